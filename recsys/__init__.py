@@ -1,0 +1,1 @@
+"""The engine: data, models, index, evaluation, bundle. No HTTP, no scheduler, no command line."""

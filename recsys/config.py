@@ -1,0 +1,312 @@
+"""The whole configuration: one TOML file, each key overridable by an environment variable, unknown keys refused.
+
+`RECSYS_STORE__URL=postgresql://…` overrides `url` in `[store]`. Relative folders and SQLite files are relative to the
+folder of the file, so that a job started from anywhere finds the same data.
+"""
+
+import hashlib
+import json
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from recsys.errors import ConfigError
+
+
+class Section(BaseModel):
+    """A table of the file: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StoreSettings(Section):
+    """Where the service keeps its own tables."""
+
+    url: str = Field("sqlite:///recsys.db", description="Database of the service's own tables")
+    table_prefix: str = Field("recsys_", pattern=r"^[a-z][a-z0-9_]{0,30}$", description="Their names begin with this")
+
+
+class FolderSettings(Section):
+    """Where files are kept."""
+
+    path: Path = Field(Path("recsys-data"), description="Folder of the bundles and of the extract")
+    keep_bundles: int = Field(7, ge=2, description="Published bundles that are kept; older ones are pruned")
+
+
+class SourceSettings(Section):
+    """The shop's database, read and never written. Without queries the service's own tables are the source."""
+
+    url: str | None = Field(None, description="SQLAlchemy URL; a read-only account is enough")
+    interactions: str | None = Field(
+        None, description="Query that returns user_id, item_id, event, timestamp and, if there is one, value"
+    )
+    items: str | None = Field(None, description="Query that returns item_id and any columns of the catalog")
+    users: str | None = Field(None, description="Query that returns user_id, email_consent and any columns")
+    timezone: str | None = Field(
+        None, description='Zone of times that name none, as "Europe/Berlin"; unset: UTC, and the check says so'
+    )
+    max_bad_share: float = Field(
+        0.01, ge=0, le=1, description="More rows than this share with the same fault: the check refuses the run"
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> "SourceSettings":
+        if self.interactions is None and (self.items or self.users):
+            raise ValueError("[source] has a query for items or users but none for interactions")
+        if self.interactions is not None and self.url is None:
+            raise ValueError("[source] has a query for interactions but no url")
+        return self
+
+
+class EventSettings(Section):
+    """What an event is worth."""
+
+    kinds: dict[str, str] = Field(
+        {}, description='The shop\'s word = ours, as buy = "purchase"; a word of [events.weights] needs no entry'
+    )
+    weights: dict[str, float] = Field(
+        {"view": 0.2, "cart": 0.5, "purchase": 1.0},
+        min_length=1,
+        description="The kinds and what one event of each counts",
+    )
+    half_life_days: tuple[float, ...] = Field(
+        (30.0, 90.0, 365.0, 36500.0),
+        min_length=1,
+        description="After so many days an event counts half; of several the best on validation is taken",
+    )
+    own_kinds: tuple[str, ...] | None = Field(
+        None, description="Kinds taken from events posted to the service; unset: those that the source does not deliver"
+    )
+    same_event_minutes: float = Field(
+        10.0, ge=0, description="The same user, item and kind from both streams within so many minutes counts once"
+    )
+    history_length: int = Field(500, ge=1, description="Newest events of a user that make the history")
+
+    @model_validator(mode="after")
+    def _known(self) -> "EventSettings":
+        for theirs, ours in self.kinds.items():
+            if ours not in self.weights:
+                raise ValueError(f"[events.kinds] {theirs} = {ours!r}: allowed are {', '.join(self.weights)}")
+        for kind in self.own_kinds or ():
+            if kind not in self.weights:
+                raise ValueError(f"[events] own_kinds {kind!r}: allowed are {', '.join(self.weights)}")
+        if any(w < 0 for w in self.weights.values()) or not any(self.weights.values()):
+            raise ValueError("[events.weights] must not be negative, and one must be above 0")
+        if len(self.weights) > 127:
+            raise ValueError(f"[events.weights] has {len(self.weights)} kinds; at most 127 are allowed")
+        if any(days <= 0 for days in self.half_life_days):
+            raise ValueError("[events] half_life_days must be above 0")
+        return self
+
+    @property
+    def codes(self) -> dict[str, int]:
+        """Kind -> its int8 code: the position in `weights`."""
+        return {kind: code for code, kind in enumerate(self.weights)}
+
+
+class EvaluationSettings(Section):
+    """How models are judged: by time, with every item as a candidate."""
+
+    validation_days: float = Field(28.0, gt=0, description="Days before the holdout on which settings are chosen")
+    holdout_days: float = Field(28.0, gt=0, description="Last days, on which the gate judges")
+    targets: tuple[str, ...] = Field(
+        ("purchase",), min_length=1, description="Kinds of events that a model has to foresee"
+    )
+    max_users: int = Field(20_000, ge=100, description="At most so many users, drawn by the seed, are judged")
+
+
+class RecommendationSettings(Section):
+    """What is recommended at all."""
+
+    repeats: bool = Field(
+        False, description="Recommend what the user has bought before (groceries: true); judged likewise"
+    )
+    exclude_sold_out: bool = Field(True, description="Leave out items whose `available` is false")
+
+
+class PopularitySettings(Section):
+    """The baseline: counts of target events, decayed."""
+
+    half_life_days: tuple[float, ...] = Field(
+        (7.0, 28.0, 36500.0), min_length=1, description="Candidates; the best on validation is taken (36500: all time)"
+    )
+
+
+class MfSettings(Section):
+    """Spectral matrix factorisation. Of several values the best on validation is taken."""
+
+    ranks: tuple[int, ...] = Field((64, 128, 256, 512), min_length=1, description="Dimensions D")
+    item_exponents: tuple[float, ...] = Field(
+        (0.3, 0.4, 0.5),
+        min_length=1,
+        description="The matrix is divided by item degree to this power before it is factorised",
+    )
+    popularity_exponents: tuple[float, ...] = Field(
+        (0.0, 0.1, 0.2, 0.3, 0.4), min_length=1, description="Item vectors are multiplied by item degree to this power"
+    )
+    recency_half_life_days: tuple[float, ...] = Field(
+        (10.0, 20.0, 60.0), min_length=1, description="Half-life of the recent demand of an item"
+    )
+    recency_exponents: tuple[float, ...] = Field(
+        (0.0, 0.3, 0.6, 0.9),
+        min_length=1,
+        description="Item vectors are multiplied by (1 + recent demand) to this power",
+    )
+    iterations: int = Field(6, ge=1, description="Power iterations of the randomised factorisation")
+
+
+class TwoTowerSettings(Section):
+    """Two towers of torchrec embeddings, trained with a sampled softmax."""
+
+    dim: int = Field(64, ge=4, multiple_of=4, description="Dimensions D")
+    epochs: int = Field(20, ge=1, description="At most so many passes over the events; validation stops earlier")
+    patience: int = Field(2, ge=1, description="Epochs without a better validation score before training stops")
+    batch_size: int = Field(2048, ge=1, description="Positives a step")
+    negatives: int = Field(1024, ge=1, description="Sampled items a step, shared by the batch")
+    learning_rate: float = Field(0.05, gt=0, description="Of the row-wise Adagrad fused into the backward pass")
+    temperatures: tuple[float, ...] = Field(
+        (0.07, 0.1, 0.15), min_length=1, description="The scores are divided by this; the best on validation is taken"
+    )
+
+
+class ModelSettings(Section):
+    """Settings of the models, a table each."""
+
+    popularity: PopularitySettings = PopularitySettings()
+    mf: MfSettings = MfSettings()
+    two_tower: TwoTowerSettings = TwoTowerSettings()
+
+
+class TrainingSettings(Section):
+    """What is trained, and on what."""
+
+    models: tuple[str, ...] = Field(
+        ("mf", "two_tower"), min_length=1, description="Candidates: names of recsys.models.MODELS or dotted paths"
+    )
+    seed: int = Field(0, ge=0, description="Makes a run repeatable")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU when there is one")
+
+
+class GateSettings(Section):
+    """When tonight's bundle may replace the live one."""
+
+    max_drop: float = Field(
+        0.05, ge=0, lt=1, description="NDCG@20 may be at most this share below the live bundle's on the same holdout"
+    )
+    max_data_drop: float = Field(
+        0.3, ge=0, lt=1, description="Events may be at most this share fewer than the live bundle was trained on"
+    )
+
+
+class IndexSettings(Section):
+    """The FAISS index."""
+
+    kind: str = Field("flat", description="Name in recsys.index.INDEXES or a dotted path")
+    min_recall: float = Field(
+        0.99, gt=0, le=1, description="Below this recall@20 against exact search the exact index is used"
+    )
+
+
+class Config(Section):
+    """The file."""
+
+    store: StoreSettings = StoreSettings()
+    folder: FolderSettings = FolderSettings()
+    source: SourceSettings = SourceSettings()
+    events: EventSettings = EventSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    recommendations: RecommendationSettings = RecommendationSettings()
+    models: ModelSettings = ModelSettings()
+    training: TrainingSettings = TrainingSettings()
+    gate: GateSettings = GateSettings()
+    index: IndexSettings = IndexSettings()
+
+    @model_validator(mode="after")
+    def _targets_known(self) -> "Config":
+        for kind in self.evaluation.targets:
+            if kind not in self.events.weights:
+                raise ValueError(f"[evaluation] targets {kind!r}: allowed are {', '.join(self.events.weights)}")
+        return self
+
+    @property
+    def target_codes(self) -> list[int]:
+        """The int8 codes of the kinds that a model has to foresee."""
+        return [self.events.codes[kind] for kind in self.evaluation.targets]
+
+    def hash(self) -> str:
+        """Eight hex digits of everything that shapes a bundle; where data lies does not count."""
+        values = self.model_dump(mode="json", exclude={"store", "folder"})
+        return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=4).hexdigest()
+
+
+def load_config(path: Path | None, environment: dict[str, str] | None = None) -> Config:
+    """Read the file (None: defaults alone) and the environment's RECSYS_<TABLE>__<KEY> variables over it.
+
+    Raises ConfigError that names the file, the key, what was found and what is allowed.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ConfigError(f"no configuration at {path}; `recsys init` writes one") from None
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"{path} cannot be read: {error}") from None
+    _apply_environment(values, os.environ if environment is None else environment)
+    try:
+        config = Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, path)) from None
+    return _resolve(config, (path.parent if path else Path()).resolve())
+
+
+def _apply_environment(values: dict[str, Any], environment: Any) -> None:
+    for name, text in environment.items():
+        if not name.startswith("RECSYS_") or "__" not in name:
+            continue
+        *tables, key = name.removeprefix("RECSYS_").lower().split("__")
+        table = values
+        for part in tables:
+            table = table.setdefault(part, {})
+        try:
+            table[key] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            table[key] = text  # a bare word is a string
+
+
+def _explain(error: ValidationError, path: Path | None) -> str:
+    lines = [f"{path or 'the configuration'} is wrong:"]
+    for fault in error.errors():
+        where = ".".join(str(part) for part in fault["loc"])
+        message = f"{fault['msg']}"
+        if fault["type"] == "extra_forbidden":
+            message = f"unknown key; allowed here: {', '.join(_keys_at(fault['loc'][:-1]))}"
+        elif fault["type"] != "value_error":
+            message += f" (found {fault['input']!r})"
+        lines.append(f"  {where}: {message}" if where else f"  {message.removeprefix('Value error, ')}")
+    return "\n".join(lines)
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    section: type[BaseModel] = Config
+    for part in location:
+        section = section.model_fields[str(part)].annotation  # type: ignore[assignment]
+    return sorted(section.model_fields)
+
+
+def _resolve(config: Config, folder: Path) -> Config:
+    def absolute(url: str | None) -> str | None:
+        if url is None or not url.startswith("sqlite:///") or url == "sqlite:///:memory:":
+            return url
+        return f"sqlite:///{folder / url.removeprefix('sqlite:///')}"
+
+    return config.model_copy(
+        update={
+            "store": config.store.model_copy(update={"url": absolute(config.store.url)}),
+            "source": config.source.model_copy(update={"url": absolute(config.source.url)}),
+            "folder": config.folder.model_copy(update={"path": folder / config.folder.path}),
+        }
+    )

@@ -1,0 +1,52 @@
+"""The models: name -> the function that trains it, as a dotted string so that a look-up loads no torch.
+
+Every one has the signature of `Train`. Adding a model is a file with such a function and one line here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from recsys.data import Catalog, Interactions
+from recsys.vectors import Vectors
+
+MODELS: dict[str, str] = {
+    "popularity": "recsys.models.popularity:train",
+    "mf": "recsys.models.mf:train",
+    "two_tower": "recsys.models.two_tower:train",
+}
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a model may learn from."""
+
+    events: Interactions  # U users, I items
+    catalog: Catalog  # row r is item r of the events; I rows
+    now: int  # microseconds: the moment from which the ages of events are counted
+    kind_weights: tuple[float, ...]  # by kind code
+    target_codes: tuple[int, ...]  # kinds that have to be foreseen
+    half_life_days: tuple[float, ...]  # candidates for the decay of a history
+
+
+class Train(Protocol):
+    """How a model is trained."""
+
+    def __call__(
+        self,
+        data: TrainingData,
+        settings: Any,
+        *,
+        score: Callable[[Vectors], float] | None,
+        seed: int,
+        device: str,
+        report: Callable[[str, float], None],
+    ) -> Vectors:
+        """Train on `data` and return the vectors.
+
+        settings: the model's table of the configuration, or, when `score` is None, the `settings` of vectors trained
+        before, whose choices are then taken as they are.
+        score: NDCG@20 on validation of vectors trained on `data`; higher is better. It chooses settings and epochs.
+        device: "cpu" or "cuda". report: is told the name of the step and the share done, 0 to 1.
+        """
+        ...
