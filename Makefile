@@ -1,0 +1,56 @@
+# `make` lists the targets. Everything runs in .venv, which the first target that needs it creates from the lock files.
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-slow lint format bench clean
+
+PYTHON ?= $(firstword $(shell command -v python3.11 python3 2>/dev/null))
+LOCK ?= requirements-cpu.lock
+BIN := .venv/bin
+INSTALLED := .venv/$(LOCK)
+DEMO := demo
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
+		printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+install: $(INSTALLED) ## create .venv from the lock (for a GPU: make clean install LOCK=requirements-cuda.lock)
+
+$(INSTALLED): $(LOCK) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		{ echo "Python 3.11 is needed, found $$($(PYTHON) -V 2>&1); name one with: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --no-deps -r $(LOCK)
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(INSTALLED)-dev: $(INSTALLED) requirements-dev.lock
+	$(BIN)/pip install --quiet --no-deps -r requirements-dev.lock
+	@touch $@
+
+demo: $(INSTALLED) ## a sample shop in demo/: generate, check, train, judge, publish, recommend
+	rm -rf $(DEMO)
+	$(BIN)/recsys sample $(DEMO)
+	$(BIN)/recsys source check --config $(DEMO)/recsys.toml
+	$(BIN)/recsys train --config $(DEMO)/recsys.toml
+	$(BIN)/recsys recommend 1001 1002 1003 --config $(DEMO)/recsys.toml
+
+test: $(INSTALLED)-dev ## all tests but the slow ones, with coverage
+	$(BIN)/python -m pytest -n 2 -m "not slow" --cov --cov-report=term:skip-covered --durations=10
+
+test-slow: $(INSTALLED)-dev ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow --durations=10
+
+lint: $(INSTALLED)-dev ## ruff and strict mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)-dev ## put every file into the form that lint asks for
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED)-dev ## the benchmarks whose tables stand in docs/
+	$(BIN)/python -m benchmarks
+
+clean: ## remove .venv, the demo and every cache
+	rm -rf .venv $(DEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* *.egg-info build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
