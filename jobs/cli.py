@@ -1,0 +1,213 @@
+"""`recsys …`: the only place that knows all commands. What they do is named by dotted strings and loaded when called."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from recsys.errors import ConfigError, RecsysError, RefusedError
+from recsys.names import resolve
+
+app = typer.Typer(
+    help="A recommendation engine that a shop can trust. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+source = typer.Typer(help="Look at the shop's database.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(source, name="source")
+
+ConfigOption = Annotated[Path, typer.Option("--config", envvar="RECSYS_CONFIG", help="The configuration file.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+CONFIG = Path("recsys.toml")
+
+
+def main() -> None:
+    """Run a command; an error becomes a line on the error stream and an exit code."""
+    try:
+        app()
+    except RefusedError as error:
+        _fail("refused", error, 3)
+    except ConfigError as error:
+        _fail("configuration", error, 2)
+    except RecsysError as error:
+        _fail("failed", error, 1)
+    except KeyboardInterrupt:
+        _fail("failed", "interrupted", 1)
+
+
+def _fail(what: str, error: object, code: int) -> None:
+    sys.stderr.write(f"{what}: {error}\n")
+    sys.exit(code)
+
+
+def _call(target: str, config: Path, as_json: bool, **arguments: Any) -> None:
+    """Load the configuration, call `target(configuration, report=…, **arguments)` and print its output."""
+    settings = resolve("recsys.config:load_config")(config)
+    with resolve("jobs.show:progress")(quiet=as_json) as report:
+        output = resolve(target)(settings, report=report, **arguments)
+    resolve("jobs.show:show")(output, as_json=as_json)
+
+
+@app.command()
+def init(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> None:
+    """Write a commented recsys.toml, if there is none, and create the service's tables.
+
+    Example: recsys init --config shop.toml
+    """
+    resolve("jobs.init_file:write")(config)
+    _call("jobs.commands:init", config, as_json)
+
+
+@source.command("check")
+def source_check(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> None:
+    """Show what maps to what, counts, times, kinds and every finding. Exit code 3 when training would be refused.
+
+    Example: recsys source check --json
+    """
+    _call("jobs.commands:source_check", config, as_json)
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="CSV, Parquet or JSON lines; .gz is read too.")],
+    what: Annotated[str, typer.Option("--what", help="events, items or users.")] = "events",
+    preset: Annotated[str | None, typer.Option("--preset", help="online-retail or retailrocket.")] = None,
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Read a file into the service's own tables; importing it again adds nothing.
+
+    Example: recsys import online_retail.csv.gz --preset online-retail
+    """
+    _call("jobs.commands:import_file", config, as_json, path=file, what=what, preset=preset)
+
+
+@app.command()
+def sample(
+    folder: Annotated[Path, typer.Argument(help="A new folder for the shop's database and its recsys.toml.")],
+    users: Annotated[int, typer.Option(min=10)] = 20_000,
+    items: Annotated[int, typer.Option(min=20)] = 3_000,
+    events: Annotated[int, typer.Option(min=100)] = 500_000,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Generate a sample shop: a year of views, carts and purchases in SQLite, and a configuration that reads it.
+
+    Example: recsys sample demo --users 2000 --items 500 --events 40000
+    """
+    with resolve("jobs.show:progress")(quiet=as_json) as report:
+        output = resolve("jobs.init_file:sample")(
+            folder, users=users, items=items, events=events, seed=seed, report=report
+        )
+    resolve("jobs.show:show")(output, as_json=as_json)
+
+
+@app.command()
+def train(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> None:
+    """Read, check, fit, judge and, when the gate agrees, publish a bundle. Exit code 3 when refused.
+
+    Example: recsys train --config shop.toml
+    """
+    _call("jobs.train:train", config, as_json)
+
+
+@app.command()
+def evaluate(
+    holdout: Annotated[
+        Path | None, typer.Option(help="CSV of user_id, item_id that is in no event; default: the last days.")
+    ] = None,
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge every configured model beside popularity; nothing is saved or published.
+
+    Example: recsys evaluate --holdout test_purchases.csv
+    """
+    _call("jobs.evaluate:evaluate", config, as_json, holdout=holdout)
+
+
+@app.command()
+def recommend(
+    user: Annotated[str, typer.Argument(help="The user's id; an unknown one gets popular items.")],
+    k: Annotated[int, typer.Option("-k", min=1, max=500, help="How many items.")] = 20,
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a user's latest events and what the live bundle recommends.
+
+    Example: recsys recommend 17850 -k 5
+    """
+    _call("jobs.answers:recommend", config, as_json, user_id=user, k=k)
+
+
+@app.command()
+def similar(
+    item: Annotated[str, typer.Argument(help="The item's id.")],
+    k: Annotated[int, typer.Option("-k", min=1, max=500, help="How many items.")] = 20,
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the items most similar to one.
+
+    Example: recsys similar 85123A -k 5
+    """
+    _call("jobs.answers:similar", config, as_json, item_id=item, k=k)
+
+
+@app.command()
+def runs(
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="The newest so many.")] = 20,
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """List the runs: status, steps, durations, figures, error, bundle.
+
+    Example: recsys runs --limit 5 --json
+    """
+    _call("jobs.commands:runs", config, as_json, limit=limit)
+
+
+@app.command()
+def bundles(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> None:
+    """List the bundles: which is live, which is pinned, their figures and sizes.
+
+    Example: recsys bundles
+    """
+    _call("jobs.commands:list_bundles", config, as_json)
+
+
+@app.command()
+def publish(
+    version: Annotated[str, typer.Argument(help="A version that `recsys bundles` lists.")],
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a bundle the live one and let the coming nights publish again.
+
+    Example: recsys publish 20261123T020000Z-mf-1a2b3c4d
+    """
+    _call("jobs.commands:publish", config, as_json, version=version)
+
+
+@app.command()
+def rollback(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> None:
+    """Go back to the bundle that was live before, and pin it, so that tonight does not undo it.
+
+    Example: recsys rollback
+    """
+    _call("jobs.commands:rollback", config, as_json)
+
+
+@app.command()
+def doctor(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> None:
+    """Check the installation, the databases, the folder and the live bundle. Exit code 1 when something is wrong.
+
+    Example: recsys doctor --json
+    """
+    ok, output = resolve("jobs.doctor:doctor")(config)
+    resolve("jobs.show:show")(output, as_json=as_json)
+    if not ok:
+        sys.exit(1)

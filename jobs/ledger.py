@@ -1,0 +1,86 @@
+"""One row a run: who ran, which steps, how long, what came out. A run holds the lease while it lasts."""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from recsys.config import Config
+from recsys.errors import RefusedError
+from recsys.store import Store
+
+RENEW_SECONDS = 10.0
+
+
+@dataclass
+class Run:
+    """A run in progress. What is put into `metrics` and `bundle` ends up in its row."""
+
+    store: Store
+    run_id: int
+    fencing: int
+    lease: str
+    metrics: dict[str, Any] = field(default_factory=dict)
+    bundle: str | None = None
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[dict[str, Any]]:
+        """Time a step; counts put into the yielded dict are written with it, also when the step fails."""
+        counts: dict[str, Any] = {}
+        start = time.perf_counter()
+        try:
+            yield counts
+        finally:
+            self.store.step(self.run_id, name, round(time.perf_counter() - start, 3), counts)
+
+
+@contextmanager
+def run(store: Store, job: str, config: Config) -> Iterator[Run]:
+    """Hold the lease of `job`, keep it alive, and write the outcome.
+
+    Raises RefusedError when another run holds it. Whatever the body raises is written to the row and raised again:
+    a RefusedError as `refused`, anything else as `failed`.
+    """
+    owner = f"{socket.gethostname()}:{os.getpid()}"
+    fencing = store.acquire(job, owner)
+    if fencing is None:
+        raise RefusedError(f"another run of {job!r} is under way; `recsys runs` shows it, and it ends or expires by itself")
+    current = Run(store, store.start_run(job, config.hash(), owner=owner, fencing=fencing), fencing, job)
+    with _kept_alive(store, job, fencing):
+        status, error = "failed", None
+        try:
+            yield current
+            status = "done"
+        except RefusedError as refusal:
+            status, error = "refused", str(refusal)
+            raise
+        except BaseException as failure:
+            error = f"{type(failure).__name__}: {failure}"
+            raise
+        finally:
+            store.finish_run(current.run_id, status, metrics=current.metrics, error=error, bundle=current.bundle)
+            store.release(job, fencing)
+
+
+@contextmanager
+def _kept_alive(store: Store, job: str, fencing: int) -> Iterator[None]:
+    ended = threading.Event()
+
+    def renew() -> None:
+        while not ended.wait(RENEW_SECONDS):
+            if not store.renew(job, fencing):
+                return  # the lease is gone: publishing will be refused by its fencing number
+
+    thread = threading.Thread(target=renew, name="lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+

@@ -1,0 +1,67 @@
+"""The configuration refuses what is wrong and says what is allowed."""
+
+from pathlib import Path
+
+import pytest
+
+from recsys.config import Config, load_config
+from recsys.errors import ConfigError
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "recsys.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_missing_file_names_the_command_that_writes_one(tmp_path):
+    with pytest.raises(ConfigError, match="recsys init"):
+        load_config(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[sourc]\nurl = 'x'", "sourc: unknown key; allowed here: .*source"),
+        ("[models.mf]\nrank = 3", "models.mf.rank: unknown key; allowed here: .*ranks"),
+        ("[gate]\nmax_drop = 2", r"gate.max_drop: .*less than 1 \(found 2\)"),
+        ("[training]\ndevice = 'tpu'", r"training.device: .*'auto', 'cpu' or 'cuda' \(found 'tpu'\)"),
+        ("[events.kinds]\nbuy = 'purchas'", "'purchas': allowed are view, cart, purchase"),
+        ("[events]\nown_kinds = ['click']", "'click': allowed are view, cart, purchase"),
+        ("[events.weights]\nview = -1", "must not be negative"),
+        ("[events]\nhalf_life_days = [0]", "above 0"),
+        ("[evaluation]\ntargets = ['order']", "'order': allowed are view, cart, purchase"),
+        ("[source]\nitems = 'select 1'", "none for interactions"),
+        ("[source]\ninteractions = 'select 1'", "no url"),
+        ("[store\n", "cannot be read"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_the_key_and_what_is_allowed(tmp_path, text, told):
+    with pytest.raises(ConfigError, match=told):
+        load_config(written(tmp_path, text), {})
+
+
+def test_the_environment_overrides_the_file(tmp_path):
+    path = written(tmp_path, "[training]\nseed = 1\n")
+    environment = {"RECSYS_TRAINING__SEED": "7", "RECSYS_STORE__URL": "postgresql://db/x", "RECSYS_CONFIG": "ignored"}
+    config = load_config(path, environment)
+    assert config.training.seed == 7
+    assert config.store.url == "postgresql://db/x"
+
+
+def test_a_typo_in_the_environment_is_refused():
+    with pytest.raises(ConfigError, match="training.sed"):
+        load_config(None, {"RECSYS_TRAINING__SED": "7"})
+
+
+def test_paths_are_relative_to_the_file(tmp_path):
+    config = load_config(written(tmp_path, "[source]\nurl = 'sqlite:///shop.db'\n"), {})
+    assert config.store.url == f"sqlite:///{tmp_path}/recsys.db"
+    assert config.source.url == f"sqlite:///{tmp_path}/shop.db"
+    assert config.folder.path == tmp_path / "recsys-data"
+
+
+def test_the_hash_follows_what_shapes_a_bundle_and_not_where_it_lies():
+    base = Config()
+    assert base.hash() == Config.model_validate({"store": {"url": "sqlite:///other.db"}}).hash()
+    assert base.hash() != Config.model_validate({"training": {"seed": 1}}).hash()
