@@ -1,0 +1,218 @@
+"""The database behind the own tables: how it is connected to, its clock, its transactions, and the tables' shapes.
+
+SQLite, PostgreSQL and MariaDB on equal footing. Times are BIGINT microseconds UTC, ids VARCHAR(255) that are compared
+byte by byte.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql, postgresql
+
+from recsys.errors import ConfigError
+
+MAX_ID_LENGTH = 255
+
+_DRIVERS = {
+    "sqlite": "sqlite",
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+    "mariadb": "mysql+pymysql",
+}
+_BUSY_SECONDS = 30
+_IDLE_SECONDS = 60  # a transaction whose owner has vanished keeps its locks no longer
+
+# What the database's own clock says, in microseconds UTC, whatever its time zone.
+_CLOCKS = {
+    "sqlite": "SELECT CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)",
+    "postgresql": "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)",
+    "mysql": "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))",
+}
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The own tables under one prefix, for building queries; the migrations create them."""
+
+    items: sa.Table
+    users: sa.Table
+    events: sa.Table
+    deletions: sa.Table
+    runs: sa.Table
+    leases: sa.Table
+
+
+@dataclass(frozen=True)
+class Database:
+    """A connection pool and the names of the own tables in it."""
+
+    engine: sa.Engine
+    prefix: str
+    tables: Tables
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A transaction that only reads."""
+        with self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """A transaction that writes: all of it or, when an exception leaves it, nothing."""
+        with self.engine.connect().execution_options(recsys_writes=True) as connection, connection.begin():
+            yield connection
+
+    def now(self) -> int:
+        """The database's own clock: microseconds UTC."""
+        with self.reading() as connection:
+            return clock(connection)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+
+def database_url(url: str) -> sa.URL:
+    """The URL as users write it -> the URL with the driver that we use. For the shop's database too.
+
+    Raises ConfigError when it is no URL or names a database that we do not speak.
+    """
+    try:
+        parsed = sa.make_url(url)
+    except (sa.exc.ArgumentError, ValueError):
+        # The text may hold a password, so it is not repeated.
+        raise ConfigError(
+            "the database URL cannot be read; allowed are sqlite:///FILE, postgresql://USER:PASSWORD@HOST/DATABASE and "
+            "mariadb://USER:PASSWORD@HOST/DATABASE (special characters in the password as %40)"
+        ) from None
+    family = parsed.drivername.split("+")[0]
+    if family not in _DRIVERS:
+        raise ConfigError(
+            f"unknown kind of database {parsed.drivername!r}; allowed are sqlite, postgresql, mariadb and mysql"
+        )
+    parsed = parsed.set(drivername=_DRIVERS[family])
+    if parsed.drivername == "mysql+pymysql" and "charset" not in parsed.query:
+        parsed = parsed.update_query_dict({"charset": "utf8mb4"})
+    return parsed
+
+
+def clock(connection: sa.Connection) -> int:
+    """The database's own clock: microseconds UTC. Not the start of the transaction: the moment of the call."""
+    return int(connection.exec_driver_sql(_CLOCKS[connection.dialect.name]).scalar_one())
+
+
+def own_tables(prefix: str) -> Tables:
+    """The shapes of the own tables under a prefix, as the migrations leave them."""
+    metadata = sa.MetaData()
+    key = sa.String(MAX_ID_LENGTH).with_variant(postgresql.VARCHAR(MAX_ID_LENGTH, collation="C"), "postgresql")
+    text = sa.Text().with_variant(mysql.LONGTEXT(), "mysql")
+    number = sa.BigInteger()
+    serial = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+    def table(name: str, *columns: Any) -> sa.Table:
+        return sa.Table(prefix + name, metadata, *columns)
+
+    return Tables(
+        items=table(
+            "items",
+            sa.Column("item_id", key, primary_key=True),
+            *(sa.Column(name, text) for name in ("title", "category", "brand")),
+            sa.Column("price", sa.Double()),
+            sa.Column("available", sa.Boolean()),
+            sa.Column("image_url", text),
+            sa.Column("created_at", number),
+            sa.Column("attributes", text),
+        ),
+        users=table(
+            "users",
+            sa.Column("user_id", key, primary_key=True),
+            sa.Column("email_consent", sa.Boolean()),
+            sa.Column("attributes", text),
+        ),
+        events=table(
+            "events",
+            sa.Column("event_id", key, primary_key=True),
+            sa.Column("user_id", key),
+            sa.Column("visitor_id", key),
+            sa.Column("kind", key, nullable=False),
+            sa.Column("item_id", key, nullable=False),
+            sa.Column("value", sa.Double()),
+            sa.Column("request_id", key),
+            sa.Column("occurred_at", number, nullable=False),
+            sa.Column("received_at", number, nullable=False),
+            # What is new of one user, of one visitor, of everybody: the three questions that are asked all the time.
+            sa.Index(f"{prefix}events_user", "user_id", "received_at"),
+            sa.Index(f"{prefix}events_visitor", "visitor_id", "occurred_at"),
+            sa.Index(f"{prefix}events_received", "received_at"),
+        ),
+        deletions=table(
+            "deletions", sa.Column("user_id", key, primary_key=True), sa.Column("deleted_at", number, nullable=False)
+        ),
+        runs=table(
+            "runs",
+            sa.Column("run_id", serial, primary_key=True, autoincrement=True),
+            sa.Column("job", key, nullable=False),
+            sa.Column("config_hash", key, nullable=False),
+            sa.Column("status", key, nullable=False),
+            sa.Column("owner", key, nullable=False),
+            sa.Column("fencing", number),
+            sa.Column("started_at", number, nullable=False),
+            sa.Column("heartbeat_at", number, nullable=False),
+            sa.Column("finished_at", number),
+            sa.Column("steps", text, nullable=False),
+            sa.Column("metrics", text),
+            sa.Column("error", text),
+            sa.Column("bundle", key),
+        ),
+        leases=table(
+            "leases",
+            sa.Column("name", key, primary_key=True),
+            sa.Column("owner", key),
+            sa.Column("fencing", number, nullable=False),
+            sa.Column("expires_at", number, nullable=False),
+        ),
+    )
+
+
+def connect(url: sa.URL) -> sa.Engine:
+    """A connection pool, set up as the own tables need it; it connects when first used."""
+    # hide_parameters: errors must not carry the ids of people into logs.
+    if url.drivername == "sqlite":
+        engine = sa.create_engine(url, hide_parameters=True, connect_args={"timeout": _BUSY_SECONDS})
+        sa.event.listen(engine, "connect", _set_up_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    engine = sa.create_engine(url, hide_parameters=True, pool_pre_ping=True, isolation_level="READ COMMITTED")
+    sa.event.listen(engine, "connect", _set_up_mariadb if engine.dialect.name == "mysql" else _set_up_postgresql)
+    return engine
+
+
+def _set_up_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # the driver begins no transaction of its own: _begin_sqlite does
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")  # an event that was acknowledged survives a power cut
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # A writer takes its lock at once: one that reads first and then wants to write is refused without waiting.
+    writes = connection.get_execution_options().get("recsys_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _set_up_postgresql(connection: Any, _record: Any) -> None:
+    connection.execute(f"SET idle_in_transaction_session_timeout = '{_IDLE_SECONDS}s'")
+    connection.commit()
+
+
+def _set_up_mariadb(connection: Any, _record: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT VERSION()")
+        if "mariadb" not in cursor.fetchone()[0].lower():
+            return  # _check_server says so in words
+        cursor.execute("SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')")
+        cursor.execute(f"SET SESSION idle_transaction_timeout = {_IDLE_SECONDS}")
+        cursor.execute("SET NAMES utf8mb4 COLLATE utf8mb4_nopad_bin")
