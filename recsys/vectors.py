@@ -45,8 +45,9 @@ class WeightedSum:
         """The weight of every item in every history: sparse [B, I], each (user, item) once."""
         per_event = np.asarray(self.kind_weights, np.float32)[histories.kinds]
         per_event = per_event * np.exp2(-histories.ages_days / np.float32(self.half_life_days))
+        # Copies: adding repeated items up works in place.
         matrix = sparse.csr_array(
-            (per_event, histories.items, histories.offsets), shape=(len(histories), item_count), dtype=np.float32
+            (per_event, histories.items.copy(), histories.offsets.copy()), shape=(len(histories), item_count)
         )
         matrix.sum_duplicates()
         np.minimum(matrix.data, np.float32(self.clip), out=matrix.data)
