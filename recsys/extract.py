@@ -1,0 +1,256 @@
+"""The events on disk, as of a watermark, and the one function that everybody reads histories through.
+
+An extract is a folder `extract/<number>` beside the bundles, complete or absent; `extract/CURRENT` names the one that
+counts. Its arrays are memory-mapped. A history is what the extract holds of a user, and what the own tables have
+received since, without what was deleted.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.artifact import (
+    current,
+    open_array,
+    open_vocabulary,
+    read_manifest,
+    remove_folder,
+    save_vocabulary,
+    set_current,
+    verify,
+    write_folder,
+)
+from recsys.data import MICROSECONDS_PER_DAY, Catalog, Histories, Int32, Int64, Interactions, Vocabulary
+from recsys.errors import BundleError, NotFoundError
+from recsys.store import NewEvents, Store
+
+FORMAT = 1
+KEPT = 2  # versions: the current one and the one that a process may still be opening
+
+_ARRAYS = ("offsets", "items", "kinds", "times", "values")
+_NEVER = np.iinfo(np.int64).min
+
+
+class Readings(Protocol):
+    """What a source has read, as far as an extract needs it."""
+
+    @property
+    def users(self) -> Vocabulary:
+        """U users."""
+        ...
+
+    @property
+    def catalog(self) -> Catalog:
+        """I items."""
+        ...
+
+    @property
+    def events(self) -> Interactions:
+        """E events over those users and items."""
+        ...
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kind of each code in the events."""
+        ...
+
+    @property
+    def watermark(self) -> int:
+        """Own events received up to then (microseconds UTC) are among the events."""
+        ...
+
+
+@dataclass(frozen=True)
+class Extract:
+    """The events of all users, memory-mapped. Its rows of users and items are its own, no bundle's."""
+
+    users: Vocabulary  # U
+    items: Vocabulary  # I
+    events: Interactions
+    kinds: tuple[str, ...]
+    watermark: int  # own events received later are not in it; microseconds UTC
+    as_of: int  # just after the newest event in it (0: there is none); microseconds UTC
+
+
+def write(folder: Path, loaded: Readings) -> str:
+    """Write a new version into `folder`/extract and return its name; it counts only when it is published.
+
+    Raises RecsysError when it cannot be written; nothing is left then.
+    """
+    parent = folder / "extract"
+
+    def fill(target: Path) -> dict[str, Any]:
+        save_vocabulary(target, "users", loaded.users)
+        save_vocabulary(target, "items", loaded.catalog.ids)
+        for name in _ARRAYS:
+            np.save(target / f"{name}.npy", getattr(loaded.events, name), allow_pickle=False)
+        return {
+            "format": FORMAT,
+            "kinds": list(loaded.kinds),
+            "watermark": loaded.watermark,
+            "as_of": int(loaded.events.times.max()) + 1 if len(loaded.events) else 0,
+            "users": len(loaded.users),
+            "items": len(loaded.catalog.ids),
+            "events": len(loaded.events),
+        }
+
+    name = f"{max((int(version) for version in _versions(parent)), default=0) + 1:08d}"
+    write_folder(parent, name, fill)
+    return name
+
+
+def publish(folder: Path, name: str) -> None:
+    """Make a written version the one that counts, and remove all but the newest two."""
+    parent = folder / "extract"
+    set_current(parent, name)
+    for old in _versions(parent)[:-KEPT]:
+        if old != name:
+            remove_folder(parent / old)
+
+
+def open_extract(folder: Path) -> Extract:
+    """The current extract of `folder`, memory-mapped.
+
+    Raises NotFoundError when there is none, BundleError when it is damaged or of another format.
+    """
+    parent = folder / "extract"
+    name = current(parent)
+    if name is None:
+        raise NotFoundError(f"there is no extract in {parent}; `recsys train` writes one")
+    manifest = read_manifest(parent / name)
+    if manifest.get("format") != FORMAT:
+        raise BundleError(f"{parent / name} has format {manifest.get('format')!r}; this version reads {FORMAT}")
+    verify(parent / name)
+    arrays = {array: open_array(parent / name / f"{array}.npy") for array in _ARRAYS}
+    extract = Extract(
+        users=open_vocabulary(parent / name, "users"),
+        items=open_vocabulary(parent / name, "items"),
+        events=Interactions(item_count=manifest["items"], **arrays),
+        kinds=tuple(manifest["kinds"]),
+        watermark=manifest["watermark"],
+        as_of=manifest["as_of"],
+    )
+    found = {"users": extract.events.user_count, "items": len(extract.items), "events": len(extract.events)}
+    if found != {key: manifest[key] for key in found} or len(extract.users) != found["users"]:
+        raise BundleError(f"{parent / name}: its manifest and its arrays do not agree; found {found}")
+    return extract
+
+
+def histories(
+    extract: Extract,
+    store: Store,
+    user_ids: Sequence[str | None],
+    as_of: int,
+    length: int,
+    *,
+    visitor_ids: Sequence[str | None] | None = None,
+    dropped: Counter[str] | None = None,
+) -> Histories:
+    """The newest `length` events before `as_of` (microseconds UTC) of B users, oldest first.
+
+    Items are the extract's rows. A user who is unknown has an empty history. With `visitor_ids` [B] the events of that
+    visitor before logging in belong to the history too. Asks the database once. Events that the own tables hold of an
+    item or a kind that the extract does not know, and events before a deletion, are left out and, with `dropped`,
+    counted there by reason.
+    """
+    visitors = list(visitor_ids) if visitor_ids is not None else [None] * len(user_ids)
+    if len(visitors) != len(user_ids):
+        raise ValueError(f"{len(user_ids)} users but {len(visitors)} visitors were asked for")
+    fresh = store.new_events(
+        [user for user in dict.fromkeys(user_ids) if user],
+        [visitor for visitor in dict.fromkeys(visitors) if visitor],
+        received_after=extract.watermark,
+        occurred_before=as_of,
+    )
+    count = Counter[str]() if dropped is None else dropped
+    stored = _stored(extract, user_ids)
+    posted = _posted(extract, fresh, _positions(user_ids), _positions(visitors), count)
+    events = _Events(*(np.concatenate(pair) for pair in zip(stored.arrays, posted.arrays, strict=True)))
+    gone_until = np.array([fresh.deleted.get(user, _NEVER) if user else _NEVER for user in user_ids], np.int64)
+    gone = ~events.of_visitor & (events.times <= gone_until[events.owners])
+    count["deleted"] += int(gone.sum())
+    return _newest(events.select(~gone & (events.times < as_of)), len(user_ids), as_of, length)
+
+
+@dataclass(frozen=True)
+class _Events:
+    owners: Int64  # [N] batch position 0..B-1
+    items: Int32  # [N]
+    kinds: npt.NDArray[np.int8]  # [N]
+    times: Int64  # [N]
+    of_visitor: npt.NDArray[np.bool_]  # [N]
+
+    @property
+    def arrays(self) -> tuple[npt.NDArray[Any], ...]:
+        return self.owners, self.items, self.kinds, self.times, self.of_visitor
+
+    def select(self, keep: npt.NDArray[Any]) -> "_Events":
+        return _Events(*(array[keep] for array in self.arrays))
+
+
+def _stored(extract: Extract, user_ids: Sequence[str | None]) -> _Events:
+    """What the extract holds of the users."""
+    rows = np.array([extract.users.row_of(user) if user else -1 for user in user_ids], np.int64)
+    known = np.flatnonzero(rows >= 0)
+    starts, stops = extract.events.offsets[rows[known]], extract.events.offsets[rows[known] + 1]
+    counts = stops - starts
+    at = np.repeat(starts - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
+    events = extract.events
+    return _Events(
+        np.repeat(known, counts), events.items[at], events.kinds[at], events.times[at], np.zeros(len(at), np.bool_)
+    )
+
+
+def _posted(
+    extract: Extract,
+    fresh: NewEvents,
+    users: dict[str, list[int]],
+    visitors: dict[str, list[int]],
+    count: Counter[str],
+) -> _Events:
+    """What the own tables have received since, in rows and codes."""
+    codes = {kind: code for code, kind in enumerate(extract.kinds)}
+    rows: dict[str, int] = {}
+    found: list[tuple[int, int, int, int, bool]] = []
+    for owner, is_visitor, item, kind, time in zip(
+        fresh.owners, fresh.visitors, fresh.items, fresh.kinds, fresh.times, strict=True
+    ):
+        positions = (visitors if is_visitor else users).get(owner, ())
+        if item not in rows:
+            rows[item] = extract.items.row_of(item)
+        if rows[item] < 0 or kind not in codes:
+            count["unknown item" if rows[item] < 0 else "unknown kind"] += len(positions)
+            continue
+        found += [(position, rows[item], codes[kind], time, is_visitor) for position in positions]
+    columns = zip(*found, strict=True) if found else [()] * 5
+    types = (np.int64, np.int32, np.int8, np.int64, np.bool_)
+    return _Events(*(np.array(column, kind) for column, kind in zip(columns, types, strict=True)))
+
+
+def _newest(events: _Events, users: int, as_of: int, length: int) -> Histories:
+    """Sort by user and time, keep the newest `length` of each."""
+    events = events.select(np.lexsort((events.times, events.owners)))
+    counts = np.bincount(events.owners, minlength=users)
+    ends = np.cumsum(counts)
+    events = events.select(np.arange(len(events.owners)) >= (ends - length)[events.owners])
+    ages = ((as_of - events.times) / MICROSECONDS_PER_DAY).astype(np.float32)
+    offsets = np.concatenate([[0], np.cumsum(np.minimum(counts, length))]).astype(np.int64)
+    return Histories(offsets, events.items, events.kinds, ages)
+
+
+def _positions(ids: Sequence[str | None]) -> dict[str, list[int]]:
+    positions: dict[str, list[int]] = {}
+    for position, identifier in enumerate(ids):
+        if identifier:
+            positions.setdefault(identifier, []).append(position)
+    return positions
+
+
+def _versions(parent: Path) -> list[str]:
+    """The names of all complete versions, oldest first."""
+    return sorted(path.parent.name for path in parent.glob("[0-9]*/manifest.json"))
