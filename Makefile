@@ -31,7 +31,7 @@ demo: $(INSTALLED) ## a sample shop in demo/: generate, check, train, judge, pub
 	$(BIN)/recsys sample $(DEMO)
 	$(BIN)/recsys source check --config $(DEMO)/recsys.toml
 	$(BIN)/recsys train --config $(DEMO)/recsys.toml
-	$(BIN)/recsys recommend 1001 1002 1003 --config $(DEMO)/recsys.toml
+	for user in 1003 1024 1006; do $(BIN)/recsys recommend $$user -k 8 --config $(DEMO)/recsys.toml || exit; done
 
 test: $(INSTALLED)-dev ## all tests but the slow ones, with coverage
 	$(BIN)/python -m pytest -n 2 -m "not slow" --cov --cov-report=term:skip-covered --durations=10

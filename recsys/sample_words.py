@@ -32,7 +32,7 @@ STYLES: tuple[tuple[str, ...], ...] = (
     ("Classic", "Traditional", "Timeless", "Heritage"),
     ("Nordic", "Minimal", "Pure", "Plain"),
     ("Rustic", "Farmhouse", "Handmade", "Country"),
-    ("Colourful", "Rainbow", "Bold", "Happy"),
+    ("Colorful", "Rainbow", "Bold", "Happy"),
     ("Professional", "Pro", "Expert", "Precision"),
     ("Eco", "Organic", "Recycled", "Natural"),
     ("Luxury", "Premium", "Golden", "Royal"),
@@ -55,7 +55,7 @@ SHELVES: tuple[Shelf, ...] = (
     Shelf(
         "Home", "Candles", ("Scented Candle", "Pillar Candle", "Tea Lights", "Reed Diffuser"), 12, 12, consumable=True
     ),
-    Shelf("Home", "Storage", ("Basket", "Wall Shelf", "Storage Box", "Coat Rack", "Drawer Organiser"), 24),
+    Shelf("Home", "Storage", ("Basket", "Wall Shelf", "Storage Box", "Coat Rack", "Drawer Organizer"), 24),
     Shelf("Home", "Christmas", ("Advent Calendar", "Bauble Set", "Tree Topper", "Wreath", "Stocking"), 18, season=12),
     Shelf("Garden", "Tools", ("Spade", "Pruning Shears", "Watering Can", "Rake", "Garden Gloves"), 22, season=4),
     Shelf("Garden", "Planters", ("Plant Pot", "Balcony Box", "Hanging Planter", "Raised Bed"), 28, season=4),

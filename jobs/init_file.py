@@ -1,0 +1,121 @@
+"""Writes files that a person starts from: the commented recsys.toml, and the folder of the sample shop."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from jobs.show import Output, Report
+from recsys.config import Config
+from recsys.errors import ConfigError
+from recsys.sample import generate, sample_config
+
+# what an unset key may look like
+EXAMPLES: dict[tuple[str, str], str] = {
+    ("source", "url"): '"postgresql+psycopg://reader:secret@localhost/shop"',
+    ("source", "interactions"): '"SELECT user_id, item_id, event, timestamp FROM shop_events"',
+    ("source", "items"): '"SELECT item_id, title, category, brand, price, available FROM shop_products"',
+    ("source", "users"): '"SELECT user_id, email_consent FROM shop_customers"',
+    ("source", "timezone"): '"Europe/Berlin"',
+    ("events", "own_kinds"): '["view", "cart"]',
+}
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")  # keys that TOML takes without quotes
+
+
+def write(path: Path) -> bool:
+    """Write the commented configuration with every default, unless the file is there already; says whether it wrote.
+
+    Raises ConfigError when the folder cannot be written to.
+    """
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(commented_toml(Config()))
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
+    return True
+
+
+def sample(folder: Path, *, users: int, items: int, events: int, seed: int, report: Report) -> Output:
+    """Generate the sample shop in a folder: shop.db and the recsys.toml that reads it.
+
+    Raises ConfigError when the folder holds either of them already.
+    """
+    database, settings = folder / "shop.db", folder / "recsys.toml"
+    for path in (database, settings):
+        if path.exists():
+            raise ConfigError(f"{path} is there already; the sample shop is only written to a new folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        part = database.with_suffix(".part")
+        part.unlink(missing_ok=True)
+        generate(part, users=users, items=items, events=events, seed=seed, report=report)
+        part.replace(database)
+        settings.write_text(sample_config(), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"the sample shop cannot be written to {folder}: {error.strerror}") from None
+    data = {"folder": str(folder), "database": str(database), "configuration": str(settings)}
+    return Output(data, [f"the sample shop is in {database}; `recsys train --config {settings}` comes next"])
+
+
+def commented_toml(config: Config) -> str:
+    """The configuration as a TOML file: every table, every key with its description above it.
+
+    A key whose value is the default, or unset, stands commented out, so that a later version may improve its default.
+    """
+    lines = [
+        "# The configuration of recsys. A key that is commented out has the value shown, or is unset with an example."
+    ]
+    lines.append("# RECSYS_STORE__URL in the environment overrides url in [store], and so on for every key.")
+    for table, section in _sections(config):
+        lines += ["", f"# {type(section).__doc__}", f"[{table}]"]
+        for key, field in type(section).model_fields.items():
+            value = getattr(section, key)
+            shown = EXAMPLES[table, key] if value is None else _toml(value)
+            lines += [f"# {field.description}", f"{'# ' * (value == field.default)}{key} = {shown}"]
+    return "\n".join(lines) + "\n"
+
+
+def configuration_page() -> str:
+    """The tables of docs/configuration.md: every key with its default and its meaning."""
+    lines: list[str] = []
+    for table, section in _sections(Config()):
+        lines += [
+            "",
+            f"## `[{table}]`",
+            "",
+            str(type(section).__doc__),
+            "",
+            "| key | default | meaning |",
+            "|---|---|---|",
+        ]
+        for key, field in type(section).model_fields.items():
+            value = getattr(section, key)
+            default = "unset" if value is None else f"`{_toml(value)}`"
+            lines.append(f"| `{key}` | {default} | {field.description} |")
+    return "\n".join(lines[1:]) + "\n"
+
+
+def _sections(config: Config) -> Iterator[tuple[str, BaseModel]]:
+    """The tables that hold keys, by their dotted names."""
+    open_tables: list[tuple[str, BaseModel]] = [(name, value) for name, value in config]
+    while open_tables:
+        name, section = open_tables.pop(0)
+        inner = [(f"{name}.{key}", value) for key, value in section if isinstance(value, BaseModel)]
+        open_tables[:0] = inner
+        if not inner:
+            yield name, section
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        pairs = [f"{key if _BARE.fullmatch(key) else json.dumps(key)} = {_toml(v)}" for key, v in value.items()]
+        return f"{{ {', '.join(pairs)} }}" if pairs else "{}"
+    if isinstance(value, tuple):
+        return f"[{', '.join(_toml(v) for v in value)}]"
+    return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)
