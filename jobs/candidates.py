@@ -1,21 +1,54 @@
 """The models of one night: settings chosen on validation, trained again up to the holdout, judged on it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
+
+import numpy as np
 
 from jobs.gate import METRIC
 from jobs.ledger import Run
 from jobs.show import Report, Table
 from recsys.bundle import Bundle, assemble
 from recsys.config import Config
-from recsys.data import Catalog, Interactions, Splits
+from recsys.data import Interactions, Splits, split_by_time
 from recsys.evaluation import Judgement, judge, validation_score
 from recsys.models import MODELS, TrainingData
 from recsys.names import resolve
+from recsys.source import Loaded
 from recsys.vectors import Vectors
 
 BASELINE = "popularity"
+_RECALL_USERS = 1000  # whose vectors measure the index
+
+
+@dataclass(frozen=True)
+class Night:
+    """What the steps of one run share."""
+
+    config: Config
+    loaded: Loaded
+    run: Run
+    report: Report
+
+    @cached_property
+    def splits(self) -> Splits:
+        """Fit, validation and holdout, as configured."""
+        settings = self.config.evaluation
+        return split_by_time(
+            self.loaded.events, validation_days=settings.validation_days, holdout_days=settings.holdout_days
+        )
+
+    @property
+    def as_of(self) -> int:
+        """Just after the newest event, in microseconds: the moment of the refit."""
+        return int(self.loaded.events.times.max()) + 1
+
+    @property
+    def names(self) -> list[str]:
+        """The models to train: the baseline first, then those of the configuration."""
+        return list(dict.fromkeys((BASELINE, *self.config.training.models)))
 
 
 @dataclass(frozen=True)
@@ -37,20 +70,19 @@ class Candidate:
 
 
 def fit(
+    night: Night,
     name: str,
     events: Interactions,
-    catalog: Catalog,
-    config: Config,
-    *,
     now: int,
+    *,
     score: Callable[[Vectors], float] | None = None,
     chosen: dict[str, Any] | None = None,
-    report: Report,
 ) -> Vectors:
-    """Train one model on `events` as of `now` (microseconds): choose by `score`, or take the settings `chosen` before."""
+    """Train a model on `events` as of `now` (microseconds): choose by `score`, or take settings `chosen` before."""
+    config = night.config
     data = TrainingData(
         events=events,
-        catalog=catalog,
+        catalog=night.loaded.catalog,
         now=now,
         kind_weights=tuple(config.events.weights.values()),
         target_codes=tuple(config.target_codes),
@@ -58,25 +90,31 @@ def fit(
     )
     settings = chosen if chosen is not None else getattr(config.models, name, None)
     vectors: Vectors = resolve(name, MODELS)(
-        data, settings, score=score, seed=config.training.seed, device=config.training.device, report=report
+        data, settings, score=score, seed=config.training.seed, device=config.training.device, report=night.report
     )
-    return vectors
+    return vectors if vectors.model == name else replace(vectors, model=name)
 
 
-def fit_candidates(catalog: Catalog, splits: Splits, config: Config, *, run: Run, report: Report) -> list[Candidate]:
-    """Every model of the configuration and, first, the baseline."""
-    score = validation_score(catalog, splits, config)
-    found: list[Candidate] = []
-    for name in dict.fromkeys((BASELINE, *config.training.models)):
-        with run.step(f"choose {name}"):
-            chosen = fit(name, splits.fit, catalog, config, now=splits.validation_start, score=score, report=report)
-        with run.step(f"fit {name}"):
-            vectors = fit(
-                name, splits.known, catalog, config, now=splits.holdout_start, chosen=chosen.settings, report=report
-            )
-        with run.step(f"judge {name}") as counts:
+def choose(night: Night, name: str, splits: Splits) -> dict[str, Any]:
+    """The settings of a model that serve best on validation, learnt from what is before it."""
+    score = validation_score(night.loaded.catalog, splits, night.config)
+    with night.run.step(f"choose {name}") as counts:
+        counts["settings"] = fit(night, name, splits.fit, splits.validation_start, score=score).settings
+    settings: dict[str, Any] = counts["settings"]
+    return settings
+
+
+def judge_all(night: Night) -> list[Candidate]:
+    """Every model, trained on all but the holdout with the settings chosen on validation, and judged on the holdout."""
+    splits = night.splits
+    known, found = splits.known, list[Candidate]()
+    for name in night.names:
+        chosen = choose(night, name, splits)
+        with night.run.step(f"fit {name}"):
+            vectors = fit(night, name, known, splits.holdout_start, chosen=chosen)
+        with night.run.step(f"judge {name}") as counts:
             baseline = found[0].vectors if found else vectors
-            judged = judge(assemble_with(vectors, baseline, catalog, config), splits, config)
+            judged = judge(with_popularity(night, vectors, baseline), splits, night.config)
             counts.update(judged.rows["all"])
         found.append(Candidate(vectors, judged))
     return found
@@ -87,17 +125,35 @@ def best(candidates: list[Candidate], config: Config) -> Candidate:
     return max((c for c in candidates if c.name in config.training.models), key=lambda c: c.quality)
 
 
-def assemble_with(vectors: Vectors, baseline: Vectors, catalog: Catalog, config: Config) -> Bundle:
-    """A bundle in memory, filled up with the baseline's popular items."""
-    popularity = baseline.item_vectors[:, 0]
-    return assemble(vectors, catalog, popularity, kinds=tuple(config.events.weights), index_settings=config.index)
+def with_popularity(night: Night, vectors: Vectors, baseline: Vectors, *, measured: bool = False) -> Bundle:
+    """A bundle in memory that is filled up with the baseline's popular items.
 
-
-def table(candidates: list[Candidate], row: str = "all") -> Table:
-    """The candidates side by side, the figures of one row of the judgement."""
-    names = list(candidates[0].judged.rows[row])
-    return Table(
-        f"Holdout, {row.replace('_', ' ')}",
-        ["metric", *(c.name for c in candidates)],
-        [[name, *(c.judged.rows[row].get(name) for c in candidates)] for name in names],
+    measured: with the configured index, whose recall is measured with user vectors; else with the exact one.
+    """
+    return assemble(
+        vectors,
+        night.loaded.catalog,
+        baseline.item_vectors[:, 0],
+        kinds=tuple(night.config.events.weights),
+        index_settings=night.config.index,
+        queries=vectors.encode(_some_histories(night)) if measured else None,
     )
+
+
+def _some_histories(night: Night) -> Any:
+    events = night.loaded.events
+    active = np.flatnonzero(np.diff(events.offsets))
+    random = np.random.default_rng(night.config.training.seed)
+    users = random.choice(active, min(_RECALL_USERS, len(active)), replace=False)
+    return events.histories(users, night.as_of, night.config.events.history_length)
+
+
+def table(candidates: list[Candidate], row: str) -> Table:
+    """The candidates side by side, the figures of one row of the judgement."""
+    return side_by_side(f"Holdout, {row.replace('_', ' ')}", {c.name: c.judged.rows[row] for c in candidates})
+
+
+def side_by_side(title: str, figures: dict[str, dict[str, float]]) -> Table:
+    """Metrics downwards, models across."""
+    metrics = list(next(iter(figures.values())))
+    return Table(title, ["metric", *figures], [[metric, *(f[metric] for f in figures.values())] for metric in metrics])

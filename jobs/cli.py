@@ -1,4 +1,4 @@
-"""`recsys …`: the only place that knows all commands. What they do is named by dotted strings and loaded when called."""
+"""`recsys …`: the only place that knows all commands. What they do is named by dotted strings, loaded when called."""
 
 import sys
 from pathlib import Path
@@ -131,16 +131,16 @@ def evaluate(
 
 @app.command()
 def recommend(
-    user: Annotated[str, typer.Argument(help="The user's id; an unknown one gets popular items.")],
+    users: Annotated[list[str], typer.Argument(metavar="USER...", help="Ids; unknown ones get popular items.")],
     k: Annotated[int, typer.Option("-k", min=1, max=500, help="How many items.")] = 20,
     config: ConfigOption = CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a user's latest events and what the live bundle recommends.
+    """Show a user's latest events and what the live bundle recommends; several users, one after the other.
 
-    Example: recsys recommend 17850 -k 5
+    Example: recsys recommend 1001 1002 -k 5
     """
-    _call("jobs.answers:recommend", config, as_json, user_id=user, k=k)
+    _call("jobs.answers:recommend", config, as_json, user_ids=users, k=k)
 
 
 @app.command()
@@ -152,7 +152,7 @@ def similar(
 ) -> None:
     """Show the items most similar to one.
 
-    Example: recsys similar 85123A -k 5
+    Example: recsys similar P00012 -k 5
     """
     _call("jobs.answers:similar", config, as_json, item_id=item, k=k)
 
@@ -176,7 +176,7 @@ def bundles(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> None:
 
     Example: recsys bundles
     """
-    _call("jobs.commands:list_bundles", config, as_json)
+    _call("jobs.commands:bundles", config, as_json)
 
 
 @app.command()

@@ -1,38 +1,93 @@
 """What the short commands do: each takes the configuration and returns what is to be printed."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from jobs.show import Output, Report, Table
 from recsys import bundle as bundles_on_disk
-from recsys.check import Report as SourceReport
 from recsys.config import Config
-from recsys.errors import RefusedError
-from recsys.importer import import_file as import_into
-from recsys.source import check
 from recsys.store import Store, open_store
+from recsys.store_runs import Run
 
 
-def init(config: Config, *, report: Report) -> Output:
-    """Create or migrate the service's own tables."""
-    report("tables", 0.0)
-    store = _store(config)
-    report("tables", 1.0)
-    where = store.describe()
-    return Output({"store": where}, [f"the service's tables are ready in {where}"])
-
-
-def _store(config: Config) -> Store:
+def open_configured(config: Config) -> Store:
+    """The store that the configuration names."""
     return open_store(config.store.url, config.store.table_prefix)
 
 
-def _now() -> int:
-    return int(datetime.now(UTC).timestamp() * 1_000_000)
-
-
 def time_text(microseconds: int | None) -> str | None:
-    """A time as people read it, in UTC to the second."""
+    """A time as people read it: UTC, to the second."""
     if microseconds is None:
         return None
-    return f"{datetime.fromtimestamp(microseconds / 1_000_000, UTC):%Y-%m-%d %H:%M:%S}"
+    return f"{datetime.fromtimestamp(microseconds // 1_000_000, UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def init(config: Config, *, report: Report) -> Output:
+    """Create the service's own tables, or bring them up to date."""
+    report("tables", 0.0)
+    where = open_configured(config).engine.url.render_as_string(hide_password=True)
+    report("tables", 1.0)
+    return Output({"store": where}, [f"the service's tables are ready in {where}"])
+
+
+def runs(config: Config, *, limit: int, report: Report) -> Output:
+    """The newest runs of the ledger."""
+    report("ledger", 1.0)
+    found = open_configured(config).list_runs(limit)
+    columns = ["run", "job", "status", "started (UTC)", "seconds", "steps", "ndcg@20", "bundle", "error"]
+    return Output(
+        [_run_data(run) for run in found], [Table("Runs, newest first", columns, [_run_row(r) for r in found])]
+    )
+
+
+def _run_data(run: Run) -> dict[str, Any]:
+    times = {name: time_text(getattr(run, name)) for name in ("started_at", "heartbeat_at", "finished_at")}
+    return {**vars(run), **times, "seconds": _seconds(run)}
+
+
+def _seconds(run: Run) -> float | None:
+    return None if run.finished_at is None else round((run.finished_at - run.started_at) / 1e6, 1)
+
+
+def _run_row(run: Run) -> list[Any]:
+    steps = ", ".join(f"{step['name']} {step['seconds']:.1f} s" for step in run.steps)
+    quality = run.metrics.get("gate", {}).get("candidate")
+    seconds = _seconds(run)
+    started = time_text(run.started_at)
+    shown = None if seconds is None else f"{seconds:.1f}"
+    return [run.run_id, run.job, run.status, started, shown, steps, quality, run.bundle, run.error]
+
+
+def bundles(config: Config, *, report: Report) -> Output:
+    """The bundles on disk."""
+    report("bundles", 1.0)
+    found = bundles_on_disk.versions(config.folder.path)
+    data = [{**vars(version), "created_at": time_text(version.created_at)} for version in found]
+    rows = [
+        [
+            version.version,
+            "live, pinned" if version.pinned and version.live else "live" if version.live else "",
+            version.model,
+            version.metrics.get("gate", {}).get("candidate"),
+            f"{version.size / 1e6:.1f} MB",
+        ]
+        for version in found
+    ]
+    return Output(data, [Table("Bundles, newest first", ["version", "state", "model", "ndcg@20", "size"], rows)])
+
+
+def publish(config: Config, *, version: str, report: Report) -> Output:
+    """Make a version the live one and lift a pin."""
+    report("publish", 0.0)
+    bundles_on_disk.publish(config.folder.path, version)
+    report("publish", 1.0)
+    return Output({"live": version, "pinned": False}, [f"{version} is live"])
+
+
+def rollback(config: Config, *, report: Report) -> Output:
+    """Go back to the bundle that was live before, and pin it."""
+    report("rollback", 0.0)
+    version = bundles_on_disk.rollback(config.folder.path)
+    report("rollback", 1.0)
+    note = f"{version} is live and pinned; `recsys publish VERSION` lets the nights publish again"
+    return Output({"live": version, "pinned": True}, [note])

@@ -1,18 +1,20 @@
 """Judge without publishing: the models beside popularity, on the last days or on a file of held-out events."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from jobs import candidates, ledger
-from jobs.show import Output, Report, Table
-from jobs.train import read, split
+from jobs.candidates import Night
+from jobs.show import Output, Report
+from jobs.train import read
 from recsys.config import Config
 from recsys.errors import SourceError
-from recsys.evaluation import judge_targets, targets_from_ids, validation_score
-from recsys.source import Loaded
+from recsys.evaluation import Targets, judge_targets, targets_from_ids
 from recsys.store import open_store
+
+_COLUMNS = ("user_id", "item_id")
 
 
 def evaluate(config: Config, *, holdout: Path | None, report: Report) -> Output:
@@ -20,12 +22,44 @@ def evaluate(config: Config, *, holdout: Path | None, report: Report) -> Output:
 
     holdout: a CSV of user_id, item_id; the models then learn from all events of the source, with settings chosen on
     their last days. Without it the last `holdout_days` are the holdout, as in a nightly run.
+    Raises SourceError when the file cannot be read or lacks a column.
     """
+    pairs = None if holdout is None else _read_pairs(holdout)
     store = open_store(config.store.url, config.store.table_prefix)
     with ledger.run(store, "evaluate", config) as run:
-        loaded = read(config, store, run, now=None, report=report)
-        if holdout is None:
-            judged = candidates.fit_candidates(loaded.catalog, split(loaded, config), config, run=run, report=report)
+        night = Night(config, read(config, store, run, now=None, report=report), run, report)
+        if pairs is None:
+            judged = candidates.judge_all(night)
             run.metrics = {"models": {c.name: c.judged.rows for c in judged}}
             return Output(run.metrics, [candidates.table(judged, row) for row in judged[0].judged.rows])
-        return _against_file(holdout, loaded, config, run, report)
+        users, items = night.loaded.users, night.loaded.catalog.ids
+        targets = targets_from_ids(*(pairs[name].to_list() for name in _COLUMNS), users=users, items=items)
+        figures = _against(night, targets)
+        run.metrics = {"rows": pairs.height, "models": figures}
+    return Output(run.metrics, [candidates.side_by_side(f"{holdout}: {pairs.height} rows held out", figures)])
+
+
+def _read_pairs(path: Path) -> pl.DataFrame:
+    try:
+        pairs = pl.read_csv(path, infer_schema=False)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise SourceError(f"{path} cannot be read as CSV: {error}") from None
+    if missing := [name for name in _COLUMNS if name not in pairs.columns]:
+        raise SourceError(f"{path} lacks {', '.join(missing)}; found: {', '.join(pairs.columns)}")
+    return pairs.select(_COLUMNS).drop_nulls()
+
+
+def _against(night: Night, targets: Targets) -> dict[str, dict[str, float]]:
+    """Each model, trained on all events with settings chosen on the last days, against the targets."""
+    splits = night.splits
+    last_days = replace(splits, fit=splits.known, validation=splits.holdout, validation_start=splits.holdout_start)
+    events, figures, baseline = night.loaded.events, dict[str, dict[str, float]](), None
+    for name in night.names:
+        chosen = candidates.choose(night, name, last_days)
+        with night.run.step(f"fit {name}"):
+            vectors = candidates.fit(night, name, events, night.as_of, chosen=chosen)
+        baseline = baseline or vectors
+        bundle = candidates.with_popularity(night, vectors, baseline)
+        repeats = night.config.recommendations.repeats
+        figures[name] = judge_targets(bundle, events, targets, night.config, as_of=night.as_of, repeats=repeats)
+    return figures

@@ -48,7 +48,9 @@ def run(store: Store, job: str, config: Config) -> Iterator[Run]:
     owner = f"{socket.gethostname()}:{os.getpid()}"
     fencing = store.acquire(job, owner)
     if fencing is None:
-        raise RefusedError(f"another run of {job!r} is under way; `recsys runs` shows it, and it ends or expires by itself")
+        raise RefusedError(
+            f"another run of {job!r} is under way; `recsys runs` shows it, and it ends or expires by itself"
+        )
     current = Run(store, store.start_run(job, config.hash(), owner=owner, fencing=fencing), fencing, job)
     with _kept_alive(store, job, fencing):
         status, error = "failed", None
@@ -82,5 +84,3 @@ def _kept_alive(store: Store, job: str, fencing: int) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-
-

@@ -5,19 +5,18 @@ from dataclasses import replace
 from typing import Any
 
 from jobs import candidates, gate, ledger
-from jobs.candidates import BASELINE, Candidate
-from jobs.show import Output, Report, Table
+from jobs.candidates import BASELINE, Candidate, Night
+from jobs.show import Output, Report
 from recsys import bundle as bundles
 from recsys import extract
 from recsys.artifact import crash_point
 from recsys.bundle import Bundle
 from recsys.config import Config
-from recsys.data import Splits, split_by_time
+from recsys.data import Float32
 from recsys.errors import BundleError, RefusedError
 from recsys.evaluation import judge
 from recsys.source import Loaded, load
 from recsys.store import Store, open_store
-from recsys.vectors import Vectors
 
 LEASE = "train"
 
@@ -30,128 +29,99 @@ def train(config: Config, *, report: Report, now: int | None = None) -> Output:
     """
     store = open_store(config.store.url, config.store.table_prefix)
     with ledger.run(store, LEASE, config) as run:
-        loaded = read(config, store, run, now=now, report=report)
-        splits = split(loaded, config)
-        judged = candidates.fit_candidates(loaded.catalog, splits, config, run=run, report=report)
+        night = Night(config, read(config, store, run, now=now, report=report), run, report)
+        judged = candidates.judge_all(night)
         winner = candidates.best(judged, config)
         live = _live(config)
-        verdict = _verdict(winner, judged, live, loaded, splits, config, run)
-        final, popularity = _refit(winner, judged, loaded, config, run, report)
+        _pass_the_gate(night, winner, judged, live)
+        fresh = _refit(night, winner, judged)
         crash_point("after fit")
-        version = _save(winner, final, popularity, loaded, live, config, run)
+        run.bundle = version = _save(night, fresh, live)
         crash_point("before publish")
-        published = _publish(store, run, loaded, config)
+        published = _publish(night, store, version)
         bundles.prune(config.folder.path, config.folder.keep_bundles)
-    return _output(run, judged, verdict, version, published)
+    data = {"run": run.run_id, "bundle": version, "published": published, **run.metrics}
+    state = "published" if published else "saved; a rollback keeps another one live until `recsys publish VERSION`"
+    tables = [candidates.table(judged, row) for row in winner.judged.rows]
+    return Output(data, [*tables, f"{winner.name}: {version} {state}"])
 
 
 def read(config: Config, store: Store, run: ledger.Run, *, now: int | None, report: Report) -> Loaded:
-    """Load and check the source as a step of the run."""
+    """Load and check the source, as a step of the run."""
     with run.step("read") as counts:
         loaded = load(config, store, now=now if now is not None else time.time_ns() // 1000, report=report)
         counts.update(events=len(loaded.events), users=loaded.events.user_count, items=len(loaded.catalog))
     return loaded
 
 
-def split(loaded: Loaded, config: Config) -> Splits:
-    """Fit, validation and holdout as configured."""
-    settings = config.evaluation
-    return split_by_time(loaded.events, validation_days=settings.validation_days, holdout_days=settings.holdout_days)
-
-
 def _live(config: Config) -> Bundle | None:
-    """The live bundle; None when there is none or when it is damaged, which must not keep tonight's from replacing it."""
+    """The live bundle. None when there is none, or it is damaged: that must not keep tonight's from replacing it."""
     try:
         return bundles.load(config.folder.path)
     except BundleError:
         return None
 
 
-def _verdict(
-    winner: Candidate,
-    judged: list[Candidate],
-    live: Bundle | None,
-    loaded: Loaded,
-    splits: Splits,
-    config: Config,
-    run: ledger.Run,
-) -> gate.Verdict:
-    with run.step("gate") as counts:
+def _pass_the_gate(night: Night, winner: Candidate, judged: list[Candidate], live: Bundle | None) -> None:
+    """Raises RefusedError with every reason that speaks against the winner."""
+    with night.run.step("gate") as counts:
         verdict = gate.decide(
             winner.judged.ndcg_per_user,
             None if winner.name == BASELINE else judged[0].judged.ndcg_per_user,
-            _judge_live(live, judged[0].vectors, loaded, splits, config),
-            events=len(loaded.events),
+            _judge_live(night, live, judged[0]),
+            events=len(night.loaded.events),
             live_events=live.manifest["data"]["events"] if live else None,
-            settings=config.gate,
-            seed=config.training.seed,
+            settings=night.config.gate,
+            seed=night.config.training.seed,
         )
         counts.update(verdict.figures, reasons=list(verdict.reasons))
-    run.metrics = {"winner": winner.name, "gate": counts, "models": {c.name: c.judged.rows for c in judged}}
-    if not verdict.publish:
+    models = {candidate.name: candidate.judged.rows for candidate in judged}
+    night.run.metrics = {"winner": winner.name, "gate": counts, "models": models}
+    if verdict.reasons:
         raise RefusedError("the gate refused to publish:\n" + "\n".join(f"  {reason}" for reason in verdict.reasons))
-    return verdict
 
 
-def _judge_live(
-    live: Bundle | None, baseline: Vectors, loaded: Loaded, splits: Splits, config: Config
-) -> Any:
-    """NDCG@20 per user of the live bundle's pre-refit vectors on tonight's holdout: float32 [B], or None."""
-    if live is None or live.evaluation is None or live.kinds != tuple(config.events.weights):
+def _judge_live(night: Night, live: Bundle | None, baseline: Candidate) -> Float32 | None:
+    """NDCG@20 per user [B] of the live bundle's pre-refit vectors on tonight's holdout, with tonight's histories.
+
+    None when it has none, or was trained on other kinds of events, which tonight's histories cannot feed.
+    """
+    if live is None or live.evaluation is None or live.kinds != tuple(night.config.events.weights):
         return None
-    vectors = gate.align(live.evaluation, live.catalog.ids, loaded.catalog.ids)
-    return judge(candidates.assemble_with(vectors, baseline, loaded.catalog, config), splits, config).ndcg_per_user
+    vectors = gate.align(live.evaluation, live.catalog.ids, night.loaded.catalog.ids)
+    return judge(candidates.with_popularity(night, vectors, baseline.vectors), night.splits, night.config).ndcg_per_user
 
 
-def _refit(
-    winner: Candidate, judged: list[Candidate], loaded: Loaded, config: Config, run: ledger.Run, report: Report
-) -> tuple[Vectors, Vectors]:
+def _refit(night: Night, winner: Candidate, judged: list[Candidate]) -> Bundle:
     """The winner and the baseline again on all events, settings as chosen."""
-    with run.step("refit"):
-        now = int(loaded.events.times.max()) + 1
+    with night.run.step("refit"):
         final = {
-            c.name: candidates.fit(
-                c.name, loaded.events, loaded.catalog, config, now=now, chosen=c.vectors.settings, report=report
-            )
+            c.name: candidates.fit(night, c.name, night.loaded.events, night.as_of, chosen=c.vectors.settings)
             for c in (judged[0], winner)
         }
-    return final[winner.name], final[BASELINE]
+    with night.run.step("index"):
+        bundle = candidates.with_popularity(night, final[winner.name], final[BASELINE], measured=True)
+    return replace(bundle, evaluation=winner.vectors)
 
 
-def _save(
-    winner: Candidate,
-    final: Vectors,
-    popularity: Vectors,
-    loaded: Loaded,
-    live: Bundle | None,
-    config: Config,
-    run: ledger.Run,
-) -> str:
-    with run.step("save"):
-        fresh = candidates.assemble_with(final, popularity, loaded.catalog, config)
-        facts = {
-            "configuration": config.model_dump(mode="json", exclude={"store", "source"}),
-            "config_hash": config.hash(),
-            "data": loaded.report.summary(),
-            "metrics": run.metrics,
+def _save(night: Night, fresh: Bundle, live: Bundle | None) -> str:
+    with night.run.step("save"):
+        facts: dict[str, Any] = {
+            "configuration": night.config.model_dump(mode="json", exclude={"store", "source"}),
+            "config_hash": night.config.hash(),
+            "data": night.loaded.report.summary(),
+            "metrics": night.run.metrics,
             "replaces": live.version if live else None,
         }
-        run.bundle = bundles.save(replace(fresh, evaluation=winner.vectors), config.folder.path, facts=facts)
-    return run.bundle
+        return bundles.save(fresh, night.config.folder.path, facts=facts)
 
 
-def _publish(store: Store, run: ledger.Run, loaded: Loaded, config: Config) -> bool:
-    """Move the extract and CURRENT while the lease's row is locked; a pinned bundle stays live. Whether it moved."""
-    with run.step("publish"):
-        prepared = extract.write(config.folder.path, loaded)
-        with store.holding(LEASE, run.fencing):
-            extract.publish(config.folder.path, prepared)
-            return bundles.publish(config.folder.path, run.bundle, unless_pinned=True)
-
-
-def _output(
-    run: ledger.Run, judged: list[Candidate], verdict: gate.Verdict, version: str, published: bool
-) -> Output:
-    state = "published" if published else "saved, but another bundle is pinned: `recsys publish` moves on"
-    data = {"run": run.run_id, "bundle": version, "published": published, **run.metrics}
-    return Output(data, [candidates.table(judged), f"{run.metrics['winner']}: {version} {state}"])
+def _publish(night: Night, store: Store, version: str) -> bool:
+    """Move the extract and CURRENT while the lease's row is locked; whether CURRENT moved: a pinned bundle stays."""
+    folder = night.config.folder.path
+    with night.run.step("publish") as counts:
+        prepared = extract.write(folder, night.loaded)
+        with store.holding(LEASE, night.run.fencing):
+            extract.publish(folder, prepared)
+            counts["published"] = bundles.publish(folder, version, unless_pinned=True)
+    return bool(counts["published"])

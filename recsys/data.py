@@ -7,6 +7,7 @@ Times are microseconds since 1970 in UTC everywhere; ids are strings at the bord
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -223,7 +224,7 @@ class Splits:
     validation_start: int
     holdout_start: int
 
-    @property
+    @cached_property
     def known(self) -> Interactions:
         """Everything before the holdout: fit and validation, that is, what a candidate may learn from."""
         return merge(self.fit, self.validation)
