@@ -31,6 +31,7 @@ __all__ = [
     "migrate",
     "open_store",
     "own_queries",
+    "revisions",
 ]
 
 _PREFIX = re.compile(r"[a-z][a-z0-9_]{0,30}")
@@ -76,10 +77,9 @@ def migrate(store: Database) -> None:
 
     Several processes may do it at once; one of them works and the others wait.
     """
-    config = AlembicConfig(attributes={"prefix": store.prefix})
-    config.set_main_option("script_location", migrations.__path__[0].replace("%", "%%"))
-    head = ScriptDirectory.from_config(config).get_current_head()
-    if _revision(store) == head:
+    config = _migrations(store)
+    found, head = revisions(store)
+    if found == head:
         return
     with store.writing() as connection:
         config.attributes["connection"] = connection
@@ -91,6 +91,14 @@ def migrate(store: Database) -> None:
         finally:
             if connection.dialect.name == "mysql":
                 connection.execute(sa.text("SELECT RELEASE_LOCK(:name)"), {"name": f"{store.prefix}migrations"})
+
+
+def revisions(store: Database) -> tuple[str | None, str | None]:
+    """The migration that the tables are at (None: there are none yet), and the newest that this version knows."""
+    with store.reading() as connection:
+        options = {"version_table": f"{store.prefix}migrations"}
+        found = MigrationContext.configure(connection, opts=options).get_current_revision()
+    return found, ScriptDirectory.from_config(_migrations(store)).get_current_head()
 
 
 def own_queries(store: Store, *, received_until: int | None = None) -> tuple[str, str, str]:
@@ -118,10 +126,10 @@ def _check_server(connection: sa.Connection) -> None:
         )
 
 
-def _revision(store: Database) -> str | None:
-    with store.reading() as connection:
-        options = {"version_table": f"{store.prefix}migrations"}
-        return MigrationContext.configure(connection, opts=options).get_current_revision()
+def _migrations(store: Database) -> AlembicConfig:
+    config = AlembicConfig(attributes={"prefix": store.prefix})
+    config.set_main_option("script_location", migrations.__path__[0].replace("%", "%%"))
+    return config
 
 
 def _lock_migrations(connection: sa.Connection, prefix: str) -> None:
