@@ -4,6 +4,7 @@ SQLite, PostgreSQL and MariaDB on equal footing. Times are BIGINT microseconds U
 byte by byte.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ _DRIVERS = {
     "mysql": "mysql+pymysql",
     "mariadb": "mysql+pymysql",
 }
+_LOG = "recsys"
 _BUSY_SECONDS = 30
 _IDLE_SECONDS = 60  # a transaction whose owner has vanished keeps its locks no longer
 
@@ -44,6 +46,7 @@ class Tables:
     deletions: sa.Table
     runs: sa.Table
     leases: sa.Table
+    due: sa.Table
 
 
 @dataclass(frozen=True)
@@ -167,6 +170,8 @@ def own_tables(prefix: str) -> Tables:
             sa.Column("metrics", text),
             sa.Column("error", text),
             sa.Column("bundle", key),
+            sa.Column("due_at", number),
+            sa.Column("alerted_at", number),
         ),
         leases=table(
             "leases",
@@ -175,18 +180,32 @@ def own_tables(prefix: str) -> Tables:
             sa.Column("fencing", number, nullable=False),
             sa.Column("expires_at", number, nullable=False),
         ),
+        due=table(
+            "due",
+            sa.Column("job", key, primary_key=True),
+            sa.Column("entry", key, nullable=False),
+            sa.Column("due_at", number, nullable=False),
+            sa.Column("attempts", number, nullable=False),
+            sa.Column("owner", key),
+            sa.Column("free_at", number, nullable=False),
+            sa.Column("planned_at", number, nullable=False),
+            sa.Column("alerted_at", number),
+        ),
     )
 
 
 def connect(url: sa.URL) -> sa.Engine:
     """A connection pool, set up as the own tables need it; it connects when first used."""
-    # hide_parameters: errors must not carry the ids of people into logs.
+    # The ids of people belong in no log: hide_parameters keeps them out of errors and statements, and the level keeps
+    # out the rows, which SQLAlchemy writes when somebody turns on its debugging.
+    logging.getLogger(f"sqlalchemy.engine.Engine.{_LOG}").setLevel(logging.INFO)
+    private: dict[str, Any] = {"hide_parameters": True, "logging_name": _LOG}
     if url.drivername == "sqlite":
-        engine = sa.create_engine(url, hide_parameters=True, connect_args={"timeout": _BUSY_SECONDS})
+        engine = sa.create_engine(url, **private, connect_args={"timeout": _BUSY_SECONDS})
         sa.event.listen(engine, "connect", _set_up_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
         return engine
-    engine = sa.create_engine(url, hide_parameters=True, pool_pre_ping=True, isolation_level="READ COMMITTED")
+    engine = sa.create_engine(url, **private, pool_pre_ping=True, isolation_level="READ COMMITTED")
     sa.event.listen(engine, "connect", _set_up_mariadb if engine.dialect.name == "mysql" else _set_up_postgresql)
     return engine
 
