@@ -1,7 +1,8 @@
 """The service's own tables: items, users, events, deletions, runs and leases of one shop.
 
 `store_tables` holds their shapes and the database behind them, `store_rows` what is read and written in bulk (through
-`store_insert`), `store_runs` the ledger and the leases. `open_store` brings the tables up to date.
+`store_insert`), `store_runs` the ledger and the leases, `store_due` the due times of the schedule. `open_store` brings
+the tables up to date.
 """
 
 import re
@@ -15,6 +16,7 @@ from alembic.util import CommandError
 
 import migrations
 from recsys.errors import ConfigError, RecsysError
+from recsys.store_due import Dues
 from recsys.store_insert import bad_ids, check_id
 from recsys.store_rows import NewEvents, Rows
 from recsys.store_runs import Run, Runs
@@ -37,7 +39,7 @@ __all__ = [
 _PREFIX = re.compile(r"[a-z][a-z0-9_]{0,30}")
 
 
-class Store(Rows, Runs):
+class Store(Rows, Runs, Dues):
     """An open database with the own tables of one shop. One a process: it does not survive a fork."""
 
     def describe(self) -> str:
@@ -113,7 +115,7 @@ def own_queries(store: Store, *, received_until: int | None = None) -> tuple[str
     return (
         f"SELECT user_id, item_id, kind AS event, occurred_at AS timestamp, value FROM {events.name} "
         f"WHERE user_id IS NOT NULL{until}",
-        f"SELECT {', '.join(items.columns.keys())} FROM {items.name}",
+        f"SELECT {', '.join(name for name in items.columns.keys() if name != 'own_revision')} FROM {items.name}",
         f"SELECT {', '.join(users.columns.keys())} FROM {users.name}",
     )
 

@@ -15,10 +15,11 @@ import sqlalchemy as sa
 
 from recsys.errors import NotFoundError, RefusedError
 from recsys.store_insert import check_id, put
-from recsys.store_tables import Database, clock
+from recsys.store_tables import Database, Tables, clock
 
 LEASE_SECONDS = 60
 OUTCOMES = ("done", "failed", "refused")
+DIED = "died: "  # begins the error of a run whose process was killed: that is no outcome, so its due time stays due
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,22 @@ class Run:
     metrics: dict[str, Any]
     error: str | None
     bundle: str | None
+    due_at: int | None  # the due time of the schedule that it was for
 
 
 class Runs(Database):
     """The rows of runs and leases. The lease of a job has the job's name."""
 
-    def start_run(self, job: str, config_hash: str, *, owner: str, fencing: int | None = None) -> int:
-        """Write a row that is running; returns its run_id. `fencing`: the number of the job's lease that it holds."""
+    def start_run(
+        self, job: str, config_hash: str, *, owner: str, fencing: int | None = None, due_at: int | None = None
+    ) -> int:
+        """Write a row that is running; returns its run_id. `fencing`: the number of the job's lease that it holds.
+
+        `due_at`: the due time that the run is for. Raises RefusedError when a run for it has ended already.
+        """
         with self.writing() as connection:
+            if due_at is not None:
+                self._check_due(connection, job, due_at)
             now = clock(connection)
             row = self.tables.runs.insert().values(
                 job=check_id("job", job),
@@ -55,6 +64,7 @@ class Runs(Database):
                 started_at=now,
                 heartbeat_at=now,
                 steps="[]",
+                due_at=due_at,
             )
             key = connection.execute(row).inserted_primary_key
             assert key is not None
@@ -109,14 +119,7 @@ class Runs(Database):
         runs = self.tables.runs
         with self.reading() as connection:
             rows = connection.execute(sa.select(runs).order_by(runs.c.run_id.desc()).limit(limit)).mappings().all()
-        return [
-            Run(
-                steps=json.loads(row["steps"]),
-                metrics=json.loads(row["metrics"] or "{}"),
-                **{k: row[k] for k in Run.__dataclass_fields__ if k not in ("steps", "metrics")},
-            )
-            for row in rows
-        ]
+        return [run_of(row) for row in rows]
 
     def acquire(self, name: str, owner: str, seconds: float = LEASE_SECONDS) -> int | None:
         """Take the lease when it is free or has expired: its new fencing number. None when somebody holds it.
@@ -137,7 +140,7 @@ class Runs(Database):
             values = {"owner": check_id("owner", owner), "fencing": fencing, "expires_at": now + _microseconds(seconds)}
             connection.execute(leases.update().where(mine).values(values))
             dead = (runs.c.job == name) & (runs.c.status == "running") & (runs.c.fencing < fencing)
-            outcome = {"status": "failed", "error": "died: it stopped without a word", "finished_at": now}
+            outcome = {"status": "failed", "error": f"{DIED}it stopped without a word", "finished_at": now}
             connection.execute(runs.update().where(dead).values(outcome))
             return int(fencing)
 
@@ -189,6 +192,12 @@ class Runs(Database):
         leases = self.tables.leases
         return (leases.c.name == name) & (leases.c.fencing == fencing) & leases.c.owner.is_not(None)
 
+    def _check_due(self, connection: sa.Connection, job: str, due_at: int) -> None:
+        due = self.tables.due
+        waiting = connection.execute(sa.select(due.c.due_at).where(due.c.job == job).with_for_update()).scalar()
+        if waiting != due_at or has_ended(connection, self.tables, job, due_at):
+            raise RefusedError(f"the run of {job!r} for the due time {due_at} has ended already; found {waiting} due")
+
     def _add_lease(self, name: str) -> None:
         leases = self.tables.leases
         with self.reading() as connection:
@@ -197,6 +206,20 @@ class Runs(Database):
         with self.writing() as connection:
             free = pa.table({"name": [name], "fencing": [0], "expires_at": [0]})
             put(connection, leases, free, replace=False)
+
+
+def has_ended(connection: sa.Connection, tables: Tables, job: str, due_at: int) -> bool:
+    """Whether the ledger knows how a run for this due time came out; a killed one has no outcome."""
+    runs = tables.runs
+    outcome = runs.c.status.in_(OUTCOMES) & sa.func.coalesce(runs.c.error, "").not_like(f"{DIED}%")
+    ended = sa.select(runs.c.run_id).where(runs.c.job == job, runs.c.due_at == due_at, outcome).limit(1)
+    return connection.execute(ended).scalar() is not None
+
+
+def run_of(row: Any) -> Run:
+    """The mapping of a row of runs as a value."""
+    plain = {name: row[name] for name in Run.__dataclass_fields__ if name not in ("steps", "metrics")}
+    return Run(steps=json.loads(row["steps"]), metrics=json.loads(row["metrics"] or "{}"), **plain)
 
 
 def _microseconds(seconds: float) -> int:
