@@ -1,0 +1,124 @@
+"""Ranks the test users of a public set with the product's own choice, training and retrieval.
+
+    python -m benchmarks.accuracy --data DIR --model popularity|mf|two_tower --k 20 --out ranked.npz [--seed 0]
+
+Settings are chosen on a split of the training data alone; the test is read for the ids of its users only. The lists go
+to OUT as `users` [B] and `items` [B, k], the ids of the set's files, for a scorer independent of the project.
+"""
+
+import argparse
+import resource
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.forms import Benchmark, read
+from recsys.bundle import Bundle, assemble
+from recsys.config import Config
+from recsys.data import Int64, Interactions
+from recsys.evaluation import validation_score
+from recsys.models import MODELS, TrainingData
+from recsys.names import resolve
+from recsys.recommender import recommend
+from recsys.vectors import Vectors
+
+
+def main() -> None:
+    """Read, choose, train again, rank, write."""
+    arguments = _arguments()
+    started = time.perf_counter()
+    config = Config.model_validate({"training": {"seed": arguments.seed, "device": arguments.device}})
+    benchmark = read(arguments.data, config=config, seed=arguments.seed)
+    config = config.model_copy(
+        update={"recommendations": config.recommendations.model_copy(update={"repeats": benchmark.repeats})}
+    )
+    read_at = time.perf_counter()
+    score = validation_score(benchmark.catalog, benchmark.splits, config)
+    splits = benchmark.splits
+    chosen = _train(benchmark, splits.fit, splits.validation_start, arguments.model, config, score=score)
+    chosen_at = time.perf_counter()
+    final = _train(benchmark, benchmark.known, splits.holdout_start, arguments.model, config, chosen=chosen.settings)
+    fitted_at = time.perf_counter()
+    items = _rank(benchmark, final, arguments.k, config)
+    np.savez(arguments.out, users=benchmark.users, items=items)
+    ended = time.perf_counter()
+    print(f"settings {chosen.settings}")
+    print(f"validation ndcg@20 {score(chosen):.4f}")
+    print(
+        f"seconds: {ended - started:.1f} in all; read {read_at - started:.1f}, choose {chosen_at - read_at:.1f}, "
+        f"fit {fitted_at - chosen_at:.1f}, rank {ended - fitted_at:.1f}"
+    )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"peak memory {peak:.2f} GiB, {torch.get_num_threads()} threads, dim {final.dim}, seed {arguments.seed}")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the set")
+    parser.add_argument("--model", choices=sorted(MODELS), required=True)
+    parser.add_argument("--k", type=int, default=20, help="length of the lists")
+    parser.add_argument("--out", type=Path, required=True, help="file for the lists")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    return parser.parse_args()
+
+
+def _train(
+    benchmark: Benchmark,
+    events: Interactions,
+    now: int,
+    model: str,
+    config: Config,
+    *,
+    score: object = None,
+    chosen: object = None,
+) -> Vectors:
+    data = TrainingData(
+        events=events,
+        catalog=benchmark.catalog,
+        now=now,
+        kind_weights=tuple(config.events.weights.values()),
+        target_codes=tuple(config.target_codes),
+        half_life_days=config.events.half_life_days,
+    )
+    settings = getattr(config.models, model) if chosen is None else chosen
+    vectors: Vectors = resolve(model, MODELS)(
+        data,
+        settings,
+        score=score,
+        seed=config.training.seed,
+        device=config.training.device,
+        report=lambda _step, _done: None,
+    )
+    return vectors
+
+
+def _rank(benchmark: Benchmark, vectors: Vectors, k: int, config: Config) -> Int64:
+    """Item ids int64 [B, k] for the benchmark's users, -1 pads. Unless repeats, no item of the history is listed."""
+    known, rows = benchmark.known, benchmark.rows
+    popularity = np.bincount(known.of_kinds(config.target_codes).items, minlength=known.item_count).astype(np.float32)
+    kinds = tuple(config.events.weights)
+    bundle: Bundle = assemble(vectors, benchmark.catalog, popularity, kinds=kinds, index_settings=config.index)
+    now = benchmark.splits.holdout_start
+    histories = known.histories(rows, now, config.events.history_length)
+    everything = known.histories(rows, now, max(1, len(known)))
+    hits = recommend(
+        bundle,
+        histories,
+        k,
+        target_codes=config.target_codes,
+        repeats=benchmark.repeats,
+        excluded=None if benchmark.repeats else (everything.offsets, everything.items),
+    )
+    return _ids(benchmark)[hits.rows]
+
+
+def _ids(benchmark: Benchmark) -> Int64:
+    """Item ids by row, with -1 at the end, where the row -1 finds it."""
+    return np.array([*map(int, benchmark.catalog.ids), -1], np.int64)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""Reads the public benchmark sets, in the forms that they come in, as events with a split made from train alone.
+
+* `train.txt` and `test.txt`, one line a user (`user item item …`): no times; a random tenth of the events validates.
+* `events.csv` with `test.txt` or `test_purchases.csv`: times in unix seconds; the last days of the events validate.
+  With a `train.txt` beside them the user's items before the cut are masked, without it nothing is.
+* `sequences.txt`: order but no clock, so an event counts as a day older than the next one; the last item tests and the
+  one before it validates.
+"""
+
+import csv
+import gzip
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from recsys.config import Config
+from recsys.data import MICROSECONDS_PER_DAY, Catalog, Int32, Int64, Interactions, Splits, Vocabulary, split_by_time
+
+KINDS = {"buy": "purchase", "transaction": "purchase", "addtocart": "cart"}  # the sets' words for our kinds
+VALIDATION_SHARE = 0.1  # of the events, where there are no times
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A set, ready for training: what may be learned from, how settings are chosen on it, and who is asked about."""
+
+    splits: Splits  # made from train; nothing is in its holdout, which is the set's own test
+    known: Interactions  # everything before the test
+    catalog: Catalog  # ids are the item ids of the set's files
+    users: Int64  # [B] ids of the users who have test items
+    rows: Int32  # [B] their rows in the events
+    repeats: bool  # items of the history may be recommended
+
+
+def read(folder: Path, *, config: Config, seed: int) -> Benchmark:
+    """Read a folder of any of the forms. Raises FileNotFoundError, naming the forms, when it holds none of them."""
+    if _find(folder, "sequences.txt"):
+        return _read_sequences(folder)
+    if _find(folder, "events.csv") and (_find(folder, "test.txt") or _find(folder, "test_purchases.csv")):
+        return _read_events(folder, config)
+    if _find(folder, "train.txt") and _find(folder, "test.txt"):
+        return _read_lists(folder, config, seed)
+    raise FileNotFoundError(
+        f"{folder} holds no known set: sequences.txt, events.csv with test.txt or test_purchases.csv, "
+        "or train.txt with test.txt (each plain or with .gz)"
+    )
+
+
+def _read_lists(folder: Path, config: Config, seed: int) -> Benchmark:
+    users, items = _pairs(folder, "train.txt")
+    asked = np.unique(_pairs(folder, "test.txt")[0])
+    ids, vocabulary, known = _events(users, items, np.zeros(len(users), np.int64), _purchases(users, config), asked)
+    held = np.random.default_rng(seed).random(len(known)) < VALIDATION_SHARE
+    splits = Splits(known.select(~held), known.select(held), _none_of(known), validation_start=1, holdout_start=1)
+    return Benchmark(splits, known, _catalog(vocabulary), asked, _rows(ids, asked), repeats=False)
+
+
+def _read_sequences(folder: Path) -> Benchmark:
+    users, items = _pairs(folder, "sequences.txt")
+    ends = np.flatnonzero(np.diff(users, append=users[-1] - 1))  # a user is one line, and all its items come together
+    from_end = np.repeat(ends, np.diff(ends, prepend=-1)) - np.arange(len(users))
+    ids, vocabulary, events = _events(
+        users, items, -from_end * MICROSECONDS_PER_DAY, _purchases(users, Config()), users
+    )
+    last, before = 0, -MICROSECONDS_PER_DAY
+    known = events.before(last)
+    splits = Splits(known.before(before), known.between(before, last), _none_of(known), before, last)
+    return Benchmark(splits, known, _catalog(vocabulary, _attributes(folder)), ids, _rows(ids, ids), repeats=False)
+
+
+def _read_events(folder: Path, config: Config) -> Benchmark:
+    with _opened(folder, "events.csv") as lines:
+        rows = [(r["user_id"], r["item_id"], r["timestamp"], r["event"]) for r in csv.DictReader(lines)]
+    users, items, seconds = (np.array([int(row[column]) for row in rows]) for column in range(3))
+    codes = config.events.codes
+    kinds = np.array([codes[KINDS.get(row[3], row[3])] for row in rows], np.int8)
+    asked = np.unique(_test_users(folder))
+    ids, vocabulary, known = _events(users, items, seconds * 1_000_000, kinds, asked)
+    splits = split_by_time(known, validation_days=config.evaluation.validation_days, holdout_days=0)
+    repeats = not _find(folder, "train.txt")
+    return Benchmark(splits, known, _catalog(vocabulary), asked, _rows(ids, asked), repeats)
+
+
+def _events(
+    users: Int64, items: Int64, times: Int64, kinds: npt.NDArray[np.int8], asked: Int64
+) -> tuple[Int64, Vocabulary, Interactions]:
+    """User ids [U], sorted; the items' vocabulary; the events over both. Users who are only asked about have none."""
+    user_ids, item_ids = np.union1d(users, asked), np.unique(items)
+    events = Interactions.from_rows(
+        _rows(user_ids, users),
+        _rows(item_ids, items),
+        kinds,
+        times,
+        np.full(len(users), np.nan, np.float32),
+        user_count=len(user_ids),
+        item_count=len(item_ids),
+    )
+    return user_ids, Vocabulary.from_ids(map(str, item_ids.tolist())), events
+
+
+def _none_of(events: Interactions) -> Interactions:
+    return events.select(np.zeros(len(events), np.bool_))
+
+
+def _rows(ids: Int64, wanted: Int64) -> Int32:
+    return np.searchsorted(ids, wanted).astype(np.int32)
+
+
+def _purchases(users: Int64, config: Config) -> npt.NDArray[np.int8]:
+    return np.full(len(users), config.events.codes["purchase"], np.int8)
+
+
+def _catalog(vocabulary: Vocabulary, attributes: dict[str, list[str]] | None = None) -> Catalog:
+    """attributes: item id -> brand, then categories."""
+    if attributes is None:
+        return Catalog(vocabulary, pa.table({"item_id": list(vocabulary)}))
+    named = [attributes.get(item, []) for item in vocabulary]
+    brands = [values[0] if values else None for values in named]
+    categories = ["|".join(values[1:]) or None for values in named]
+    return Catalog(vocabulary, pa.table({"item_id": list(vocabulary), "brand": brands, "category": categories}))
+
+
+def _attributes(folder: Path) -> dict[str, list[str]] | None:
+    if not _find(folder, "items.tsv"):
+        return None
+    with _opened(folder, "items.tsv") as lines:
+        return {row["item_id"]: row["attributes"].split("|") for row in csv.DictReader(lines, delimiter="\t")}
+
+
+def _test_users(folder: Path) -> Int64:
+    if _find(folder, "test.txt"):
+        return _pairs(folder, "test.txt")[0]
+    with _opened(folder, "test_purchases.csv") as lines:
+        return np.array([int(row["user_id"]) for row in csv.DictReader(lines)], np.int64)
+
+
+def _pairs(folder: Path, name: str) -> tuple[Int64, Int64]:
+    """Lines of `user item item …` -> users [E] and items [E]."""
+    users: list[int] = []
+    items: list[int] = []
+    with _opened(folder, name) as lines:
+        for line in lines:
+            user, *theirs = map(int, line.split())
+            users += [user] * len(theirs)
+            items += theirs
+    return np.array(users, np.int64), np.array(items, np.int64)
+
+
+def _find(folder: Path, name: str) -> Path | None:
+    return next((path for path in (folder / name, folder / f"{name}.gz") if path.exists()), None)
+
+
+@contextmanager
+def _opened(folder: Path, name: str) -> Iterator[TextIO]:
+    path = _find(folder, name)
+    if path is None:
+        raise FileNotFoundError(f"{folder / name} is not there, plain or with .gz")
+    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as lines:
+        yield lines

@@ -1,0 +1,158 @@
+"""Spectral matrix factorisation: a weighted, scaled interaction matrix and its largest singular values, no gradient.
+
+With R [U, I] the weights of the users' histories, N = diag(deg_u^-.5) R diag(deg_i^-b) ≈ U S V^T. The history vector of
+an item is V S^(1/4) deg_i^-b, its item vector V S^(1/4) deg_i^g (1 + recent demand)^r. A user is the sum of the
+history's vectors over the root of their weights.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from scipy import sparse
+
+from recsys.config import MfSettings
+from recsys.data import MICROSECONDS_PER_DAY, Float32
+from recsys.models import TrainingData
+from recsys.models.device import pick_device
+from recsys.models.item_encoder import fill_in
+from recsys.models.search import Settings, coordinate_search, middle, needs_search
+from recsys.models.spectral import Factors, factorise
+from recsys.vectors import Part, Vectors, WeightedSum
+
+_ALL_TIME_DAYS = 36500.0
+_SEARCH_RANK = 128  # settings other than the rank are chosen at the first rank that is at least this
+_ROUNDS = 2
+_KEPT = 4  # factorisations, of which each holds I x D numbers
+
+
+def train(
+    data: TrainingData,
+    settings: MfSettings | Settings,
+    *,
+    score: Callable[[Vectors], float] | None,
+    seed: int,
+    device: str,
+    report: Callable[[str, float], None],
+) -> Vectors:
+    """See recsys.models.Train. Raises ValueError when there is something to choose and no score to choose by."""
+    model = _Spectral(data, seed, pick_device(device))
+    chosen = settings if isinstance(settings, dict) else _choose(model, settings, score, report)
+    vectors = model.vectors(chosen, encode_items=True, report=lambda done: report("mf: factorise", done))
+    report("mf: factorise", 1.0)
+    return vectors
+
+
+def _choose(
+    model: "_Spectral",
+    settings: MfSettings,
+    score: Callable[[Vectors], float] | None,
+    report: Callable[[str, float], None],
+) -> Settings:
+    values = _values(settings, model.data)
+    start = {name: middle(allowed) for name, allowed in values.items()}
+    start["rank"] = next((rank for rank in sorted(values["rank"]) if rank >= _SEARCH_RANK), max(values["rank"]))
+    start["iterations"] = settings.iterations
+    if not needs_search(values):
+        return start
+    if score is None:
+        raise ValueError("mf has several values to choose from and no validation score to choose by")
+    return coordinate_search(
+        values,
+        lambda tried: score(model.vectors(tried, encode_items=False)),
+        start=start,
+        rounds=_ROUNDS,
+        report=lambda done: report("mf: choose settings", done),
+    )
+
+
+def _values(settings: MfSettings, data: TrainingData) -> dict[str, tuple[float, ...]]:
+    """What the search may vary: nothing about time where all events have the same, no rank above the matrix's own."""
+    timeless = len(data.events) == 0 or data.events.times.min() == data.events.times.max()
+    most = max(1, min(data.events.user_count, data.events.item_count))
+    return {
+        "half_life_days": (_ALL_TIME_DAYS,) if timeless else data.half_life_days,
+        "recency_exponent": (0.0,) if timeless else settings.recency_exponents,
+        "recency_half_life_days": settings.recency_half_life_days[:1] if timeless else settings.recency_half_life_days,
+        "popularity_exponent": settings.popularity_exponents,
+        "item_exponent": settings.item_exponents,
+        "rank": tuple(sorted({min(rank, most) for rank in settings.ranks})),
+    }
+
+
+class _Spectral:
+    """The factorisation of one set of events; what was computed last for the same matrix is used again."""
+
+    def __init__(self, data: TrainingData, seed: int, device: torch.device) -> None:
+        self.data = data
+        self._seed = seed
+        self._device = device
+        self._weights: tuple[float, sparse.csr_array] | None = None
+        self._factors: dict[tuple[float, float], Factors] = {}
+
+    def vectors(
+        self, chosen: Settings, *, encode_items: bool, report: Callable[[float], None] = lambda _: None
+    ) -> Vectors:
+        """The vectors for these settings. encode_items: items without events get vectors from their features."""
+        encoder = self._encoder(chosen)
+        degrees = np.asarray(self._history_weights(chosen).sum(axis=0), np.float32)
+        trained = degrees > 0
+        factors = self._factorise(chosen, exactly=encode_items, report=report).cut(chosen["rank"])
+        scaled = (factors.item_vectors * factors.singular_values**0.25).cpu().numpy()
+        item_vectors = scaled * (_power(degrees, chosen["popularity_exponent"]) * self._recency(chosen))[:, None]
+        history_vectors = scaled * _power(degrees, -chosen["item_exponent"])[:, None]
+        item_encoder = None
+        if encode_items:
+            item_encoder = fill_in(self.data.catalog, item_vectors, history_vectors, trained, device=self._device)
+        return Vectors("mf", item_vectors, (Part(history_vectors, encoder),), item_encoder, dict(chosen))
+
+    def _encoder(self, chosen: Settings) -> WeightedSum:
+        return WeightedSum(self.data.kind_weights, chosen["half_life_days"])
+
+    def _history_weights(self, chosen: Settings) -> sparse.csr_array:
+        """R: what each item counts in each user's history."""
+        if self._weights is None or self._weights[0] != chosen["half_life_days"]:
+            events = self.data.events
+            everybody = events.histories(np.arange(events.user_count), self.data.now, max(1, len(events)))
+            weights = self._encoder(chosen).weights(everybody, events.item_count)
+            self._weights = (chosen["half_life_days"], weights)
+        return self._weights[1]
+
+    def _factorise(self, chosen: Settings, *, exactly: bool, report: Callable[[float], None]) -> Factors:
+        """At least as many factors as chosen; exactly as many, as if nothing had been tried before, when asked."""
+        key = (chosen["half_life_days"], chosen["item_exponent"])
+        found = self._factors.pop(key, None)
+        if found is None or found.rank < chosen["rank"] or (exactly and found.rank != chosen["rank"]):
+            weights = self._history_weights(chosen)
+            by_user = _power(np.asarray(weights.sum(axis=1), np.float32), -0.5)
+            by_item = _power(np.asarray(weights.sum(axis=0), np.float32), -chosen["item_exponent"])
+            scaled = sparse.csr_array(sparse.diags_array(by_user) @ weights @ sparse.diags_array(by_item))
+            found = factorise(
+                scaled,
+                chosen["rank"],
+                iterations=chosen["iterations"],
+                seed=self._seed,
+                device=self._device,
+                report=report,
+            )
+        self._factors[key] = found
+        if len(self._factors) > _KEPT:
+            del self._factors[next(iter(self._factors))]
+        return found
+
+    def _recency(self, chosen: Settings) -> Float32:
+        """(1 + recent demand)^r of every item: float32 [I]."""
+        if chosen["recency_exponent"] == 0:
+            return np.ones(self.data.events.item_count, np.float32)
+        events = self.data.events
+        ages = (self.data.now - events.times) / MICROSECONDS_PER_DAY
+        counts = np.asarray(self.data.kind_weights)[events.kinds] * np.exp2(-ages / chosen["recency_half_life_days"])
+        demand = np.bincount(events.items, counts, minlength=events.item_count)
+        return np.asarray((1 + demand) ** chosen["recency_exponent"], np.float32)
+
+
+def _power(degrees: Float32, exponent: float) -> Float32:
+    """degrees ** exponent, and 0 where the degree is 0."""
+    powers = np.zeros_like(degrees)
+    np.power(degrees, np.float32(exponent), out=powers, where=degrees > 0)
+    return powers
