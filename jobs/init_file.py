@@ -21,6 +21,9 @@ EXAMPLES: dict[tuple[str, str], str] = {
     ("source", "users"): '"SELECT user_id, email_consent FROM shop_customers"',
     ("source", "timezone"): '"Europe/Berlin"',
     ("events", "own_kinds"): '["view", "cart"]',
+    ("schedule", "train"): '"0 2 * * *"',
+    ("alerts", "webhook_url"): '"https://hooks.example.com/recsys"',
+    ("alerts", "max_age_hours"): "30.0",
 }
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")  # keys that TOML takes without quotes

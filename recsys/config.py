@@ -10,9 +10,11 @@ import os
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
+from recsys.cron import parse_cron, time_zone
 from recsys.errors import ConfigError
 
 
@@ -210,6 +212,73 @@ class IndexSettings(Section):
     )
 
 
+class ApiSettings(Section):
+    """The HTTP service of `recsys serve`."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; without a key only loopback is allowed")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0: any that is free, with one worker only")
+    workers: int = Field(1, ge=1, le=256, description="Processes; they share one memory-mapped bundle")
+    threads: int = Field(8, ge=1, le=256, description="Requests that one worker answers at the same time")
+    max_body_bytes: int = Field(1_000_000, ge=1_000, description="Longer bodies are refused while they are read")
+    poll_seconds: float = Field(
+        1.0, gt=0, description="How often a worker looks for a new bundle, new and revoked keys"
+    )
+    database_timeout_seconds: float = Field(
+        3.0, gt=0, description="After so long without an answer the database counts as away"
+    )
+    max_new_items: int = Field(
+        20_000, ge=0, description="Items posted or changed since training that each worker holds; later ones wait"
+    )
+
+
+class ScheduleSettings(Section):
+    """When `recsys schedule` runs what."""
+
+    train: str | None = Field(
+        None, max_length=200, description="Cron entry of the training: minute hour day month weekday; unset: never"
+    )
+    zone: str = Field("UTC", max_length=50, description='Zone that the entries are meant in, as "Europe/Berlin"')
+    limit_minutes: float = Field(360.0, gt=0, description="A run that takes longer is ended, and has failed")
+    grace_seconds: float = Field(
+        20.0, ge=0, description="From asking a process to end (SIGTERM) to ending it (SIGKILL)"
+    )
+    attempts: int = Field(3, ge=1, description="So often a run whose process is killed is started for one due time")
+
+    @model_validator(mode="after")
+    def _understood(self) -> "ScheduleSettings":
+        try:
+            time_zone(self.zone)
+            if self.train is not None:
+                parse_cron(self.train)
+        except ConfigError as error:
+            raise ValueError(f"[schedule] {error}") from None
+        return self
+
+
+class AlertSettings(Section):
+    """What `recsys schedule` tells, and whom."""
+
+    webhook_url: SecretStr | None = Field(
+        None, description="Failed and refused runs are posted there as JSON; unset: they are only logged"
+    )
+    max_age_hours: float | None = Field(
+        None, gt=0, description="No successful run for so long is told too; unset: never"
+    )
+
+    @model_validator(mode="after")
+    def _postable(self) -> "AlertSettings":
+        try:
+            url = urlsplit(self.webhook_url.get_secret_value() if self.webhook_url else "https://none")
+            fits = url.scheme in ("http", "https") and bool(url.hostname) and "@" not in url.netloc and url.port != 0
+        except ValueError:
+            fits = False
+        if not fits:  # the address is a secret, so it is not repeated
+            raise ValueError(
+                "[alerts] webhook_url is none; allowed is http(s)://HOST[:PORT]/PATH without user or password"
+            )
+        return self
+
+
 class Config(Section):
     """The file."""
 
@@ -223,6 +292,9 @@ class Config(Section):
     training: TrainingSettings = TrainingSettings()
     gate: GateSettings = GateSettings()
     index: IndexSettings = IndexSettings()
+    api: ApiSettings = ApiSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    alerts: AlertSettings = AlertSettings()
 
     @model_validator(mode="after")
     def _targets_known(self) -> "Config":
@@ -238,7 +310,7 @@ class Config(Section):
 
     def hash(self) -> str:
         """Eight hex digits of everything that shapes a bundle; where data lies does not count."""
-        values = self.model_dump(mode="json", exclude={"store", "folder"})
+        values = self.model_dump(mode="json", exclude={"store", "folder", "api", "schedule", "alerts"})
         return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=4).hexdigest()
 
 
