@@ -1,5 +1,6 @@
 """One row a run: who ran, which steps, how long, what came out. A run holds the lease while it lasts."""
 
+import logging
 import os
 import socket
 import threading
@@ -12,8 +13,11 @@ from typing import Any
 from recsys.config import Config
 from recsys.errors import RefusedError
 from recsys.store import Store
+from recsys.store_runs import LEASE_SECONDS
 
-RENEW_SECONDS = 10.0
+DUE = "RECSYS_DUE"  # in the environment of a scheduled process: the job and the due time that its run is for
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -39,20 +43,21 @@ class Run:
 
 
 @contextmanager
-def run(store: Store, job: str, config: Config) -> Iterator[Run]:
+def run(store: Store, job: str, config: Config, *, lease_seconds: float = LEASE_SECONDS) -> Iterator[Run]:
     """Hold the lease of `job`, keep it alive, and write the outcome.
 
-    Raises RefusedError when another run holds it. Whatever the body raises is written to the row and raised again:
-    a RefusedError as `refused`, anything else as `failed`.
+    Raises RefusedError when another run holds it, or when a run for the same due time has ended. Whatever the body
+    raises is written to the row and raised again: a RefusedError as `refused`, anything else as `failed`.
     """
-    owner = f"{socket.gethostname()}:{os.getpid()}"
-    fencing = store.acquire(job, owner)
+    owner = process_name(os.getpid())
+    fencing = store.acquire(job, owner, lease_seconds)
     if fencing is None:
         raise RefusedError(
             f"another run of {job!r} is under way; `recsys runs` shows it, and it ends or expires by itself"
         )
-    current = Run(store, store.start_run(job, config.hash(), owner=owner, fencing=fencing), fencing, job)
-    with _kept_alive(store, job, fencing):
+    with _kept_alive(store, job, fencing, lease_seconds):
+        run_id = store.start_run(job, config.hash(), owner=owner, fencing=fencing, due_at=_due_at(job))
+        current = Run(store, run_id, fencing, job)
         status, error = "failed", None
         try:
             yield current
@@ -65,17 +70,29 @@ def run(store: Store, job: str, config: Config) -> Iterator[Run]:
             raise
         finally:
             store.finish_run(current.run_id, status, metrics=current.metrics, error=error, bundle=current.bundle)
-            store.release(job, fencing)
+
+
+def process_name(pid: int) -> str:
+    """What a process of this machine is called in the ledger."""
+    return f"{socket.gethostname()}:{pid}"
+
+
+def _due_at(job: str) -> int | None:
+    name, _, due_at = os.environ.get(DUE, "").rpartition(" ")
+    return int(due_at) if name == job else None
 
 
 @contextmanager
-def _kept_alive(store: Store, job: str, fencing: int) -> Iterator[None]:
+def _kept_alive(store: Store, job: str, fencing: int, lease_seconds: float) -> Iterator[None]:
     ended = threading.Event()
 
     def renew() -> None:
-        while not ended.wait(RENEW_SECONDS):
-            if not store.renew(job, fencing):
-                return  # the lease is gone: publishing will be refused by its fencing number
+        while not ended.wait(lease_seconds / 6):
+            try:
+                if not store.renew(job, fencing, lease_seconds):
+                    return  # the lease is gone: publishing will be refused by its fencing number
+            except Exception as error:  # the database is away; it may be back before the lease expires
+                _log.warning("the lease of %s could not be renewed: %s", job, type(error).__name__)
 
     thread = threading.Thread(target=renew, name="lease", daemon=True)
     thread.start()
@@ -84,3 +101,4 @@ def _kept_alive(store: Store, job: str, fencing: int) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
+        store.release(job, fencing)
