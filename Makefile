@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything runs in .venv, which the first target that needs it creates from the lock files.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint format bench clean
+.PHONY: help install demo test test-slow lint format docs bench clean
 
 PYTHON ?= $(firstword $(shell command -v python3.11 python3 2>/dev/null))
 LOCK ?= requirements-cpu.lock
@@ -31,7 +31,7 @@ demo: $(INSTALLED) ## a sample shop in demo/: generate, check, train, judge, pub
 	$(BIN)/recsys sample $(DEMO)
 	$(BIN)/recsys source check --config $(DEMO)/recsys.toml
 	$(BIN)/recsys train --config $(DEMO)/recsys.toml
-	for user in 1003 1024 1006; do $(BIN)/recsys recommend $$user -k 8 --config $(DEMO)/recsys.toml || exit; done
+	$(BIN)/recsys recommend 1003 1024 1006 -k 8 --config $(DEMO)/recsys.toml
 
 test: $(INSTALLED)-dev ## all tests but the slow ones, with coverage
 	$(BIN)/python -m pytest -n 2 -m "not slow" --cov --cov-report=term:skip-covered --durations=10
@@ -47,6 +47,9 @@ lint: $(INSTALLED)-dev ## ruff and strict mypy
 format: $(INSTALLED)-dev ## put every file into the form that lint asks for
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(INSTALLED)-dev ## write the keys and commands of the code into docs/
+	$(BIN)/python docs/generate.py
 
 bench: $(INSTALLED)-dev ## the benchmarks whose tables stand in docs/
 	$(BIN)/python -m benchmarks

@@ -18,7 +18,6 @@ import numpy.typing as npt
 from recsys import sample_events as draw
 from recsys import sample_tables as tables
 from recsys.data import MICROSECONDS_PER_DAY, Float32
-from recsys.sample_words import SHELVES
 
 END = 1_782_864_000_000_000  # 2026-07-01 00:00 UTC: when the sample's year ends unless told otherwise
 EVENTS_PER_VISIT = 4.72  # measured mean: views, carts, purchases and what is bought again later
@@ -71,7 +70,7 @@ def generate(
     views = draw.visit(customers, products, demand, round(events / EVENTS_PER_VISIT), rng)
     views = draw.buy_again(views, products, rng)
     report("writing the database", 0.5)
-    skus = [f"{SHELVES[shelf].name[:3].upper()}-{row:05d}" for row, shelf in enumerate(products.shelf)]
+    skus = [f"P{row:05d}" for row in range(items)]
     with closing(tables.create_tables(path)) as database:
         tables.write_catalog(database, products, skus, start)
         tables.write_customers(database, customers, start, rng)

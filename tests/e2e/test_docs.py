@@ -1,0 +1,129 @@
+"""The documents are true: their commands and examples run, their links lead somewhere, their tables match the code."""
+
+import gzip
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$(\n+Saved as `([\w.]+)`)?", re.MULTILINE | re.DOTALL)
+VERSION = re.compile(r"\b\d{8}T[\d.]+Z-\w+-[0-9a-f]{8}\b")
+
+CHECK = """
+import sys
+from pathlib import Path
+from recsys.config import load_config
+load_config(Path(sys.argv[1]))
+"""
+RETAIL = """InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country
+536365,85123A,WHITE HANGING HEART T-LIGHT HOLDER,6,2010-12-01 08:26:00,2.55,17850.0,United Kingdom
+536365,71053,WHITE METAL LANTERN,6,2010-12-01 08:26:00,3.39,17850.0,United Kingdom
+"""
+
+
+@dataclass(frozen=True)
+class Block:
+    language: str
+    text: str
+    file: str | None  # what the document says that it is saved as
+
+
+def blocks_of(document: Path) -> list[Block]:
+    found = BLOCK.findall(document.read_text(encoding="utf-8"))
+    return [Block(language, text, name or None) for language, text, _, name in found]
+
+
+def as_shell(block: Block, number: int) -> str:
+    """Shell commands that do with a block what a reader does."""
+    if block.language == "bash":
+        return block.text
+    if block.language == "python":
+        file = block.file or f"block{number}.py"
+        return f"cat > {file} <<'END_OF_BLOCK'\n{block.text}END_OF_BLOCK\npython {file}\n"
+    if block.language == "toml":
+        file = block.file or f"block{number}.toml"
+        return f"cat > {file} <<'END_OF_BLOCK'\n{block.text}END_OF_BLOCK\npython -c {shlex.quote(CHECK)} {file}\n"
+    raise AssertionError(f"nobody knows how to run a block of {block.language}: {block.text}")
+
+
+@pytest.fixture
+def sandbox(trained_shop: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """The folder a reader is in: the sample shop, trained, and the files that the examples name."""
+    folder = tmp_path / "reader"
+    if request.getfixturevalue("document").name == "README.md":
+        folder.mkdir()
+        shutil.copytree(trained_shop, folder / "demo")
+    else:
+        shutil.copytree(trained_shop, folder)
+        shutil.copy(folder / "recsys.toml", folder / "shop.toml")
+    (folder / ".venv").symlink_to(sys.prefix)
+    (folder / "online_retail.csv.gz").write_bytes(gzip.compress(RETAIL.encode()))
+    (folder / "test_purchases.csv").write_text("user_id,item_id\n1003,P00001\n1003,P00002\n1024,P00003\n")
+    return folder
+
+
+def live_version(folder: Path) -> str:
+    return next(folder.rglob("CURRENT")).read_text().strip()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_command_and_example_runs(document: Path, sandbox: Path) -> None:
+    blocks = blocks_of(document)
+    text = "\n".join(as_shell(block, number) for number, block in enumerate(blocks))
+    version = live_version(next(sandbox.rglob("bundles")))
+    script = f"""
+set -euo pipefail
+trap 'echo "this command failed: $BASH_COMMAND" >&2' ERR
+PATH={shlex.quote(str(Path(sys.prefix) / "bin"))}:$PATH
+make() {{ command make -C {shlex.quote(str(ROOT))} --dry-run "$@" > /dev/null; }}  # whether there is such a target
+{VERSION.sub(version, text)}
+"""
+    done = subprocess.run(["bash", "-c", script], cwd=sandbox, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, f"{document.name}: {done.stderr[-3000:]}\n{done.stdout[-1000:]}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_leads_to_a_file(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
+        assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_every_file_in_the_tree_of_the_readme_is_there() -> None:
+    tree = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Where things are")[2].split("```")[1]
+    room, seen = ROOT, 0
+    for line in tree.splitlines():
+        if not line.strip():
+            continue
+        name = line.split()[0]
+        room = room if line.startswith("  ") else ROOT / name
+        place = room / name if line.startswith("  ") else room
+        assert place.exists(), f"{name} is not in {room.name}/"
+        seen += 1
+    assert seen > 20
+
+
+def test_the_generated_pages_are_what_the_code_says() -> None:
+    done = subprocess.run(
+        [sys.executable, "docs/generate.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"`make docs` writes them anew: {done.stderr}{done.stdout}"
+
+
+def test_every_command_that_the_help_lists_is_documented() -> None:
+    program = str(Path(sys.prefix) / "bin" / "recsys")
+    text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    listed = []
+    for group in ([], ["source"]):
+        help_text = subprocess.run([program, *group, "--help"], capture_output=True, text=True, check=True).stdout
+        commands = help_text.partition("Commands:\n")[2]
+        listed += [" ".join([*group, name]) for name in re.findall(r"^  ([a-z]+)", commands, re.MULTILINE)]
+    assert {"train", "recommend", "source", "source check"} <= set(listed)
+    missing = [name for name in listed if f"## `recsys {name}" not in text]
+    assert missing == []
