@@ -1,0 +1,68 @@
+"""Small shops with known answers, for tests."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from recsys.bundle import Bundle, assemble
+from recsys.config import IndexSettings
+from recsys.data import MICROSECONDS_PER_DAY, Catalog, Histories, Interactions, Vocabulary
+from recsys.vectors import Part, Vectors, WeightedSum
+
+KINDS = ("view", "cart", "purchase")
+VIEW, CART, PURCHASE = range(3)
+DAY = MICROSECONDS_PER_DAY
+
+
+def events(rows: Sequence[tuple[int, int, int, float]], *, users: int, items: int) -> Interactions:
+    """Interactions from (user, item, kind, day)."""
+    columns = list(zip(*rows, strict=True)) or [[], [], [], []]
+    return Interactions.from_rows(
+        np.array(columns[0], np.int32),
+        np.array(columns[1], np.int32),
+        np.array(columns[2], np.int8),
+        np.array([round(day * DAY) for day in columns[3]], np.int64),
+        np.full(len(columns[0]), np.nan, np.float32),
+        user_count=users,
+        item_count=items,
+    )
+
+
+def histories(*users: Sequence[tuple[int, int]]) -> Histories:
+    """Histories of (item, kind) of each user, all of today."""
+    offsets = np.concatenate([[0], np.cumsum([len(events) for events in users])]).astype(np.int64)
+    pairs = [pair for events in users for pair in events]
+    return Histories(
+        offsets,
+        np.array([item for item, _ in pairs], np.int32),
+        np.array([kind for _, kind in pairs], np.int8),
+        np.zeros(len(pairs), np.float32),
+    )
+
+
+def catalog(count: int, **columns: Any) -> Catalog:
+    """A catalog of items i0, i1, …"""
+    return Catalog(
+        Vocabulary.from_ids(f"i{row}" for row in range(count)),
+        pa.table({"title": [f"Item {row}" for row in range(count)], **columns}),
+    )
+
+
+def vectors(item_vectors: Any, history_vectors: Any = None, model: str = "mf") -> Vectors:
+    """One part whose user vector is the sum of the history's vectors, divided by the root of their number."""
+    item_vectors = np.asarray(item_vectors, np.float32)
+    history_vectors = item_vectors if history_vectors is None else np.asarray(history_vectors, np.float32)
+    part = Part(history_vectors, WeightedSum((1.0, 1.0, 1.0), 36500.0))
+    return Vectors(model, item_vectors, (part,), None, {"rank": item_vectors.shape[1]})
+
+
+def bundle(item_vectors: Any, popularity: Any = None, history_vectors: Any = None, **columns: Any) -> Bundle:
+    """A bundle in memory; without `popularity` item 0 is the most popular, item 1 the next, and so on."""
+    found = vectors(item_vectors, history_vectors)
+    count = len(found.item_vectors)
+    popularity = np.arange(count, 0, -1) if popularity is None else np.asarray(popularity)
+    return assemble(
+        found, catalog(count, **columns), popularity.astype(np.float32), kinds=KINDS, index_settings=IndexSettings()
+    )
