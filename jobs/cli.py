@@ -49,6 +49,8 @@ def _call(target: str, config: Path, as_json: bool, **arguments: Any) -> None:
     with resolve("jobs.show:progress")(quiet=as_json) as report:
         output = resolve(target)(settings, report=report, **arguments)
     resolve("jobs.show:show")(output, as_json=as_json)
+    if output.code:
+        sys.exit(output.code)
 
 
 @app.command()

@@ -1,11 +1,14 @@
 """What the short commands do: each takes the configuration and returns what is to be printed."""
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 
 from jobs.show import Output, Report, Table
 from recsys import bundle as bundles_on_disk
+from recsys.check import Report as SourceReport
 from recsys.config import Config
+from recsys.source import check
 from recsys.store import Store, open_store
 from recsys.store_runs import Run
 
@@ -91,3 +94,22 @@ def rollback(config: Config, *, report: Report) -> Output:
     report("rollback", 1.0)
     note = f"{version} is live and pinned; `recsys publish VERSION` lets the nights publish again"
     return Output({"live": version, "pinned": True}, [note])
+
+
+def source_check(config: Config, *, report: Report) -> Output:
+    """What the source maps to and every finding; exit code 3 when training would be refused."""
+    found = check(config, open_configured(config), now=time.time_ns() // 1000, report=report)
+    return Output(found.to_dict(), _report_parts(found), code=3 if found.errors else 0)
+
+
+def _report_parts(found: SourceReport) -> list[Table | str]:
+    columns = [[query, column, role] for query, roles in found.mapping.items() for column, role in roles.items()]
+    kinds = [[theirs, values["kind"] or "left out", values["rows"]] for theirs, values in found.kinds.items()]
+    findings = [[f.severity, f.reason, f.rows, f.of, "\n".join(f.examples), f.advice] for f in found.findings]
+    return [
+        Table("What maps to what", ["query", "column", "becomes"], columns),
+        Table("Counts", ["what", "rows"], list(found.counts.items())),
+        Table("Kinds of events", ["the shop's word", "ours", "rows"], kinds),
+        f"first event {time_text(found.first)}, last {time_text(found.last)} (UTC)",
+        Table("Findings", ["severity", "reason", "rows", "of", "examples", "advice"], findings),
+    ]

@@ -30,6 +30,7 @@ class Output:
 
     data: Any
     parts: Sequence[Table | str] = ()
+    code: int = 0  # the exit code
 
 
 def show(output: Output, *, as_json: bool) -> None:

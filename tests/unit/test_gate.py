@@ -13,9 +13,7 @@ GOOD = np.linspace(0.2, 0.4, 200, dtype=np.float32)
 
 
 def verdict(candidate, popularity=None, live=None, events=1000, live_events=None, settings=SETTINGS):
-    return decide(
-        candidate, popularity, live, events=events, live_events=live_events, settings=settings, seed=0
-    )
+    return decide(candidate, popularity, live, events=events, live_events=live_events, settings=settings, seed=0)
 
 
 def test_a_better_candidate_is_published():

@@ -1,0 +1,36 @@
+"""What the tests of the whole road share."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from recsys.config import Config, load_config
+
+# Small grids: what these tests prove does not depend on the best settings.
+QUICK = """
+[models.mf]
+ranks = [32]
+item_exponents = [0.4]
+popularity_exponents = [0.2]
+recency_half_life_days = [20]
+recency_exponents = [0.3]
+[models.two_tower]
+dim = 16
+epochs = 2
+"""
+
+
+def quiet(step: str, share: float) -> None:
+    """Report nothing."""
+
+
+def configured(folder: Path, **environment: str) -> Config:
+    """The shop's configuration, with keys overridden as by environment variables."""
+    return load_config(folder / "recsys.toml", environment)
+
+
+def parsed(done: subprocess.CompletedProcess[str]) -> Any:
+    """The JSON that a command printed."""
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)

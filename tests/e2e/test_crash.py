@@ -1,0 +1,40 @@
+"""Killed with -9 at the named points: the live bundle loads, nothing half-written is live, the next run succeeds."""
+
+import signal
+
+import pytest
+import sqlalchemy as sa
+from road import parsed
+
+from recsys import bundle as bundles
+from recsys.store import open_store
+
+POINTS = ("after fit", "in save", "before publish", "in publish")
+
+
+def expire_lease(folder):
+    """As if the 60 seconds had passed for which a dead owner blocks others."""
+    store = open_store(f"sqlite:///{folder / 'recsys.db'}")
+    with store.writing() as connection:
+        connection.execute(sa.update(store.tables.leases).values(expires_at=0))
+    store.close()
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_kill_leaves_the_last_good_state_live(trained_shop, recsys, point):
+    folder, settings = trained_shop / "recsys-data", trained_shop / "recsys.toml"
+    before = bundles.load(folder).version
+    killed = recsys("train", "--config", settings, RECSYS_CRASH_AT=point)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    live = bundles.load(folder)
+    assert live.version == before
+    assert parsed(recsys("recommend", "1001", "--config", settings, "--json"))[0]["bundle"] == before
+    refused = recsys("train", "--config", settings)
+    assert refused.returncode == 3
+    assert "another run" in refused.stderr
+    expire_lease(trained_shop)
+    done = parsed(recsys("train", "--config", settings, "--json"))
+    assert bundles.load(folder).version == done["bundle"] != before
+    runs = parsed(recsys("runs", "--config", settings, "--json"))
+    assert [run["status"] for run in runs[:2]] == ["done", "failed"]
+    assert not list(folder.glob("bundles/.tmp*"))

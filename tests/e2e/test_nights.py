@@ -1,0 +1,75 @@
+"""Night after night: good ones publish, bad ones are refused and leave the live bundle alone."""
+
+from pathlib import Path
+
+import pytest
+from road import configured, quiet
+
+from jobs.train import train
+from recsys import bundle as bundles
+from recsys.errors import RefusedError
+from recsys.extract import open_extract
+from recsys.sample import END
+
+DAY = 86_400_000_000
+BROKEN = "broken_models"
+
+
+def night(folder: Path, days_before_end: float = 0, where: str = "", **environment: str) -> None:
+    config = configured(folder, **environment)
+    moment = (END - int(days_before_end * DAY)) // 1_000_000
+    query = (
+        f"SELECT * FROM ({config.source.interactions}) AS e "
+        f"WHERE CAST(strftime('%s', timestamp) AS INTEGER) < {moment} {where}"
+    )
+    source = config.source.model_copy(update={"interactions": query})
+    train(config.model_copy(update={"source": source}), report=quiet)
+
+
+def state(folder: Path) -> tuple[str | None, int, list[str]]:
+    """What the world sees: the live bundle, the extract's moment, the bundles on disk."""
+    found = bundles.versions(folder / "recsys-data")
+    live = next((v.version for v in found if v.live), None)
+    return live, open_extract(folder / "recsys-data").as_of, [v.version for v in found]
+
+
+def test_ten_stationary_nights_publish_ten_times(shop):
+    lives = []
+    for days in range(9, -1, -1):
+        night(shop, days)
+        lives.append(state(shop)[0])
+    assert len(set(lives)) == 10
+    assert lives == sorted(lives)
+
+
+@pytest.mark.parametrize(
+    ("environment", "where", "told"),
+    [
+        ({"RECSYS_TRAINING__MODELS": f'["{BROKEN}:shuffled"]'}, "", "live bundle's"),
+        ({"RECSYS_TRAINING__MODELS": f'["{BROKEN}:noise"]'}, "", "not above popularity's"),
+        ({}, "AND user_id % 2 = 0", "fewer than"),
+    ],
+    ids=["shuffled vectors", "worse than popularity", "half the data"],
+)
+def test_a_bad_night_is_refused_and_changes_nothing(trained_shop, environment, where, told):
+    before = state(trained_shop)
+    with pytest.raises(RefusedError, match=told):
+        night(trained_shop, where=where, **environment)
+    assert state(trained_shop) == before
+    assert bundles.load(trained_shop / "recsys-data").version == before[0]
+
+
+def test_a_rollback_pins_until_a_publish(trained_shop):
+    folder = trained_shop / "recsys-data"
+    first = bundles.load(folder).version
+    night(trained_shop)
+    second = bundles.load(folder).version
+    assert second != first
+    assert bundles.rollback(folder) == first
+    night(trained_shop)
+    assert bundles.load(folder).version == first
+    newest = bundles.versions(folder)[0].version
+    assert newest not in (first, second)
+    bundles.publish(folder, newest)
+    night(trained_shop)
+    assert bundles.load(folder).version not in (first, second, newest)

@@ -1,0 +1,72 @@
+"""On the sample shop, whose purchase probabilities are known, models lie between chance and truth."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from road import quiet
+
+from jobs.candidates import Night, judge_all
+from jobs.ledger import run
+from recsys.config import Config, load_config
+from recsys.data import Interactions
+from recsys.evaluation import metrics, targets_of
+from recsys.sample import generate, sample_config
+from recsys.source import Loaded, load
+from recsys.store import open_store
+
+METRIC = "ndcg@20"
+
+
+@pytest.fixture(scope="module")
+def night_of_truth(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("truth")
+    truth = generate(folder / "shop.db", users=3000, items=300, events=60_000, seed=2)
+    settings = folder / "recsys.toml"
+    settings.write_text(sample_config())
+    config = load_config(settings, {"RECSYS_RECOMMENDATIONS__REPEATS": "true"})
+    store = open_store(config.store.url)
+    loaded = load(config, store, now=2_000_000_000_000_000, report=quiet)
+    yield truth, config, store, loaded
+    store.close()
+
+
+def judged(config: Config, store, loaded: Loaded) -> dict[str, float]:
+    with run(store, "evaluate", config) as current:
+        night = Night(config, loaded, current, quiet)
+        return {c.name: c.judged.rows["all"][METRIC] for c in judge_all(night)}
+
+
+def test_models_lie_between_random_and_oracle(night_of_truth):
+    truth, config, store, loaded = night_of_truth
+    figures = judged(config, store, loaded)
+    with run(store, "evaluate", config) as current:
+        splits = Night(config, loaded, current, quiet).splits
+    targets = targets_of(splits.holdout, splits.known, target_codes=config.target_codes, repeats=True)
+    rows = truth_rows(truth, loaded, targets.users)
+    counts = np.bincount(splits.known.items, minlength=splits.known.item_count)
+    oracle = metrics(rows, targets, item_counts=counts)[METRIC]
+    random = np.random.default_rng(0)
+    shuffled = np.argsort(random.random((len(targets.users), len(loaded.catalog))), axis=1)[:, :20].astype(np.int32)
+    chance = metrics(shuffled, targets, item_counts=counts)[METRIC]
+    assert chance * 2 < figures["popularity"]
+    assert figures["popularity"] * 1.1 < figures["two_tower"] < oracle
+    assert figures["popularity"] * 1.2 < figures["mf"] < oracle
+
+
+def truth_rows(truth, loaded, users):
+    """The oracle's first 20 items, as rows of the loaded catalog."""
+    user_at = {identifier: at for at, identifier in enumerate(truth.user_ids)}
+    item_rows = loaded.catalog.ids.rows_of(truth.item_ids)
+    scores = truth.scores(np.array([user_at[loaded.users.id_of(int(u))] for u in users]))
+    return item_rows[np.argsort(-scores, axis=1)[:, :20]].astype(np.int32)
+
+
+def test_shuffled_items_bring_mf_down_to_popularity(night_of_truth):
+    _, config, store, loaded = night_of_truth
+    mixed = np.random.default_rng(0).permutation(loaded.events.items)  # who bought what is lost, demand is not
+    events: Interactions = replace(loaded.events, items=mixed)
+    config = config.model_copy(update={"training": config.training.model_copy(update={"models": ("mf",)})})
+    honest, figures = judged(config, store, loaded), judged(config, store, replace(loaded, events=events))
+    gain, left = honest["mf"] / honest["popularity"] - 1, figures["mf"] / figures["popularity"] - 1
+    assert left < gain / 4

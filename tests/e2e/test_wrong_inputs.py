@@ -1,0 +1,129 @@
+"""Wrong inputs get a clear error or a right answer, and nothing is lost or half-written."""
+
+import os
+import sqlite3
+import subprocess
+
+import pytest
+from road import configured, parsed, quiet
+
+from jobs.train import train
+from recsys import bundle as bundles
+from recsys.errors import BundleError, RecsysError
+
+
+def change(folder, script):
+    with sqlite3.connect(folder / "shop.db") as connection:
+        connection.executescript(script)
+
+
+def replaced(folder, old, new):
+    path = folder / "recsys.toml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code", "told"),
+    [
+        ("customer_id AS user_id", "customer_id AS buyer", 1, "user_id"),
+        ("sqlite:///shop.db", "sqlite:///missing.db", 1, "missing.db"),
+        ("sqlite:///shop.db", "postgresql://nobody:secret@127.0.0.1:1/shop", 1, "127.0.0.1"),
+        ("sqlite:///shop.db", "oracle://shop", 2, "oracle"),
+        ("FROM page_views", "FROM page_view", 1, "page_view"),
+        ("[source]", "[sauce]", 2, "unknown key"),
+        ('models = ["mf"]', 'models = ["mff"]', 2, "known: popularity, mf, two_tower"),
+    ],
+    ids=["missing column", "missing file", "no server", "unknown database", "missing table", "typo", "unknown model"],
+)
+def test_a_wrong_setting_is_named(shop, recsys, old, new, code, told):
+    replaced(shop, old, new)
+    done = recsys("train", "--config", shop / "recsys.toml")
+    assert done.returncode == code, done.stderr
+    assert told in done.stderr
+    assert "secret" not in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (shop / "recsys-data" / "bundles" / "CURRENT").exists()
+
+
+def test_an_empty_shop_is_refused(shop, recsys):
+    change(shop, "DELETE FROM page_views; DELETE FROM cart_events; DELETE FROM order_lines; DELETE FROM orders;")
+    done = recsys("train", "--config", shop / "recsys.toml")
+    assert done.returncode == 3
+    assert "no event" in done.stderr
+
+
+@pytest.mark.parametrize("column", ["customer_id", "sku"])
+def test_one_user_or_one_item_is_a_clear_refusal_or_a_bundle(shop, recsys, column):
+    value = "1001" if column == "customer_id" else "(SELECT min(sku) FROM products)"
+    change(shop, f"UPDATE page_views SET {column} = {value}; UPDATE cart_events SET {column} = {value};")
+    table = "orders" if column == "customer_id" else "order_lines"
+    change(shop, f"UPDATE {table} SET {column} = {value}")
+    done = recsys("train", "--config", shop / "recsys.toml")
+    assert done.returncode in (0, 3), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_date_in_the_year_3000_is_left_out_and_counted(shop, recsys):
+    change(shop, "UPDATE page_views SET viewed_at = '3000-01-01T00:00:00' WHERE id IN (SELECT id FROM page_views LIMIT 3)")
+    report = parsed(recsys("source", "check", "--config", shop / "recsys.toml", "--json"))
+    [finding] = [f for f in report["findings"] if "future" in f["reason"]]
+    assert finding["rows"] == 3
+    assert finding["severity"] == "warning"
+    done = parsed(recsys("train", "--config", shop / "recsys.toml", "--json"))
+    assert done["published"]
+
+
+def test_many_dates_in_the_future_are_refused(shop, recsys):
+    change(shop, "UPDATE page_views SET viewed_at = '3000-01-01T00:00:00' WHERE id % 2")
+    done = recsys("source", "check", "--config", shop / "recsys.toml")
+    assert done.returncode == 3
+    refused = recsys("train", "--config", shop / "recsys.toml")
+    assert refused.returncode == 3
+    assert "future" in refused.stderr
+    assert "3000-01-01" in refused.stderr
+
+
+@pytest.mark.parametrize("name", ["item_vectors.npy", "items.arrow", "index.faiss", "popularity.npy", "manifest.json"])
+def test_a_flipped_byte_is_noticed(trained_shop, recsys, name):
+    folder = trained_shop / "recsys-data"
+    live = bundles.load(folder)
+    path = folder / "bundles" / live.version / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(BundleError, match=name):
+        bundles.load(folder)
+    done = recsys("recommend", "1001", "--config", trained_shop / "recsys.toml")
+    assert done.returncode == 1
+    assert name in done.stderr
+    train(configured(trained_shop), report=quiet)
+    assert bundles.load(folder).version != live.version
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
+def test_a_full_disk_leaves_the_live_bundle(trained_shop, tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", small], check=True)
+    try:
+        folder = trained_shop / "recsys-data"
+        subprocess.run(["cp", "-a", f"{folder}/.", small], check=True)
+        before = bundles.load(small).version
+        (small / "ballast").write_bytes(b"x" * (free(small) - 100_000))
+        config = configured(trained_shop, RECSYS_FOLDER__PATH=str(small))
+        with pytest.raises(RecsysError, match="No space left"):
+            train(config, report=quiet)
+        assert bundles.load(small).version == before
+        assert not list(small.glob("*/.tmp*"))
+        (small / "ballast").unlink()
+        train(config, report=quiet)
+        assert bundles.load(small).version != before
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def free(folder):
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_bsize
