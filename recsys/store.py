@@ -18,6 +18,8 @@ import migrations
 from recsys.errors import ConfigError, RecsysError
 from recsys.store_due import Dues
 from recsys.store_insert import bad_ids, check_id
+from recsys.store_keys import Keys
+from recsys.store_news import NewsReader
 from recsys.store_rows import NewEvents, Rows
 from recsys.store_runs import Run, Runs
 from recsys.store_tables import MAX_ID_LENGTH, Database, connect, database_url, own_tables
@@ -39,7 +41,7 @@ __all__ = [
 _PREFIX = re.compile(r"[a-z][a-z0-9_]{0,30}")
 
 
-class Store(Rows, Runs, Dues):
+class Store(Rows, Runs, Dues, Keys, NewsReader):
     """An open database with the own tables of one shop. One a process: it does not survive a fork."""
 
     def describe(self) -> str:
@@ -111,11 +113,12 @@ def own_queries(store: Store, *, received_until: int | None = None) -> tuple[str
     `attributes`, a JSON object with all others, or null.
     """
     events, items, users = store.tables.events, store.tables.items, store.tables.users
+    catalog = ", ".join(column.name for column in items.columns if column.name != "own_revision")
     until = "" if received_until is None else f" AND received_at <= {int(received_until)}"
     return (
         f"SELECT user_id, item_id, kind AS event, occurred_at AS timestamp, value FROM {events.name} "
         f"WHERE user_id IS NOT NULL{until}",
-        f"SELECT {', '.join(name for name in items.columns.keys() if name != 'own_revision')} FROM {items.name}",
+        f"SELECT {catalog} FROM {items.name}",
         f"SELECT {', '.join(users.columns.keys())} FROM {users.name}",
     )
 

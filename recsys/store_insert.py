@@ -101,11 +101,15 @@ def put(
     rows: pa.Table,
     *,
     replace: bool,
+    stamp: str | None = None,
     report: Callable[[str, float], None] | None = None,
 ) -> int:
-    """Write rows whose key is new, with `replace` also over those that are there; returns how many were written."""
+    """Write rows whose key is new, with `replace` also over those that are there; returns how many were written.
+
+    stamp: a column that keeps what it was where no other column changes.
+    """
     dialect = connection.dialect.name
-    sql = _insert_sql(dialect, table, rows.schema, replace)
+    sql = _insert_sql(dialect, table, rows.schema, replace, stamp)
     written = 0
     for start in range(0, rows.num_rows, _BLOCK):
         lists = [column.to_pylist() for column in rows.slice(start, _BLOCK).columns]
@@ -116,19 +120,30 @@ def put(
     return written
 
 
-def _insert_sql(dialect: str, table: sa.Table, schema: pa.Schema, replace: bool) -> str:
+def _insert_sql(dialect: str, table: sa.Table, schema: pa.Schema, replace: bool, stamp: str | None) -> str:
     key = table.primary_key.columns[0].name
     names = ", ".join(schema.names)
-    others = [name for name in schema.names if name != key]
+    change = _changes(dialect, table, [name for name in schema.names if name != key] or [key], stamp)
     if dialect == "mysql":
         # IGNORE would also swallow values that do not fit, so conform has let none of those through.
         into = f"INSERT{'' if replace else ' IGNORE'} INTO {table.name} ({names})"
         values = f" VALUES ({', '.join(['%s'] * len(schema))})"
-        change = ", ".join(f"{name} = VALUES({name})" for name in others or [key])
         return into + values + (f" ON DUPLICATE KEY UPDATE {change}" if replace else "")
-    change = ", ".join(f"{name} = excluded.{name}" for name in others or [key])
     conflict = f" ON CONFLICT ({key}) DO UPDATE SET {change}" if replace else " ON CONFLICT DO NOTHING"
     if dialect == "postgresql":
         arrays = ", ".join(f"%s::{_POSTGRESQL[field.type]}[]" for field in schema)
         return f"INSERT INTO {table.name} ({names}) SELECT * FROM unnest({arrays}){conflict}"
     return f"INSERT INTO {table.name} ({names}) VALUES ({', '.join('?' * len(schema))}){conflict}"
+
+
+def _changes(dialect: str, table: sa.Table, names: list[str], stamp: str | None) -> str:
+    """What an update sets, the stamp first: MariaDB works from left to right and compares with what was there."""
+    new = "VALUES({})" if dialect == "mysql" else "excluded.{}"
+    same = {"mysql": "<=>", "sqlite": "IS", "postgresql": "IS NOT DISTINCT FROM"}[dialect]
+    others = [name for name in names if name != stamp]
+    sets = [f"{name} = {new.format(name)}" for name in others]
+    if stamp in names:
+        unchanged = " AND ".join(f"{table.name}.{name} {same} {new.format(name)}" for name in others) or "1 = 1"
+        kept = f"CASE WHEN {unchanged} THEN {table.name}.{stamp} ELSE {new.format(stamp)} END"
+        sets.insert(0, f"{stamp} = {kept}")
+    return ", ".join(sets)

@@ -12,8 +12,9 @@ import sqlalchemy as sa
 
 from recsys.errors import RefusedError
 from recsys.store_insert import check_id, conform, put
-from recsys.store_tables import MAX_ID_LENGTH, Database
+from recsys.store_tables import MAX_ID_LENGTH, Database, clock
 
+_REVISION = "own_revision"
 _MANY_IDS = 1000  # above, reading what everybody did is faster than naming whom we mean
 
 
@@ -127,13 +128,35 @@ class Rows(Database):
 
     def _upsert(self, table: sa.Table, rows: pa.Table, report: Callable[[str, float], None] | None) -> int:
         key = table.primary_key.columns[0].name
+        if _REVISION in rows.column_names:
+            rows = rows.drop_columns([_REVISION])  # a name that is taken
         conformed = conform(_with_attributes(rows, table), table, partial=True)
         last = {identifier: at for at, identifier in enumerate(conformed[key].to_pylist())}
         if len(last) < conformed.num_rows:
             conformed = conformed.take(pa.array(last.values(), pa.int64()))
+        conformed = conformed.sort_by(key)
         with self.writing() as connection:
-            put(connection, table, conformed.sort_by(key), replace=True, report=report)
+            stamp = None
+            if table is self.tables.items:
+                stamp, revisions = _REVISION, _next_revisions(connection, self.tables.counters, conformed.num_rows)
+                conformed = conformed.append_column(stamp, revisions)
+            put(connection, table, conformed, replace=True, stamp=stamp, report=report)
         return int(conformed.num_rows)
+
+
+def _next_revisions(connection: sa.Connection, counters: sa.Table, count: int) -> pa.Array:
+    """`count` numbers above all that were given before, near the database's clock in microseconds UTC.
+
+    The counter's row stays locked until the transaction ends, so who sees a number has seen all that are smaller.
+    """
+    mine = counters.c.name == "items"
+    last = connection.execute(sa.select(counters.c.value).where(mine).with_for_update()).scalar()
+    if last is None:
+        put(connection, counters, pa.table({"name": ["items"], "value": [0]}), replace=False)
+        last = connection.execute(sa.select(counters.c.value).where(mine).with_for_update()).scalar_one()
+    first = max(int(last) + 1, clock(connection))
+    connection.execute(counters.update().where(mine).values(value=first + count))
+    return pa.array(range(first, first + count), pa.int64())
 
 
 def _among(column: sa.ColumnElement[Any], ids: Sequence[str]) -> sa.ColumnElement[bool]:

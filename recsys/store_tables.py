@@ -47,6 +47,8 @@ class Tables:
     runs: sa.Table
     leases: sa.Table
     due: sa.Table
+    keys: sa.Table
+    counters: sa.Table
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,9 @@ def own_tables(prefix: str) -> Tables:
             sa.Column("image_url", text),
             sa.Column("created_at", number),
             sa.Column("attributes", text),
+            # Grows with every change of any item: what a process has not seen yet is what is above its last one.
+            sa.Column("own_revision", number),
+            sa.Index(f"{prefix}items_revision", "own_revision"),
         ),
         users=table(
             "users",
@@ -190,6 +195,18 @@ def own_tables(prefix: str) -> Tables:
             sa.Column("free_at", number, nullable=False),
             sa.Column("planned_at", number, nullable=False),
             sa.Column("alerted_at", number),
+        ),
+        keys=table(
+            "keys",
+            sa.Column("key_id", key, primary_key=True),
+            sa.Column("name", text, nullable=False),
+            sa.Column("scopes", text, nullable=False),
+            sa.Column("digest", key, nullable=False),
+            sa.Column("created_at", number, nullable=False),
+            sa.Column("revoked_at", number),
+        ),
+        counters=table(
+            "counters", sa.Column("name", key, primary_key=True), sa.Column("value", number, nullable=False)
         ),
     )
 

@@ -12,7 +12,7 @@ from alembic.runtime.migration import MigrationContext
 from recsys.errors import ConfigError, RecsysError, RefusedError
 from recsys.store import Store, database_url, migrate, open_store, own_queries
 
-NAMES = {"items", "users", "events", "deletions", "runs", "leases", "due", "migrations"}
+NAMES = {"items", "users", "events", "deletions", "runs", "leases", "due", "keys", "counters", "migrations"}
 
 
 def events(ids, *, user="u1", item="i1", occurred_at=100, received_at=200):
