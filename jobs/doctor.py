@@ -29,8 +29,9 @@ PLACES: dict[str, str] = {  # these ask the configuration
     "device": "jobs.doctor_places:check_device",
     "folder": "jobs.doctor_places:check_folder",
     "clock": "jobs.doctor_places:check_clock",
-    "store": "jobs.doctor_data:check_store",
-    "bundle": "jobs.doctor_data:check_bundle",
+    "store": "jobs.doctor_store:check_store",
+    "source": "jobs.doctor_source:check_source",
+    "bundle": "jobs.doctor_bundle:check_bundle",
 }
 SECONDS = 120
 _PROGRAM = """

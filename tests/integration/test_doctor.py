@@ -9,6 +9,7 @@ import pytest
 
 from jobs.doctor import LIBRARIES, PLACES, doctor, run_check
 from jobs.doctor_libraries import TRIO
+from jobs.init_file import sample
 from recsys import bundle as bundles
 from recsys.config import IndexSettings
 from recsys.data import Catalog, Vocabulary
@@ -159,6 +160,21 @@ def test_a_store_that_does_not_answer_is_named_without_its_password(config: Path
     assert not finding.ok
     assert "127.0.0.1:1" in finding.found
     assert "verysecret" not in json.dumps(vars(finding))
+
+
+def test_the_queries_of_the_source_are_tried_and_their_columns_compared(config: Path) -> None:
+    assert "own tables" in run_check("source", config).found
+    shop = config.parent / "shop"
+    sample(shop, users=20, items=20, events=200, seed=0, report=lambda *_: None)
+    settings = shop / "recsys.toml"
+    assert run_check("source", settings).found.endswith("shop.db: interactions, items, users")
+    settings.write_text(settings.read_text().replace("id AS user_id, ", ""))
+    finding = run_check("source", settings)
+    assert (finding.ok, finding.allowed) == (False, "also user_id")
+    settings.write_text(settings.read_text().replace("FROM customers", "FROM nobody"))
+    finding = run_check("source", settings)
+    assert not finding.ok
+    assert "nobody" in finding.found
 
 
 def test_the_live_bundle_is_loaded_and_a_flipped_byte_found(config: Path) -> None:

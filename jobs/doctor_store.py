@@ -1,11 +1,9 @@
-"""The doctor's checks of the databases and the live bundle. Each returns (ok, found, what is allowed)."""
+"""The doctor's check of the service's own database. It returns (ok, found, what is allowed)."""
 
 import time
 from pathlib import Path
 
 from jobs.doctor_libraries import Answer
-from recsys import bundle as bundles
-from recsys.artifact import current
 from recsys.config import load_config
 from recsys.errors import RecsysError
 from recsys.store import database_url, open_store, revisions
@@ -34,16 +32,3 @@ def check_store(config: str) -> Answer:
     if apart > MAX_CLOCK_SECONDS:
         return False, f"{where}: its clock is {apart:.0f} s from ours", f"at most {MAX_CLOCK_SECONDS} s"
     return True, f"{where}: at migration {found}", "reachable and at the newest migration"
-
-
-def check_bundle(config: str) -> Answer:
-    """Whether the live bundle is complete, undamaged and loadable."""
-    folder = load_config(Path(config)).folder.path
-    try:
-        live = bundles.load(folder)
-    except RecsysError as error:
-        if current(folder / "bundles") is None:
-            return True, "none published yet", "none, or one that verifies"
-        return False, str(error), "one that verifies: `recsys rollback` goes back to the one before, or `recsys train`"
-    found = f"{live.version}, {len(live.catalog)} items" + (", pinned" if bundles.pinned(folder) else "")
-    return True, found, "none, or one that verifies"
