@@ -168,7 +168,7 @@ def test_the_queries_of_the_source_are_tried_and_their_columns_compared(config: 
     sample(shop, users=20, items=20, events=200, seed=0, report=lambda *_: None)
     settings = shop / "recsys.toml"
     assert run_check("source", settings).found.endswith("shop.db: interactions, items, users")
-    settings.write_text(settings.read_text().replace("id AS user_id, ", ""))
+    settings.write_text(settings.read_text().replace("SELECT id AS user_id, ", "SELECT "))
     finding = run_check("source", settings)
     assert (finding.ok, finding.allowed) == (False, "also user_id")
     settings.write_text(settings.read_text().replace("FROM customers", "FROM nobody"))
