@@ -9,6 +9,7 @@ import re
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from recsys.artifact import crash_point
 from recsys.config import IndexSettings
 from recsys.data import Catalog, Float32, Int32
 from recsys.errors import BundleError, NotFoundError, RecsysError
-from recsys.index import Bool, Index
+from recsys.index import Bool, Index, Items
 from recsys.vectors import Vectors
 
 FORMAT = 1
@@ -43,6 +44,11 @@ class Bundle:
     evaluation: Vectors | None  # from before the refit, for the gate alone
     with_vector: Bool  # [I]: items that a personal score can rank; a vector of zeros says nothing
     most_popular: Int32  # [I]: rows by popularity, highest first, ties by row
+
+    @cached_property
+    def directions(self) -> Items:
+        """The item vectors for search by cosine; made when first asked for, which reads them all once."""
+        return Items(self.vectors.item_vectors, cosine=True)
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ received since, without what was deleted.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -31,6 +32,8 @@ from recsys.store import NewEvents, Store
 
 FORMAT = 1
 KEPT = 2  # versions: the current one and the one that a process may still be opening
+
+NO_ITEMS: Mapping[str, int] = MappingProxyType({})
 
 _ARRAYS = ("offsets", "items", "kinds", "times", "values")
 _NEVER = np.iinfo(np.int64).min
@@ -158,18 +161,37 @@ def histories(
     item or a kind that the extract does not know, and events before a deletion, are left out and, with `dropped`,
     counted there by reason.
     """
-    visitors = list(visitor_ids) if visitor_ids is not None else [None] * len(user_ids)
-    if len(visitors) != len(user_ids):
-        raise ValueError(f"{len(user_ids)} users but {len(visitors)} visitors were asked for")
+    visitors = visitor_ids if visitor_ids is not None else [None] * len(user_ids)
     fresh = store.new_events(
         [user for user in dict.fromkeys(user_ids) if user],
         [visitor for visitor in dict.fromkeys(visitors) if visitor],
         received_after=extract.watermark,
         occurred_before=as_of,
     )
+    return histories_with(extract, fresh, user_ids, as_of, length, visitor_ids=visitors, dropped=dropped)
+
+
+def histories_with(
+    extract: Extract,
+    fresh: NewEvents,
+    user_ids: Sequence[str | None],
+    as_of: int,
+    length: int,
+    *,
+    visitor_ids: Sequence[str | None],
+    new_items: Mapping[str, int] = NO_ITEMS,
+    dropped: Counter[str] | None = None,
+) -> Histories:
+    """As `histories`, with what the own tables know read before.
+
+    new_items: items that the extract does not know and the rows, from its number of items on, that they shall have.
+    """
+    if len(visitor_ids) != len(user_ids):
+        raise ValueError(f"{len(user_ids)} users but {len(visitor_ids)} visitors were asked for")
     count = Counter[str]() if dropped is None else dropped
     stored = _stored(extract, user_ids)
-    posted = _posted(extract, fresh, _positions(user_ids), _positions(visitors), count)
+    rows = _item_rows(extract, fresh.items, new_items)
+    posted = _posted(extract, fresh, rows, _positions(user_ids), _positions(visitor_ids), count)
     events = _Events(*(np.concatenate(pair) for pair in zip(stored.arrays, posted.arrays, strict=True)))
     gone_until = np.array([fresh.deleted.get(user, _NEVER) if user else _NEVER for user in user_ids], np.int64)
     gone = ~events.of_visitor & (events.times <= gone_until[events.owners])
@@ -206,23 +228,31 @@ def _stored(extract: Extract, user_ids: Sequence[str | None]) -> _Events:
     )
 
 
+def _item_rows(extract: Extract, items: Sequence[str], new_items: Mapping[str, int]) -> dict[str, int]:
+    """The row of every item that occurs, -1 where nobody knows it."""
+    rows: dict[str, int] = {}
+    for item in items:
+        if item not in rows:
+            row = extract.items.row_of(item)
+            rows[item] = row if row >= 0 else new_items.get(item, -1)
+    return rows
+
+
 def _posted(
     extract: Extract,
     fresh: NewEvents,
+    rows: dict[str, int],
     users: dict[str, list[int]],
     visitors: dict[str, list[int]],
     count: Counter[str],
 ) -> _Events:
     """What the own tables have received since, in rows and codes."""
     codes = {kind: code for code, kind in enumerate(extract.kinds)}
-    rows: dict[str, int] = {}
     found: list[tuple[int, int, int, int, bool]] = []
     for owner, is_visitor, item, kind, time in zip(
         fresh.owners, fresh.visitors, fresh.items, fresh.kinds, fresh.times, strict=True
     ):
         positions = (visitors if is_visitor else users).get(owner, ())
-        if item not in rows:
-            rows[item] = extract.items.row_of(item)
         if rows[item] < 0 or kind not in codes:
             count["unknown item" if rows[item] < 0 else "unknown kind"] += len(positions)
             continue

@@ -205,8 +205,8 @@ def search_exactly(
     """The k best eligible items of each query by products in blocks of bounded memory. See Index.search."""
     _check(items, queries, k, allowed, excluded)
     scores, rows = _empty(len(queries), k)
-    columns = None  # None: all items; else the few that are allowed
-    if allowed is not None and 2 * np.count_nonzero(allowed) < len(allowed):
+    columns = None  # None: all items; else the few that are allowed, copied: that pays when many ask
+    if allowed is not None and len(queries) > _FEW_QUERIES and 2 * np.count_nonzero(allowed) < len(allowed):
         columns, allowed = np.flatnonzero(allowed), None
     width = len(items.vectors) if columns is None else len(columns)
     vectors = items.vectors if columns is None else items.vectors[columns]

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from recsys.bundle import Bundle
 from recsys.data import Catalog, Float32, Histories, Int32, Int64
-from recsys.index import Bool, Items, Ragged, search_exactly
+from recsys.index import Bool, Ragged, search_exactly
 
 REASONS = ("personal", "visitor", "similar", "popular")
 _PERSONAL, _SIMILAR, _POPULAR = REASONS.index("personal"), REASONS.index("similar"), REASONS.index("popular")
@@ -50,7 +50,6 @@ def recommend(
     """
     if excluded is not None and len(excluded[0]) != len(histories) + 1:
         raise ValueError(f"excluded is for {len(excluded[0]) - 1} users, but {len(histories)} came")
-    scorable = bundle.with_vector if allowed is None else bundle.with_vector & allowed
     blocks = [_empty(0, k)]
     for start in range(0, len(histories), _BLOCK_USERS):
         stop = min(start + _BLOCK_USERS, len(histories))
@@ -60,45 +59,15 @@ def recommend(
             seen = block.select(np.isin(block.kinds, np.asarray(target_codes, np.int8)))
             left_out = _join(left_out, (seen.offsets, seen.items))
         queries = bundle.vectors.encode(block)
-        blocks.append(_answer(bundle, queries, k, scorable=scorable, allowed=allowed, left_out=left_out))
+        blocks.append(answer(bundle, queries, k, allowed=allowed, left_out=left_out))
     return _concatenate(blocks)
 
 
-def similar(bundle: Bundle, rows: Int32, k: int, *, allowed: Bool | None = None) -> Hits:
-    """The k items most similar to each of the items `rows` [B], by the cosine of their item vectors; never itself.
-
-    The length of an item vector tells how much the item is in demand and its direction whose taste it is: similar is
-    what has the same direction. An item that has no vector gets popular items. Raises ValueError when k is below 1.
-    """
-    items = Items(bundle.vectors.item_vectors, cosine=True)
-    scorable = bundle.with_vector if allowed is None else bundle.with_vector & allowed
-    blocks = [_empty(0, k)]
-    for start in range(0, len(rows), _BLOCK_USERS):
-        own = np.asarray(rows[start : start + _BLOCK_USERS], np.int32)
-        queries = bundle.vectors.item_vectors[own]
-        queries = queries / np.maximum(np.linalg.norm(queries, axis=1, keepdims=True), np.float32(1e-30))
-        itself = (np.arange(len(own) + 1, dtype=np.int64), own)
-        hits = _empty(len(own), k)
-        asked = (queries != 0).any(axis=1)
-        found = search_exactly(items, queries[asked], k, allowed=scorable, excluded=_take(itself, asked))
-        hits.scores[asked], hits.rows[asked] = found
-        hits.reasons[hits.rows >= 0] = _SIMILAR
-        _fill_up(bundle, hits, allowed, itself)
-        blocks.append(hits)
-    return _concatenate(blocks)
-
-
-def available_items(catalog: Catalog) -> Bool:
-    """Which items are not sold out: bool [I]; unknown counts as available."""
-    if "available" not in catalog.columns.column_names:
-        return np.ones(len(catalog), np.bool_)
-    column = catalog.columns.column("available").cast(pa.bool_())
-    return np.asarray(pc.fill_null(column, True).to_numpy(), np.bool_)
-
-
-def _answer(
-    bundle: Bundle, queries: Float32, k: int, *, scorable: Bool, allowed: Bool | None, left_out: Ragged | None
+def answer(
+    bundle: Bundle, queries: Float32, k: int, *, allowed: Bool | None = None, left_out: Ragged | None = None
 ) -> Hits:
+    """The k best items for each of the user vectors [B, D]; see recommend. left_out: rows that a user must not get."""
+    scorable = bundle.with_vector if allowed is None else bundle.with_vector & allowed
     hits = _empty(len(queries), k)
     asked = (queries != 0).any(axis=1)
     excluded = None if left_out is None else _take(left_out, asked)
@@ -107,6 +76,44 @@ def _answer(
     hits.reasons[hits.rows >= 0] = _PERSONAL
     _fill_up(bundle, hits, allowed, left_out)
     return hits
+
+
+def similar(bundle: Bundle, rows: Int32, k: int, *, allowed: Bool | None = None) -> Hits:
+    """The k items most similar to each of the items `rows` [B], by the cosine of their item vectors; never itself.
+
+    The length of an item vector tells how much the item is in demand and its direction whose taste it is: similar is
+    what has the same direction. An item that has no vector gets popular items. Raises ValueError when k is below 1.
+    """
+    blocks = [_empty(0, k)]
+    for start in range(0, len(rows), _BLOCK_USERS):
+        own = np.asarray(rows[start : start + _BLOCK_USERS], np.int32)
+        itself = (np.arange(len(own) + 1, dtype=np.int64), own)
+        blocks.append(nearest(bundle, bundle.vectors.item_vectors[own], k, allowed=allowed, left_out=itself))
+    return _concatenate(blocks)
+
+
+def nearest(
+    bundle: Bundle, vectors: Float32, k: int, *, allowed: Bool | None = None, left_out: Ragged | None = None
+) -> Hits:
+    """The k items whose vectors have the directions nearest to `vectors` [B, D]; see similar."""
+    scorable = bundle.with_vector if allowed is None else bundle.with_vector & allowed
+    queries = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-30))
+    hits = _empty(len(queries), k)
+    asked = (queries != 0).any(axis=1)
+    excluded = None if left_out is None else _take(left_out, asked)
+    found = search_exactly(bundle.directions, queries[asked], k, allowed=scorable, excluded=excluded)
+    hits.scores[asked], hits.rows[asked] = found
+    hits.reasons[hits.rows >= 0] = _SIMILAR
+    _fill_up(bundle, hits, allowed, left_out)
+    return hits
+
+
+def available_items(catalog: Catalog) -> Bool:
+    """Which items are not sold out: bool [I]; unknown counts as available."""
+    if "available" not in catalog.columns.column_names:
+        return np.ones(len(catalog), np.bool_)
+    column = catalog.columns.column("available").cast(pa.bool_())
+    return np.asarray(pc.fill_null(column, True).to_numpy(), np.bool_)
 
 
 def _fill_up(bundle: Bundle, hits: Hits, allowed: Bool | None, left_out: Ragged | None) -> None:
