@@ -160,6 +160,23 @@ def similar(
 
 
 @app.command()
+def schedule(
+    show: Annotated[bool, typer.Option("--show", help="Only print what is due when, and stop.")] = False,
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Run what [schedule] names when it is due, until SIGTERM or Ctrl-C; a run that was missed is made up for.
+
+    Example: recsys schedule --config shop.toml
+    """
+    settings = resolve("recsys.config:load_config")(config)
+    if show:
+        resolve("jobs.show:show")(resolve("jobs.scheduler:show")(settings, config), as_json=as_json)
+    else:
+        resolve("jobs.scheduler:schedule")(settings, config)
+
+
+@app.command()
 def runs(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="The newest so many.")] = 20,
     config: ConfigOption = CONFIG,
@@ -213,3 +230,7 @@ def doctor(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> None:
     resolve("jobs.show:show")(output, as_json=as_json)
     if not ok:
         sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
