@@ -44,7 +44,7 @@ def runs(config: Config, *, limit: int, report: Report) -> Output:
 
 
 def _run_data(run: Run) -> dict[str, Any]:
-    times = {name: time_text(getattr(run, name)) for name in ("started_at", "heartbeat_at", "finished_at")}
+    times = {name: time_text(getattr(run, name)) for name in ("started_at", "heartbeat_at", "finished_at", "due_at")}
     return {**vars(run), **times, "seconds": _seconds(run)}
 
 

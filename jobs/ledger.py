@@ -13,8 +13,8 @@ from typing import Any
 from recsys.config import Config
 from recsys.errors import RefusedError
 from recsys.store import Store
-from recsys.store_runs import LEASE_SECONDS
 
+RENEW_SECONDS = 10.0
 DUE = "RECSYS_DUE"  # in the environment of a scheduled process: the job and the due time that its run is for
 
 _log = logging.getLogger(__name__)
@@ -43,19 +43,19 @@ class Run:
 
 
 @contextmanager
-def run(store: Store, job: str, config: Config, *, lease_seconds: float = LEASE_SECONDS) -> Iterator[Run]:
+def run(store: Store, job: str, config: Config) -> Iterator[Run]:
     """Hold the lease of `job`, keep it alive, and write the outcome.
 
     Raises RefusedError when another run holds it, or when a run for the same due time has ended. Whatever the body
     raises is written to the row and raised again: a RefusedError as `refused`, anything else as `failed`.
     """
     owner = process_name(os.getpid())
-    fencing = store.acquire(job, owner, lease_seconds)
+    fencing = store.acquire(job, owner)
     if fencing is None:
         raise RefusedError(
             f"another run of {job!r} is under way; `recsys runs` shows it, and it ends or expires by itself"
         )
-    with _kept_alive(store, job, fencing, lease_seconds):
+    with _kept_alive(store, job, fencing):
         run_id = store.start_run(job, config.hash(), owner=owner, fencing=fencing, due_at=_due_at(job))
         current = Run(store, run_id, fencing, job)
         status, error = "failed", None
@@ -83,13 +83,13 @@ def _due_at(job: str) -> int | None:
 
 
 @contextmanager
-def _kept_alive(store: Store, job: str, fencing: int, lease_seconds: float) -> Iterator[None]:
+def _kept_alive(store: Store, job: str, fencing: int) -> Iterator[None]:
     ended = threading.Event()
 
     def renew() -> None:
-        while not ended.wait(lease_seconds / 6):
+        while not ended.wait(RENEW_SECONDS):
             try:
-                if not store.renew(job, fencing, lease_seconds):
+                if not store.renew(job, fencing):
                     return  # the lease is gone: publishing will be refused by its fencing number
             except Exception as error:  # the database is away; it may be back before the lease expires
                 _log.warning("the lease of %s could not be renewed: %s", job, type(error).__name__)

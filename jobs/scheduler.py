@@ -36,7 +36,7 @@ from recsys.store_due import DIED, Ending
 JOBS = ("train",)  # the keys of [schedule] that are cron entries; each is a command of `recsys` too
 LOOK_SECONDS = 5.0
 CLAIM_SECONDS = 60.0
-PAUSE_SECONDS = 60.0  # times the number of the attempt: between a process that died and the next
+PAUSE_SECONDS = 60.0  # between a process that died and the next
 REFUSED = 3  # the exit code of a job that found another run under way
 _WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 
@@ -90,8 +90,6 @@ class Night:
     store: Store
     settings: ScheduleSettings
     owner: str
-    claim_seconds: float
-    pause_seconds: float
 
 
 def schedule(
@@ -100,8 +98,6 @@ def schedule(
     *,
     commands: dict[str, Sequence[str]] | None = None,
     look_seconds: float = LOOK_SECONDS,
-    claim_seconds: float = CLAIM_SECONDS,
-    pause_seconds: float = PAUSE_SECONDS,
 ) -> None:
     """Run what is due until SIGTERM or SIGINT, which also end a running job with its process group.
 
@@ -111,9 +107,7 @@ def schedule(
     _log_lines()
     entries = planned(config, path, commands or {})
     store = open_configured(config)
-    night = Night(
-        store, config.schedule, f"{process_name(os.getpid())}:{uuid.uuid4().hex}", claim_seconds, pause_seconds
-    )
+    night = Night(store, config.schedule, f"{process_name(os.getpid())}:{uuid.uuid4().hex}")
     wake: SimpleQueue[bool] = SimpleQueue()  # True: look; False: end
     with _signals(wake), _alarm_clock(entries, wake), _alerts(store, config, entries, look_seconds):
         for entry in entries:
@@ -218,7 +212,7 @@ def _woken(wake: SimpleQueue[bool], seconds: float) -> bool:
 
 
 def _begin(night: Night, children: dict[str, Child], entry: Entry) -> None:
-    due_at = night.store.claim_due(entry.job, night.owner, seconds=night.claim_seconds, next_due=entry.next_due)
+    due_at = night.store.claim_due(entry.job, night.owner, seconds=CLAIM_SECONDS, next_due=entry.next_due)
     if due_at is None:
         return
     process = subprocess.Popen(  # noqa: S603  (the command is ours)
@@ -244,9 +238,9 @@ def _attend(night: Night, children: dict[str, Child], entry: Entry) -> None:
             _signal_group(child.process, signal.SIGKILL)
     elif now - child.started >= night.settings.limit_minutes * 60:
         _ask_to_end(child, f"it was over its limit of {night.settings.limit_minutes:g} minutes and was ended")
-    if now - child.renewed >= night.claim_seconds / 6:
+    if now - child.renewed >= CLAIM_SECONDS / 6:
         child.renewed = now
-        night.store.renew_due(entry.job, child.due_at, night.owner, seconds=night.claim_seconds)
+        night.store.renew_due(entry.job, child.due_at, night.owner, seconds=CLAIM_SECONDS)
 
 
 def _settle(night: Night, child: Child) -> None:
@@ -256,7 +250,7 @@ def _settle(night: Night, child: Child) -> None:
         process=process_name(child.process.pid),
         error=child.reason or f"{DIED}its process ended with code {code} and without a word",
         counts=code != REFUSED and not (child.reason or "").startswith(DIED),
-        pause_seconds=0.0 if child.reason else night.pause_seconds,
+        pause_seconds=0.0 if child.reason else PAUSE_SECONDS,
     )
     entry = child.entry
     outcome = night.store.settle_due(
