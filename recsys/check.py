@@ -1,0 +1,143 @@
+"""What the check of a source finds and says: findings by reason, each with its rows and three examples."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+Severity = Literal["error", "warning", "note"]
+
+EXAMPLES = 3
+
+# Rows that are left out. Each is a warning, and an error when more than `max_bad_share` of the rows have it.
+NO_USER = "no user"
+NO_ITEM = "no item"
+NO_KIND = "no kind"
+NO_TIME = "no time"
+BYTES_ID = "id is bytes"
+BAD_ID = "id too long or with NUL"
+UNKNOWN_KIND = "unknown kind"
+UNREADABLE_TIME = "unreadable time"
+FUTURE_TIME = "time in the future"
+EARLY_TIME = "time before 1970"
+LEFT_OUT = (
+    NO_USER,
+    NO_ITEM,
+    BYTES_ID,
+    BAD_ID,
+    NO_KIND,
+    UNKNOWN_KIND,
+    NO_TIME,
+    UNREADABLE_TIME,
+    EARLY_TIME,
+    FUTURE_TIME,
+)
+
+_MENDED: Mapping[str, str] = {
+    NO_USER: "the query of interactions must return a user_id; leave guests out with WHERE",
+    NO_ITEM: "the query of interactions must return an item_id",
+    BYTES_ID: "ids are text or whole numbers; CAST them in the query",
+    BAD_ID: "ids have 1 to 255 characters other than NUL",
+    NO_KIND: "the query of interactions must return an event; write a constant, as 'purchase' AS event",
+    UNKNOWN_KIND: "map it in [events.kinds], or leave it out with WHERE",
+    NO_TIME: "the query of interactions must return a timestamp",
+    UNREADABLE_TIME: "times are timestamps, ISO 8601 text, or numbers since 1970",
+    EARLY_TIME: "an event before 1970 is a mistake of the clock or of the unit",
+    FUTURE_TIME: "an event later than tomorrow is a mistake of the clock or of the unit",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that the check has to say about the data."""
+
+    severity: Severity
+    reason: str
+    rows: int
+    of: int  # rows that were looked at
+    examples: tuple[str, ...] = ()
+    advice: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.reason}: {self.rows:,} of {self.of:,} rows"
+        if self.examples:
+            text += f", as {' | '.join(self.examples)}"
+        return f"{text} ({self.advice})" if self.advice else text
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of a check."""
+
+    mapping: dict[str, Any]  # what each query's columns became
+    kinds: dict[str, dict[str, Any]]  # the shop's word -> {"kind": ours or None, "rows": n}
+    counts: dict[str, int]  # rows read, events kept, users, items, …
+    first: int | None  # time of the first event, microseconds UTC
+    last: int | None
+    findings: tuple[Finding, ...] = field(default=())
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """The findings that refuse a run."""
+        return tuple(finding for finding in self.findings if finding.severity == "error")
+
+    def refusal(self) -> str:
+        """What to say when a run is refused."""
+        return "the check of the source refuses the run:\n" + "\n".join(f"  {finding}" for finding in self.errors)
+
+    def summary(self) -> dict[str, Any]:
+        """What a bundle keeps: counts, kinds, first and last time, and findings; no examples: they are personal."""
+        return {
+            **self.counts,
+            "kinds": self.kinds,
+            "first": show_time(self.first),
+            "last": show_time(self.last),
+            "findings": {finding.reason: finding.rows for finding in self.findings},
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as values that JSON knows; times as ISO 8601 in UTC."""
+        return {
+            "mapping": self.mapping,
+            "kinds": self.kinds,
+            "counts": self.counts,
+            "first": show_time(self.first),
+            "last": show_time(self.last),
+            "findings": [
+                {
+                    "severity": finding.severity,
+                    "reason": finding.reason,
+                    "rows": finding.rows,
+                    "of": finding.of,
+                    "examples": list(finding.examples),
+                    "advice": finding.advice,
+                }
+                for finding in self.findings
+            ],
+        }
+
+
+def left_out(counts: Mapping[str, int], examples: Mapping[str, list[str]], rows: int, limit: float) -> list[Finding]:
+    """A finding for every reason for which rows were left out: an error where it is more than `limit` of the rows."""
+    return [
+        Finding(
+            "error" if counts[reason] > limit * rows else "warning",
+            reason,
+            counts[reason],
+            rows,
+            tuple(examples.get(reason, ())),
+            _MENDED[reason],
+        )
+        for reason in LEFT_OUT
+        if counts.get(reason)
+    ]
+
+
+def show_time(microseconds: int | None) -> str | None:
+    """A time as ISO 8601 in UTC; numbers that no calendar holds stay numbers."""
+    if microseconds is None:
+        return None
+    try:
+        return datetime.fromtimestamp(microseconds / 1_000_000, UTC).isoformat()
+    except (OverflowError, ValueError, OSError):
+        return str(microseconds)

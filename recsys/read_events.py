@@ -1,0 +1,163 @@
+"""Events of a query -> batches with ids as text, times as microseconds UTC and values as numbers.
+
+What a database is asked for depends on what its columns hold: SQLite types every value by itself, so its ids are read
+as text with a note of what they were; the others type the column.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from recsys.errors import SourceError
+from recsys.read_drivers import Select
+from recsys.read_sql import Reader, bare
+from recsys.read_values import read_numbers, read_texts, read_times
+
+IDS = ("user_id", "item_id", "event")
+NEEDED = (*IDS, "timestamp")
+CLASSES = ("text", "integer", "real", "blob", "null")  # SQLite's, and a digit each in the column `classes`
+
+_SAMPLE = 1_000  # rows of SQLite that are looked at to see what the columns hold
+
+# Codes of the drivers for the types that come through as they are.
+_POSTGRESQL_TEXT = (25, 1043, 20, 21, 23)  # text, varchar, int8, int2, int4
+_POSTGRESQL_TIME = (1082, 1114, 1184)  # date, timestamp, timestamptz
+_POSTGRESQL_NUMBER = (20, 21, 23, 700, 701)
+_POSTGRESQL_NUMERIC, _POSTGRESQL_BYTES = 1700, 17
+_MARIADB_INTEGER = (1, 2, 3, 8, 9)
+_MARIADB_NUMBER = (*_MARIADB_INTEGER, 4, 5)
+_MARIADB_TEXT = (*_MARIADB_INTEGER, 15, 252, 253, 254)
+_MARIADB_DECIMAL, _MARIADB_TIMESTAMP, _MARIADB_CLOCK = (0, 246), 7, (10, 12)
+
+
+@dataclass(frozen=True)
+class EventBatch:
+    """n rows.
+
+    Columns: user_id, item_id, event (String), time (Int64 microseconds or null), raw_time (String: what could not be
+    read as a time), value (Float64 or null), classes (Int64 or null: what the ids were, see `class_of`).
+    """
+
+    frame: pl.DataFrame
+    naive: int  # rows whose time named no zone
+
+
+def read_events(reader: Reader, query: str, name: str, zone: str | None) -> Iterator[EventBatch]:
+    """The rows of a query with user_id, item_id, event, timestamp and, if there is one, value.
+
+    Raises SourceError when the query fails, lacks a column or has one whose type cannot be what it should be.
+    """
+    columns = reader.columns(query, name)
+    require(columns, NEEDED, f"the query of {name}")
+    for frame in reader.batches(_select(reader, query, columns, name), name):
+        yield _read(frame, zone, name)
+
+
+def require(found: Sequence[str] | dict[str, Any], needed: Sequence[str], what: str) -> None:
+    """Raise SourceError, with the columns found and needed, when one is missing."""
+    missing = [column for column in needed if column not in found]
+    if missing:
+        raise SourceError(f"{what} lacks {', '.join(missing)}; found: {', '.join(found)}; needed: {', '.join(needed)}")
+
+
+def class_of(classes: pl.Expr, column: str) -> pl.Expr:
+    """What an id of SQLite was, as a position in CLASSES; null where it was text or of a typed database."""
+    return classes.floordiv(5 ** IDS.index(column)).mod(5)
+
+
+def _select(reader: Reader, query: str, columns: dict[str, Any], name: str) -> Select:
+    shop = f"FROM ({bare(query)}\n) AS shop"
+    has_value = "value" in columns
+    if reader.dialect == "sqlite":
+        return _sqlite(reader, shop, has_value, name)
+    express = _postgresql if reader.dialect == "postgresql" else _mariadb
+    wanted = (*NEEDED, "value") if has_value else NEEDED
+    return Select(f"SELECT {', '.join(express(column, columns[column], name) for column in wanted)} {shop}", {})
+
+
+def _sqlite(reader: Reader, shop: str, has_value: bool, name: str) -> Select:
+    sample = reader.fetch(f"SELECT {', '.join(f'typeof({c})' for c in NEEDED)} {shop} LIMIT {_SAMPLE}", name)
+    usual = [max(("text", "integer"), key=[row[at] for row in sample].count) for at in range(len(IDS))]
+    # Comparing is far cheaper than typeof(): null < numbers < text < blobs, whatever the values.
+    text, number = "{0} BETWEEN '' AND x''", "typeof({0}) = 'integer'"
+    as_usual = [(text if kind == "text" else number).format(c) for c, kind in zip(IDS, usual, strict=True)]
+    digits = [
+        f"{5**at} * (instr('text   integerreal   blob   null', typeof({column})) / 7)" for at, column in enumerate(IDS)
+    ]
+    common = sum(5**at * CLASSES.index(kind) for at, kind in enumerate(usual))
+    parts: dict[str, tuple[str, Any]] = {
+        column: (f"CASE WHEN {column} < x'' THEN CAST({column} AS TEXT) END", pl.String) for column in IDS
+    }
+    if all(row[3] == "text" for row in sample):
+        parts["timestamp"] = ("CASE WHEN timestamp < x'' THEN CAST(timestamp AS TEXT) END", pl.String)
+    else:
+        parts["timestamp"] = ("CASE WHEN timestamp < '' THEN CAST(timestamp AS REAL) END", pl.Float64)
+        parts["timestamp_text"] = ("CASE WHEN timestamp BETWEEN '' AND x'' THEN CAST(timestamp AS TEXT) END", pl.String)
+    if has_value:
+        number_like = "value GLOB '*[0-9]*' AND NOT value GLOB '*[^0-9.eE+-]*'"
+        parts["value"] = (f"CASE WHEN value < '' OR {number_like} THEN CAST(value AS REAL) END", pl.Float64)
+    parts["classes"] = (
+        f"CASE WHEN {' AND '.join(as_usual)} THEN {common or 'NULL'} ELSE {' + '.join(digits)} END",
+        pl.Int64,
+    )
+    selected = ", ".join(f"{expression} AS {column}" for column, (expression, _) in parts.items())
+    return Select(f"SELECT {selected} {shop}", {column: kind for column, (_, kind) in parts.items()})
+
+
+def _postgresql(column: str, code: int, name: str) -> str:
+    if column in IDS:
+        if code == _POSTGRESQL_BYTES:
+            raise _bytes(column, name)
+        cast = "" if code in _POSTGRESQL_TEXT else "::text"
+    elif code in _POSTGRESQL_NUMBER or (column == "timestamp" and code in _POSTGRESQL_TIME):
+        cast = ""
+    else:
+        cast = "::float8" if code == _POSTGRESQL_NUMERIC else "::text"
+    return f'"{column}"{cast} AS "{column}"'
+
+
+def _mariadb(column: str, code: int, _name: str) -> str:
+    quoted = expression = f"`{column}`"
+    if column == "timestamp" and (code == _MARIADB_TIMESTAMP or code in _MARIADB_CLOCK):
+        # As microseconds, which the driver cannot choke on: it panics at 0000-00-00. The session's zone is UTC.
+        expression = f"TIMESTAMPDIFF(MICROSECOND, '1970-01-01', {quoted})"
+        quoted = "zoned" if code == _MARIADB_TIMESTAMP else "clock"
+    elif code in _MARIADB_DECIMAL and column not in IDS:
+        expression = f"CAST({quoted} AS DOUBLE)"
+    elif code not in (_MARIADB_TEXT if column in IDS else (*_MARIADB_TEXT, *_MARIADB_NUMBER)):
+        expression = f"CAST({quoted} AS CHAR)"
+    return f"{expression} AS {quoted}"
+
+
+def _bytes(column: str, name: str) -> SourceError:
+    return SourceError(f"{column} of the query of {name} holds bytes; allowed are text and whole numbers")
+
+
+def _read(frame: pl.DataFrame, zone: str | None, name: str) -> EventBatch:
+    for column in IDS:
+        if frame[column].dtype == pl.Binary:
+            raise _bytes(column, name)
+    given = _given_time(frame)
+    times = read_times(given, zone)
+    us, naive = times.microseconds, int(times.naive.sum())
+    raw = pl.select(pl.when(us.is_null()).then(read_texts(given))).to_series()
+    if "timestamp_text" in frame.columns:  # SQLite, where some rows hold a number and some a text
+        texts = read_times(frame["timestamp_text"], zone)
+        us = pl.select(pl.coalesce(us, texts.microseconds)).to_series()
+        naive += int(texts.naive.sum())
+        raw = pl.select(pl.when(us.is_null()).then(pl.coalesce(frame["timestamp_text"], raw))).to_series()
+    height = frame.height
+    nothing = pl.repeat(None, height, dtype=pl.Float64, eager=True)
+    value = read_numbers(frame["value"]) if "value" in frame.columns else nothing
+    classes = frame["classes"] if "classes" in frame.columns else nothing.cast(pl.Int64)
+    columns = [read_texts(frame[column]).alias(column) for column in IDS]
+    columns += [us.alias("time"), raw.alias("raw_time"), value.alias("value"), classes.alias("classes")]
+    return EventBatch(pl.DataFrame(columns), naive)
+
+
+def _given_time(frame: pl.DataFrame) -> pl.Series:
+    if "zoned" in frame.columns:
+        return frame["zoned"].cast(pl.Datetime("us", "UTC"))
+    return frame["clock"].cast(pl.Datetime("us")) if "clock" in frame.columns else frame["timestamp"]

@@ -1,0 +1,144 @@
+"""Values as shops keep them -> ids as text, times as microseconds UTC, numbers and booleans.
+
+A value that cannot be read becomes null; whoever asks compares with what was there before, and counts.
+"""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from recsys.errors import ConfigError
+
+LAST_TIME = 253_402_300_800_000_000  # microseconds: the year 10000; beyond it nothing is a date
+
+_NAIVE = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d", "%Y%m%d")
+_ZONED = ("%Y-%m-%d %H:%M:%S%.f%:z", "%Y-%m-%d %H:%M%:z")
+_HOUR = 3_600_000_000
+_TRUE = ("1", "1.0", "t", "true", "y", "yes", "on")
+_FALSE = ("0", "0.0", "f", "false", "n", "no", "off")
+
+
+@dataclass(frozen=True)
+class Times:
+    """A column of n times."""
+
+    microseconds: pl.Series  # Int64 [n], UTC; null where there was none or it cannot be read
+    naive: pl.Series  # Boolean [n]: a date or a clock time without a zone
+
+
+def read_times(values: pl.Series, zone: str | None) -> Times:
+    """Unix seconds, milli-, micro- or nanoseconds (told apart by their size), dates, timestamps, ISO 8601 as text.
+
+    Times without a zone are taken in `zone` (None: UTC). Raises ConfigError when there is no such zone.
+    """
+    kind = values.dtype
+    nothing = pl.repeat(False, len(values), dtype=pl.Boolean, eager=True)
+    if isinstance(kind, pl.Datetime):
+        moments = values.cast(pl.Datetime("us", kind.time_zone))
+        if kind.time_zone is not None:
+            return Times(_microseconds(moments), nothing)
+        return Times(_localize(moments, zone), values.is_not_null())
+    if kind == pl.Date:
+        return Times(_localize(values.cast(pl.Datetime("us"), strict=False), zone), values.is_not_null())
+    if kind.is_numeric():
+        return Times(read_unix_times(values), nothing)
+    return _read_text(values.cast(pl.String), zone)
+
+
+def read_unix_times(values: pl.Series) -> pl.Series:
+    """Numbers since 1970 -> microseconds, Int64. The size tells the unit (below 1e11: seconds)."""
+    whole = values.dtype.is_integer()
+    size = values.cast(pl.Float64, strict=False).abs()
+    exact = values.cast(pl.Int64 if whole else pl.Float64, strict=False)
+    scaled = (
+        pl.when(size < 1e11)
+        .then(exact * 1_000_000)
+        .when(size < 1e14)
+        .then(exact * 1_000)
+        .when(size < 1e17)
+        .then(exact)
+        .otherwise(exact // 1_000)
+    )
+    return pl.select(scaled).to_series().cast(pl.Int64, strict=False)
+
+
+def _read_text(text: pl.Series, zone: str | None) -> Times:
+    frame = pl.DataFrame({"text": text})
+    us = _localize(text.str.to_datetime(_NAIVE[0], time_unit="us", strict=False), zone)
+    naive = us.is_not_null()
+    rest = frame.with_row_index("at").filter(us.is_null() & text.is_not_null())
+    if rest.height:  # a form other than the usual one; only those rows are read again
+        found, without_zone = _read_rare(rest["text"].str.strip_chars(), zone)
+        us = us.scatter(rest["at"], found)
+        naive = naive.scatter(rest["at"], without_zone)
+    return Times(us, naive)
+
+
+def _read_rare(text: pl.Series, zone: str | None) -> tuple[pl.Series, pl.Series]:
+    plain = text.str.replace(r"(\d)T(\d)", "${1} ${2}")
+    naive = _first(plain, _NAIVE, None)
+    rest = plain.set(naive.is_not_null(), None)
+    offset = rest.str.replace(r"\s?(Z|z|UTC)$", "+00:00").str.replace(r"\s?([+-]\d\d):?(\d\d)$", "${1}:$2")
+    offset = offset.str.replace(r"(:\d\d(?:\.\d+)?)\s?([+-]\d\d)$", "${1}${2}:00")
+    zoned = _microseconds(_first(offset, _ZONED, "UTC"))
+    numbers = read_unix_times(rest.cast(pl.Float64, strict=False))
+    best = pl.select(pl.coalesce(_localize(naive, zone), zoned, numbers)).to_series()
+    return best, naive.is_not_null()
+
+
+def _first(text: pl.Series, formats: tuple[str, ...], zone: str | None) -> pl.Series:
+    """What the first format that fits makes of each text; a format sees only what those before it left."""
+    found = pl.repeat(None, len(text), dtype=pl.Datetime("us", zone), eager=True)
+    for form in formats:
+        open_rows = (found.is_null() & text.is_not_null()).arg_true()
+        if len(open_rows) == 0:
+            break
+        read = text.gather(open_rows).str.to_datetime(form, time_unit="us", strict=False)
+        found = found.scatter(open_rows, read)
+    return found
+
+
+def _microseconds(moments: pl.Series) -> pl.Series:
+    return moments.to_physical().cast(pl.Int64)
+
+
+def _localize(moments: pl.Series, zone: str | None) -> pl.Series:
+    """Clock times in a zone -> microseconds UTC; an hour that comes twice is the first, a skipped one the next."""
+    if zone is None:
+        return _microseconds(moments)
+    try:
+        local = moments.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
+    except pl.exceptions.ComputeError:
+        raise ConfigError(
+            f'[source] timezone {zone!r} is not known; allowed are names such as "Europe/Berlin"'
+        ) from None
+    us = _microseconds(local)
+    if us.null_count() == moments.null_count():
+        return us
+    earlier = moments.dt.offset_by("-1h")
+    shifted = _microseconds(earlier.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")) + _HOUR
+    return pl.select(pl.coalesce(us, shifted)).to_series()
+
+
+def read_texts(values: pl.Series) -> pl.Series:
+    """Any column as text: whole numbers as decimals; bytes are no text and become null."""
+    if values.dtype == pl.Binary:
+        return pl.repeat(None, len(values), dtype=pl.String, eager=True).alias(values.name)
+    return values.cast(pl.String, strict=False)
+
+
+def read_numbers(values: pl.Series) -> pl.Series:
+    """Any column as Float64; text that is no number, and what is not finite, becomes null."""
+    numbers = values.cast(pl.Float64, strict=False)
+    return pl.select(pl.when(numbers.is_finite()).then(numbers)).to_series().alias(values.name)
+
+
+def read_booleans(values: pl.Series) -> pl.Series:
+    """Any column as Boolean: numbers by being other than 0, text as t, true, yes, on, 1 and their opposites."""
+    if values.dtype == pl.Boolean:
+        return values
+    if values.dtype.is_numeric():
+        return values != 0
+    text = read_texts(values).str.strip_chars().str.to_lowercase()
+    read = pl.when(text.is_in(_TRUE)).then(True).when(text.is_in(_FALSE)).then(False)
+    return pl.select(read).to_series().alias(values.name)
