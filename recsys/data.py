@@ -83,6 +83,25 @@ class Vocabulary:
         """The rows of many ids, -1 where unknown: int32 [len(ids)]."""
         return np.fromiter((self.row_of(i) for i in ids), np.int32, len(ids))
 
+    def rows_in(self, other: "Vocabulary") -> Int32:
+        """The row in another vocabulary of every id of this one, -1 where that does not know it: int32 [N]."""
+        if np.array_equal(self.ends, other.ends) and np.array_equal(self.blob, other.blob):
+            return np.arange(len(self), dtype=np.int32)
+        rows = np.full(len(self), -1, np.int32)
+        if not len(self) or not len(other):
+            return rows
+        at = np.minimum(np.searchsorted(other.hashes, self.hashes), len(other) - 1)
+        same = other.hashes[at] == self.hashes
+        rows[self.order[same]] = other.order[at[same]]
+        # Equal hashes are told apart by the ids themselves: where these differ, the slow road finds the right one.
+        for row in np.flatnonzero(rows >= 0):
+            if not np.array_equal(self._bytes(row), other._bytes(rows[row])):
+                rows[row] = other.row_of(self.id_of(int(row)))
+        return rows
+
+    def _bytes(self, row: int) -> npt.NDArray[np.uint8]:
+        return self.blob[self.ends[row] : self.ends[row + 1]]
+
 
 @dataclass(frozen=True)
 class Histories:

@@ -26,3 +26,7 @@ class NotFoundError(RecsysError):
 
 class RefusedError(RecsysError):
     """A check or the gate said no; everything is as it was before. Exit code 3."""
+
+
+class AwayError(RecsysError):
+    """The own database does not answer now; asking again later may help."""

@@ -211,20 +211,49 @@ def own_tables(prefix: str) -> Tables:
     )
 
 
-def connect(url: sa.URL) -> sa.Engine:
-    """A connection pool, set up as the own tables need it; it connects when first used."""
+def connect(
+    url: sa.URL, *, patience_seconds: float | None = None, only_reads: bool = False, size: int = 5
+) -> sa.Engine:
+    """A connection pool, set up as the own tables need it; it connects when first used.
+
+    patience_seconds: how long anything may take; None: what a job has. only_reads: each statement by itself, without a
+    transaction around it, which saves a service round trips. size: connections that stay open.
+    """
     # The ids of people belong in no log: hide_parameters keeps them out of errors and statements, and the level keeps
     # out the rows, which SQLAlchemy writes when somebody turns on its debugging.
     logging.getLogger(f"sqlalchemy.engine.Engine.{_LOG}").setLevel(logging.INFO)
-    private: dict[str, Any] = {"hide_parameters": True, "logging_name": _LOG}
+    options: dict[str, Any] = {"hide_parameters": True, "logging_name": _LOG, "pool_size": size}
+    if patience_seconds is not None:
+        options |= {"pool_timeout": patience_seconds, "pool_pre_ping": False}
     if url.drivername == "sqlite":
-        engine = sa.create_engine(url, **private, connect_args={"timeout": _BUSY_SECONDS})
+        engine = sa.create_engine(url, **options, connect_args={"timeout": patience_seconds or _BUSY_SECONDS})
         sa.event.listen(engine, "connect", _set_up_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
         return engine
-    engine = sa.create_engine(url, **private, pool_pre_ping=True, isolation_level="READ COMMITTED")
+    options = {"pool_pre_ping": True} | options
+    if patience_seconds is not None:
+        options["connect_args"] = _patience(url, patience_seconds)
+    if only_reads:
+        options["pool_reset_on_return"] = None
+    engine = sa.create_engine(url, **options, isolation_level="AUTOCOMMIT" if only_reads else "READ COMMITTED")
     sa.event.listen(engine, "connect", _set_up_mariadb if engine.dialect.name == "mysql" else _set_up_postgresql)
     return engine
+
+
+def _patience(url: sa.URL, seconds: float) -> dict[str, Any]:
+    """How the drivers are told to give up."""
+    whole = max(1, round(seconds))
+    if url.drivername.startswith("mysql"):
+        return {"connect_timeout": whole, "read_timeout": seconds, "write_timeout": seconds}
+    milliseconds = round(seconds * 1000)
+    return {
+        "connect_timeout": max(2, whole),  # the least that the driver takes
+        "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}",
+        "tcp_user_timeout": milliseconds,
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 2,
+    }
 
 
 def _set_up_sqlite(connection: Any, _record: Any) -> None:
