@@ -6,25 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from jobs.show import Output, Report
 from recsys.config import Config
 from recsys.errors import ConfigError
 from recsys.sample import generate, sample_config
-
-# what an unset key may look like
-EXAMPLES: dict[tuple[str, str], str] = {
-    ("source", "url"): '"postgresql+psycopg://reader:secret@localhost/shop"',
-    ("source", "interactions"): '"SELECT user_id, item_id, event, timestamp FROM shop_events"',
-    ("source", "items"): '"SELECT item_id, title, category, brand, price, available FROM shop_products"',
-    ("source", "users"): '"SELECT user_id, email_consent FROM shop_customers"',
-    ("source", "timezone"): '"Europe/Berlin"',
-    ("events", "own_kinds"): '["view", "cart"]',
-    ("schedule", "train"): '"0 2 * * *"',
-    ("alerts", "webhook_url"): '"https://hooks.example.com/recsys"',
-    ("alerts", "max_age_hours"): "30.0",
-}
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")  # keys that TOML takes without quotes
 
@@ -79,7 +66,7 @@ def commented_toml(config: Config) -> str:
         lines += ["", f"# {type(section).__doc__}", f"[{table}]"]
         for key, field in type(section).model_fields.items():
             value = getattr(section, key)
-            shown = EXAMPLES[table, key] if value is None else _toml(value)
+            shown = _toml(value if value is not None else (field.examples or ["…"])[0])
             lines += [f"# {field.description}", f"{'# ' * (value == field.default)}{key} = {shown}"]
     return "\n".join(lines) + "\n"
 
@@ -121,4 +108,6 @@ def _toml(value: Any) -> str:
         return f"{{ {', '.join(pairs)} }}" if pairs else "{}"
     if isinstance(value, tuple):
         return f"[{', '.join(_toml(v) for v in value)}]"
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
     return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)

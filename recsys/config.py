@@ -41,14 +41,30 @@ class FolderSettings(Section):
 class SourceSettings(Section):
     """The shop's database, read and never written. Without queries the service's own tables are the source."""
 
-    url: str | None = Field(None, description="SQLAlchemy URL; a read-only account is enough")
-    interactions: str | None = Field(
-        None, description="Query that returns user_id, item_id, event, timestamp and, if there is one, value"
+    url: str | None = Field(
+        None,
+        description="SQLAlchemy URL; a read-only account is enough",
+        examples=["postgresql://reader:secret@localhost/shop"],
     )
-    items: str | None = Field(None, description="Query that returns item_id and any columns of the catalog")
-    users: str | None = Field(None, description="Query that returns user_id, email_consent and any columns")
+    interactions: str | None = Field(
+        None,
+        description="Query that returns user_id, item_id, event, timestamp and, if there is one, value",
+        examples=["SELECT user_id, item_id, event, timestamp FROM shop_events"],
+    )
+    items: str | None = Field(
+        None,
+        description="Query that returns item_id and any columns of the catalog",
+        examples=["SELECT item_id, title, category, brand, price, available FROM shop_products"],
+    )
+    users: str | None = Field(
+        None,
+        description="Query that returns user_id, email_consent and any columns",
+        examples=["SELECT user_id, email_consent FROM shop_customers"],
+    )
     timezone: str | None = Field(
-        None, description='Zone of times that name none, as "Europe/Berlin"; unset: UTC, and the check says so'
+        None,
+        description="Zone of times that name none; unset: UTC, and the check says so",
+        examples=["Europe/Berlin"],
     )
     max_bad_share: float = Field(
         0.01, ge=0, le=1, description="More rows than this share with the same fault: the check refuses the run"
@@ -80,7 +96,9 @@ class EventSettings(Section):
         description="After so many days an event counts half; of several the best on validation is taken",
     )
     own_kinds: tuple[str, ...] | None = Field(
-        None, description="Kinds taken from events posted to the service; unset: those that the source does not deliver"
+        None,
+        description="Kinds taken from events posted to the service; unset: those that the source does not deliver",
+        examples=[("view", "cart")],
     )
     same_event_minutes: float = Field(
         10.0, ge=0, description="The same user, item and kind from both streams within so many minutes counts once"
@@ -235,7 +253,10 @@ class ScheduleSettings(Section):
     """When `recsys schedule` runs what."""
 
     train: str | None = Field(
-        None, max_length=200, description="Cron entry of the training: minute hour day month weekday; unset: never"
+        None,
+        max_length=200,
+        description="Cron entry of the training: minute hour day month weekday; unset: never",
+        examples=["0 3 * * *"],
     )
     zone: str = Field("UTC", max_length=50, description='Zone that the entries are meant in, as "Europe/Berlin"')
     limit_minutes: float = Field(360.0, gt=0, description="A run that takes longer is ended, and has failed")
@@ -259,10 +280,12 @@ class AlertSettings(Section):
     """What `recsys schedule` tells, and whom."""
 
     webhook_url: SecretStr | None = Field(
-        None, description="Failed and refused runs are posted there as JSON; unset: they are only logged"
+        None,
+        description="Failed and refused runs are posted there as JSON; unset: they are only logged",
+        examples=["https://alerts.example.com/recsys"],
     )
     max_age_hours: float | None = Field(
-        None, gt=0, description="No successful run for so long is told too; unset: never"
+        None, gt=0, description="No successful run for so long is told too; unset: never", examples=[36.0]
     )
 
     @model_validator(mode="after")

@@ -47,10 +47,15 @@ def test_every_line_that_is_commented_out_is_right_when_it_is_taken_in() -> None
             assert found == default if default is not None else found is not None, f"{name}.{key}"
 
 
+def test_every_key_that_is_unset_comes_with_an_example() -> None:
+    assert "…" not in commented_toml(Config())
+
+
 def test_what_differs_from_the_defaults_comes_back_from_the_file() -> None:
     values = {
         "events": {"kinds": {"buy it": "purchase"}, "half_life_days": [1e-5]},
         "models": {"mf": {"ranks": [8]}},
+        "alerts": {"webhook_url": "https://alerts.example.com/secret"},
         "source": {"url": 'sqlite:///Läden "x".db', "interactions": "SELECT\n1"},
     }
     config = Config.model_validate(values)
