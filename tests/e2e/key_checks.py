@@ -1,0 +1,382 @@
+"""For every key of the configuration: a check that changing it changes an outcome. `test_config_keys.py` runs them."""
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from road import configured, quiet
+
+from jobs import answers, candidates, commands, gate
+from jobs.candidates import Night
+from jobs.init_file import sample
+from jobs.scheduler import planned
+from jobs.train import train
+from recsys import bundle as bundles
+from recsys import source
+from recsys.config import Config
+from recsys.errors import BundleError, ConfigError, RefusedError
+from recsys.evaluation import judge, validation_score
+from recsys.sample import END
+from recsys.store import open_store
+from recsys.vectors import Vectors
+
+MINUTE = 60_000_000
+# One value each, so that training chooses nothing and takes no validation.
+SINGLE = {
+    "RECSYS_EVENTS__HALF_LIFE_DAYS": "[365.0]",
+    "RECSYS_MODELS__POPULARITY__HALF_LIFE_DAYS": "[28.0]",
+    "RECSYS_MODELS__MF__RANKS": "[8]",
+    "RECSYS_MODELS__MF__RECENCY_EXPONENTS": "[0.3]",
+    "RECSYS_MODELS__TWO_TOWER__TEMPERATURES": "[0.1]",
+    "RECSYS_MODELS__TWO_TOWER__DIM": "8",
+    "RECSYS_MODELS__TWO_TOWER__EPOCHS": "1",
+}
+USERS = [str(number) for number in range(1001, 1201)]
+
+
+def changed(folder: Path, key: str, value: str, **others: str) -> Config:
+    """The shop's configuration with one key set as by the environment."""
+    table, _, name = key.rpartition(".")
+    variable = f"RECSYS_{table.replace('.', '__')}__{name}".upper()
+    return configured(folder, **{**others, variable: value})
+
+
+def loaded(config: Config) -> source.Loaded:
+    with closing(open_store(config.store.url, config.store.table_prefix)) as store:
+        return source.load(config, store, now=END, report=quiet)
+
+
+def fit(config: Config, model: str, score: Callable[[Vectors], float] | None = None) -> Vectors:
+    """A model trained on everything before the holdout."""
+    found = Night(config, loaded(config), None, quiet)  # fitting leaves the run alone
+    return candidates.fit(found, model, found.splits.known, found.splits.holdout_start, score=score)
+
+
+def differ(first: Vectors, second: Vectors) -> bool:
+    return first.item_vectors.shape != second.item_vectors.shape or not np.allclose(
+        first.item_vectors, second.item_vectors, rtol=1e-3
+    )
+
+
+def recommended(config: Config, k: int = 20) -> list[list[str]]:
+    data = answers.recommend(config, user_ids=USERS, k=k, report=quiet).data
+    return [[hit["item_id"] for hit in answer["hits"]] for answer in data]
+
+
+def tables(path: Path) -> set[str]:
+    with closing(sqlite3.connect(path)) as database:
+        return {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+def post_view(config: Config, *, minutes_later: float) -> None:
+    """The first view of the shop once more, posted to the service some minutes later."""
+    with closing(sqlite3.connect(str(config.source.url).removeprefix("sqlite:///"))) as shop:
+        user, item, at = shop.execute("SELECT customer_id, sku, unixepoch(viewed_at) FROM page_views").fetchone()
+    moment = at * 1_000_000 + round(minutes_later * MINUTE)
+    event = {"event_id": "e1", "user_id": str(user), "item_id": item, "kind": "view", "occurred_at": moment}
+    with closing(open_store(config.store.url, config.store.table_prefix)) as store:
+        store.insert_events(pa.Table.from_pylist([{**event, "received_at": moment}]))
+
+
+def check_store_url(shop: Path) -> None:
+    commands.init(changed(shop, "store.url", "sqlite:///other.db"), report=quiet)
+    assert "recsys_events" in tables(shop / "other.db")
+
+
+def check_table_prefix(shop: Path) -> None:
+    commands.init(changed(shop, "store.table_prefix", "second_"), report=quiet)
+    assert {"recsys_events", "second_events"} <= tables(shop / "recsys.db")
+
+
+def check_folder_path(shop: Path) -> None:
+    assert recommended(configured(shop))
+    with pytest.raises(BundleError, match="elsewhere"):
+        recommended(changed(shop, "folder.path", "elsewhere"))
+
+
+def check_keep_bundles(shop: Path) -> None:
+    for keep, left in (("7", 2), ("2", 2)):
+        train(changed(shop, "folder.keep_bundles", keep), report=quiet)
+        assert len(bundles.versions(shop / "recsys-data")) == left
+
+
+def check_source_url(shop: Path) -> None:
+    sample(shop / "second", users=50, items=30, events=500, seed=3, report=quiet)
+    second = changed(shop, "source.url", f"sqlite:///{shop}/second/shop.db")
+    assert (len(loaded(configured(shop)).catalog), len(loaded(second).catalog)) == (300, 30)
+
+
+def check_interactions(shop: Path) -> None:
+    before = configured(shop)
+    query = f"SELECT * FROM ({before.source.interactions}) AS e WHERE event = 'order'"
+    kinds = loaded(changed(shop, "source.interactions", query)).events.kinds
+    assert set(kinds) == {2} < set(loaded(before).events.kinds)
+
+
+def check_items(shop: Path) -> None:
+    after = loaded(changed(shop, "source.items", "SELECT sku AS item_id, name AS title FROM products"))
+    assert "brand" in loaded(configured(shop)).catalog.columns.column_names
+    assert "brand" not in after.catalog.columns.column_names
+
+
+def check_users(shop: Path) -> None:
+    consent = loaded(changed(shop, "source.users", "SELECT id AS user_id, 0 AS email_consent FROM customers")).consent
+    assert consent is not None
+    assert consent.true_count == 0
+    before = loaded(configured(shop)).consent
+    assert before is not None
+    assert before.true_count > 500
+
+
+def check_timezone(shop: Path) -> None:
+    before = loaded(configured(shop)).events.times
+    later = before - loaded(changed(shop, "source.timezone", "Asia/Tokyo")).events.times
+    assert set(later) == {9 * 60 * MINUTE}
+
+
+def check_max_bad_share(shop: Path) -> None:
+    query = "SELECT *, 'nobody' AS note FROM (SELECT * FROM page_views) AS v"
+    query = f"""
+        SELECT customer_id AS user_id, CASE WHEN id % 20 THEN sku END AS item_id, 'view' AS event,
+               viewed_at AS timestamp FROM ({query}) AS w"""
+    with pytest.raises(RefusedError):
+        loaded(changed(shop, "source.interactions", query))
+    assert len(loaded(changed(shop, "source.max_bad_share", "0.2", RECSYS_SOURCE__INTERACTIONS=query)).events) > 1000
+
+
+def check_kinds(shop: Path) -> None:
+    as_cart = loaded(changed(shop, "events.kinds", '{ order = "cart" }')).events
+    assert 2 in loaded(configured(shop)).events.kinds
+    assert 2 not in as_cart.kinds
+
+
+def check_weights(shop: Path) -> None:
+    other = changed(shop, "events.weights", "{ view = 1.0, cart = 0.1, purchase = 0.1 }", **SINGLE)
+    assert differ(fit(configured(shop, **SINGLE), "mf"), fit(other, "mf"))
+
+
+def check_own_kinds(shop: Path) -> None:
+    before = configured(shop)
+    post_view(before, minutes_later=60)
+    both = changed(shop, "events.own_kinds", '["view"]')
+    assert len(loaded(both).events) == len(loaded(before).events) + 1
+
+
+def check_same_event_minutes(shop: Path) -> None:
+    own = {"RECSYS_EVENTS__OWN_KINDS": '["view"]'}
+    before = configured(shop, **own)
+    post_view(before, minutes_later=5)
+    shorter = changed(shop, "events.same_event_minutes", "0.1", **own)
+    assert len(loaded(shorter).events) == len(loaded(before).events) + 1
+
+
+def check_history_length(shop: Path) -> None:
+    def longest(config: Config) -> int:
+        return max(
+            len(answer["history"]) for answer in answers.recommend(config, user_ids=USERS, k=1, report=quiet).data
+        )
+
+    assert longest(configured(shop)) > 3
+    assert longest(changed(shop, "events.history_length", "3")) == 3
+
+
+def check_validation_days(shop: Path) -> None:
+    found = [
+        Night(c, loaded(c), None, quiet).splits
+        for c in (configured(shop), changed(shop, "evaluation.validation_days", "7.0"))
+    ]
+    assert found[0].holdout_start == found[1].holdout_start
+    assert found[1].validation_start - found[0].validation_start == 21 * 24 * 60 * MINUTE
+
+
+def check_holdout_days(shop: Path) -> None:
+    found = [
+        Night(c, loaded(c), None, quiet).splits
+        for c in (configured(shop), changed(shop, "evaluation.holdout_days", "7.0"))
+    ]
+    assert found[1].holdout_start - found[0].holdout_start == 21 * 24 * 60 * MINUTE
+
+
+def judged_users(config: Config) -> float:
+    found = Night(config, loaded(config), None, quiet)
+    vectors = candidates.fit(found, "popularity", found.splits.known, found.splits.holdout_start)
+    return judge(candidates.with_popularity(found, vectors, vectors), found.splits, config).rows["all"]["users"]
+
+
+def check_targets(shop: Path) -> None:
+    views = changed(shop, "evaluation.targets", '["view"]', **SINGLE)
+    assert judged_users(views) > 1.3 * judged_users(configured(shop, **SINGLE))
+
+
+def check_max_users(shop: Path) -> None:
+    assert judged_users(configured(shop, **SINGLE)) > 100
+    assert judged_users(changed(shop, "evaluation.max_users", "100", **SINGLE)) == 100
+
+
+def check_repeats(shop: Path) -> None:
+    with closing(sqlite3.connect(shop / "shop.db")) as database:
+        rows = database.execute(
+            "SELECT customer_id, sku FROM orders JOIN order_lines ON order_id = id WHERE status = 'paid'"
+        )
+        bought = {(str(user), item) for user, item in rows}
+
+    def repeats(config: Config) -> int:
+        return sum(
+            (user, item) in bought for user, hits in zip(USERS, recommended(config), strict=True) for item in hits
+        )
+
+    assert repeats(configured(shop)) == 0
+    assert repeats(changed(shop, "recommendations.repeats", "true")) > 20
+
+
+def check_exclude_sold_out(shop: Path) -> None:
+    with closing(sqlite3.connect(shop / "shop.db")) as database:
+        sold_out = {sku for (sku,) in database.execute("SELECT sku FROM products WHERE stock = 0")}
+    assert not sold_out & set().union(*recommended(configured(shop), k=300))
+    assert sold_out & set().union(*recommended(changed(shop, "recommendations.exclude_sold_out", "false"), k=300))
+
+
+def check_training_models(shop: Path) -> None:
+    train(changed(shop, "training.models", '["popularity"]', RECSYS_FOLDER__PATH="fresh"), report=quiet)
+    assert bundles.load(shop / "fresh").vectors.model == "popularity"
+    assert bundles.load(shop / "recsys-data").vectors.model == "mf"
+
+
+def check_seed(shop: Path) -> None:
+    rough = {**SINGLE, "RECSYS_MODELS__MF__ITERATIONS": "1"}
+    first, again = fit(configured(shop, **rough), "mf"), fit(configured(shop, **rough), "mf")
+    assert not differ(first, again)
+    assert differ(first, fit(changed(shop, "training.seed", "5", **rough), "mf"))
+
+
+def check_device(shop: Path) -> None:
+    if Path("/dev/nvidia0").exists():
+        pytest.skip("both devices are there, and give the same")
+    with pytest.raises(ValueError, match="cuda"):
+        fit(changed(shop, "training.device", "cuda", **SINGLE), "mf")
+    fit(changed(shop, "training.device", "cpu", **SINGLE), "mf")
+
+
+def check_max_drop(shop: Path) -> None:
+    live = np.full(100, 0.5, np.float32)
+
+    def publishes(config: Config) -> bool:
+        worse = live * np.float32(0.8)
+        return gate.decide(worse, None, live, events=1, live_events=1, settings=config.gate, seed=0).publish
+
+    assert not publishes(configured(shop))
+    assert publishes(changed(shop, "gate.max_drop", "0.3"))
+
+
+def check_max_data_drop(shop: Path) -> None:
+    same = np.full(100, 0.5, np.float32)
+
+    def publishes(config: Config) -> bool:
+        return gate.decide(same, None, same, events=60, live_events=100, settings=config.gate, seed=0).publish
+
+    assert not publishes(configured(shop))
+    assert publishes(changed(shop, "gate.max_data_drop", "0.5"))
+
+
+def check_index_kind(shop: Path) -> None:
+    with pytest.raises(ConfigError, match="flat"):
+        train(changed(shop, "index.kind", "cubic", RECSYS_FOLDER__PATH="fresh"), report=quiet)
+
+
+def due_hour(config: Config) -> int:
+    """The hour, UTC, at which the training is due in July."""
+    (entry,) = planned(config, Path("recsys.toml"), {})
+    return entry.next_due(END) // (60 * MINUTE) % 24
+
+
+def check_schedule_train(shop: Path) -> None:
+    assert [due_hour(changed(shop, "schedule.train", entry)) for entry in ("0 3 * * *", "0 5 * * *")] == [3, 5]
+
+
+def check_schedule_zone(shop: Path) -> None:
+    assert due_hour(changed(shop, "schedule.zone", "Asia/Tokyo", RECSYS_SCHEDULE__TRAIN="0 12 * * *")) == 3
+
+
+def vectors_differ(model: str, key: str, value: str) -> Callable[[Path], None]:
+    """A check that the model's vectors depend on the key."""
+
+    def check(shop: Path) -> None:
+        assert differ(fit(configured(shop, **SINGLE), model), fit(changed(shop, key, value, **SINGLE), model))
+
+    return check
+
+
+def check_patience(shop: Path) -> None:
+    def epochs(patience: str) -> int:
+        """Passes until training gives up on a score that only falls."""
+        scores: list[float] = []
+
+        def worse(_: Vectors) -> float:
+            scores.append(1 / (1 + len(scores)))
+            return scores[-1]
+
+        others = {**SINGLE, "RECSYS_MODELS__TWO_TOWER__EPOCHS": "8"}
+        fit(changed(shop, "models.two_tower.patience", patience, **others), "two_tower", worse)
+        return len(scores)
+
+    assert epochs("1") < epochs("4")
+
+
+def check_choice(shop: Path) -> None:
+    config = configured(shop, **SINGLE)
+    several = changed(shop, "models.popularity.half_life_days", "[7.0, 36500.0]", **SINGLE)
+    found = Night(several, loaded(several), None, quiet)
+    score = validation_score(found.loaded.catalog, found.splits, several)
+    assert differ(fit(config, "popularity"), fit(several, "popularity", score))
+
+
+CHECKS: dict[str, Callable[[Path], None]] = {
+    "store.url": check_store_url,
+    "store.table_prefix": check_table_prefix,
+    "folder.path": check_folder_path,
+    "folder.keep_bundles": check_keep_bundles,
+    "source.url": check_source_url,
+    "source.interactions": check_interactions,
+    "source.items": check_items,
+    "source.users": check_users,
+    "source.timezone": check_timezone,
+    "source.max_bad_share": check_max_bad_share,
+    "events.kinds": check_kinds,
+    "events.weights": check_weights,
+    "events.half_life_days": vectors_differ("mf", "events.half_life_days", "[10.0]"),
+    "events.own_kinds": check_own_kinds,
+    "events.same_event_minutes": check_same_event_minutes,
+    "events.history_length": check_history_length,
+    "evaluation.validation_days": check_validation_days,
+    "evaluation.holdout_days": check_holdout_days,
+    "evaluation.targets": check_targets,
+    "evaluation.max_users": check_max_users,
+    "recommendations.repeats": check_repeats,
+    "recommendations.exclude_sold_out": check_exclude_sold_out,
+    "models.popularity.half_life_days": check_choice,
+    "models.mf.ranks": vectors_differ("mf", "models.mf.ranks", "[16]"),
+    "models.mf.item_exponents": vectors_differ("mf", "models.mf.item_exponents", "[0.0]"),
+    "models.mf.popularity_exponents": vectors_differ("mf", "models.mf.popularity_exponents", "[0.9]"),
+    "models.mf.recency_half_life_days": vectors_differ("mf", "models.mf.recency_half_life_days", "[3.0]"),
+    "models.mf.recency_exponents": vectors_differ("mf", "models.mf.recency_exponents", "[0.9]"),
+    "models.mf.iterations": vectors_differ("mf", "models.mf.iterations", "1"),
+    "models.two_tower.dim": vectors_differ("two_tower", "models.two_tower.dim", "12"),
+    "models.two_tower.epochs": vectors_differ("two_tower", "models.two_tower.epochs", "2"),
+    "models.two_tower.patience": check_patience,
+    "models.two_tower.batch_size": vectors_differ("two_tower", "models.two_tower.batch_size", "64"),
+    "models.two_tower.negatives": vectors_differ("two_tower", "models.two_tower.negatives", "16"),
+    "models.two_tower.learning_rate": vectors_differ("two_tower", "models.two_tower.learning_rate", "0.5"),
+    "models.two_tower.temperatures": vectors_differ("two_tower", "models.two_tower.temperatures", "[0.5]"),
+    "training.models": check_training_models,
+    "training.seed": check_seed,
+    "training.device": check_device,
+    "gate.max_drop": check_max_drop,
+    "gate.max_data_drop": check_max_data_drop,
+    "index.kind": check_index_kind,
+    "schedule.train": check_schedule_train,
+    "schedule.zone": check_schedule_zone,
+}
