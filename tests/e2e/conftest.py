@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from road import QUICK, quiet
 
 from jobs.init_file import sample
 from jobs.train import train
 from recsys.config import load_config
-from road import QUICK, quiet
 
 
 @pytest.fixture(scope="session")
