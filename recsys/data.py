@@ -95,7 +95,7 @@ class Vocabulary:
         rows[self.order[same]] = other.order[at[same]]
         # Equal hashes are told apart by the ids themselves: where these differ, the slow road finds the right one.
         for row in np.flatnonzero(rows >= 0):
-            if not np.array_equal(self._bytes(row), other._bytes(rows[row])):
+            if not np.array_equal(self._bytes(int(row)), other._bytes(int(rows[row]))):
                 rows[row] = other.row_of(self.id_of(int(row)))
         return rows
 
