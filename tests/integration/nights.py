@@ -164,7 +164,7 @@ def receiver(*answers: int) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}/hook?token=hidden", posted
+        yield f"http://127.0.0.1:{server.server_port}/hook?token=s3cr3t", posted
     finally:
         server.shutdown()
         thread.join()
