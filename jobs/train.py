@@ -110,6 +110,7 @@ def _save(night: Night, fresh: Bundle, live: Bundle | None) -> str:
             "configuration": night.config.model_dump(mode="json", exclude={"store", "source"}),
             "config_hash": night.config.hash(),
             "data": night.loaded.report.summary(),
+            "watermark": night.loaded.watermark,
             "metrics": night.run.metrics,
             "replaces": live.version if live else None,
         }
