@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import numpy as np
-
 from jobs.commands import open_configured, time_text
 from jobs.show import Output, Report, Table
 from recsys import bundle as bundles
@@ -55,23 +53,26 @@ def _parts(answer: dict[str, Any], k: int) -> list[Table | str]:
     ]
 
 
-def similar(config: Config, *, item_id: str, k: int, report: Report) -> Output:
-    """The k items most similar to one. Raises NotFoundError when the live bundle does not know it."""
+def similar(config: Config, *, item_ids: list[str], k: int, report: Report) -> Output:
+    """The k items most similar to each. Raises NotFoundError when the live bundle does not know one of them."""
     report("load", 0.0)
     bundle = bundles.load(config.folder.path)
     report("load", 1.0)
-    row = bundle.catalog.ids.row_of(item_id)
-    if row < 0:
-        raise NotFoundError(
-            f"item {item_id!r} is not in the live bundle {bundle.version} of {len(bundle.catalog)} items"
-        )
-    found = _hits(bundle, recommender.similar(bundle, np.array([row], np.int32), k), 0)
-    item = _item(bundle, row)
-    title = " · ".join(str(v) for v in item.values() if v is not None)
-    return Output(
-        {"item": item, "bundle": bundle.version, "hits": found},
-        [_table(f"Similar to {title}", found, ("rank", "score"))],
-    )
+    rows = bundle.catalog.ids.rows_of(item_ids)
+    if unknown := [item_id for item_id, row in zip(item_ids, rows, strict=True) if row < 0]:
+        where = f"the live bundle {bundle.version} of {len(bundle.catalog)} items"
+        raise NotFoundError(f"no item {', '.join(map(repr, unknown))} in {where}")
+    hits = recommender.similar(bundle, rows, k)
+    answers = [
+        {"item": _item(bundle, int(row)), "bundle": bundle.version, "hits": _hits(bundle, hits, at)}
+        for at, row in enumerate(rows)
+    ]
+    return Output(answers, [_similar_table(answer) for answer in answers])
+
+
+def _similar_table(answer: dict[str, Any]) -> Table:
+    title = " · ".join(str(value) for value in answer["item"].values() if value is not None)
+    return _table(f"Similar to {title}", answer["hits"], ("rank", "score"))
 
 
 def _item(bundle: Bundle, row: int) -> dict[str, Any]:
@@ -103,4 +104,8 @@ def _hits(bundle: Bundle, hits: recommender.Hits, at: int) -> list[dict[str, Any
 
 def _table(title: str, rows: list[dict[str, Any]], first: tuple[str, ...]) -> Table:
     columns = [*first, "item_id", *(name for name in SHOWN if any(row.get(name) is not None for row in rows))]
-    return Table(title, columns, [[row.get(name) for name in columns] for row in rows])
+    return Table(title, columns, [[_cell(name, row.get(name)) for name in columns] for row in rows])
+
+
+def _cell(column: str, value: Any) -> Any:
+    return f"{value:.2f}" if column == "price" and value is not None else value

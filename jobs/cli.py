@@ -147,16 +147,16 @@ def recommend(
 
 @app.command()
 def similar(
-    item: Annotated[str, typer.Argument(help="The item's id.")],
+    items: Annotated[list[str], typer.Argument(metavar="ITEM...", help="Ids of items.")],
     k: Annotated[int, typer.Option("-k", min=1, max=500, help="How many items.")] = 20,
     config: ConfigOption = CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the items most similar to one.
+    """Show the items most similar to one; to several, one after the other.
 
     Example: recsys similar P00012 -k 5
     """
-    _call("jobs.answers:similar", config, as_json, item_id=item, k=k)
+    _call("jobs.answers:similar", config, as_json, item_ids=items, k=k)
 
 
 @app.command()

@@ -2,12 +2,15 @@
 
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from jobs.show import Output, Report, Table
 from recsys import bundle as bundles_on_disk
 from recsys.check import Report as SourceReport
 from recsys.config import Config
+from recsys.importer import What
+from recsys.importer import import_file as import_into
 from recsys.source import check
 from recsys.store import Store, open_store
 from recsys.store_runs import Run
@@ -113,3 +116,14 @@ def _report_parts(found: SourceReport) -> list[Table | str]:
         f"first event {time_text(found.first)}, last {time_text(found.last)} (UTC)",
         Table("Findings", ["severity", "reason", "rows", "of", "examples", "advice"], findings),
     ]
+
+
+def import_file(config: Config, *, path: Path, what: What, preset: str | None, report: Report) -> Output:
+    """Read a file into the own tables; importing it again adds nothing."""
+    done = import_into(config, open_configured(config), path, what=what, preset=preset, report=report)
+    left_out = [[reason, rows] for reason, rows in done.left_out.items()]
+    counts = [[name, value] for name, value in done.to_dict().items() if isinstance(value, int)]
+    return Output(
+        done.to_dict(),
+        [Table(f"Imported {path}", ["what", "rows"], counts), Table("Left out", ["reason", "rows"], left_out)],
+    )
