@@ -57,6 +57,7 @@ class Finding:
     of: int  # rows that were looked at
     examples: tuple[str, ...] = ()
     advice: str = ""
+    left_out: bool = False  # whether the rows count nowhere
 
     def __str__(self) -> str:
         text = f"{self.reason}: {self.rows:,} of {self.of:,} rows"
@@ -111,6 +112,7 @@ class Report:
                     "of": finding.of,
                     "examples": list(finding.examples),
                     "advice": finding.advice,
+                    "left_out": finding.left_out,
                 }
                 for finding in self.findings
             ],
@@ -127,6 +129,7 @@ def left_out(counts: Mapping[str, int], examples: Mapping[str, list[str]], rows:
             rows,
             tuple(examples.get(reason, ())),
             _MENDED[reason],
+            left_out=True,
         )
         for reason in LEFT_OUT
         if counts.get(reason)

@@ -10,7 +10,7 @@ import pyarrow as pa
 from recsys.check import EXAMPLES, Finding
 from recsys.data import Catalog, Vocabulary
 from recsys.read_drivers import Select, frame
-from recsys.read_events import require
+from recsys.read_events import express, require
 from recsys.read_sql import Reader, bare
 from recsys.read_values import read_booleans, read_numbers, read_texts, read_times
 from recsys.store import MAX_ID_LENGTH
@@ -20,25 +20,17 @@ KNOWN = (*TEXTS, "price", "available", "created_at")
 
 
 @dataclass(frozen=True)
-class Items:
-    """The rows of the catalog: item_id (String, unique) and the other columns in their types."""
+class Entries:
+    """Items or users: item_id or user_id (String, each once) and the other columns in their types."""
 
     frame: pl.DataFrame
     findings: tuple[Finding, ...]
 
 
-@dataclass(frozen=True)
-class Users:
-    """The users with what they consented to: user_id (String, unique), email_consent (Boolean or null)."""
-
-    frame: pl.DataFrame
-    findings: tuple[Finding, ...]
+NO_ITEMS = Entries(pl.DataFrame(schema={"item_id": pl.String}), ())  # a shop without a query of items
 
 
-NO_ITEMS = Items(pl.DataFrame(schema={"item_id": pl.String}), ())  # a shop without a query of items
-
-
-def read_items(reader: Reader, query: str, name: str, zone: str | None, *, own: bool) -> Items:
+def read_items(reader: Reader, query: str, name: str, zone: str | None, *, own: bool) -> Entries:
     """Read a query of items; `own`: it is one of the own tables, with all unknown columns in a JSON object.
 
     Raises SourceError when the query fails or returns no item_id.
@@ -50,49 +42,34 @@ def read_items(reader: Reader, query: str, name: str, zone: str | None, *, own: 
     return normalize_items(rows, name, zone)
 
 
-def normalize_items(rows: pl.DataFrame, name: str, zone: str | None) -> Items:
+def normalize_items(rows: pl.DataFrame, name: str, zone: str | None) -> Entries:
     """Bring a catalog of any types into the known ones; the first row of an id counts."""
-    findings: list[Finding] = []
-    rows = rows.with_columns(read_texts(rows["item_id"]).alias("item_id"))
-    rows = _unique(rows, "item_id", name, findings)
-    columns = [rows["item_id"]]
-    for column in rows.columns:
-        if column == "item_id":
-            continue
-        values = _normalize(rows[column], zone)
-        lost = rows.filter(rows[column].is_not_null() & values.is_null())
-        if lost.height and rows[column].dtype != pl.Null:
-            advice = "the value counts as unknown"
-            findings.append(_finding("warning", f"{column} of {name} cannot be read", lost, rows, column, advice))
-        columns.append(values.alias(column))
-    return Items(pl.DataFrame(columns), tuple(findings))
+    return _normalize(rows, "item_id", name, zone)
 
 
-def read_users(reader: Reader, query: str, name: str) -> Users:
-    """Read a query of users. Raises SourceError when it fails or returns no user_id."""
+def normalize_users(rows: pl.DataFrame, name: str) -> Entries:
+    """Bring users of any types into the known ones; the first row of an id counts."""
+    return _normalize(rows, "user_id", name, None)
+
+
+def read_users(reader: Reader, query: str, name: str) -> Entries:
+    """Read user_id and, if there is one, email_consent. Raises SourceError when the query fails or has no user_id."""
     found = reader.columns(query, name)
     require(found, ("user_id",), f"the query of {name}")
     wanted = [column for column in ("user_id", "email_consent") if column in found]
-    shop = f"FROM ({bare(query)}\n) AS shop"
     if reader.dialect == "sqlite":
-        as_text = ", ".join(
-            f"CASE WHEN {column} < x'' THEN CAST({column} AS TEXT) END AS {column}" for column in wanted
-        )
-        select = Select(f"SELECT {as_text} {shop}", dict.fromkeys(wanted, pl.String))
+        parts = [f"CASE WHEN {column} < x'' THEN CAST({column} AS TEXT) END AS {column}" for column in wanted]
     else:
-        select = Select(f"SELECT {', '.join(wanted)} {shop}", {})
-    batches = [
-        batch.select(
-            read_texts(batch["user_id"]).alias("user_id"),
-            (read_booleans(batch["email_consent"]) if "email_consent" in wanted else pl.lit(None, pl.Boolean)).alias(
-                "email_consent"
-            ),
-        )
-        for batch in reader.batches(select, name)
-    ]
-    findings: list[Finding] = []
-    rows = pl.concat(batches) if batches else pl.DataFrame(schema={"user_id": pl.String, "email_consent": pl.Boolean})
-    return Users(_unique(rows, "user_id", name, findings), tuple(findings))
+        parts = [express(reader.dialect, column, found[column], f"the query of {name}") for column in wanted]
+    select = Select(f"SELECT {', '.join(parts)} FROM ({bare(query)}\n) AS shop", dict.fromkeys(wanted, pl.String))
+    rows = pl.DataFrame(schema=dict.fromkeys(wanted, pl.String))
+    if batches := [
+        batch.select(read_texts(batch[column]) for column in wanted) for batch in reader.batches(select, name)
+    ]:
+        rows = pl.concat(batches)
+    if "email_consent" not in wanted:
+        rows = rows.with_columns(email_consent=pl.lit(None, pl.Boolean))
+    return normalize_users(rows, name)
 
 
 def build_catalog(items: pl.DataFrame, extra: list[str]) -> Catalog:
@@ -113,40 +90,53 @@ def consent_of(users: pl.DataFrame, ids: pl.Series) -> pa.BooleanArray:
     return pa.array(joined["email_consent"].to_list(), pa.bool_())
 
 
-def _normalize(values: pl.Series, zone: str | None) -> pl.Series:
-    if values.name in TEXTS:
-        return read_texts(values)
+def _normalize(rows: pl.DataFrame, key: str, name: str, zone: str | None) -> Entries:
+    findings: list[Finding] = []
+    rows = _unique(rows.with_columns(read_texts(rows[key])), key, name, findings)
+    columns = []
+    for given in rows.get_columns():
+        values = _bring(given, zone)
+        lost = rows.filter(given.is_not_null() & values.is_null())
+        if lost.height:
+            advice = "the value counts as unknown"
+            findings.append(_finding(f"{given.name} of {name} cannot be read", lost, rows.height, given.name, advice))
+        columns.append(values.alias(given.name))
+    return Entries(pl.DataFrame(columns), tuple(findings))
+
+
+def _bring(values: pl.Series, zone: str | None) -> pl.Series:
     if values.name == "price":
         return read_numbers(values)
-    if values.name == "available":
+    if values.name in ("available", "email_consent"):
         return read_booleans(values)
     if values.name == "created_at":
         return read_times(values, zone).microseconds
-    return read_texts(values) if values.dtype in (pl.Binary, pl.Null) else values
+    if values.name not in TEXTS and (values.dtype.is_numeric() or values.dtype == pl.Boolean):
+        return values
+    return read_texts(values)
 
 
-def _unique(rows: pl.DataFrame, column: str, name: str, findings: list[Finding]) -> pl.DataFrame:
+def _unique(rows: pl.DataFrame, key: str, name: str, findings: list[Finding]) -> pl.DataFrame:
     """Rows with a usable id, the first of each; what is left out is found."""
-    ids = pl.col(column)
-    unusable = (
-        ids.is_null() | (ids == "") | (ids.str.len_chars() > MAX_ID_LENGTH) | ids.str.contains("\x00", literal=True)
-    )
+    ids, read = pl.col(key), rows.height
+    too_long = ids.str.len_chars() > MAX_ID_LENGTH
+    unusable = ids.is_null() | (ids == "") | too_long | ids.str.contains("\x00", literal=True)
     bad = rows.filter(unusable)
     if bad.height:
         advice = "the row is left out"
-        findings.append(_finding("warning", f"{name} without a usable {column}", bad, rows, column, advice))
+        findings.append(_finding(f"{name} without a usable {key}", bad, read, key, advice, left_out=True))
         rows = rows.filter(~unusable)
-    again = rows.filter(~pl.col(column).is_first_distinct())
+    again = rows.filter(~ids.is_first_distinct())
     if again.height:
         advice = "the first row of an id counts"
-        findings.append(_finding("warning", f"{column} of {name} comes twice", again, rows, column, advice))
-        rows = rows.unique(column, keep="first", maintain_order=True)
+        findings.append(_finding(f"{key} of {name} comes twice", again, read, key, advice, left_out=True))
+        rows = rows.unique(key, keep="first", maintain_order=True)
     return rows
 
 
-def _finding(severity: Any, reason: str, rows: pl.DataFrame, of: pl.DataFrame, column: str, advice: str) -> Finding:
+def _finding(reason: str, rows: pl.DataFrame, of: int, column: str, advice: str, *, left_out: bool = False) -> Finding:
     examples = tuple(f"{column}={value!r}" for value in rows[column].head(EXAMPLES).to_list())
-    return Finding(severity, reason, rows.height, of.height, examples, advice)
+    return Finding("warning", reason, rows.height, of, examples, advice, left_out)
 
 
 def _unfold(rows: pl.DataFrame) -> pl.DataFrame:

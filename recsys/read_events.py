@@ -52,7 +52,7 @@ def read_events(reader: Reader, query: str, name: str, zone: str | None) -> Iter
     columns = reader.columns(query, name)
     require(columns, NEEDED, f"the query of {name}")
     for frame in reader.batches(_select(reader, query, columns, name), name):
-        yield _read(frame, zone, name)
+        yield normalize_events(frame, zone, f"the query of {name}")
 
 
 def require(found: Sequence[str] | dict[str, Any], needed: Sequence[str], what: str) -> None:
@@ -72,9 +72,17 @@ def _select(reader: Reader, query: str, columns: dict[str, Any], name: str) -> S
     has_value = "value" in columns
     if reader.dialect == "sqlite":
         return _sqlite(reader, shop, has_value, name)
-    express = _postgresql if reader.dialect == "postgresql" else _mariadb
     wanted = (*NEEDED, "value") if has_value else NEEDED
-    return Select(f"SELECT {', '.join(express(column, columns[column], name) for column in wanted)} {shop}", {})
+    parts = [express(reader.dialect, column, columns[column], f"the query of {name}") for column in wanted]
+    return Select(f"SELECT {', '.join(parts)} {shop}", {})
+
+
+def express(dialect: str, column: str, code: int, what: str) -> str:
+    """What to SELECT for a column of PostgreSQL or MariaDB whose type has the driver's `code`.
+
+    Raises SourceError when it is an id that holds bytes; messages call the origin `what`.
+    """
+    return _postgresql(column, code, what) if dialect == "postgresql" else _mariadb(column, code)
 
 
 def _sqlite(reader: Reader, shop: str, has_value: bool, name: str) -> Select:
@@ -106,10 +114,10 @@ def _sqlite(reader: Reader, shop: str, has_value: bool, name: str) -> Select:
     return Select(f"SELECT {selected} {shop}", {column: kind for column, (_, kind) in parts.items()})
 
 
-def _postgresql(column: str, code: int, name: str) -> str:
+def _postgresql(column: str, code: int, what: str) -> str:
     if column in IDS:
         if code == _POSTGRESQL_BYTES:
-            raise _bytes(column, name)
+            raise _bytes(column, what)
         cast = "" if code in _POSTGRESQL_TEXT else "::text"
     elif code in _POSTGRESQL_NUMBER or (column == "timestamp" and code in _POSTGRESQL_TIME):
         cast = ""
@@ -118,7 +126,7 @@ def _postgresql(column: str, code: int, name: str) -> str:
     return f'"{column}"{cast} AS "{column}"'
 
 
-def _mariadb(column: str, code: int, _name: str) -> str:
+def _mariadb(column: str, code: int) -> str:
     quoted = expression = f"`{column}`"
     if column == "timestamp" and (code == _MARIADB_TIMESTAMP or code in _MARIADB_CLOCK):
         # As microseconds, which the driver cannot choke on: it panics at 0000-00-00. The session's zone is UTC.
@@ -131,14 +139,18 @@ def _mariadb(column: str, code: int, _name: str) -> str:
     return f"{expression} AS {quoted}"
 
 
-def _bytes(column: str, name: str) -> SourceError:
-    return SourceError(f"{column} of the query of {name} holds bytes; allowed are text and whole numbers")
+def _bytes(column: str, what: str) -> SourceError:
+    return SourceError(f"{column} of {what} holds bytes; allowed are text and whole numbers")
 
 
-def _read(frame: pl.DataFrame, zone: str | None, name: str) -> EventBatch:
+def normalize_events(frame: pl.DataFrame, zone: str | None, what: str) -> EventBatch:
+    """Columns as a database or a file has them -> the columns of an EventBatch. Messages call the origin `what`.
+
+    Raises SourceError when a column of ids holds bytes.
+    """
     for column in IDS:
         if frame[column].dtype == pl.Binary:
-            raise _bytes(column, name)
+            raise _bytes(column, what)
     given = _given_time(frame)
     times = read_times(given, zone)
     us, naive = times.microseconds, int(times.naive.sum())

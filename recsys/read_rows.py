@@ -56,19 +56,8 @@ class Rows:
     parts: list[pl.DataFrame] = field(default_factory=list)
 
     def add(self, batch: EventBatch) -> None:
-        """Judge every row; keep those that count."""
-        frame = batch.frame.with_columns(kind=_codes(batch.frame["event"], self.kinds))
-        frame = frame.with_columns(reason=_reason(self.now))
-        self.read += frame.height
-        self.naive += batch.naive
-        for word, rows in frame["event"].drop_nulls().value_counts().iter_rows():
-            self.words[word] += rows
-        self._count_classes(frame)
-        bad = frame.filter(pl.col("reason").is_not_null())
-        for reason, rows in bad["reason"].value_counts().iter_rows():
-            self.reasons[reason] += rows
-            self._show(reason, bad)
-        kept = frame.filter(pl.col("reason").is_null()) if bad.height else frame
+        """Judge every row; keep those that count, as numbers."""
+        kept = self.sift(batch)
         self.parts.append(
             pl.DataFrame(
                 {
@@ -80,6 +69,21 @@ class Rows:
                 }
             )
         )
+
+    def sift(self, batch: EventBatch) -> pl.DataFrame:
+        """The rows that count, with the code of their kind; the others are counted by reason."""
+        frame = batch.frame.with_columns(kind=_codes(batch.frame["event"], self.kinds))
+        frame = frame.with_columns(reason=_reason(self.now))
+        self.read += frame.height
+        self.naive += batch.naive
+        for word, rows in frame["event"].drop_nulls().value_counts().iter_rows():
+            self.words[word] += rows
+        self._count_classes(frame)
+        bad = frame.filter(pl.col("reason").is_not_null())
+        for reason, rows in bad["reason"].value_counts().iter_rows():
+            self.reasons[reason] += rows
+            self._show(reason, bad)
+        return frame.filter(pl.col("reason").is_null()) if bad.height else frame
 
     def take(self) -> pl.DataFrame:
         """The rows that count: user, item (codes, Int32), kind (Int8), time (Int64), value (Float32 or null).

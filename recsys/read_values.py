@@ -14,8 +14,8 @@ LAST_TIME = 253_402_300_800_000_000  # microseconds: the year 10000; beyond it n
 _NAIVE = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d", "%Y%m%d")
 _ZONED = ("%Y-%m-%d %H:%M:%S%.f%:z", "%Y-%m-%d %H:%M%:z")
 _HOUR = 3_600_000_000
-_TRUE = ("1", "1.0", "t", "true", "y", "yes", "on")
-_FALSE = ("0", "0.0", "f", "false", "n", "no", "off")
+_TRUE = ("1", "\x01", "1.0", "t", "true", "y", "yes", "on")
+_FALSE = ("0", "\x00", "0.0", "f", "false", "n", "no", "off")
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,6 @@ def read_booleans(values: pl.Series) -> pl.Series:
         return values
     if values.dtype.is_numeric():
         return values != 0
-    text = read_texts(values).str.strip_chars().str.to_lowercase()
+    text = values.cast(pl.String, strict=False).str.strip_chars(" \t\r\n").str.to_lowercase()
     read = pl.when(text.is_in(_TRUE)).then(True).when(text.is_in(_FALSE)).then(False)
     return pl.select(read).to_series().alias(values.name)

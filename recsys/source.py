@@ -17,7 +17,7 @@ from recsys.check import EXAMPLES, UNKNOWN_KIND, Finding, Report, Severity, left
 from recsys.config import Config
 from recsys.data import Catalog, Int32, Interactions, Vocabulary
 from recsys.errors import RecsysError, RefusedError
-from recsys.read_catalog import KNOWN, NO_ITEMS, Items, Users, build_catalog, consent_of, read_items, read_users
+from recsys.read_catalog import KNOWN, NO_ITEMS, Entries, build_catalog, consent_of, read_items, read_users
 from recsys.read_events import IDS, read_events
 from recsys.read_rows import Codes, Rows
 from recsys.read_sql import Reader, open_reader
@@ -69,8 +69,8 @@ class _Reading:
 
     main: Rows  # events of the source
     own: Rows | None  # events posted to the service, where the source is the shop's database
-    items: Items
-    users: Users | None
+    items: Entries
+    users: Entries | None
     mapping: dict[str, Any]
     watermark: int
 
@@ -209,7 +209,7 @@ def _without_duplicates(events: pl.DataFrame, findings: list[Finding]) -> pl.Dat
     return kept
 
 
-def _user_rows(events: pl.DataFrame, codes: Codes, users: Users | None) -> tuple[pl.Series, Int32]:
+def _user_rows(events: pl.DataFrame, codes: Codes, users: Entries | None) -> tuple[pl.Series, Int32]:
     """The ids of the users by row, and the row of each code (-1: it has no event left)."""
     known = codes.ids.gather(events["user"].unique())
     if users is not None:
@@ -218,7 +218,7 @@ def _user_rows(events: pl.DataFrame, codes: Codes, users: Users | None) -> tuple
     return known, _rows_of(codes.ids, known)
 
 
-def _item_rows(events: pl.DataFrame, codes: Codes, items: Items, findings: list[Finding]) -> tuple[list[str], Int32]:
+def _item_rows(events: pl.DataFrame, codes: Codes, items: Entries, findings: list[Finding]) -> tuple[list[str], Int32]:
     """The ids of items without a row in the catalog, and the row of each code."""
     seen = codes.ids.gather(events["item"].unique())
     catalog = items.frame["item_id"]
