@@ -211,6 +211,10 @@ def own_tables(prefix: str) -> Tables:
     )
 
 
+def _is_no_row(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.INFO
+
+
 def connect(
     url: sa.URL, *, patience_seconds: float | None = None, only_reads: bool = False, size: int = 5
 ) -> sa.Engine:
@@ -219,9 +223,9 @@ def connect(
     patience_seconds: how long anything may take; None: what a job has. only_reads: each statement by itself, without a
     transaction around it, which saves a service round trips. size: connections that stay open.
     """
-    # The ids of people belong in no log: hide_parameters keeps them out of errors and statements, and the level keeps
+    # The ids of people belong in no log: hide_parameters keeps them out of errors and statements, and the filter keeps
     # out the rows, which SQLAlchemy writes when somebody turns on its debugging.
-    logging.getLogger(f"sqlalchemy.engine.Engine.{_LOG}").setLevel(logging.INFO)
+    logging.getLogger(f"sqlalchemy.engine.Engine.{_LOG}").addFilter(_is_no_row)
     options: dict[str, Any] = {"hide_parameters": True, "logging_name": _LOG, "pool_size": size}
     if patience_seconds is not None:
         options |= {"pool_timeout": patience_seconds, "pool_pre_ping": False}
