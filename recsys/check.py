@@ -1,7 +1,7 @@
 """What the check of a source finds and says: findings by reason, each with its rows and three examples."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -83,8 +83,9 @@ class Report:
         return tuple(finding for finding in self.findings if finding.severity == "error")
 
     def refusal(self) -> str:
-        """What to say when a run is refused."""
-        return "the check of the source refuses the run:\n" + "\n".join(f"  {finding}" for finding in self.errors)
+        """What to say when a run is refused. No examples, which are personal: it goes into the ledger and alerts."""
+        lines = [f"  {replace(finding, examples=())}" for finding in self.errors]
+        return "\n".join(["the check of the source refuses the run (`recsys source check` shows rows):", *lines])
 
     def summary(self) -> dict[str, Any]:
         """What a bundle keeps: counts, kinds, first and last time, and findings; no examples: they are personal."""
