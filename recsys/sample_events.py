@@ -152,14 +152,15 @@ def visit(customers: Customers, products: Products, demand: Float64, visits: int
     visit = np.repeat(np.arange(visits), per_visit)
     items = _draw(demand, taste[visit], when[visit], rng)
     place = np.arange(len(visit)) - np.repeat(np.cumsum(per_visit) - per_visit, per_visit)
-    days = when[visit] + place * rng.uniform(20, 180, len(visit)) / 86_400
+    days = when[visit] + (place * 200 + rng.uniform(20, 180, len(visit))) / 86_400  # one thing after the other
     there = (days >= products.created_day[items]) & (days < products.sold_out_day[items])
     carted = rng.random(len(visit)) < 0.42
     bought = carted & (rng.random(len(visit)) < 0.65)
     owner = user[visit]
-    bought &= _first_purchase(
-        owner, items, days, bought & there, np.array([s.consumable for s in SHELVES])[products.shelf]
-    )
+    # Within a visit everything is bought once at most, and only what is used up is bought again in another visit.
+    consumable = np.array([s.consumable for s in SHELVES])[products.shelf]
+    buyer = np.where(consumable[items], visit, -1 - owner)
+    bought &= _is_first(buyer, items, days, bought & there)
     return Views(visit[there], owner[there], items[there], days[there], carted[there], bought[there])
 
 
@@ -177,16 +178,14 @@ def _draw(demand: Float64, tastes: Int64, days: Float64, rng: np.random.Generato
     return items
 
 
-def _first_purchase(
-    users: Int64, items: Int64, days: Float64, bought: npt.NDArray[np.bool_], consumable: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.bool_]:
-    """True where a purchase [N] is the user's first of the item, or of an item that is used up."""
-    order = np.lexsort((days, ~bought, items, users))
+def _is_first(buyers: Int64, items: Int64, days: Float64, bought: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """True where a purchase [N] is the buyer's first of the item."""
+    order = np.lexsort((days, ~bought, items, buyers))
     is_first = np.ones(len(order), np.bool_)
-    is_first[1:] = (users[order][1:] != users[order][:-1]) | (items[order][1:] != items[order][:-1])
+    is_first[1:] = (buyers[order][1:] != buyers[order][:-1]) | (items[order][1:] != items[order][:-1])
     first = np.empty_like(is_first)
     first[order] = is_first
-    return first | consumable[items]
+    return first
 
 
 def buy_again(views: Views, products: Products, rng: np.random.Generator) -> Views:

@@ -109,6 +109,17 @@ def test_only_what_is_used_up_is_bought_again(shop: tuple[sqlite3.Connection, Tr
     assert set(again) <= {shelf.name for shelf in SHELVES if shelf.consumable}
 
 
+def test_no_event_comes_twice(shop: tuple[sqlite3.Connection, Truth]) -> None:
+    database, _ = shop
+    query = tomllib.loads(sample_config())["source"]["interactions"]
+    assert (
+        column(
+            database, f"SELECT count(*) FROM ({query}) GROUP BY user_id, item_id, event, timestamp HAVING count(*) > 1"
+        )
+        == []
+    )
+
+
 def test_some_products_sell_far_more_than_most(shop: tuple[sqlite3.Connection, Truth]) -> None:
     database, _ = shop
     counts = column(database, "SELECT count(*) FROM page_views GROUP BY sku ORDER BY 1 DESC")
