@@ -190,6 +190,14 @@ class TwoTowerSettings(Section):
     temperatures: tuple[float, ...] = Field(
         (0.07, 0.1, 0.15), min_length=1, description="The scores are divided by this; the best on validation is taken"
     )
+    demands: tuple[float, ...] = Field(
+        (0.0, 0.25, 0.5, 1.0),
+        min_length=1,
+        description="Weight of ln(1 + recent demand); the best on validation is taken",
+    )
+    recency_half_life_days: tuple[float, ...] = Field(
+        (10.0, 30.0), min_length=1, description="Half-life of the recent demand of an item"
+    )
 
 
 class ModelSettings(Section):

@@ -23,6 +23,7 @@ from recsys.vectors import Part, Vectors, WeightedSum
 _ALL_TIME_DAYS = 36500.0
 _SEARCH_RANK = 128  # settings other than the rank are chosen at the first rank that is at least this
 _ROUNDS = 2
+_START_EXPONENT = 0.4  # of the towers: what most sets choose
 _KEPT = 4  # factorisations, of which each holds I x D numbers
 
 
@@ -36,7 +37,7 @@ def train(
     report: Callable[[str, float], None],
 ) -> Vectors:
     """See recsys.models.Train. Raises ValueError when there is something to choose and no score to choose by."""
-    model = _Spectral(data, seed, pick_device(device))
+    model = Spectral(data, seed, pick_device(device))
     chosen = settings if isinstance(settings, dict) else _choose(model, settings, score, report)
     vectors = model.vectors(chosen, encode_items=True, report=lambda done: report("mf: factorise", done))
     report("mf: factorise", 1.0)
@@ -44,7 +45,7 @@ def train(
 
 
 def _choose(
-    model: "_Spectral",
+    model: "Spectral",
     settings: MfSettings,
     score: Callable[[Vectors], float] | None,
     report: Callable[[str, float], None],
@@ -80,7 +81,7 @@ def _values(settings: MfSettings, data: TrainingData) -> dict[str, tuple[float, 
     }
 
 
-class _Spectral:
+class Spectral:
     """The factorisation of one set of events; what was computed last for the same matrix is used again."""
 
     def __init__(self, data: TrainingData, seed: int, device: torch.device) -> None:
@@ -94,8 +95,8 @@ class _Spectral:
         self, chosen: Settings, *, encode_items: bool, report: Callable[[float], None] = lambda _: None
     ) -> Vectors:
         """The vectors for these settings. encode_items: items without events get vectors from their features."""
-        encoder = self._encoder(chosen)
-        degrees = np.asarray(self._history_weights(chosen).sum(axis=0), np.float32)
+        encoder = self._encoder(chosen["half_life_days"])
+        degrees = np.asarray(self.history_weights(chosen["half_life_days"]).sum(axis=0), np.float32)
         trained = degrees > 0
         factors = self._factorise(chosen, exactly=encode_items, report=report).cut(chosen["rank"])
         scaled = (factors.item_vectors * factors.singular_values**0.25).cpu().numpy()
@@ -106,24 +107,32 @@ class _Spectral:
             item_encoder = fill_in(self.data.catalog, item_vectors, history_vectors, trained, device=self._device)
         return Vectors("mf", item_vectors, (Part(history_vectors, encoder),), item_encoder, dict(chosen))
 
-    def _encoder(self, chosen: Settings) -> WeightedSum:
-        return WeightedSum(self.data.kind_weights, chosen["half_life_days"])
+    def _encoder(self, half_life_days: float) -> WeightedSum:
+        return WeightedSum(self.data.kind_weights, half_life_days)
 
-    def _history_weights(self, chosen: Settings) -> sparse.csr_array:
-        """R: what each item counts in each user's history."""
-        if self._weights is None or self._weights[0] != chosen["half_life_days"]:
+    def history_weights(self, half_life_days: float) -> sparse.csr_array:
+        """R: what each item counts in each user's history: sparse [U, I]."""
+        if self._weights is None or self._weights[0] != half_life_days:
             events = self.data.events
             everybody = events.histories(np.arange(events.user_count), self.data.now, max(1, len(events)))
-            weights = self._encoder(chosen).weights(everybody, events.item_count)
-            self._weights = (chosen["half_life_days"], weights)
+            self._weights = (half_life_days, self._encoder(half_life_days).weights(everybody, events.item_count))
         return self._weights[1]
+
+    def start(self, half_life_days: float, dim: int) -> tuple[Float32, Float32]:
+        """Where the towers start: history and item vectors [I, dim], zeros beyond the rank that the events have."""
+        chosen = {"half_life_days": half_life_days, "item_exponent": _START_EXPONENT, "rank": dim, "iterations": 4}
+        factors = self._factorise(chosen, exactly=False, report=lambda _: None).cut(dim)
+        scaled = np.zeros((self.data.events.item_count, dim), np.float32)
+        scaled[:, : factors.rank] = (factors.item_vectors * factors.singular_values**0.25).cpu().numpy()
+        degrees = np.asarray(self.history_weights(half_life_days).sum(axis=0), np.float32)
+        return scaled * _power(degrees, -_START_EXPONENT)[:, None], scaled
 
     def _factorise(self, chosen: Settings, *, exactly: bool, report: Callable[[float], None]) -> Factors:
         """At least as many factors as chosen; exactly as many, as if nothing had been tried before, when asked."""
         key = (chosen["half_life_days"], chosen["item_exponent"])
         found = self._factors.pop(key, None)
         if found is None or found.rank < chosen["rank"] or (exactly and found.rank != chosen["rank"]):
-            weights = self._history_weights(chosen)
+            weights = self.history_weights(chosen["half_life_days"])
             by_user = _power(np.asarray(weights.sum(axis=1), np.float32), -0.5)
             by_item = _power(np.asarray(weights.sum(axis=0), np.float32), -chosen["item_exponent"])
             scaled = sparse.csr_array(sparse.diags_array(by_user) @ weights @ sparse.diags_array(by_item))

@@ -1,0 +1,184 @@
+"""The two towers as torchrec tables with a fused optimiser, and one pass of training over them.
+
+Shapes: I items, F feature tokens, P pairs of a user and an item, B pairs in a batch, N sampled negatives, D dim.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import sparse
+from torch import Tensor
+from torch.nn import functional
+from torchrec import EmbeddingBagConfig, KeyedJaggedTensor, PoolingType
+from torchrec.modules.fused_embedding_modules import FusedEmbeddingBagCollection
+from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
+
+from recsys.config import TwoTowerSettings
+from recsys.data import Float32
+from recsys.models.losses import sampled_softmax
+
+logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)  # a notice of torch's to torchrec, not to us
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What is learnt from: the weights of the users' histories and the features of the items."""
+
+    weights: sparse.csr_array  # [U, I]: what an item counts in a user's history; each entry is a positive
+    features: sparse.csr_array  # [I, F]: 1 / sqrt(tokens of the item)
+
+
+class Towers:
+    """User tower: the sum of the history's vectors. Item tower: the item's own vector and those of its features.
+
+    Both end in vectors of length 1. The tables are torchrec's, and their gradient steps are part of the backward pass.
+    """
+
+    def __init__(self, pairs: Pairs, history: Float32, item: Float32, settings: TwoTowerSettings, device: torch.device):
+        """Start from history vectors and item vectors [I, D]; what the features add starts at zero."""
+        self._pairs, self._settings, self._device = pairs, settings, device
+        dim = history.shape[1]
+        tokens = max(1, pairs.features.shape[1])  # a table of no rows is not allowed
+        self.user_tower = _tables([("history", len(history), ["history", "own"])], dim, settings, device)
+        self.item_tower = _tables([("item", len(item), ["item"]), ("token", tokens, ["token"])], dim, settings, device)
+        _put(self.user_tower, "history", history)
+        _put(self.item_tower, "item", item)
+        _put(self.item_tower, "token", np.zeros((tokens, dim), np.float32))
+
+    @property
+    def history_vectors(self) -> Float32:
+        """[I, D]."""
+        return _table(self.user_tower, "history").cpu().numpy().copy()
+
+    @property
+    def item_vectors(self) -> Float32:
+        """The item tower's output for every item, length 1 (0 where an item has learnt nothing): [I, D]."""
+        rows = _table(self.item_tower, "item").cpu().numpy()
+        tokens = _table(self.item_tower, "token").cpu().numpy()[: self._pairs.features.shape[1]]
+        sums = rows + self._pairs.features @ tokens
+        return np.asarray(sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12), np.float32)
+
+    def train_epoch(
+        self,
+        temperature: float,
+        draw: npt.NDArray[np.float64],
+        generator: np.random.Generator,
+        report: Callable[[float], None],
+    ) -> float:
+        """One pass over all positives in random order; returns the mean loss.
+
+        draw: the probabilities [I] with which negatives are drawn. report: is told the share done.
+        """
+        users, items, weights = _positives(self._pairs.weights)
+        order = generator.permutation(len(users))
+        size, total = self._settings.batch_size, 0.0
+        cumulated = np.cumsum(draw)
+        for start in range(0, len(order), size):
+            batch = order[start : start + size]
+            drawn = np.searchsorted(cumulated, generator.random(self._settings.negatives) * cumulated[-1], side="right")
+            drawn = np.minimum(drawn, len(draw) - 1)
+            loss = self._loss(users[batch], items[batch], weights[batch], drawn, draw, temperature)
+            loss.sum().backward()
+            total += float(loss.detach().sum())
+            report(min(1.0, (start + size) / len(order)))
+        return total / max(1, len(order))
+
+    def _loss(
+        self,
+        users: npt.NDArray[np.int64],
+        items: npt.NDArray[np.int64],
+        weights: Float32,
+        drawn: npt.NDArray[np.int64],
+        draw: npt.NDArray[np.float64],
+        temperature: float,
+    ) -> Tensor:
+        user_vectors = self._user_vectors(users, items, weights)
+        item_vectors = self._item_vectors(np.concatenate([items, drawn]))
+        positive, negative = item_vectors[: len(items)], item_vectors[len(items) :]
+        log_expected = np.log(len(drawn) * draw[drawn] / draw.sum()).astype(np.float32)
+        loss = sampled_softmax(
+            (user_vectors * positive).sum(1) / temperature,
+            user_vectors @ negative.T / temperature,
+            torch.from_numpy(log_expected).to(self._device),
+            torch.from_numpy(items[:, None] == drawn[None, :]).to(self._device),
+        )
+        return loss * torch.from_numpy(weights).to(self._device)
+
+    def _user_vectors(self, users: npt.NDArray[np.int64], items: npt.NDArray[np.int64], weights: Float32) -> Tensor:
+        """Each history without the positive itself, else the tower would learn to find what it was given: [B, D]."""
+        histories = self._pairs.weights[users]
+        pooled = self.user_tower(
+            _jagged(
+                {
+                    "history": (histories.indices, np.diff(histories.indptr), histories.data),
+                    "own": (items, np.ones(len(items), np.int64), weights),
+                },
+                self._device,
+            )
+        ).to_dict()
+        return functional.normalize(pooled["history"] - pooled["own"], dim=1)
+
+    def _item_vectors(self, items: npt.NDArray[np.int64]) -> Tensor:
+        tokens = self._pairs.features[items]
+        pooled = self.item_tower(
+            _jagged(
+                {
+                    "item": (items, np.ones(len(items), np.int64), np.ones(len(items), np.float32)),
+                    "token": (tokens.indices, np.diff(tokens.indptr), tokens.data),
+                },
+                self._device,
+            )
+        ).to_dict()
+        return functional.normalize(pooled["item"] + pooled["token"], dim=1)
+
+
+def leave_one_out_positives(weights: sparse.csr_array) -> sparse.csr_array:
+    """The rows with at least two items: without a second one, nothing is left of a history to learn from."""
+    return sparse.csr_array(weights[np.diff(weights.indptr) > 1])
+
+
+def _positives(weights: sparse.csr_array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Float32]:
+    users = np.repeat(np.arange(weights.shape[0]), np.diff(weights.indptr))
+    return users, weights.indices.astype(np.int64), weights.data.astype(np.float32)
+
+
+def _tables(
+    tables: list[tuple[str, int, list[str]]], dim: int, settings: TwoTowerSettings, device: torch.device
+) -> FusedEmbeddingBagCollection:
+    return FusedEmbeddingBagCollection(
+        tables=[
+            EmbeddingBagConfig(
+                name=name, num_embeddings=rows, embedding_dim=dim, feature_names=features, pooling=PoolingType.SUM
+            )
+            for name, rows, features in tables
+        ],
+        optimizer_type=RowWiseAdagrad,
+        optimizer_kwargs={"lr": settings.learning_rate},
+        is_weighted=True,
+        device=device,
+    )
+
+
+def _jagged(
+    features: dict[str, tuple[npt.NDArray[np.integer], npt.NDArray[np.integer], Float32]], device: torch.device
+) -> KeyedJaggedTensor:
+    values, lengths, weights = (np.concatenate(parts) for parts in zip(*features.values(), strict=True))
+    return KeyedJaggedTensor(
+        keys=list(features),
+        values=torch.from_numpy(values.astype(np.int64)).to(device),
+        lengths=torch.from_numpy(lengths.astype(np.int64)).to(device),
+        weights=torch.from_numpy(weights.astype(np.float32)).to(device),
+    )
+
+
+def _table(tower: FusedEmbeddingBagCollection, name: str) -> Tensor:
+    found: Tensor = tower.state_dict()[f"embedding_bags.{name}.weight"]
+    return found.detach()
+
+
+def _put(tower: FusedEmbeddingBagCollection, name: str, values: Float32) -> None:
+    _table(tower, name).copy_(torch.from_numpy(np.ascontiguousarray(values)))

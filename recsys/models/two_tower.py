@@ -1,0 +1,186 @@
+"""Two towers, trained from a spectral start with a sampled softmax on the cosine.
+
+User tower: the weighted sum of the history, without the positive. Item tower: id, category, brand, price bucket and
+title words. What the cosine cannot hold, how much an item is in demand at present, is one more dimension: the constant
+1 on the user's side, demand * ln(1 + recent demand) on the item's. Sources: X. Yi et al., "Sampling-bias-corrected
+neural modeling for large corpus item recommendations", RecSys 2019, for the towers and the correction of the sample.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from recsys.config import TwoTowerSettings
+from recsys.data import MICROSECONDS_PER_DAY, Float32
+from recsys.features import item_tokens
+from recsys.models import TrainingData
+from recsys.models.device import pick_device
+from recsys.models.item_encoder import fill_in, shared_tokens
+from recsys.models.mf import Spectral
+from recsys.models.search import Settings, coordinate_search, middle
+from recsys.models.towers import Pairs, Towers, leave_one_out_positives
+from recsys.vectors import Constant, ItemEncoder, Part, Vectors, WeightedSum, token_matrix
+
+_SAMPLING_EXPONENT = 0.5  # negatives are drawn by the root of an item's weight: between uniform and by demand
+_ALL_TIME_DAYS = 36500.0
+
+Report = Callable[[str, float], None]
+
+
+def train(
+    data: TrainingData,
+    settings: TwoTowerSettings | Settings,
+    *,
+    score: Callable[[Vectors], float] | None,
+    seed: int,
+    device: str,
+    report: Report,
+) -> Vectors:
+    """See recsys.models.Train. Raises ValueError when there is something to choose and no score to choose by."""
+    model = _Model(data, settings, seed, pick_device(device), report)
+    if isinstance(settings, dict):
+        return model.finished(model.trained(settings, settings["epochs"]), settings)
+    if score is None:
+        raise ValueError("two_tower has settings to choose and no validation score to choose by")
+    return _choose(model, settings, score)
+
+
+def _choose(model: "_Model", settings: TwoTowerSettings, score: Callable[[Vectors], float]) -> Vectors:
+    """Decay and demand by the spectral start, temperature by the first epoch, epochs by stopping early."""
+    values = model.values(settings)
+    start = {name: middle(allowed) for name, allowed in values.items()}
+    chosen = start | {"temperature": settings.temperatures[0], "epochs": 0, **_fixed(settings)}
+    chosen = model.search(values, chosen, lambda tried: score(model.vectors(model.towers(tried), tried)), rounds=2)
+    best_score, best = -1.0, (chosen, model.towers(chosen))
+    for temperature in settings.temperatures:
+        tried = {**chosen, "temperature": temperature, "epochs": 1}
+        towers = model.trained(tried, 1)
+        # A larger temperature makes the cosine count for less beside demand, so demand is chosen again.
+        tried = model.search({"demand": values["demand"]}, tried, _scored(model, towers, score), rounds=1)
+        if (found := score(model.vectors(towers, tried))) > best_score:
+            best_score, best = found, (tried, towers)
+    chosen, towers = best
+    kept, waited = model.vectors(towers, chosen), 0
+    for epoch in range(2, settings.epochs + 1):
+        model.train_epoch(towers, chosen, epoch)
+        tried = {**chosen, "epochs": epoch}
+        found = score(vectors := model.vectors(towers, tried))
+        waited += 1
+        if found > best_score:
+            best_score, kept, waited = found, vectors, 0
+        if waited >= settings.patience:
+            break
+    final = model.search(
+        {"demand": values["demand"]}, kept.settings, lambda tried: score(model.with_demand(kept, tried)), rounds=1
+    )
+    return model.with_demand(kept, final)
+
+
+def _fixed(settings: TwoTowerSettings) -> dict[str, Any]:
+    return settings.model_dump(include={"dim", "batch_size", "negatives", "learning_rate"})
+
+
+def _scored(model: "_Model", towers: Towers, score: Callable[[Vectors], float]) -> Callable[[Settings], float]:
+    vectors = model.vectors(towers, {"demand": 0.0})
+    return lambda tried: score(model.with_demand(vectors, tried))
+
+
+class _Model:
+    """The data as the towers need it."""
+
+    def __init__(
+        self, data: TrainingData, settings: TwoTowerSettings | Settings, seed: int, device: torch.device, report: Report
+    ) -> None:
+        fixed = settings if isinstance(settings, dict) else _fixed(settings)
+        self.data, self._seed, self._device, self._report = data, seed, device, report
+        self._settings = TwoTowerSettings(
+            **{key: fixed[key] for key in ("dim", "batch_size", "negatives", "learning_rate")}
+        )
+        self._spectral = Spectral(data, seed, device)
+        tokens = item_tokens(data.catalog.columns)
+        counts = np.bincount(data.events.items, minlength=data.events.item_count)
+        self._learnt = counts > 0
+        self._features = token_matrix(tokens, shared_tokens(tokens, self._learnt))
+
+    def values(self, settings: TwoTowerSettings) -> Mapping[str, tuple[float, ...]]:
+        """What is chosen by the start alone: nothing about time where all events have the same."""
+        times = self.data.events.times
+        timeless = len(times) == 0 or times.min() == times.max()
+        days = settings.recency_half_life_days
+        return {
+            "half_life_days": (_ALL_TIME_DAYS,) if timeless else self.data.half_life_days,
+            "recency_half_life_days": (_ALL_TIME_DAYS,) if timeless else days,
+            "demand": settings.demands,
+        }
+
+    def search(
+        self,
+        values: Mapping[str, tuple[float, ...]],
+        start: Settings,
+        score: Callable[[Settings], float],
+        *,
+        rounds: int,
+    ) -> Settings:
+        """See coordinate_search."""
+        return coordinate_search(values, score, start=start, rounds=rounds, report=lambda _: None)
+
+    def towers(self, chosen: Settings) -> Towers:
+        """Towers at their spectral start."""
+        history, item = self._spectral.start(chosen["half_life_days"], self._settings.dim)
+        pairs = Pairs(leave_one_out_positives(self._spectral.history_weights(chosen["half_life_days"])), self._features)
+        return Towers(pairs, history, item, self._settings, self._device)
+
+    def trained(self, chosen: Settings, epochs: int) -> Towers:
+        """Towers after so many epochs."""
+        towers = self.towers(chosen)
+        for epoch in range(1, epochs + 1):
+            self.train_epoch(towers, chosen, epoch)
+        return towers
+
+    def train_epoch(self, towers: Towers, chosen: Settings, epoch: int) -> None:
+        """Epoch 1, 2, …; each has a seed of its own, so that stopping after it and training up to it agree."""
+        weights = np.asarray(self._spectral.history_weights(chosen["half_life_days"]).sum(axis=0), np.float64)
+        draw = np.where(weights > 0, np.maximum(weights, 1e-6) ** _SAMPLING_EXPONENT, 0.0)
+        generator = np.random.default_rng([self._seed, epoch])
+        step = f"two_tower: epoch {epoch}, temperature {chosen['temperature']:g}"
+        if draw.any():
+            towers.train_epoch(chosen["temperature"], draw, generator, lambda done: self._report(step, done))
+
+    def vectors(self, towers: Towers, chosen: Settings) -> Vectors:
+        """What the towers have learnt, as the waist wants it; items without events keep zeros."""
+        encoder = WeightedSum(self.data.kind_weights, chosen.get("half_life_days", _ALL_TIME_DAYS), scaling="unit")
+        item = towers.item_vectors / np.float32(chosen.get("temperature", 1.0))
+        item[~self._learnt] = 0
+        history = towers.history_vectors
+        parts = (Part(history, encoder), Part(np.zeros((len(item), 1), np.float32), Constant()))
+        plain = Vectors(
+            "two_tower", np.concatenate([item, np.zeros((len(item), 1), np.float32)], axis=1), parts, None, chosen
+        )
+        return self.with_demand(plain, chosen)
+
+    def with_demand(self, vectors: Vectors, chosen: Settings) -> Vectors:
+        """The same vectors with another weight of demand."""
+        item = vectors.item_vectors.copy()
+        item[:, -1] = self._demand(chosen) if chosen["demand"] else 0
+        return replace(vectors, item_vectors=item, settings=dict(chosen))
+
+    def finished(self, towers: Towers, chosen: Settings) -> Vectors:
+        """The vectors, with an item encoder for what has no events or comes later."""
+        vectors = self.vectors(towers, chosen)
+        item, history = vectors.item_vectors.copy(), vectors.parts[0].history_vectors.copy()
+        encoder = fill_in(self.data.catalog, item, history, self._learnt, device=self._device)
+        if encoder is not None:
+            nothing = np.zeros((len(encoder.token_hashes), 1), np.float32)
+            encoder = ItemEncoder(encoder.token_hashes, encoder.item_weights, (*encoder.history_weights, nothing))
+        parts = (replace(vectors.parts[0], history_vectors=history), vectors.parts[1])
+        return replace(vectors, item_vectors=item, parts=parts, item_encoder=encoder)
+
+    def _demand(self, chosen: Settings) -> Float32:
+        events = self.data.events
+        ages = (self.data.now - events.times) / MICROSECONDS_PER_DAY
+        counts = np.asarray(self.data.kind_weights)[events.kinds] * np.exp2(-ages / chosen["recency_half_life_days"])
+        demand = np.bincount(events.items, counts, minlength=events.item_count)
+        return np.asarray(chosen["demand"] * np.log1p(demand), np.float32)
