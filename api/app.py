@@ -1,0 +1,73 @@
+"""`create_app`: routes, errors, and what starts and ends with a process. uvicorn calls it once in every worker."""
+
+import logging
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from api import events, health, items, problems, recommend, users
+from api.auth import Guard
+from api.edge import Edge
+from api.live import Live
+from api.parts import Parts
+from recsys.config import Config, load_config
+from recsys.store_link import Link
+
+CONFIG = "RECSYS_CONFIG"  # the environment's name for the configuration file; `recsys serve` sets it
+_SPARE_CONNECTIONS = 2  # for the threads that look after database and bundle
+
+
+def create_app(config: Config | None = None) -> FastAPI:
+    """The service. Without a configuration it is read from the file that the environment's RECSYS_CONFIG names.
+
+    Nothing is opened before the process starts to serve. Raises ConfigError.
+    """
+    config = config or load_config(Path(os.environ.get(CONFIG, "recsys.toml")))
+    logging.getLogger("recsys").setLevel(logging.INFO)
+    settings = config.api
+    link = Link(
+        config.store, patience_seconds=settings.database_timeout_seconds, size=settings.threads + _SPARE_CONNECTIONS
+    )
+    guard = Guard(settings.host)
+    parts = Parts(config, link, Live(config, link), guard)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = settings.threads
+        parts.start()
+        yield
+        parts.stop()
+
+    app = FastAPI(title="recsys", version="1", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.state.parts, app.state.guard = parts, guard
+    for room in (recommend, items, events, users, health):
+        app.include_router(room.router)
+    problems.install(app)
+    app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes)
+    _document(app)
+    return app
+
+
+def _document(app: FastAPI) -> None:
+    """Let OpenAPI say what is true: errors are problems, and keys come in a header."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
+            schemas = schema["components"]["schemas"]
+            for name, shape in problems.schemas().items():
+                schemas[name] = shape
+            schemas.pop("HTTPValidationError", None)
+            schemas.pop("ValidationError", None)
+            schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+            schema["security"] = [{}, {"key": []}]
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

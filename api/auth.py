@@ -1,0 +1,94 @@
+"""Keys and scopes. Keys come as `Authorization: Bearer KEY` or `X-API-Key: KEY`, and are compared in constant time.
+
+Without any key the service answers everybody, but only itself: it is bound to loopback, and who calls it by a name
+that is not the loopback's (a page that points its own name at 127.0.0.1) is refused.
+"""
+
+import hmac
+import ipaddress
+from collections.abc import Awaitable, Callable, Sequence
+
+from fastapi import Request
+
+from api.problems import RETRY_SECONDS, ProblemError
+from recsys.store_keys import Key, digest_of
+
+ADMIN = "admin"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on, or a name in a Host header, is this machine alone."""
+    name = host.strip("[]").lower()
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+class Guard:
+    """Knows the keys, as they were last read."""
+
+    def __init__(self, host: str) -> None:
+        """host: the address that the service is bound to."""
+        self._is_private = is_loopback(host)
+        self._keys: tuple[Key, ...] | None = None  # None: never read yet
+
+    def learn(self, keys: Sequence[Key]) -> None:
+        """Take over what the database says, revoked keys too."""
+        self._keys = tuple(keys)
+
+    def check(self, request: Request, scope: str) -> None:
+        """Raises ProblemError: 401 without a right key, 403 without the scope, 503 while the keys cannot be read."""
+        if self._keys is None:
+            headers = {"Retry-After": str(RETRY_SECONDS)}
+            raise ProblemError(503, "database_away", "The keys cannot be read: the database does not answer.", headers)
+        if not self._keys and self._is_private:
+            _check_host(request)
+            return
+        scopes = self._scopes(_credential(request))
+        if scope not in scopes and ADMIN not in scopes:
+            raise ProblemError(403, "wrong_scope", f"This key may not do that; it takes the scope {scope} or {ADMIN}.")
+
+    def _scopes(self, key: str) -> tuple[str, ...]:
+        digest, scopes = digest_of(key), None
+        for known in self._keys or ():  # all of them, so that the time tells nothing of which one fits
+            if hmac.compare_digest(known.digest, digest) and known.revoked_at is None:
+                scopes = known.scopes
+        if scopes is None:
+            raise _unauthorized("This key is unknown or revoked.")
+        return scopes
+
+
+def needs(scope: str) -> Callable[[Request], Awaitable[None]]:
+    """A dependency of routes that take a key with this scope."""
+
+    async def check(request: Request) -> None:
+        request.app.state.guard.check(request, scope)
+
+    return check
+
+
+def _credential(request: Request) -> str:
+    if (header := request.headers.get("authorization")) is not None:
+        kind, _, key = header.partition(" ")
+        if kind.lower() == "bearer" and key.strip():
+            return key.strip()
+        raise _unauthorized("The Authorization header has to be: Bearer KEY.")
+    if key := request.headers.get("x-api-key", ""):
+        return key
+    raise _unauthorized("A key is needed, as Authorization: Bearer KEY or as X-API-Key: KEY.")
+
+
+def _check_host(request: Request) -> None:
+    host = request.headers.get("host", "")
+    name = host if host.endswith("]") else host.rsplit(":", 1)[0]
+    if not is_loopback(name):
+        raise ProblemError(
+            403, "wrong_host", "Without a key the service answers only to 127.0.0.1, [::1] and localhost."
+        )
+
+
+def _unauthorized(detail: str) -> ProblemError:
+    return ProblemError(401, "no_valid_key", detail, {"WWW-Authenticate": "Bearer"})

@@ -1,0 +1,84 @@
+"""What the routes of one process share, and the two threads that keep it up to date."""
+
+import logging
+import threading
+from dataclasses import dataclass, field
+
+from fastapi import Request
+
+from api import measures
+from api.auth import Guard
+from api.live import Live
+from recsys.config import Config
+from recsys.errors import AwayError
+from recsys.store_link import Link
+
+_log = logging.getLogger("recsys.api")
+
+
+@dataclass
+class Parts:
+    """Made when the process starts."""
+
+    config: Config
+    link: Link
+    live: Live
+    guard: Guard
+    deleted: dict[str, int] = field(default_factory=dict)  # tombstones, for when the database is away
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _threads: list[threading.Thread] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Begin to look after database and bundle."""
+        reached = threading.Event()
+        for name, loop in (("database", self._look_after_database), ("bundle", self._look_after_bundle)):
+            thread = threading.Thread(target=loop, args=(reached,), name=name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        """End the threads and close the database."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(timeout=2 * self.config.api.database_timeout_seconds)
+        self.link.close()
+
+    def _look_after_database(self, reached: threading.Event) -> None:
+        while not self._stop.is_set():
+            was_away = self.link.is_away
+            is_there = self._visit_database()
+            if is_there == was_away:
+                level = logging.INFO if is_there else logging.WARNING
+                _log.log(level, "the database %s", "is there" if is_there else "is away")
+            reached.set()
+            self._stop.wait(self.config.api.poll_seconds)
+
+    def _visit_database(self) -> bool:
+        """Read keys, tombstones and changed items; whether the database was there."""
+        if self.link.is_away and not self.link.revive():
+            return False
+        try:
+            self.guard.learn(self.link.read(lambda store: store.list_keys()))
+            self.deleted = self.link.read(lambda store: store.deletions())
+            self.live.poll_items()
+        except AwayError:
+            return False
+        except Exception as error:  # one bad row must not end the thread
+            _log.error("looking after the database failed: %s", type(error).__name__)
+        return True
+
+    def _look_after_bundle(self, reached: threading.Event) -> None:
+        reached.wait()
+        while not self._stop.is_set():
+            try:
+                self.live.look()
+            except OSError as error:
+                _log.error("the folder of the bundles cannot be read: %s", type(error).__name__)
+            self._stop.wait(self.config.api.poll_seconds)
+        measures.READY.set(0)
+
+
+def parts_of(request: Request) -> Parts:
+    """The parts of the process that a request came to."""
+    parts: Parts = request.app.state.parts
+    return parts

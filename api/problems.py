@@ -1,0 +1,137 @@
+"""Every error as problem+json (RFC 9457), made in one place: status, a code for programs, words for people."""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from recsys.errors import AwayError, NotFoundError, RefusedError
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_SECONDS = 2  # what a caller is told to wait for a database, and about how often it is looked for
+_SHOWN_ERRORS = 20
+
+_CODES = {404: "not_found", 405: "method_not_allowed"}
+_WORDS = {
+    "not_found": "There is nothing at this address.",
+    "method_not_allowed": "This address does not take this method; the Allow header names those it takes.",
+}
+
+
+class Fault(BaseModel):
+    """One wrong part of a request."""
+
+    where: str = Field(description="The part, as body.events[3].kind")
+    detail: str
+
+
+class Problem(BaseModel):
+    """RFC 9457."""
+
+    model_config = ConfigDict(title="Problem")
+
+    type: str = Field("about:blank", examples=["about:blank"])
+    title: str = Field(examples=["Unprocessable Content"])
+    status: int = Field(examples=[422])
+    code: str = Field(description="For programs", examples=["invalid_request"])
+    detail: str = Field(description="For people", examples=["filter.column: no such column; allowed are price"])
+    request_id: str = Field(examples=["3f0c1b6a5d8e4f2a9b7c6d5e4f3a2b1c"])
+    errors: list[Fault] = []
+
+
+class ProblemError(Exception):
+    """An answer that is an error."""
+
+    def __init__(self, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        """status: of HTTP. code: for programs. detail: for people; it must not repeat ids or keys."""
+        super().__init__(detail)
+        self.status, self.code, self.detail, self.headers = status, code, detail, dict(headers or {})
+
+
+def respond(
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    request_id: str,
+    errors: Sequence[Mapping[str, str]] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """The response itself."""
+    body: dict[str, Any] = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "code": code}
+    body |= {"detail": detail, "request_id": request_id}
+    if errors:
+        body["errors"] = list(errors)
+    return Response(to_json(body), status, dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Turn the errors of routes, of the engine and of the framework into problems."""
+    app.add_exception_handler(ProblemError, _problem)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(RefusedError, _refused)
+    app.add_exception_handler(NotFoundError, _not_found)
+    app.add_exception_handler(AwayError, _away)
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What OpenAPI says of the errors of a route."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
+
+
+def schemas() -> dict[str, Any]:
+    """What `documented` refers to."""
+    shape = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    return {**shape.pop("$defs"), "Problem": shape}
+
+
+async def _problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ProblemError)
+    return respond(error.status, error.code, error.detail, request_id=_id(request), headers=error.headers)
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = _CODES.get(error.status_code, "invalid_request")
+    detail = _WORDS.get(code, str(error.detail))
+    return respond(error.status_code, code, detail, request_id=_id(request), headers=error.headers)
+
+
+async def _validation(request: Request, error: Exception) -> Response:
+    """What was sent is not repeated: it may be personal, and long."""
+    assert isinstance(error, RequestValidationError)
+    faults = [{"where": _where(fault["loc"]), "detail": str(fault["msg"])} for fault in error.errors()]
+    detail = f"{faults[0]['where']}: {faults[0]['detail']}" if faults else "The request cannot be read."
+    shown = faults[:_SHOWN_ERRORS]
+    return respond(422, "invalid_request", detail, request_id=_id(request), errors=shown)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    return respond(422, "invalid_request", str(error), request_id=_id(request))
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    return respond(404, "not_found", str(error), request_id=_id(request))
+
+
+async def _away(request: Request, _error: Exception) -> Response:
+    detail = "The service's database does not answer; nothing was lost that was acknowledged. Ask again."
+    headers = {"Retry-After": str(RETRY_SECONDS)}
+    return respond(503, "database_away", detail, request_id=_id(request), headers=headers)
+
+
+def _where(location: Sequence[Any]) -> str:
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in location]
+    return "".join(parts).lstrip(".")[:200]
+
+
+def _id(request: Request) -> str:
+    return str(request.scope["state"]["request_id"])
