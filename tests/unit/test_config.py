@@ -50,7 +50,7 @@ def test_the_environment_overrides_the_file(tmp_path):
 
 
 def test_a_typo_in_the_environment_is_refused():
-    with pytest.raises(ConfigError, match="training.sed"):
+    with pytest.raises(ConfigError, match=r"training\.sed"):
         load_config(None, {"RECSYS_TRAINING__SED": "7"})
 
 

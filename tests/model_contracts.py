@@ -1,0 +1,62 @@
+"""What every model of MODELS must do; test_models.py runs it for each."""
+
+import numpy as np
+import pyarrow as pa
+
+from recsys.config import ModelSettings
+from recsys.data import MICROSECONDS_PER_DAY, Catalog, Histories, Interactions, Vocabulary
+from recsys.models import MODELS, TrainingData
+from recsys.names import resolve
+
+SETTINGS = ModelSettings.model_validate(
+    {
+        "mf": {"ranks": [8], "popularity_exponents": [0.2], "recency_exponents": [0.3], "recency_half_life_days": [20]}
+        | {"item_exponents": [0.4]},
+        "two_tower": {"dim": 8, "epochs": 4, "batch_size": 64, "negatives": 16, "temperatures": [0.1]},
+    }
+)
+GROUPS, PER_GROUP, USERS = 3, 8, 150
+ITEMS = GROUPS * PER_GROUP
+NOW = 1_700_000_000_000_000
+
+
+def checkerboard(cold: int = 0) -> TrainingData:
+    """Each user buys from one group of items; `cold` items more, of the first group by category, have no event."""
+    random = np.random.default_rng(0)
+    users = np.repeat(np.arange(USERS, dtype=np.int32), 5)
+    items = np.concatenate([random.choice(PER_GROUP, 5, replace=False) + u % GROUPS * PER_GROUP for u in range(USERS)])
+    times = NOW - random.integers(1, 60 * MICROSECONDS_PER_DAY, len(users))
+    return training_data(users, items.astype(np.int32), times, USERS, cold)
+
+
+def training_data(users, items, times, user_count, cold=0) -> TrainingData:
+    count = ITEMS + cold
+    groups = [f"Group {row // PER_GROUP}" if row < ITEMS else "Group 0" for row in range(count)]
+    events = Interactions.from_rows(
+        users,
+        items,
+        np.zeros(len(users), np.int8),
+        times,
+        np.full(len(users), np.nan, np.float32),
+        user_count=user_count,
+        item_count=count,
+    )
+    catalog = Catalog(Vocabulary.from_ids(f"i{row}" for row in range(count)), pa.table({"category": groups}))
+    return TrainingData(events, catalog, NOW, (1.0,), (0,), (90.0,))
+
+
+def history(*items: int) -> Histories:
+    """One user with these items, bought yesterday."""
+    n = len(items)
+    offsets = np.array([0, n], np.int64)
+    return Histories(offsets, np.array(items, np.int32), np.zeros(n, np.int8), np.ones(n, np.float32))
+
+
+def trained(name: str, data: TrainingData, settings=None, score=lambda vectors: 0.0, seed: int = 0):
+    settings = getattr(SETTINGS, name) if settings is None else settings
+    return resolve(name, MODELS)(data, settings, score=score, seed=seed, device="cpu", report=lambda *_: None)
+
+
+def scores(vectors, *items: int) -> np.ndarray:
+    """The scores of all items for a history: [I]."""
+    return (vectors.encode(history(*items)) @ vectors.item_vectors.T)[0]

@@ -1,0 +1,48 @@
+"""The sampled softmax estimates the full one, whatever the items were drawn by."""
+
+import numpy as np
+import pytest
+import torch
+
+from recsys.models.losses import sampled_softmax
+
+ITEMS, DRAWN, ROUNDS = 30, 400, 300
+
+
+def gradients(sign):
+    """The gradient by the scores [1, ITEMS] of the full softmax, and the mean of the sampled one's."""
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(1, ITEMS, generator=generator) * 1.5
+    draw = torch.linspace(1, 12, ITEMS)  # known, and far from uniform
+    draw = draw / draw.sum()
+    full = scores.clone().requires_grad_()
+    torch.nn.functional.cross_entropy(full, torch.tensor([3])).backward()
+    sampled = scores.clone().requires_grad_()
+    for _ in range(ROUNDS):
+        drawn = torch.multinomial(draw, DRAWN, replacement=True, generator=generator)
+        log_expected = sign * torch.log(DRAWN * draw[drawn])
+        loss = sampled_softmax(sampled[:, 3], sampled[:, drawn], log_expected, (drawn == 3)[None, :])
+        (loss.sum() / ROUNDS).backward()
+    return full.grad.numpy()[0], sampled.grad.numpy()[0]
+
+
+def test_the_expected_gradient_is_the_full_softmax_s():
+    full, sampled = gradients(sign=1)
+    np.testing.assert_allclose(sampled, full, atol=0.004)
+
+
+def test_the_correction_with_the_wrong_sign_is_far_off():
+    full, sampled = gradients(sign=-1)
+    assert np.abs(sampled - full).max() > 0.1
+
+
+def test_a_drawn_positive_does_not_count_against_itself():
+    positives, negatives = torch.tensor([1.0]), torch.tensor([[1.0, 0.0]])
+    hits = torch.tensor([[True, False]])
+    loss = sampled_softmax(positives, negatives, torch.zeros(2), hits)
+    assert float(loss) == pytest.approx(float(np.log1p(np.exp(-1.0))))
+
+
+def test_only_hits_leave_nothing_to_lose():
+    loss = sampled_softmax(torch.tensor([0.5]), torch.tensor([[0.5]]), torch.zeros(1), torch.tensor([[True]]))
+    assert float(loss) == 0

@@ -1,0 +1,90 @@
+"""Every model keeps one contract; nobody switches it off."""
+
+import model_contracts as contracts
+import numpy as np
+import pytest
+
+from recsys.models import MODELS
+
+PERSONAL = [name for name in MODELS if name != "popularity"]
+
+
+def own_group_share(vectors):
+    """How much of the best five, besides what was bought, is of the buyer's own group; chance is a third."""
+    shares = []
+    for group in range(contracts.GROUPS):
+        first = group * contracts.PER_GROUP
+        found = contracts.scores(vectors, first, first + 1)
+        found[[first, first + 1]] = -np.inf
+        best = np.argsort(-found)[:5]
+        shares.append(np.mean(best // contracts.PER_GROUP == group))
+    return np.mean(shares)
+
+
+@pytest.mark.parametrize("name", PERSONAL)
+def test_a_checkerboard_is_learnt(name):
+    calls = []
+
+    def score(vectors):
+        calls.append(own_group_share(vectors))
+        return calls[-1]
+
+    data = contracts.checkerboard()
+    chosen = contracts.trained(name, data, score=score)
+    assert calls or name == "mf", "two_tower stops early by the score"
+    vectors = contracts.trained(name, data, chosen.settings, score=None)
+    assert own_group_share(vectors) >= 0.9
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_shapes_agree_and_everything_is_finite(name):
+    data = contracts.checkerboard(cold=2)
+    vectors = contracts.trained(name, data, contracts.trained(name, data).settings, score=None)
+    assert vectors.model == name
+    assert vectors.item_vectors.shape == (data.events.item_count, vectors.dim)
+    assert vectors.item_vectors.dtype == np.float32
+    assert sum(part.history_vectors.shape[1] for part in vectors.parts) == vectors.dim
+    for array in (vectors.item_vectors, *(part.history_vectors for part in vectors.parts)):
+        assert np.isfinite(array).all()
+    assert np.isfinite(vectors.encode(contracts.history())).all(), "an empty history"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_seed_makes_a_run_repeatable(name):
+    data = contracts.checkerboard()
+    first, second = (contracts.trained(name, data) for _ in range(2))
+    np.testing.assert_array_equal(first.item_vectors, second.item_vectors)
+    assert first.settings == second.settings
+    again = [contracts.trained(name, data, first.settings, score=None) for _ in range(2)]
+    np.testing.assert_array_equal(again[0].item_vectors, again[1].item_vectors)
+    assert again[0].settings == first.settings
+
+
+@pytest.mark.parametrize("name", PERSONAL)
+def test_an_item_without_events_is_placed_by_its_features(name):
+    data = contracts.checkerboard(cold=1)
+    vectors = contracts.trained(name, data, contracts.trained(name, data).settings, score=None)
+    fans, others = contracts.scores(vectors, 0, 1)[-1], contracts.scores(vectors, 8, 9)[-1]
+    assert fans > others
+    item, parts = vectors.item_encoder.encode(data.catalog.columns.slice(contracts.ITEMS, 1))
+    np.testing.assert_allclose(item[0], vectors.item_vectors[-1], atol=1e-4)
+    assert [part.shape[1] for part in parts] == [part.history_vectors.shape[1] for part in vectors.parts]
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("users", "items"), [([0], [0]), ([0, 0, 0], [1, 1, 1]), ([0, 1, 2], [4, 4, 4])])
+def test_one_user_or_one_item_does_not_break_it(name, users, items):
+    times = np.full(len(users), contracts.NOW - 1)
+    data = contracts.training_data(np.array(users, np.int32), np.array(items, np.int32), times, max(users) + 1)
+    vectors = contracts.trained(name, data, contracts.trained(name, data).settings, score=None)
+    assert np.isfinite(vectors.item_vectors).all()
+    assert np.isfinite(contracts.scores(vectors, items[0])).all()
+
+
+@pytest.mark.parametrize("name", PERSONAL)
+def test_without_a_score_nothing_can_be_chosen(name):
+    settings = getattr(contracts.SETTINGS, name)
+    if name == "mf":
+        settings = settings.model_copy(update={"ranks": (4, 8)})
+    with pytest.raises(ValueError, match="no validation score"):
+        contracts.trained(name, contracts.checkerboard(), settings, score=None)

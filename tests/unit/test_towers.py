@@ -1,0 +1,61 @@
+"""The towers leave the positive out of its own history, and learn what goes together."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+
+from recsys.config import TwoTowerSettings
+from recsys.models.towers import Pairs, Towers
+
+CPU = torch.device("cpu")
+
+
+def towers(weights, *, dim=8, features=None, **settings):
+    items = weights.shape[1]
+    random = np.random.default_rng(0)
+    start = random.standard_normal((2, items, dim)).astype(np.float32)
+    features = sparse.csr_array((items, 0)) if features is None else features
+    pairs = Pairs(sparse.csr_array(weights, dtype=np.float32), features)
+    return Towers(pairs, *start, TwoTowerSettings(dim=dim, **settings), CPU)
+
+
+def test_the_positive_is_no_part_of_its_own_history():
+    two = towers(np.array([[0.5, 1.0, 0.0], [0.0, 0.7, 1.0]]))
+    users, items = np.array([0, 0, 1]), np.array([0, 1, 2])
+    found = two._user_vectors(users, items, np.array([0.5, 1.0, 1.0], np.float32)).detach().numpy()
+    left = two.history_vectors[[1, 0, 1]]  # what is left of each history
+    np.testing.assert_allclose(found, left / np.linalg.norm(left, axis=1, keepdims=True), atol=1e-5)
+
+
+def test_features_add_to_the_item_s_own_vector():
+    features = sparse.csr_array(np.array([[1.0], [0.0], [1.0]], np.float32))
+    two = towers(np.ones((2, 3)), features=features)
+    two.item_tower.state_dict()["embedding_bags.token.weight"].fill_(5.0)
+    changed = towers(np.ones((2, 3)), features=features).item_vectors - two.item_vectors
+    assert np.abs(changed[[0, 2]]).min() > 0
+    np.testing.assert_allclose(changed[1], 0, atol=1e-6)
+    np.testing.assert_allclose(two._item_vectors(np.arange(3)).detach().numpy(), two.item_vectors, atol=1e-5)
+
+
+def test_training_finds_what_is_bought_together():
+    random = np.random.default_rng(1)
+    weights = np.kron(np.eye(2), (random.random((60, 6)) < 0.6))  # two groups of users, each with items of its own
+    two = towers(weights, batch_size=32, negatives=12, learning_rate=0.1)
+    generator = np.random.default_rng(0)
+    losses = [two.train_epoch(0.2, np.ones(12), generator, lambda _: None) for _ in range(15)]
+    assert losses[-1] < losses[0] * 0.7
+    likeness = two.history_vectors @ two.item_vectors.T
+    assert likeness[:6, :6].mean() > likeness[:6, 6:].mean() + 0.5
+
+
+@pytest.mark.parametrize("negatives", [1, 50])
+def test_the_same_seed_gives_the_same_bits(negatives):
+    weights = (np.random.default_rng(2).random((40, 10)) < 0.4).astype(float)
+
+    def trained():
+        two = towers(weights, negatives=negatives, batch_size=16)
+        two.train_epoch(0.1, np.ones(10), np.random.default_rng(5), lambda _: None)
+        return two.item_vectors
+
+    np.testing.assert_array_equal(trained(), trained())
