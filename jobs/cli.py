@@ -1,5 +1,6 @@
 """`recsys …`: the only place that knows all commands. What they do is named by dotted strings, loaded when called."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +19,8 @@ app = typer.Typer(
 )
 source = typer.Typer(help="Look at the shop's database.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(source, name="source")
+key = typer.Typer(help="The keys that the service asks for.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(key, name="key")
 
 ConfigOption = Annotated[Path, typer.Option("--config", envvar="RECSYS_CONFIG", help="The configuration file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
@@ -157,6 +160,59 @@ def similar(
     Example: recsys similar P00012 -k 5
     """
     _call("jobs.answers:similar", config, as_json, item_ids=items, k=k)
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on, instead of [api] host.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Instead of [api] port.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, max=256, help="Instead of [api] workers.")] = None,
+    config: ConfigOption = CONFIG,
+) -> None:
+    """Answer over HTTP until it is told to stop. Without a key only on loopback; else exit code 2.
+
+    Example: recsys serve --port 8080 --workers 4
+    """
+    for name, value in (("HOST", host), ("PORT", port), ("WORKERS", workers)):
+        if value is not None:
+            os.environ[f"RECSYS_API__{name}"] = str(value)  # so that every worker reads the same
+    resolve("jobs.serve:serve")(resolve("recsys.config:load_config")(config), path=config)
+
+
+@key.command("create")
+def key_create(
+    name: Annotated[str, typer.Argument(help='What it is for, as "product page".')],
+    scope: Annotated[list[str], typer.Option(help="page, events, audience or admin; may come several times.")],
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a key and show it this once. From the first key on, every request needs one.
+
+    Example: recsys key create "product page" --scope page --scope events
+    """
+    _call("jobs.serve:key_create", config, as_json, name=name, scopes=scope)
+
+
+@key.command("list")
+def key_list(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> None:
+    """List the keys with their scopes; none of them can be read again.
+
+    Example: recsys key list
+    """
+    _call("jobs.serve:key_list", config, as_json)
+
+
+@key.command("revoke")
+def key_revoke(
+    key_id: Annotated[str, typer.Argument(help="As `recsys key list` shows it.")],
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Revoke a key for good.
+
+    Example: recsys key revoke 1a2b3c4d
+    """
+    _call("jobs.serve:key_revoke", config, as_json, key_id=key_id)
 
 
 @app.command()

@@ -1,0 +1,134 @@
+"""`recsys serve` and `recsys key …`: starts uvicorn on the service, and makes the keys that it asks for."""
+
+import ipaddress
+import os
+import shutil
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from jobs.show import Output, Report, Table
+from recsys.config import Config
+from recsys.errors import ConfigError, RecsysError
+from recsys.store import open_store
+from recsys.store_keys import Key
+
+APP = "api.app:create_app"  # a string: each worker loads it for itself, and jobs do not import the service
+
+
+def serve(config: Config, *, path: Path) -> None:
+    """Serve until it is told to stop. path: of the configuration file, which every worker reads for itself.
+
+    Raises ConfigError when it is to listen beyond this machine without a key that keeps strangers out.
+    """
+    settings = config.api
+    _check_keys(config)
+    shared = tempfile.mkdtemp(prefix="recsys-metrics-")
+    os.environ |= {
+        "RECSYS_CONFIG": str(path),
+        "PROMETHEUS_MULTIPROC_DIR": shared,
+        # Requests run side by side already; threads within one would only wait for each other.
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+        "OPENBLAS_NUM_THREADS": os.environ.get("OPENBLAS_NUM_THREADS", "1"),
+    }
+    try:
+        uvicorn.run(
+            APP,
+            factory=True,
+            host=settings.host,
+            port=settings.port,
+            workers=settings.workers,
+            access_log=False,  # it would write down ids and queries
+            log_config=_LOGGING,
+            ws="none",
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=10,
+        )
+    finally:
+        shutil.rmtree(shared, ignore_errors=True)
+
+
+def key_create(config: Config, *, name: str, scopes: list[str], report: Report) -> Output:
+    """Make a key; it is shown this once."""
+    report("key", 0.0)
+    store = open_store(config.store.url, config.store.table_prefix)
+    key_id, key = store.create_key(name, tuple(scopes))
+    store.close()
+    report("key", 1.0)
+    told = f"{key}\n\nThis is key {key_id}, {name!r}, for {', '.join(scopes)}. It is shown this once: keep it safe."
+    return Output({"key_id": key_id, "name": name, "scopes": scopes, "key": key}, [told])
+
+
+def key_list(config: Config, *, report: Report) -> Output:
+    """All keys, revoked ones too; none of them can be read again."""
+    report("keys", 0.0)
+    store = open_store(config.store.url, config.store.table_prefix)
+    keys = [_describe(key) for key in store.list_keys()]
+    store.close()
+    report("keys", 1.0)
+    columns = ["key_id", "name", "scopes", "created_at", "revoked_at"]
+    return Output(keys, [Table("Keys", columns, [[key[column] for column in columns] for key in keys])])
+
+
+def key_revoke(config: Config, *, key_id: str, report: Report) -> Output:
+    """Revoke a key; every worker refuses it within [api] poll_seconds."""
+    report("key", 0.0)
+    store = open_store(config.store.url, config.store.table_prefix)
+    key = store.revoke_key(key_id)
+    store.close()
+    report("key", 1.0)
+    told = f"{key.key_id}, {key.name!r}, is revoked; workers refuse it within {config.api.poll_seconds:g} s"
+    return Output(_describe(key), [told])
+
+
+def _describe(key: Key) -> dict[str, Any]:
+    revoked = None if key.revoked_at is None else _time(key.revoked_at)
+    values = {"key_id": key.key_id, "name": key.name, "scopes": " ".join(key.scopes)}
+    return values | {"created_at": _time(key.created_at), "revoked_at": revoked}
+
+
+def _time(microseconds: int) -> str:
+    return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="seconds")
+
+
+def _check_keys(config: Config) -> None:
+    """Make the tables ready, and refuse to serve strangers without a key."""
+    host = config.api.host
+    try:
+        store = open_store(config.store.url, config.store.table_prefix)
+    except ConfigError:
+        raise
+    except RecsysError:
+        if _is_loopback(host):
+            return  # answers come from the extract, and the database is looked for all the time
+        raise
+    usable = any(key.revoked_at is None for key in store.list_keys())
+    store.close()
+    if not usable and not _is_loopback(host):
+        raise ConfigError(
+            f"without a key the service listens on loopback only, and [api] host is {host!r}; make a key with "
+            "`recsys key create NAME --scope page`, or serve on 127.0.0.1"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+_LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(process)d %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain", "stream": "ext://sys.stderr"}},
+    "loggers": {
+        "uvicorn": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
+        "recsys": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
+    },
+}
