@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
+from recsys.config_values import apply_environment, explain, place_url
 from recsys.cron import parse_cron, time_zone
 from recsys.errors import ConfigError
 
@@ -358,58 +359,19 @@ def load_config(path: Path | None, environment: dict[str, str] | None = None) ->
             raise ConfigError(f"no configuration at {path}; `recsys init` writes one") from None
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ConfigError(f"{path} cannot be read: {error}") from None
-    _apply_environment(values, os.environ if environment is None else environment)
+    apply_environment(values, os.environ if environment is None else environment)
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_explain(error, path)) from None
+        raise ConfigError(explain(error, path, Config)) from None
     return _resolve(config, (path.parent if path else Path()).resolve())
 
 
-def _apply_environment(values: dict[str, Any], environment: Any) -> None:
-    for name, text in environment.items():
-        if not name.startswith("RECSYS_") or "__" not in name:
-            continue
-        *tables, key = name.removeprefix("RECSYS_").lower().split("__")
-        table = values
-        for part in tables:
-            table = table.setdefault(part, {})
-        try:
-            table[key] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            table[key] = text  # a bare word is a string
-
-
-def _explain(error: ValidationError, path: Path | None) -> str:
-    lines = [f"{path or 'the configuration'} is wrong:"]
-    for fault in error.errors():
-        where = ".".join(str(part) for part in fault["loc"])
-        message = f"{fault['msg']}"
-        if fault["type"] == "extra_forbidden":
-            message = f"unknown key; allowed here: {', '.join(_keys_at(fault['loc'][:-1]))}"
-        elif fault["type"] != "value_error":
-            message += f" (found {fault['input']!r})"
-        lines.append(f"  {where}: {message}" if where else f"  {message.removeprefix('Value error, ')}")
-    return "\n".join(lines)
-
-
-def _keys_at(location: tuple[int | str, ...]) -> list[str]:
-    section: type[BaseModel] = Config
-    for part in location:
-        section = section.model_fields[str(part)].annotation  # type: ignore[assignment]
-    return sorted(section.model_fields)
-
-
 def _resolve(config: Config, folder: Path) -> Config:
-    def absolute(url: str | None) -> str | None:
-        if url is None or not url.startswith("sqlite:///") or url == "sqlite:///:memory:":
-            return url
-        return f"sqlite:///{folder / url.removeprefix('sqlite:///')}"
-
     return config.model_copy(
         update={
-            "store": config.store.model_copy(update={"url": absolute(config.store.url)}),
-            "source": config.source.model_copy(update={"url": absolute(config.source.url)}),
+            "store": config.store.model_copy(update={"url": place_url(config.store.url, folder)}),
+            "source": config.source.model_copy(update={"url": place_url(config.source.url, folder)}),
             "folder": config.folder.model_copy(update={"path": folder / config.folder.path}),
         }
     )

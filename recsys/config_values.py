@@ -1,0 +1,50 @@
+"""What stands between the configuration file and its tables: the environment, relative places, readable faults."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+
+def apply_environment(values: dict[str, Any], environment: Mapping[str, str]) -> None:
+    """Put the RECSYS_<TABLE>__<KEY> variables over the values of the file; a value is TOML, or a bare string."""
+    for name, text in environment.items():
+        if not name.startswith("RECSYS_") or "__" not in name:
+            continue
+        *tables, key = name.removeprefix("RECSYS_").lower().split("__")
+        table = values
+        for part in tables:
+            table = table.setdefault(part, {})
+        try:
+            table[key] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            table[key] = text  # a bare word is a string
+
+
+def explain(error: ValidationError, path: Path | None, tables: type[BaseModel]) -> str:
+    """Each fault on a line: the key, what is wrong, what was found and what is allowed."""
+    lines = [f"{path or 'the configuration'} is wrong:"]
+    for fault in error.errors():
+        where = ".".join(str(part) for part in fault["loc"])
+        message = f"{fault['msg']}"
+        if fault["type"] == "extra_forbidden":
+            message = f"unknown key; allowed here: {', '.join(_keys_at(tables, fault['loc'][:-1]))}"
+        elif fault["type"] != "value_error":
+            message += f" (found {fault['input']!r})"
+        lines.append(f"  {where}: {message}" if where else f"  {message.removeprefix('Value error, ')}")
+    return "\n".join(lines)
+
+
+def _keys_at(section: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    for part in location:
+        section = section.model_fields[str(part)].annotation  # type: ignore[assignment]
+    return sorted(section.model_fields)
+
+
+def place_url(url: str | None, folder: Path) -> str | None:
+    """The URL with a relative SQLite file placed in `folder`; any other stays as it is."""
+    if url is None or not url.startswith("sqlite:///") or url == "sqlite:///:memory:":
+        return url
+    return f"sqlite:///{folder / url.removeprefix('sqlite:///')}"
