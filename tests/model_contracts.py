@@ -52,7 +52,7 @@ def history(*items: int) -> Histories:
     return Histories(offsets, np.array(items, np.int32), np.zeros(n, np.int8), np.ones(n, np.float32))
 
 
-def trained(name: str, data: TrainingData, settings=None, score=lambda vectors: 0.0, seed: int = 0):
+def trained(name: str, data: TrainingData, settings=None, score=lambda _: 0.0, seed: int = 0):
     settings = getattr(SETTINGS, name) if settings is None else settings
     return resolve(name, MODELS)(data, settings, score=score, seed=seed, device="cpu", report=lambda *_: None)
 
