@@ -4,12 +4,17 @@ import gzip
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from recsys.config import load_config
+from recsys.store import open_store
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -21,6 +26,23 @@ import sys
 from pathlib import Path
 from recsys.config import load_config
 load_config(Path(sys.argv[1]))
+"""
+KEY_ID = "1a2b3c4d"
+# The reader's programs; what would run until it is told to stop is told so; of make's targets only whether they exist.
+PRELUDE = """
+set -euo pipefail
+trap 'echo "this command failed: $BASH_COMMAND" >&2' ERR
+PATH={programs}:$PATH
+make() {{ command make -C {root} --dry-run "$@" > /dev/null; }}
+recsys() {{
+    if [[ $1 = serve || ( $1 = schedule && $* != *--show* ) ]]; then
+        local code=0
+        timeout 5 recsys "$@" || code=$?
+        (( code == 124 ))  # it was still at work
+    else
+        command recsys "$@"
+    fi
+}}
 """
 RETAIL = """InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country
 536365,85123A,WHITE HANGING HEART T-LIGHT HOLDER,6,2010-12-01 08:26:00,2.55,17850.0,United Kingdom
@@ -63,6 +85,8 @@ def sandbox(trained_shop: Path, tmp_path: Path, request: pytest.FixtureRequest) 
     else:
         shutil.copytree(trained_shop, folder)
         shutil.copy(folder / "recsys.toml", folder / "shop.toml")
+        with (folder / "shop.toml").open("a") as settings:
+            settings.write('\n[schedule]\ntrain = "0 2 * * *"\n')
     (folder / ".venv").symlink_to(sys.prefix)
     (folder / "online_retail.csv.gz").write_bytes(gzip.compress(RETAIL.encode()))
     (folder / "test_purchases.csv").write_text("user_id,item_id\n1003,P00001\n1003,P00002\n1024,P00003\n")
@@ -70,21 +94,27 @@ def sandbox(trained_shop: Path, tmp_path: Path, request: pytest.FixtureRequest) 
 
 
 def live_version(folder: Path) -> str:
-    return next(folder.rglob("CURRENT")).read_text().strip()
+    return (next(folder.rglob("bundles")) / "CURRENT").read_text().strip()
+
+
+def new_key(settings: Path) -> str:
+    """The id of a new key of the API, which stands in for the one that the documents name."""
+    config = load_config(settings, {})
+    with closing(open_store(config.store.url, config.store.table_prefix)) as store:
+        return store.create_key("example", ("page",))[0]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_command_and_example_runs(document: Path, sandbox: Path) -> None:
     blocks = blocks_of(document)
     text = "\n".join(as_shell(block, number) for number, block in enumerate(blocks))
-    version = live_version(next(sandbox.rglob("bundles")))
-    script = f"""
-set -euo pipefail
-trap 'echo "this command failed: $BASH_COMMAND" >&2' ERR
-PATH={shlex.quote(str(Path(sys.prefix) / "bin"))}:$PATH
-make() {{ command make -C {shlex.quote(str(ROOT))} --dry-run "$@" > /dev/null; }}  # whether there is such a target
-{VERSION.sub(version, text)}
-"""
+    text = VERSION.sub(live_version(sandbox), text)
+    if KEY_ID in text:
+        text = text.replace(KEY_ID, new_key(next(sandbox.rglob("recsys.toml"))))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        text = text.replace("--port 8080", f"--port {free.getsockname()[1]}")
+    script = PRELUDE.format(programs=shlex.quote(str(Path(sys.prefix) / "bin")), root=shlex.quote(str(ROOT))) + text
     done = subprocess.run(["bash", "-c", script], cwd=sandbox, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, f"{document.name}: {done.stderr[-3000:]}\n{done.stdout[-1000:]}"
 
