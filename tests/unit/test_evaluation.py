@@ -102,6 +102,7 @@ def test_ndcg_is_measured_against_as_many_targets_as_fit_the_list():
     many = targets(range(30))
     assert ndcg_per_user(lists(range(20)), many) == pytest.approx(1)
     assert metrics(lists(range(20)), many, item_counts=np.ones(30))["ndcg@5"] == pytest.approx(1)
+    assert metrics(lists(range(20)), many, item_counts=np.ones(30))["recall@5"] == pytest.approx(5 / 30)
     gains = [1 / math.log2(place + 1) for place in range(1, 21)]
     assert ndcg_per_user(lists([0]), many) == pytest.approx(gains[0] / sum(gains))
     # Finding 1 of 3 at the first place is not perfect, as it would be if measured against the hits.
