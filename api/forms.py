@@ -8,6 +8,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import from_json
+from starlette.convertors import Convertor, register_url_convertor
 
 from api.problems import ProblemError
 from recsys.errors import RefusedError
@@ -55,6 +56,23 @@ ShortFilter = Annotated[
     list[Annotated[str, Field(max_length=20_000)]],
     Field(max_length=16, description="column:op:value with op eq, in or between, or JSON; all have to be met"),
 ]
+
+
+class AnyText(Convertor[str]):
+    """The part of an address that is an id: whatever it is, slashes and line breaks too."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        """See Convertor."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """See Convertor."""
+        return value
+
+
+register_url_convertor("id", AnyText())
 
 
 class Form(BaseModel):

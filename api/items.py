@@ -64,7 +64,7 @@ ItemId = Annotated[Id, Path(description="Any text; / and the like as %2F")]
 
 
 @router.get(
-    "/v1/items/{item_id:path}/similar",
+    "/v1/items/{item_id:id}/similar",
     response_model=Answer,
     responses=documented(400, 401, 403, 404, 422, 503),
     dependencies=[Depends(needs("page"))],

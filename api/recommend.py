@@ -103,7 +103,7 @@ UserId = Annotated[Id, Path(description="Any text; / and the like as %2F. An unk
 
 
 @router.get(
-    "/v1/users/{user_id:path}/recommendations",
+    "/v1/users/{user_id:id}/recommendations",
     response_model=Answer,
     responses=documented(400, 401, 403, 422, 503),
     dependencies=[Depends(needs("page"))],

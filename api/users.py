@@ -25,7 +25,7 @@ class Receipt(BaseModel):
 
 
 @router.delete(
-    "/v1/users/{user_id:path}",
+    "/v1/users/{user_id:id}",
     response_model=Receipt,
     responses=documented(400, 401, 403, 422, 503),
     dependencies=[Depends(needs("admin"))],

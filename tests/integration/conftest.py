@@ -1,0 +1,53 @@
+"""A small trained shop, and real processes that serve it."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from serving import SETTINGS, Server, quiet
+
+from jobs.init_file import sample
+from jobs.train import train
+from recsys.config import load_config
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("served") / "shop"
+    sample(folder, users=600, items=200, events=12_000, seed=3, report=quiet)
+    settings = folder / "recsys.toml"
+    settings.write_text(settings.read_text() + SETTINGS)
+    train(load_config(settings, {}), report=quiet)
+    return folder
+
+
+@pytest.fixture
+def shop(trained_once: Path, tmp_path: Path) -> Path:
+    """The folder of a shop with one published bundle; its own tables are empty."""
+    folder = Path(shutil.copytree(trained_once, tmp_path / "shop"))
+    for file in folder.glob("recsys.db*"):
+        file.unlink()
+    return folder
+
+
+@pytest.fixture
+def serve(shop: Path) -> Iterator[Callable[..., Server]]:
+    """Start `recsys serve` on the shop; what was started is killed at the end."""
+    servers: list[Server] = []
+
+    def start(*arguments: str, is_ready: bool = True, **environment: str) -> Server:
+        servers.append(Server(shop, *arguments, **environment))
+        if is_ready:
+            servers[-1].wait()
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.kill()
+
+
+@pytest.fixture
+def server(serve: Callable[..., Server], database: str) -> Server:
+    """One worker on each kind of database."""
+    return serve(RECSYS_STORE__URL=database)

@@ -1,0 +1,114 @@
+"""What the tests of the service share: the process, and ways to ask it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+SETTINGS = """
+[models.mf]
+ranks = [16]
+item_exponents = [0.4]
+popularity_exponents = [0.2]
+recency_half_life_days = [20]
+recency_exponents = [0.3]
+[training]
+models = ["mf"]
+[api]
+poll_seconds = 0.1
+"""
+
+
+def quiet(step: str, share: float) -> None:
+    """Report nothing."""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """A `recsys serve` process with its workers, and a client that asks it."""
+
+    def __init__(self, folder: Path, *arguments: str, port: int | None = None, **environment: str) -> None:
+        self.folder, self.port = folder, port or free_port()
+        self.log = folder / f"serve-{self.port}-{uuid.uuid4().hex}.log"
+        command = [sys.executable, "-m", "jobs.cli", "serve", "--config", str(folder / "recsys.toml")]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*command, "--port", str(self.port), *arguments],
+                env={**os.environ, **environment},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.http = httpx.Client(base_url=self.url, timeout=30)
+
+    def wait(self, path: str = "/v1/health/ready", seconds: float = 60) -> None:
+        """Until it is ready."""
+        wait_until(lambda: self._answers(path), seconds=seconds, told=self.log.read_text)
+
+    def _answers(self, path: str) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        try:
+            return httpx.get(self.url + path, timeout=5).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def kill(self) -> None:
+        """As a power cut would, with all its workers."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.http.close()
+
+    def user(self, user_id: str, **query: Any) -> dict[str, Any]:
+        """The recommendations for a user."""
+        return said(self.http.get(f"/v1/users/{quote(user_id, safe='')}/recommendations", params=query))
+
+    def similar(self, item_id: str, **query: Any) -> dict[str, Any]:
+        return said(self.http.get(f"/v1/items/{quote(item_id, safe='')}/similar", params=query))
+
+    def ask(self, **question: Any) -> dict[str, Any]:
+        return said(self.http.post("/v1/recommendations", json=question))
+
+    def post(self, path: str, body: Any) -> dict[str, Any]:
+        return said(self.http.post(path, json=body))
+
+    def event(self, user_id: str | None, item_id: str, kind: str = "purchase", **more: Any) -> dict[str, Any]:
+        event = {"event_id": uuid.uuid4().hex, "user_id": user_id, "kind": kind, "item_id": item_id, **more}
+        return self.post("/v1/events", {key: value for key, value in event.items() if value is not None})
+
+
+def said(response: httpx.Response) -> dict[str, Any]:
+    """The JSON of an answer that is no error."""
+    assert response.status_code == 200, response.text
+    return dict(response.json())
+
+
+def ids(answer: dict[str, Any]) -> list[str]:
+    return [hit["item_id"] for hit in answer["hits"]]
+
+
+def codes(answer: dict[str, Any]) -> list[str]:
+    return [warning["code"] for warning in answer["warnings"]]
+
+
+def wait_until(condition: Callable[[], bool], *, seconds: float = 60, told: Callable[[], str] = str) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not within {seconds} s\n{told()}"
+        time.sleep(0.05)
