@@ -1,6 +1,7 @@
 """The lists that are judged offline are those that the service answers."""
 
 import numpy as np
+from serving import ids
 
 from api.forms import to_text
 from recsys import bundle as bundles
@@ -8,9 +9,8 @@ from recsys.data import MICROSECONDS_PER_DAY
 from recsys.evaluation import metrics, targets_of
 from recsys.extract import open_extract
 from recsys.recommender import REASONS, available_items, recommend
-from serving import ids
 
-DAYS = 28
+DAYS = 120
 K = 20
 
 
@@ -23,7 +23,7 @@ def test_metrics_of_answers_over_http_equal_the_evaluation_to_the_last_digit(ser
     targets = targets_of(holdout, known, target_codes=codes, repeats=False)
     histories = known.histories(targets.users, cut, 500)
     offline = recommend(bundle, histories, K, target_codes=codes, repeats=False)
-    assert len(targets.users) > 100
+    assert len(targets.users) > 200
 
     online = np.full((len(targets.users), K), -1, np.int32)
     scores = np.full((len(targets.users), K), -np.inf, np.float32)
