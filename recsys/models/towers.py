@@ -69,12 +69,13 @@ class Towers:
         generator: np.random.Generator,
         report: Callable[[float], None],
     ) -> float:
-        """One pass over all positives in random order; returns the mean loss.
+        """One pass over the positives in random order, each with the probability of its weight; returns the mean loss.
 
         draw: the probabilities [I] with which negatives are drawn. report: is told the share done.
         """
         users, items, weights = _positives(self._pairs.weights)
-        order = generator.permutation(len(users))
+        # Leaving out by weight costs less time than weighting every loss, and expects the same gradient.
+        order = generator.permutation(np.flatnonzero(generator.random(len(users)) < weights))
         size, total = self._settings.batch_size, 0.0
         cumulated = np.cumsum(draw)
         for start in range(0, len(order), size):
@@ -100,13 +101,12 @@ class Towers:
         item_vectors = self._item_vectors(np.concatenate([items, drawn]))
         positive, negative = item_vectors[: len(items)], item_vectors[len(items) :]
         log_expected = np.log(len(drawn) * draw[drawn] / draw.sum()).astype(np.float32)
-        loss = sampled_softmax(
+        return sampled_softmax(
             (user_vectors * positive).sum(1) / temperature,
             user_vectors @ negative.T / temperature,
             torch.from_numpy(log_expected).to(self._device),
             torch.from_numpy(items[:, None] == drawn[None, :]).to(self._device),
         )
-        return loss * torch.from_numpy(weights).to(self._device)
 
     def _user_vectors(self, users: npt.NDArray[np.int64], items: npt.NDArray[np.int64], weights: Float32) -> Tensor:
         """Each history without the positive itself, else the tower would learn to find what it was given: [B, D]."""
