@@ -161,6 +161,14 @@ def test_pruning_never_takes_the_live_the_pinned_or_the_one_to_go_back_to(tmp_pa
     assert bundles.rollback(tmp_path) == names[0]
 
 
+def test_pruning_keeps_a_live_bundle_that_is_old_and_not_pinned(tmp_path):
+    names = saved(tmp_path, 2)
+    newer = saved(tmp_path, 2, publish=False)
+    assert bundles.prune(tmp_path, 1) == [newer[0]]
+    assert live(tmp_path) == [names[1]]
+    assert bundles.load(tmp_path).version == names[1]
+
+
 @pytest.mark.parametrize("point", ["in save", "in publish"])
 def test_a_process_killed_on_the_way_leaves_the_live_bundle_live(tmp_path, point):
     first, second = saved(tmp_path, 2)
