@@ -41,6 +41,7 @@ def create_app(config: Config | None = None) -> FastAPI:
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = settings.threads
         parts.start()
+        await anyio.to_thread.run_sync(parts.settle)
         yield
         parts.stop()
 

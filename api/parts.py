@@ -13,6 +13,8 @@ from recsys.config import Config
 from recsys.errors import AwayError
 from recsys.store_link import Link
 
+SETTLE_SECONDS = 10.0  # a process that takes longer to load its bundle listens meanwhile, and says that it is not ready
+
 _log = logging.getLogger("recsys.api")
 
 
@@ -25,16 +27,21 @@ class Parts:
     live: Live
     guard: Guard
     deleted: dict[str, int] = field(default_factory=dict)  # tombstones, for when the database is away
+    _reached: threading.Event = field(default_factory=threading.Event)  # the database was looked for once
+    _looked: threading.Event = field(default_factory=threading.Event)  # and the bundle
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
 
     def start(self) -> None:
         """Begin to look after database and bundle."""
-        reached = threading.Event()
         for name, loop in (("database", self._look_after_database), ("bundle", self._look_after_bundle)):
-            thread = threading.Thread(target=loop, args=(reached,), name=name, daemon=True)
+            thread = threading.Thread(target=loop, name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
+
+    def settle(self) -> None:
+        """Wait until the first bundle is loaded, if that is soon: who is started beside others shall not answer worse."""
+        self._looked.wait(SETTLE_SECONDS)
 
     def stop(self) -> None:
         """End the threads and close the database."""
@@ -43,14 +50,14 @@ class Parts:
             thread.join(timeout=2 * self.config.api.database_timeout_seconds)
         self.link.close()
 
-    def _look_after_database(self, reached: threading.Event) -> None:
+    def _look_after_database(self) -> None:
         while not self._stop.is_set():
             was_away = self.link.is_away
             is_there = self._visit_database()
             if is_there == was_away:
                 level = logging.INFO if is_there else logging.WARNING
                 _log.log(level, "the database %s", "is there" if is_there else "is away")
-            reached.set()
+            self._reached.set()
             self._stop.wait(self.config.api.poll_seconds)
 
     def _visit_database(self) -> bool:
@@ -67,13 +74,14 @@ class Parts:
             _log.error("looking after the database failed: %s", type(error).__name__)
         return True
 
-    def _look_after_bundle(self, reached: threading.Event) -> None:
-        reached.wait()
+    def _look_after_bundle(self) -> None:
+        self._reached.wait()
         while not self._stop.is_set():
             try:
                 self.live.look()
             except OSError as error:
                 _log.error("the folder of the bundles cannot be read: %s", type(error).__name__)
+            self._looked.set()
             self._stop.wait(self.config.api.poll_seconds)
         measures.READY.set(0)
 
