@@ -40,7 +40,7 @@ class Parts:
             self._threads.append(thread)
 
     def settle(self) -> None:
-        """Wait until the first bundle is loaded, if that is soon: who is started beside others shall not answer worse."""
+        """Wait until the first bundle is loaded, if that is soon: one of several workers shall not answer worse."""
         self._looked.wait(SETTLE_SECONDS)
 
     def stop(self) -> None:
