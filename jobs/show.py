@@ -41,7 +41,11 @@ def show(output: Output, *, as_json: bool) -> None:
     width = None if sys.stdout.isatty() else 140
     console = Console(width=width, markup=False, emoji=False, highlight=False)
     for part in output.parts:
-        console.print(_rich(part) if isinstance(part, Table) else part, soft_wrap=isinstance(part, str))
+        if isinstance(part, Table):
+            console.print(part.title, style="bold", soft_wrap=True)  # of the table, it would be wrapped to its width
+            console.print(_rich(part))
+        else:
+            console.print(part, soft_wrap=True)
 
 
 def _plain(value: Any) -> Any:
@@ -55,7 +59,7 @@ def _plain(value: Any) -> Any:
 
 
 def _rich(table: Table) -> RichTable:
-    drawn = RichTable(title=table.title, title_justify="left", title_style="bold")
+    drawn = RichTable()
     for at, column in enumerate(table.columns):
         numbers = all(isinstance(row[at], int | float) or row[at] is None for row in table.rows)
         drawn.add_column(column, justify="right" if numbers else "left", overflow="fold")
