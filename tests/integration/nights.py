@@ -93,14 +93,17 @@ class Nights:
     def moved_on(self, due_at: int) -> Callable[[], bool]:
         return lambda: self.due().due_at > due_at
 
-    def wait(self, condition: Callable[[], bool], *, meanwhile: Callable[[], None] | None = None) -> None:
-        """Until the condition holds; leases and claims of the dead expire meanwhile as if a minute had passed."""
+    def wait(self, condition: Callable[[], bool], *, meanwhile: Callable[[], bool] | None = None) -> None:
+        """Until the condition holds; leases and claims of the dead expire meanwhile as if a minute had passed.
+
+        The patience begins anew whenever `meanwhile` has killed something.
+        """
         limit = time.monotonic() + WAIT_SECONDS
         while not condition():
             assert time.monotonic() < limit, f"{self.runs()}\n{self.due()}\n{self.log.read_text()}"
             self.pass_time()
-            if meanwhile:
-                meanwhile()
+            if meanwhile and meanwhile():
+                limit = time.monotonic() + WAIT_SECONDS
             time.sleep(0.02)
 
     def pass_time(self) -> None:

@@ -74,16 +74,17 @@ def kill_at_random(nights, chance, kills):
     def maybe_kill():
         nonlocal killed, moment
         if time.monotonic() < moment or killed >= kills:
-            return
+            return False
         moment = time.monotonic() + chance.uniform(0, 2.5)
         killed += 1
         jobs = [int(note.split()[1]) for note in nights.notes() if note.startswith("run")]
         if jobs and running(jobs[-1]) and chance.random() < 0.5:
             kill_quietly(jobs[-1])
-            return
-        at = chance.randrange(2)
-        nights.kill(schedulers[at])
-        schedulers[at] = nights.start()
+        else:
+            at = chance.randrange(2)
+            nights.kill(schedulers[at])
+            schedulers[at] = nights.start()
+        return True
 
     while killed < kills:
         due_at = nights.miss(chance.choice([1, 2, 5]))
