@@ -106,7 +106,8 @@ def look(parts: Parts, user_id: str | None, visitor_id: str | None, as_of: int |
 def history(parts: Parts, sight: Sight, user_id: str | None, visitor_id: str | None, past: Sequence[Past]) -> Histories:
     """The history of one user in joint rows: extract, own tables, and what came with the question."""
     snapshot, known = sight.snapshot, sight.snapshot.extract.items
-    rows = {item: snapshot.history_row(item) for item in set(sight.news.events.items)}
+    unknown = [item for item in set(sight.news.events.items) if known.row_of(item) < 0]
+    rows = {item: snapshot.history_row(item) for item in unknown}
     new_items = {item: len(known) + row for item, row in rows.items() if row >= 0}
     length = parts.config.events.history_length
     fresh, users, visitors = sight.news.events, [user_id], [visitor_id]

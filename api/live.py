@@ -32,7 +32,7 @@ from recsys.store_news import ChangedItem
 Int8 = npt.NDArray[np.int8]
 
 ITEMS_AT_ONCE = 1_000  # changed items that one query brings
-_MARGIN = 15 * 60 * 1_000_000  # an item may have been written before training read, and committed after
+MARGIN = 15 * 60 * 1_000_000  # what was written before training read may have been committed after
 _DAY = 86_400_000_000
 _RETRY_SECONDS = 30.0  # before a bundle that was refused is tried again
 
@@ -119,7 +119,7 @@ class Live:
             return seen
         with self._lock:
             latest = self._snapshot
-            if latest is None or latest.bundle is not seen.bundle:
+            if latest is None or latest.bundle is not seen.bundle or latest.revision < seen.revision:
                 return self._grow(seen, items)  # swapped meanwhile: this request ends as it began
             if items[-1].revision > latest.revision:
                 latest = self._grow(latest, items)
@@ -147,7 +147,7 @@ class Live:
         held = self._snapshot
         bundle = held.bundle if held and self._names[0] == names[0] else bundles.load(self._folder, names[0])
         extract = held.extract if held and self._names[1] == names[1] else _open_extract(self._config, bundle)
-        watermark = int(bundle.manifest.get("watermark", bundle.manifest.get("created_at", _DAY) - _DAY)) - _MARGIN
+        watermark = int(bundle.manifest.get("watermark", bundle.manifest.get("created_at", _DAY) - _DAY)) - MARGIN
         # Where the shop's database is the source, the bundle knows nothing of the own items, however old.
         start = watermark if self._config.source.interactions is None else 0
         fresh = _snapshot(self._config, Shelf(bundle), extract, extract.items.rows_in(bundle.catalog.ids), start)
@@ -172,7 +172,7 @@ class Live:
         news = [item for item in items if item.revision > seen.revision]
         news = [item for item in news if item.revision > since or ids.row_of(item.item_id) < 0]
         held = seen.shelf.delta.items if seen.shelf.delta else {}
-        room = self._config.api.max_new_items - len(held)
+        room = max(0, self._config.api.max_new_items - len(held))
         taken = [item for item in news if item.item_id in held]
         new = [item for item in news if item.item_id not in held]
         newer = delta.extend(seen.bundle, seen.shelf.delta, sorted(taken + new[:room], key=lambda item: item.revision))

@@ -8,7 +8,7 @@ from fastapi import Request
 
 from api import measures
 from api.auth import Guard
-from api.live import Live
+from api.live import MARGIN, Live
 from recsys.config import Config
 from recsys.errors import AwayError
 from recsys.store_link import Link
@@ -66,13 +66,19 @@ class Parts:
             return False
         try:
             self.guard.learn(self.link.read(lambda store: store.list_keys()))
-            self.deleted = self.link.read(lambda store: store.deletions())
+            self._learn_deletions()
             self.live.poll_items()
         except AwayError:
             return False
         except Exception as error:  # one bad row must not end the thread
             _log.error("looking after the database failed: %s", type(error).__name__)
         return True
+
+    def _learn_deletions(self) -> None:
+        """Older tombstones are heeded by the extract already."""
+        snapshot = self.live.snapshot
+        since = snapshot.extract.watermark - MARGIN if snapshot else 0
+        self.deleted = self.link.read(lambda store: store.recent_deletions(since))
 
     def _look_after_bundle(self) -> None:
         self._reached.wait()

@@ -67,6 +67,13 @@ class NewsReader(Database):
             rows = connection.execute(statement, values).all()
         return _sort_out(rows)
 
+    def recent_deletions(self, after: int) -> dict[str, int]:
+        """The tombstones since `after` (microseconds UTC): user id -> deleted_at."""
+        deletions = self.tables.deletions.c
+        query = sa.select(deletions.user_id, deletions.deleted_at).where(deletions.deleted_at > after)
+        with self.reading() as connection:
+            return {user_id: int(deleted_at) for user_id, deleted_at in connection.execute(query)}
+
     def changed_items(self, revision: int, limit: int) -> list[ChangedItem]:
         """The first `limit` items that changed after `revision`, in that order."""
         items = _changed(self.tables)
