@@ -21,7 +21,7 @@ METRIC = "ndcg@20"
 @pytest.fixture(scope="module")
 def night_of_truth(tmp_path_factory):
     folder = tmp_path_factory.mktemp("truth")
-    truth = generate(folder / "shop.db", users=3000, items=300, events=60_000, seed=2)
+    truth = generate(folder / "shop.db", users=3000, items=300, events=60_000, seed=2, report=quiet)
     settings = folder / "recsys.toml"
     settings.write_text(sample_config())
     config = load_config(settings, {"RECSYS_RECOMMENDATIONS__REPEATS": "true"})

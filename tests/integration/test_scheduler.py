@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -92,8 +93,8 @@ def kill_at_random(nights, chance, kills):
         nights.wait(nights.moved_on(due_at), meanwhile=maybe_kill)
         ended = nights.ended(due_at)
         assert [run.status for run in ended] == ["done"], (ended, nights.runs())
-    for scheduler in schedulers:
-        assert nights.stop(scheduler) == 0
+    for scheduler in schedulers:  # one that has only just been started is ended by the signal itself
+        assert nights.stop(scheduler) in (0, -signal.SIGTERM)
     assert not [run for run in nights.runs() if run.status == "failed" and not run.error.startswith(DIED)]
 
 
