@@ -379,6 +379,10 @@ CHECKS: dict[str, Callable[[Path], None]] = {
     "models.two_tower.negatives": vectors_differ("two_tower", "models.two_tower.negatives", "16"),
     "models.two_tower.learning_rate": vectors_differ("two_tower", "models.two_tower.learning_rate", "0.5"),
     "models.two_tower.temperatures": vectors_differ("two_tower", "models.two_tower.temperatures", "[0.5]"),
+    "models.two_tower.demands": vectors_differ("two_tower", "models.two_tower.demands", "[3.0]"),
+    "models.two_tower.recency_half_life_days": vectors_differ(
+        "two_tower", "models.two_tower.recency_half_life_days", "[2.0]"
+    ),
     "training.models": check_training_models,
     "training.seed": check_seed,
     "training.device": check_device,
