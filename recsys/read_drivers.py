@@ -46,7 +46,9 @@ def open_engine(url: sa.URL) -> sa.Engine:
         return sa.create_engine("sqlite://", creator=lambda: sqlite3.connect(uri, uri=True), poolclass=sa.pool.NullPool)
     if url.drivername.startswith("postgresql"):
         return sa.create_engine(_with_session(url), poolclass=sa.pool.NullPool)
-    engine = sa.create_engine(url, poolclass=sa.pool.NullPool)
+    # As bytes: pymysql takes a text for Latin-1, and servers take passwords for UTF-8.
+    password = {} if url.password is None else {"password": str(url.password).encode()}
+    engine = sa.create_engine(url, poolclass=sa.pool.NullPool, connect_args=password)
     sa.event.listen(engine, "connect", _set_up_mariadb)
     return engine
 

@@ -49,9 +49,7 @@ def read_events(reader: Reader, query: str, name: str, zone: str | None) -> Iter
 
     Raises SourceError when the query fails, lacks a column or has one whose type cannot be what it should be.
     """
-    columns = reader.columns(query, name)
-    require(columns, NEEDED, f"the query of {name}")
-    for frame in reader.batches(_select(reader, query, columns, name), name):
+    for frame in reader.batches(select_events(reader, query, name), name):
         yield normalize_events(frame, zone, f"the query of {name}")
 
 
@@ -67,7 +65,13 @@ def class_of(classes: pl.Expr, column: str) -> pl.Expr:
     return classes.floordiv(5 ** IDS.index(column)).mod(5)
 
 
-def _select(reader: Reader, query: str, columns: dict[str, Any], name: str) -> Select:
+def select_events(reader: Reader, query: str, name: str) -> Select:
+    """What to send instead of a query of events, so that its columns come in types that say the same.
+
+    Raises SourceError as `read_events` does.
+    """
+    columns = reader.columns(query, name)
+    require(columns, NEEDED, f"the query of {name}")
     shop = f"FROM ({bare(query)}\n) AS shop"
     has_value = "value" in columns
     if reader.dialect == "sqlite":
@@ -119,7 +123,10 @@ def _postgresql(column: str, code: int, what: str) -> str:
         if code == _POSTGRESQL_BYTES:
             raise _bytes(column, what)
         cast = "" if code in _POSTGRESQL_TEXT else "::text"
-    elif code in _POSTGRESQL_NUMBER or (column == "timestamp" and code in _POSTGRESQL_TIME):
+    elif column == "timestamp" and code in _POSTGRESQL_TIME:
+        # The driver makes just any number of infinity.
+        return f'CASE WHEN isfinite("{column}") THEN "{column}" END AS "{column}"'
+    elif code in _POSTGRESQL_NUMBER:
         cast = ""
     else:
         cast = "::float8" if code == _POSTGRESQL_NUMERIC else "::text"
@@ -154,12 +161,12 @@ def normalize_events(frame: pl.DataFrame, zone: str | None, what: str) -> EventB
     given = _given_time(frame)
     times = read_times(given, zone)
     us, naive = times.microseconds, int(times.naive.sum())
-    raw = pl.select(pl.when(us.is_null()).then(read_texts(given))).to_series()
+    raw = _unread(given, us)
     if "timestamp_text" in frame.columns:  # SQLite, where some rows hold a number and some a text
         texts = read_times(frame["timestamp_text"], zone)
         us = pl.select(pl.coalesce(us, texts.microseconds)).to_series()
         naive += int(texts.naive.sum())
-        raw = pl.select(pl.when(us.is_null()).then(pl.coalesce(frame["timestamp_text"], raw))).to_series()
+        raw = pl.select(pl.coalesce(_unread(frame["timestamp_text"], us), raw)).to_series()
     height = frame.height
     nothing = pl.repeat(None, height, dtype=pl.Float64, eager=True)
     value = read_numbers(frame["value"]) if "value" in frame.columns else nothing
@@ -167,6 +174,13 @@ def normalize_events(frame: pl.DataFrame, zone: str | None, what: str) -> EventB
     columns = [read_texts(frame[column]).alias(column) for column in IDS]
     columns += [us.alias("time"), raw.alias("raw_time"), value.alias("value"), classes.alias("classes")]
     return EventBatch(pl.DataFrame(columns), naive)
+
+
+def _unread(given: pl.Series, read: pl.Series) -> pl.Series:
+    """What was given where nothing could be read, as text; null everywhere else."""
+    texts = pl.repeat(None, len(given), dtype=pl.String, eager=True)
+    at = (read.is_null() & given.is_not_null()).arg_true()
+    return texts.scatter(at, read_texts(given.gather(at))) if len(at) else texts
 
 
 def _given_time(frame: pl.DataFrame) -> pl.Series:

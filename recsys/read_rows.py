@@ -73,17 +73,21 @@ class Rows:
     def sift(self, batch: EventBatch) -> pl.DataFrame:
         """The rows that count, with the code of their kind; the others are counted by reason."""
         frame = batch.frame.with_columns(kind=_codes(batch.frame["event"], self.kinds))
-        frame = frame.with_columns(reason=_reason(self.now))
         self.read += frame.height
         self.naive += batch.naive
         for word, rows in frame["event"].drop_nulls().value_counts().iter_rows():
             self.words[word] += rows
         self._count_classes(frame)
-        bad = frame.filter(pl.col("reason").is_not_null())
+        faults = _faults(self.now)
+        is_bad = frame.select(pl.any_horizontal(faults.values()).fill_null(False)).to_series()
+        if not is_bad.any():
+            return frame
+        reason = pl.coalesce(pl.when(fault).then(pl.lit(reason)) for reason, fault in faults.items())
+        bad = frame.filter(is_bad).with_columns(reason=reason)
         for reason, rows in bad["reason"].value_counts().iter_rows():
             self.reasons[reason] += rows
             self._show(reason, bad)
-        return frame.filter(pl.col("reason").is_null()) if bad.height else frame
+        return frame.filter(~is_bad)
 
     def take(self) -> pl.DataFrame:
         """The rows that count: user, item (codes, Int32), kind (Int8), time (Int64), value (Float32 or null).
@@ -111,10 +115,11 @@ def _codes(words: pl.Series, kinds: Mapping[str, int]) -> pl.Series:
     return words.replace_strict(list(kinds), list(kinds.values()), default=None, return_dtype=pl.Int8)
 
 
-def _reason(now: int) -> pl.Expr:
+def _faults(now: int) -> dict[str, pl.Expr]:
+    """Reason -> whether a row has that fault; the first one counts."""
     user, item, time = pl.col("user_id"), pl.col("item_id"), pl.col("time")
     is_bytes = pl.any_horizontal(class_of(pl.col("classes"), column) == _BLOB for column in IDS)
-    faults = {
+    return {
         check.BYTES_ID: is_bytes.fill_null(False),
         check.NO_USER: user.is_null() | (user == ""),
         check.NO_ITEM: item.is_null() | (item == ""),
@@ -126,7 +131,6 @@ def _reason(now: int) -> pl.Expr:
         check.EARLY_TIME: time < 0,
         check.FUTURE_TIME: time > now + _DAY,
     }
-    return pl.coalesce(pl.when(fault).then(pl.lit(reason)) for reason, fault in faults.items())
 
 
 def _unusable(ids: pl.Expr) -> pl.Expr:

@@ -4,7 +4,7 @@ Without queries the own tables are the source. Events posted to the service come
 came by both streams counts once. What is left out is counted by reason, and too much of it refuses the run.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -61,6 +61,23 @@ def check(config: Config, store: Store, *, now: int, report: Progress) -> Report
         return _load(config, store, now, report).report
     except RecsysError as error:
         return Report({}, {}, {}, None, None, (Finding("error", "cannot be read", 0, 0, (), str(error)),))
+
+
+def read_consent(config: Config, store: Store, user_ids: Sequence[str]) -> pa.BooleanArray | None:
+    """Whether each of the users may be mailed, as of now: true, false, or null where nobody knows. [B] -> [B].
+
+    None when the shop says it of nobody. Raises SourceError when its users cannot be read.
+    """
+    is_own = config.source.interactions is None
+    query = own_queries(store)[2] if is_own else config.source.users
+    if query is None:
+        return None
+    url = store.engine.url if is_own or config.source.url is None else config.source.url
+    with closing(open_reader(url)) as shop:
+        users = read_users(shop, query, "users").frame
+    if users["email_consent"].null_count() == users.height:
+        return None
+    return consent_of(users, pl.Series(user_ids, dtype=pl.String))
 
 
 @dataclass(frozen=True)
@@ -205,7 +222,7 @@ def _without_duplicates(events: pl.DataFrame, findings: list[Finding]) -> pl.Dat
     kept = events.filter(~again)
     if lost := events.height - kept.height:
         advice = "the same user, item, kind, time and value: counted once"
-        findings.append(Finding("warning", "duplicate", lost, events.height, (), advice))
+        findings.append(Finding("warning", "duplicate", lost, events.height, (), advice, left_out=True))
     return kept
 
 
@@ -284,4 +301,5 @@ def _report(
 
 
 def _note(reason: str, rows: int, of: int, advice: str) -> Finding:
-    return Finding("note", reason, rows, of, (), advice)
+    """Something that was left out because it should be."""
+    return Finding("note", reason, rows, of, (), advice, left_out=True)

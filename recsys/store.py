@@ -16,6 +16,7 @@ from alembic.util import CommandError
 
 import migrations
 from recsys.errors import ConfigError, RecsysError
+from recsys.store_audiences import Audiences
 from recsys.store_due import Dues
 from recsys.store_insert import bad_ids, check_id
 from recsys.store_keys import Keys
@@ -41,7 +42,7 @@ __all__ = [
 _PREFIX = re.compile(r"[a-z][a-z0-9_]{0,30}")
 
 
-class Store(Rows, Runs, Dues, Keys, NewsReader):
+class Store(Rows, Runs, Dues, Keys, NewsReader, Audiences):
     """An open database with the own tables of one shop. One a process: it does not survive a fork."""
 
     def describe(self) -> str:

@@ -7,6 +7,7 @@ may wait, has reached it.
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -79,6 +80,7 @@ class Link:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _use(self, use: Callable[[Store], _T], store: Store) -> _T:
+        started = time.monotonic()
         for attempt in (1, 2):
             if self._is_away:
                 break
@@ -87,8 +89,8 @@ class Link:
             except _FAULTS:
                 raise
             except (sa.exc.DBAPIError, sa.exc.TimeoutError, TimeoutError) as error:
-                # A connection that the server had closed: the pool has dropped all of them, so a new one is made.
-                if attempt == 1 and isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated:
+                # What fails at once may be one connection that the server has closed; the pool drops all such.
+                if attempt == 1 and not _is_busy(error) and time.monotonic() - started < self._patience / 2:
                     continue
                 # A database that is merely busy is still there.
                 self._is_away = not _is_busy(error)

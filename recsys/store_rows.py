@@ -65,7 +65,8 @@ class Rows(Database):
     def delete_user(self, user_id: str, *, now: int) -> int:
         """Remove the user's row and events and leave a tombstone of `now`; returns how many events were removed.
 
-        Events of the user up to `now` (microseconds UTC) count nowhere from then on, wherever they are read from.
+        The user is taken out of every frozen audience too. Events of the user up to `now` (microseconds UTC) count
+        nowhere from then on, wherever they are read from.
         """
         check_id("user_id", user_id)
         tables = self.tables
@@ -75,6 +76,8 @@ class Rows(Database):
             older = (tables.deletions.c.user_id == user_id) & (tables.deletions.c.deleted_at < now)
             connection.execute(tables.deletions.update().where(older).values(deleted_at=now))
             connection.execute(tables.users.delete().where(tables.users.c.user_id == user_id))
+            members = tables.audience_members
+            connection.execute(members.delete().where(members.c.user_id == user_id))
             return connection.execute(tables.events.delete().where(tables.events.c.user_id == user_id)).rowcount
 
     def deletions(self, user_ids: Sequence[str] | None = None) -> dict[str, int]:

@@ -257,6 +257,13 @@ def test_an_event_with_user_and_visitor_belongs_to_the_user_alone_and_once(tmp_p
     assert shown(extract, store, None, visitor_ids=["shared browser"]) == []
 
 
+def test_a_deletion_takes_the_events_of_the_user_and_not_those_of_a_visitor_beside(tmp_path, store):
+    extract = extracted(tmp_path, read(ROWS))
+    post(store, None, "plum", at=150, visitor="cookie")
+    store.delete_user("ann", now=400)
+    assert shown(extract, store, "ann", visitor_ids=["cookie"]) == [("plum", "view", 150)]
+
+
 def test_a_user_and_a_visitor_with_the_same_id_stay_two(tmp_path, store):
     extract = extracted(tmp_path, read(ROWS))
     post(store, None, "plum", at=600, visitor="bob")

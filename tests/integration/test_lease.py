@@ -162,12 +162,14 @@ def test_an_owner_that_was_killed_while_publishing_blocks_nobody_beyond_its_seco
 
 def test_only_older_runs_of_the_same_job_are_given_up_for_dead(store):
     other = store.start_run("audience", "h", owner="a", fencing=store.acquire("audience", "a"))
+    without_lease = store.start_run("train", "h", owner="a")
     done = store.start_run("train", "h", owner="a", fencing=store.acquire("train", "a", seconds=0))
     store.finish_run(done, "done")
     dead = store.start_run("train", "h", owner="b", fencing=store.acquire("train", "b", seconds=0))
     alive = store.start_run("train", "h", owner="c", fencing=store.acquire("train", "c"))
     found = {run.run_id: (run.status, run.error) for run in store.list_runs()}
     assert found[other] == ("running", None)
+    assert found[without_lease] == ("running", None)
     assert found[done] == ("done", None)
     assert found[alive] == ("running", None)
     assert found[dead][0] == "failed"
