@@ -9,6 +9,7 @@ from fastapi.routing import APIRoute
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import from_json
 from starlette.convertors import Convertor, register_url_convertor
+from starlette.exceptions import HTTPException
 
 from api.problems import ProblemError
 from recsys.errors import RefusedError
@@ -76,9 +77,9 @@ register_url_convertor("id", AnyText())
 
 
 class Form(BaseModel):
-    """Closed to unknown keys: a slip of the pen is said, not ignored."""
+    """A body, closed to unknown keys and to values of other types: a slip of the pen is said, not ignored."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 def to_text(time: int) -> str:
@@ -90,11 +91,11 @@ class JsonRequest(Request):
     """Reads JSON strictly: no NaN, no half surrogate pairs, no endless nesting."""
 
     async def json(self) -> Any:
-        """The body. Raises ProblemError."""
+        """The body. Raises HTTPException: the framework would hide any other."""
         try:
             return from_json(await self.body(), allow_inf_nan=False)
         except ValueError:
-            raise ProblemError(400, "invalid_json", "The body is no JSON in UTF-8.") from None
+            raise HTTPException(400, "The body is no JSON in UTF-8, or nested too deeply.") from None
 
 
 class JsonRoute(APIRoute):

@@ -31,7 +31,7 @@ Attribute = Annotated[Text | StrictBool | int | FiniteFloat | None, Field(union_
 class Item(BaseModel):
     """An item of the catalog. What is not said stays as it was; null forgets it. Other keys are attributes."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", strict=True)
     __pydantic_extra__: dict[str, Attribute] = Field(init=False)
 
     item_id: Id

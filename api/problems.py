@@ -17,7 +17,7 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 2  # what a caller is told to wait for a database, and about how often it is looked for
 _SHOWN_ERRORS = 20
 
-_CODES = {404: "not_found", 405: "method_not_allowed"}
+_CODES = {400: "invalid_json", 404: "not_found", 405: "method_not_allowed"}
 _WORDS = {
     "not_found": "There is nothing at this address.",
     "method_not_allowed": "This address does not take this method; the Allow header names those it takes.",

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from api import answers
 from api.answers import Past, Wish
@@ -58,8 +58,10 @@ class Answer(BaseModel):
     warnings: list[Warning_] = []
 
 
-class Asked(Form):
+class Asked(BaseModel):
     """What every question may say in its address."""
+
+    model_config = ConfigDict(extra="forbid")
 
     k: K = 20
     exclude: Excluded = Field([])

@@ -13,6 +13,7 @@ from recsys.errors import ConfigError, RecsysError, RefusedError
 from recsys.store import Store, database_url, migrate, open_store, own_queries
 
 NAMES = {"items", "users", "events", "deletions", "runs", "leases", "due", "keys", "counters", "migrations"}
+NAMES |= {"audiences", "audience_members"}
 
 
 def events(ids, *, user="u1", item="i1", occurred_at=100, received_at=200):

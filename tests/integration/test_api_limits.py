@@ -1,0 +1,176 @@
+"""Wrong requests get a clear answer and cost nothing."""
+
+import json
+import shutil
+import socket
+from urllib.parse import quote
+
+import httpx
+import psutil
+import pytest
+from serving import Server, said
+
+LONG = "x" * 10_000
+DEEP = '{"not":' * 1000 + '{"column":"price","op":"eq","value":1}' + "}" * 1000
+WRONG = [
+    ("GET", "/v1/users/u/recommendations?k=0", None, 422),
+    ("GET", "/v1/users/u/recommendations?k=1000000000", None, 422),
+    ("GET", "/v1/users/u/recommendations?k=501", None, 422),
+    ("GET", "/v1/users/u/recommendations?k=-1", None, 422),
+    ("GET", "/v1/users/u/recommendations?k=ten", None, 422),
+    ("GET", "/v1/users/u/recommendations?filtre=x", None, 422),
+    ("GET", "/v1/users/u/recommendations?fields=color", None, 422),
+    ("GET", "/v1/users/u/recommendations?filter=color:eq:red", None, 422),
+    ("GET", "/v1/users/u/recommendations?filter=price:eq:cheap", None, 422),
+    ("GET", "/v1/users/u/recommendations?" + "filter=price:eq:1&" * 17, None, 422),
+    ("GET", "/v1/users/u/recommendations?" + "exclude=a&" * 1001, None, 422),
+    ("GET", "/v1/users/u/recommendations?exclude=", None, 422),
+    ("GET", "/v1/users/u/recommendations?visitor_id=%00", None, 422),
+    ("GET", f"/v1/users/{LONG}/recommendations", None, 422),
+    ("GET", "/v1/users/%00/recommendations", None, 422),
+    ("GET", "/v1/users//recommendations", None, 422),
+    ("GET", "/v1/users/%FF/recommendations", None, 400),
+    ("GET", "/v1/users/%ED%A0%80/recommendations", None, 400),
+    ("GET", "/v1/users/u/recommendations?exclude=%FF", None, 400),
+    ("GET", f"/v1/items/{LONG}/similar", None, 422),
+    ("GET", "/v1/items/%00/similar", None, 422),
+    ("GET", "/v1/items/unknown/similar", None, 404),
+    ("GET", "/v1/nothing", None, 404),
+    ("GET", "/v1/events", None, 405),
+    ("PUT", "/v1/users/u/recommendations", None, 405),
+    ("DELETE", "/v1/events", None, 405),
+    ("DELETE", f"/v1/users/{LONG}", None, 422),
+    ("POST", "/v1/recommendations", "", 422),
+    ("POST", "/v1/recommendations", "nonsense", 400),
+    ("POST", "/v1/recommendations", "[" * 100_000, 400),
+    ("POST", "/v1/recommendations", '{"k": NaN}', 400),
+    ("POST", "/v1/recommendations", '{"k": 1e999}', 422),
+    ("POST", "/v1/recommendations", '{"k": 1' + "0" * 5000 + "}", 400),
+    ("POST", "/v1/recommendations", '{"user_id": "\\ud800"}', 400),
+    ("POST", "/v1/recommendations", '{"user_id": "\\u0000"}', 422),
+    ("POST", "/v1/recommendations", '{"user_id": ""}', 422),
+    ("POST", "/v1/recommendations", f'{{"user_id": "{LONG}"}}', 422),
+    ("POST", "/v1/recommendations", '{"k": 0}', 422),
+    ("POST", "/v1/recommendations", '{"k": true}', 422),
+    ("POST", "/v1/recommendations", '{"k": "5"}', 422),
+    ("POST", "/v1/recommendations", '{"user_id": 5}', 422),
+    ("GET", "/v1/users/u/recommendations?filter=" + quote(DEEP), None, 422),
+    ("POST", "/v1/recommendations", '{"kk": 5}', 422),
+    ("POST", "/v1/recommendations", "[]", 422),
+    ("POST", "/v1/recommendations", "null", 422),
+    ("POST", "/v1/recommendations", '{"history": [{"item_id": "a", "kind": "sneeze"}]}', 422),
+    ("POST", "/v1/recommendations", json.dumps({"history": [{"item_id": "a", "kind": "view"}] * 1001}), 422),
+    ("POST", "/v1/recommendations", f'{{"filter": {DEEP}}}', 400),
+    ("POST", "/v1/recommendations", '{"filter": {"or": []}}', 422),
+    ("POST", "/v1/recommendations", '{"as_of": "today"}', 422),
+    ("POST", "/v1/items", '{"title": "without an id"}', 422),
+    ("POST", "/v1/items", '{"item_id": "a", "price": "much"}', 422),
+    ("POST", "/v1/items", '{"item_id": "a", "title": "\\u0000"}', 422),
+    ("POST", "/v1/items", '{"item_id": "a", "color": {"deep": 1}}', 422),
+    ("POST", "/v1/items", '{"item_id": "a", "\\u0000": 1}', 422),
+    ("POST", "/v1/items", json.dumps({"item_id": "a"} | {f"c{at}": at for at in range(51)}), 422),
+    ("POST", "/v1/items", json.dumps([{"item_id": "a"}] * 1001), 422),
+]
+
+
+@pytest.fixture(scope="module")
+def asked(trained_once, tmp_path_factory):
+    """One server for all of them: none of these requests may change it."""
+    folder = shutil.copytree(trained_once, tmp_path_factory.mktemp("asked") / "shop")
+    server = Server(folder)
+    server.wait()
+    yield server
+    server.kill()
+
+
+@pytest.mark.parametrize(("method", "path", "body", "status"), WRONG, ids=range(len(WRONG)))
+def test_a_wrong_request_is_refused_as_a_problem(asked, method, path, body, status):
+    headers = {"Content-Type": "application/json"} if body is not None else {}
+    answer = asked.http.request(method, path, content=body, headers=headers)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == status
+    assert all(problem[key] for key in ("title", "code", "detail"))
+    assert problem["request_id"] == answer.headers["X-Request-ID"]
+    assert LONG not in answer.text
+    if status == 405:
+        assert answer.headers["Allow"]
+
+
+def test_bodies_are_json_and_say_so(asked):
+    for kind in (None, "text/plain", "application/x-www-form-urlencoded", "application/xml"):
+        headers = {} if kind is None else {"Content-Type": kind}
+        for path in ("/v1/events", "/v1/recommendations", "/v1/items"):
+            answer = asked.http.post(path, content=b'{"k": 3}', headers=headers)
+            assert (answer.status_code, answer.json()["code"]) == (415, "wrong_media_type")
+    headers = {"Content-Type": "application/json; charset=utf-8"}
+    said(asked.http.post("/v1/recommendations", content=b"{}", headers=headers))
+
+
+@pytest.mark.parametrize("given", ["a b", "", "x" * 129, "é", "alice@example.org", "-x", "a\tb"])
+def test_a_wrong_request_id_is_refused(asked, given):
+    answer = asked.http.get("/v1/users/u/recommendations", headers={"X-Request-ID": given.encode()})
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request_id")
+
+
+def test_every_answer_has_a_request_id_of_its_own_or_the_one_that_was_sent(asked):
+    answers = [asked.http.get("/v1/health/live").headers["X-Request-ID"] for _ in range(5)]
+    assert len(set(answers)) == 5
+    given = asked.http.get("/v1/nothing", headers={"X-Request-ID": "trace:1/2"})
+    assert given.headers["X-Request-ID"] == given.json()["request_id"] == "trace:1/2"
+
+
+def memory(server):
+    process = psutil.Process(server.process.pid)
+    return sum(each.memory_info().rss for each in [process, *process.children(recursive=True)])
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_of_100_megabytes_is_refused_while_it_comes_and_memory_stays_flat(asked, chunked):
+    size = 100 * 2**20
+    said(asked.http.get("/v1/users/u/recommendations"))
+    before = memory(asked)
+
+    def chunks():
+        for _ in range(size // 2**16):
+            yield b"x" * 2**16
+
+    headers = {"Content-Type": "application/json"} | ({} if chunked else {"Content-Length": str(size)})
+    for _ in range(3):
+        answer = httpx.post(f"{asked.url}/v1/events", content=chunks(), headers=headers, timeout=60)
+        assert (answer.status_code, answer.json()["code"]) == (413, "body_too_long")
+    assert memory(asked) - before < 20 * 2**20
+
+
+def test_bodies_up_to_the_limit_are_taken(asked):
+    body = b'{"k": 3' + b" " * (1_000_000 - 8) + b"}"
+    headers = {"Content-Type": "application/json"}
+    said(asked.http.post("/v1/recommendations", content=body, headers=headers))
+    assert asked.http.post("/v1/recommendations", content=body + b" ", headers=headers).status_code == 413
+
+
+def test_who_leaves_in_the_middle_of_a_body_harms_nobody(asked):
+    for _ in range(20):
+        with socket.create_connection(("127.0.0.1", asked.port)) as gone:
+            gone.sendall(b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
+            gone.sendall(b"Content-Length: 1000\r\n\r\n[")
+    said(asked.http.get("/v1/users/u/recommendations"))
+    assert "failed" not in asked.log.read_text()
+
+
+def test_thousands_of_wrong_requests_leave_memory_as_it_was(asked):
+    def storm():
+        for method, path, body, _ in WRONG:
+            asked.http.request(method, path, content=body, headers={"Content-Type": "application/json"})
+
+    for _ in range(3):
+        storm()
+    before = memory(asked)
+    for _ in range(15):
+        storm()
+    assert memory(asked) - before < 20 * 2**20
+
+
+def test_nothing_of_all_this_was_a_failure_of_the_service(asked):
+    assert "ERROR" not in asked.log.read_text()
