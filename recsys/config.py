@@ -169,12 +169,12 @@ class MfSettings(Section):
         (0.0, 0.1, 0.2, 0.3, 0.4), min_length=1, description="Item vectors are multiplied by item degree to this power"
     )
     recency_half_life_days: tuple[float, ...] = Field(
-        (10.0, 20.0, 60.0), min_length=1, description="Half-life of the recent demand of an item"
+        (5.0, 10.0, 20.0, 60.0), min_length=1, description="Half-life of the recent demand of an item"
     )
     recency_exponents: tuple[float, ...] = Field(
         (0.0, 0.3, 0.6, 0.9),
         min_length=1,
-        description="Item vectors are multiplied by (1 + recent demand) to this power",
+        description="Item vectors are multiplied by (1 + recent demand) / degree^0.7 to this power",
     )
     iterations: int = Field(6, ge=1, description="Power iterations of the randomised factorisation")
 
@@ -311,6 +311,14 @@ class AlertSettings(Section):
         return self
 
 
+class AudienceSettings(Section):
+    """Whom a mailing may reach."""
+
+    consent: Literal["required", "assumed"] = Field(
+        "required", description='"assumed": users of whom no consent is known are mailed too, and every output says so'
+    )
+
+
 class Config(Section):
     """The file."""
 
@@ -327,6 +335,7 @@ class Config(Section):
     api: ApiSettings = ApiSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     alerts: AlertSettings = AlertSettings()
+    audience: AudienceSettings = AudienceSettings()
 
     @model_validator(mode="after")
     def _targets_known(self) -> "Config":
@@ -342,7 +351,7 @@ class Config(Section):
 
     def hash(self) -> str:
         """Eight hex digits of everything that shapes a bundle; where data lies does not count."""
-        values = self.model_dump(mode="json", exclude={"store", "folder", "api", "schedule", "alerts"})
+        values = self.model_dump(mode="json", exclude={"store", "folder", "api", "schedule", "alerts", "audience"})
         return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=4).hexdigest()
 
 

@@ -1,8 +1,8 @@
 """Spectral matrix factorisation: a weighted, scaled interaction matrix and its largest singular values, no gradient.
 
 With R [U, I] the weights of the users' histories, N = diag(deg_u^-.5) R diag(deg_i^-b) ≈ U S V^T. The history vector of
-an item is V S^(1/4) deg_i^-b, its item vector V S^(1/4) deg_i^g (1 + recent demand)^r. A user is the sum of the
-history's vectors over the root of their weights.
+an item is V S^(1/4) deg_i^-b, its item vector V S^(1/4) deg_i^g ((1 + recent demand) / deg_i^.7)^r. A user is the sum
+of the history's vectors over the root of their weights.
 """
 
 from collections.abc import Callable
@@ -23,6 +23,7 @@ from recsys.vectors import Part, Vectors, WeightedSum
 _ALL_TIME_DAYS = 36500.0
 _SEARCH_RANK = 128  # settings other than the rank are chosen at the first rank that is at least this
 _ROUNDS = 2
+_REPLACED = 0.7  # each unit of recency takes the place of so much popularity: then the two barely interact
 _START_EXPONENT = 0.4  # of the towers: what most sets choose
 _KEPT = 4  # factorisations, of which each holds I x D numbers
 
@@ -75,9 +76,9 @@ def _values(settings: MfSettings, data: TrainingData) -> dict[str, tuple[float, 
         "half_life_days": (_ALL_TIME_DAYS,) if timeless else data.half_life_days,
         "recency_exponent": (0.0,) if timeless else settings.recency_exponents,
         "recency_half_life_days": settings.recency_half_life_days[:1] if timeless else settings.recency_half_life_days,
-        "popularity_exponent": settings.popularity_exponents,
+        "rank": tuple(sorted({min(rank, most) for rank in settings.ranks})),  # the exponents depend on it
         "item_exponent": settings.item_exponents,
-        "rank": tuple(sorted({min(rank, most) for rank in settings.ranks})),
+        "popularity_exponent": settings.popularity_exponents,
     }
 
 
@@ -100,7 +101,9 @@ class Spectral:
         trained = degrees > 0
         factors = self._factorise(chosen, exactly=encode_items, report=report).cut(chosen["rank"])
         scaled = (factors.item_vectors * factors.singular_values**0.25).cpu().numpy()
-        item_vectors = scaled * (_power(degrees, chosen["popularity_exponent"]) * self._recency(chosen))[:, None]
+        replaced = _REPLACED * chosen["recency_exponent"]
+        demand = _power(degrees, chosen["popularity_exponent"] - replaced) * self._recency(chosen)
+        item_vectors = scaled * demand[:, None]
         history_vectors = scaled * _power(degrees, -chosen["item_exponent"])[:, None]
         item_encoder = None
         if encode_items:

@@ -11,6 +11,7 @@ from recsys.config import Config
 
 TESTS = Path(__file__).parents[1]
 INDEX, SCHEDULER, ALERTS = "unit/test_index.py", "integration/test_scheduler.py", "integration/test_alerts.py"
+AUDIENCE = "e2e/test_audience.py"
 # Keys that need a server, a clock or an index of its own: the test that changes them, beside what they set.
 ELSEWHERE: dict[str, tuple[str, str]] = {
     "index.min_recall": (INDEX, "test_an_index_below_the_asked_recall_gives_way_to_the_exact_one"),
@@ -27,6 +28,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "test_a_job_that_dies_every_time_is_given_up_in_the_ledger_after_three_attempts",
     ),
     "alerts.webhook_url": (ALERTS, "test_the_scheduler_posts_what_its_runs_come_to"),
+    "audience.consent": (AUDIENCE, "test_assumed_consent_is_stated_everywhere_and_a_no_stays_a_no"),
     "alerts.max_age_hours": (ALERTS, "test_a_job_without_success_for_too_long_is_told_of_once_until_it_succeeds"),
 }
 
