@@ -233,6 +233,45 @@ def schedule(
 
 
 @app.command()
+def audience(
+    items: Annotated[list[str], typer.Option("--items", help="An item's id; more ids may follow it.")],
+    size: Annotated[int, typer.Option("--size", min=1, help="How many users at most.")],
+    out: Annotated[Path, typer.Option("--out", help="The CSV file; one that is there is replaced.")],
+    more_items: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Further items.")] = None,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", help="The moment, as 2026-11-23T08:00Z; default: the newest event.")
+    ] = None,
+    strategy: Annotated[
+        str, typer.Option("--strategy", help="affinity, past_buyers, most_active, recency_frequency or random.")
+    ] = "affinity",
+    exclude_past_buyers: Annotated[
+        bool, typer.Option("--exclude-past-buyers", help="Leave out who ever bought one of the items.")
+    ] = False,
+    suppress: Annotated[
+        Path | None, typer.Option("--suppress", help="File of ids not to mail: one a line, or a CSV with user_id.")
+    ] = None,
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Rank the users who may be mailed by how likely they buy one of the items; freeze the list. Exit code 3: nobody.
+
+    Example: recsys audience --items P00001 P00002 --size 200 --out audience.csv
+    """
+    _call(
+        "jobs.audience:audience",
+        config,
+        as_json,
+        items=[*items, *(more_items or ())],
+        size=size,
+        out=out,
+        as_of=as_of,
+        strategy=strategy,
+        exclude_past_buyers=exclude_past_buyers,
+        suppress=suppress,
+    )
+
+
+@app.command()
 def runs(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="The newest so many.")] = 20,
     config: ConfigOption = CONFIG,

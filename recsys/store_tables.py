@@ -48,6 +48,8 @@ class Tables:
     leases: sa.Table
     due: sa.Table
     keys: sa.Table
+    audiences: sa.Table
+    audience_members: sa.Table
     counters: sa.Table
 
 
@@ -204,6 +206,31 @@ def own_tables(prefix: str) -> Tables:
             sa.Column("digest", key, nullable=False),
             sa.Column("created_at", number, nullable=False),
             sa.Column("revoked_at", number),
+        ),
+        audiences=table(
+            "audiences",
+            sa.Column("audience_id", key, primary_key=True),
+            sa.Column("created_at", number, nullable=False),
+            sa.Column("as_of", number, nullable=False),
+            sa.Column("items", text, nullable=False),
+            sa.Column("size", number, nullable=False),
+            sa.Column("strategy", key, nullable=False),
+            sa.Column("options", text, nullable=False),
+            sa.Column("bundle", key, nullable=False),
+            sa.Column("consent", key, nullable=False),
+            sa.Column("window_days", sa.Double(), nullable=False),
+            sa.Column("eligible", number, nullable=False),
+            sa.Column("left_out", text, nullable=False),
+            sa.Column("warnings", text, nullable=False),
+        ),
+        audience_members=table(
+            "audience_members",
+            sa.Column("audience_id", key, primary_key=True),
+            sa.Column("user_id", key, primary_key=True),
+            sa.Column("rank", number, nullable=False),
+            sa.Column("probability", sa.Double(), nullable=False),
+            sa.Column("reason", key, nullable=False),
+            sa.Index(f"{prefix}audience_members_user", "user_id"),
         ),
         counters=table(
             "counters", sa.Column("name", key, primary_key=True), sa.Column("value", number, nullable=False)

@@ -1,0 +1,70 @@
+"""Logistic regression with a ridge, by Newton's method: a yes or no, out of a few columns, as a probability."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Float64 = npt.NDArray[np.float64]
+
+_RIDGE = 1.0  # on coefficients of columns of variance 1: as if one more row had spoken against each
+_INTERCEPT_RIDGE = 1e-3  # keeps the intercept finite when everybody, or nobody, said yes
+_STEPS = 50
+_PRECISION = 1e-8
+
+
+@dataclass(frozen=True)
+class Logistic:
+    """probability = 1 / (1 + exp(-(intercept + rows @ coefficients)))."""
+
+    intercept: float
+    coefficients: Float64  # [F]
+
+    def predict(self, rows: Float64) -> Float64:
+        """float64 [..., F] -> probabilities [...]."""
+        return _sigmoid(self.intercept + rows @ self.coefficients)
+
+
+def fit(rows: Float64, said_yes: npt.NDArray[np.bool_]) -> Logistic:
+    """The most likely coefficients for rows [n, F] and their answers [n]; a column that never varies gets 0.
+
+    Source: T. Hastie, R. Tibshirani, J. Friedman, "The Elements of Statistical Learning", 2nd edition, section 4.4.
+    Raises ValueError when there is no row.
+    """
+    if len(rows) == 0:
+        raise ValueError("there is no row to fit a logistic regression to")
+    mean, spread = rows.mean(axis=0), rows.std(axis=0)
+    varies = spread > 1e-9 * np.maximum(np.abs(mean), 1.0)
+    scale = np.where(varies, 1 / np.where(varies, spread, 1.0), 0.0)
+    scaled = np.column_stack([np.ones(len(rows)), (rows - mean) * scale])
+    ridge = np.array([_INTERCEPT_RIDGE, *np.full(rows.shape[1], _RIDGE)])
+    found = _newton(scaled, said_yes.astype(np.float64), ridge)
+    coefficients = found[1:] * scale
+    return Logistic(float(found[0] - coefficients @ mean), coefficients)
+
+
+def _newton(rows: Float64, answers: Float64, ridge: Float64) -> Float64:
+    now = np.zeros(rows.shape[1])
+    loss = _loss(rows, answers, ridge, now)
+    for _ in range(_STEPS):
+        probability = _sigmoid(rows @ now)
+        slope = rows.T @ (answers - probability) - ridge * now
+        curvature = (rows * (probability * (1 - probability))[:, None]).T @ rows + np.diag(ridge)
+        step = np.linalg.solve(curvature, slope)
+        better = _loss(rows, answers, ridge, now + step)
+        while better > loss and np.abs(step).max() > _PRECISION:  # too far: the curve bends more than it seemed
+            step = step / 2
+            better = _loss(rows, answers, ridge, now + step)
+        now, loss = now + step, better
+        if np.abs(step).max() <= _PRECISION:
+            break
+    return now
+
+
+def _loss(rows: Float64, answers: Float64, ridge: Float64, at: Float64) -> float:
+    score = rows @ at
+    return float(np.logaddexp(0.0, score).sum() - answers @ score + 0.5 * ridge @ at**2)
+
+
+def _sigmoid(score: Float64) -> Float64:
+    return 1 / (1 + np.exp(-np.clip(score, -500, 500)))
