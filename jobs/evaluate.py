@@ -15,13 +15,16 @@ from recsys.evaluation import Targets, judge_targets, targets_from_ids
 from recsys.store import open_store
 
 _COLUMNS = ("user_id", "item_id")
+# What may be listed of what the user has bought before -> whether it may. The targets are those of the file in both.
+_ROWS = {"everything listed": True, "bought before left out": False}
 
 
 def evaluate(config: Config, *, holdout: Path | None, report: Report) -> Output:
     """Train every configured model and the baseline, judge them, keep nothing.
 
     holdout: a CSV of user_id, item_id; the models then learn from all events of the source, with settings chosen on
-    their last days. Without it the last `holdout_days` are the holdout, as in a nightly run.
+    their last days, and are judged with and without what the user bought before. Without it the last `holdout_days`
+    are the holdout, as in a nightly run.
     Raises SourceError when the file cannot be read or lacks a column.
     """
     pairs = None if holdout is None else _read_pairs(holdout)
@@ -36,7 +39,14 @@ def evaluate(config: Config, *, holdout: Path | None, report: Report) -> Output:
         targets = targets_from_ids(*(pairs[name].to_list() for name in _COLUMNS), users=users, items=items)
         figures = _against(night, targets)
         run.metrics = {"rows": pairs.height, "models": figures}
-    return Output(run.metrics, [candidates.side_by_side(f"{holdout}: {pairs.height} rows held out", figures)])
+    title = f"{holdout}, {pairs.height} rows held out"
+    return Output(
+        run.metrics,
+        [
+            candidates.side_by_side(f"{title}; {row}", {name: rows[row] for name, rows in figures.items()})
+            for row in _ROWS
+        ],
+    )
 
 
 def _read_pairs(path: Path) -> pl.DataFrame:
@@ -49,17 +59,19 @@ def _read_pairs(path: Path) -> pl.DataFrame:
     return pairs.select(_COLUMNS).drop_nulls()
 
 
-def _against(night: Night, targets: Targets) -> dict[str, dict[str, float]]:
+def _against(night: Night, targets: Targets) -> dict[str, dict[str, dict[str, float]]]:
     """Each model, trained on all events with settings chosen on the last days, against the targets."""
     splits = night.splits
     last_days = replace(splits, fit=splits.known, validation=splits.holdout, validation_start=splits.holdout_start)
-    events, figures, baseline = night.loaded.events, dict[str, dict[str, float]](), None
+    events, figures, baseline = night.loaded.events, dict[str, dict[str, dict[str, float]]](), None
     for name in night.names:
         chosen = candidates.choose(night, name, last_days)
         with night.run.step(f"fit {name}"):
             vectors = candidates.fit(night, name, events, night.as_of, chosen=chosen)
         baseline = baseline or vectors
         bundle = candidates.with_popularity(night, vectors, baseline)
-        repeats = night.config.recommendations.repeats
-        figures[name] = judge_targets(bundle, events, targets, night.config, as_of=night.as_of, repeats=repeats)
+        figures[name] = {
+            row: judge_targets(bundle, events, targets, night.config, as_of=night.as_of, repeats=repeats)
+            for row, repeats in _ROWS.items()
+        }
     return figures

@@ -1,101 +1,20 @@
 """What a run learns from: every event that counts, once, and a word about every row that does not."""
 
 import json
-import sqlite3
-from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
+from shops import DAY, GOOD, MINUTE, NOW, SECONDS, SECTION, Shop, check, events_of, found, load, own_events
 
-from recsys import source
-from recsys.check import Finding, Report
 from recsys.config import Config
 from recsys.errors import RefusedError, SourceError
-from recsys.source import Loaded
 from recsys.store import Store
-
-NOW = 1_577_880_000_000_000  # 2020-01-01 12:00 UTC, microseconds
-MINUTE = 60_000_000
-DAY = 86_400_000_000
-SECONDS = NOW // 1_000_000
-GOOD = [(f"u{at % 20}", f"i{at % 30}", "view", SECONDS - 100_000 + at, 1.0) for at in range(600)]
-SECTION = "SELECT user_id, item_id, event, timestamp, value FROM events"
-
-
-def quiet(step: str, share: float) -> None:
-    assert 0 <= share <= 1, step
-
-
-class Shop:
-    """A shop in a SQLite file and a configuration that reads it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "shop.db"
-        self.run(
-            "CREATE TABLE events (user_id, item_id, event, timestamp, value)",
-            "CREATE TABLE items (item_id, title, category, brand, price, available, image_url, created_at, color)",
-            "CREATE TABLE users (user_id, email_consent, city)",
-        )
-
-    def run(self, *statements: str) -> None:
-        with closing(sqlite3.connect(self.path)) as connection:
-            for statement in statements:
-                connection.execute(statement)
-            connection.commit()
-
-    def add(self, table: str, rows: Sequence[Sequence[object]]) -> None:
-        with closing(sqlite3.connect(self.path)) as connection:
-            connection.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)
-            connection.commit()
-
-    def config(self, events: dict[str, Any] | None = None, **settings: Any) -> Config:
-        values = {"url": f"sqlite:///{self.path}", "interactions": SECTION, **settings}
-        return Config.model_validate({"source": values, "events": events or {}})
 
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Shop:
     return Shop(tmp_path)
-
-
-def load(config: Config, store: Store) -> Loaded:
-    return source.load(config, store, now=NOW, report=quiet)
-
-
-def check(config: Config, store: Store) -> Report:
-    return source.check(config, store, now=NOW, report=quiet)
-
-
-def found(report: Report, reason: str) -> Finding:
-    [finding] = [finding for finding in report.findings if finding.reason == reason]
-    return finding
-
-
-def events_of(loaded: Loaded) -> list[tuple[str, str, str, int, float | None]]:
-    """Every event with its ids, in the order in which they lie."""
-    events = loaded.events
-    users, items = loaded.users.ids_of(events.users), loaded.catalog.ids.ids_of(events.items)
-    kinds = [loaded.kinds[code] for code in events.kinds]
-    values = [None if np.isnan(value) else float(value) for value in events.values]
-    return list(zip(users, items, kinds, events.times.tolist(), values, strict=True))
-
-
-def own_events(rows: Sequence[tuple[str, str, str, int]]) -> pa.Table:
-    users, items, kinds, times = zip(*rows, strict=True)
-    return pa.table(
-        {
-            "event_id": [f"e{at}" for at in range(len(rows))],
-            "user_id": users,
-            "item_id": items,
-            "kind": kinds,
-            "occurred_at": times,
-            "received_at": [NOW - 1] * len(rows),
-        }
-    )
 
 
 def test_events_come_by_user_and_time_with_their_kinds_and_values(shop: Shop, sqlite_store: Store) -> None:
@@ -269,70 +188,6 @@ def test_consent_is_known_for_users_of_the_query_alone(shop: Shop, sqlite_store:
     assert loaded.report.counts["users"] == 20
     assert found(loaded.report, "email_consent of users cannot be read").rows == 1
     assert load(shop.config(), sqlite_store).consent is None
-
-
-def test_own_events_of_kinds_that_the_source_lacks_are_added(shop: Shop, sqlite_store: Store) -> None:
-    shop.add("events", [(user, item, "purchase", time, 1.0) for user, item, _, time, _ in GOOD])
-    sqlite_store.insert_events(
-        own_events([("u1", "i1", "view", NOW - DAY), ("new", "fresh", "cart", NOW), ("u1", "i1", "purchase", NOW)])
-    )
-    loaded = load(shop.config(), sqlite_store)
-    kinds = [event[2] for event in events_of(loaded)]
-    assert (kinds.count("purchase"), kinds.count("view"), kinds.count("cart")) == (600, 1, 1)
-    assert loaded.users.row_of("new") >= 0
-    assert loaded.catalog.ids.row_of("fresh") >= 0
-    assert found(loaded.report, "own event of a kind that is not taken").rows == 1
-
-
-def test_an_event_that_came_by_both_streams_counts_once(shop: Shop, sqlite_store: Store) -> None:
-    shop.add("events", [("a", "x", "view", SECONDS, 1.0), ("b", "y", "view", SECONDS, 1.0)])
-    sqlite_store.insert_events(
-        own_events(
-            [
-                ("a", "x", "view", NOW - 9 * MINUTE),  # the same
-                ("a", "x", "view", NOW + 10 * MINUTE),  # just the same
-                ("a", "x", "view", NOW - 11 * MINUTE),  # too early
-                ("a", "y", "view", NOW),  # another item
-                ("b", "x", "view", NOW),  # another item
-                ("b", "y", "cart", NOW),  # another kind, which is not taken
-            ]
-        )
-    )
-    loaded = load(shop.config({"own_kinds": ["view"]}), sqlite_store)
-    assert [event[:4] for event in events_of(loaded)] == [
-        ("a", "x", "view", NOW - 11 * MINUTE),
-        ("a", "x", "view", NOW),
-        ("a", "y", "view", NOW),
-        ("b", "x", "view", NOW),
-        ("b", "y", "view", NOW),
-    ]
-    assert found(loaded.report, "event in both streams").rows == 2
-    none = load(shop.config({"own_kinds": []}), sqlite_store)
-    assert len(none.events) == 2
-    all_of_them = load(shop.config({"own_kinds": ["view"], "same_event_minutes": 0}), sqlite_store)
-    assert len(all_of_them.events) == 7
-
-
-def test_own_events_received_after_the_watermark_are_left_to_the_night_after(shop: Shop, sqlite_store: Store) -> None:
-    shop.add("events", [(user, item, "purchase", time, 1.0) for user, item, _, time, _ in GOOD])
-    rows = own_events([("u1", "i1", "view", NOW - DAY)])
-    late = rows.set_column(rows.column_names.index("received_at"), "received_at", pa.array([2**60]))
-    sqlite_store.insert_events(late)
-    loaded = load(shop.config(), sqlite_store)
-    assert len(loaded.events) == 600
-    assert loaded.watermark <= sqlite_store.now()
-
-
-def test_what_a_deleted_user_did_counts_nowhere(shop: Shop, sqlite_store: Store) -> None:
-    shop.add("events", [*GOOD, ("gone", "i1", "view", SECONDS - DAY, 1.0), ("back", "i1", "view", SECONDS, 1.0)])
-    shop.run(f"UPDATE events SET timestamp = {SECONDS - 86_400} WHERE user_id = 'gone'")
-    shop.add("events", [("back", "i2", "view", SECONDS - 90_000, 1.0)])
-    for user in ("gone", "back"):
-        sqlite_store.delete_user(user, now=NOW - DAY)
-    loaded = load(shop.config(), sqlite_store)
-    assert loaded.users.row_of("gone") == -1
-    assert [event for event in events_of(loaded) if event[0] == "back"] == [("back", "i1", "view", NOW, 1.0)]
-    assert found(loaded.report, "event of a deleted user").rows == 2
 
 
 def test_the_own_tables_are_the_source_when_there_is_no_query(store: Store) -> None:
