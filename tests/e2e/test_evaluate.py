@@ -34,7 +34,7 @@ def test_a_file_is_judged_with_and_without_what_was_bought_before(shop: Path, re
         assert rows[LISTED]["users"] == len({user for user, _ in bought})
         assert rows[LISTED]["recall@20"] > 0
         assert rows[LEFT_OUT]["recall@20"] == 0  # every target is something that the user has bought
-    assert found["models"]["mf"][LISTED]["recall@20"] > 2 * found["models"]["popularity"][LISTED]["recall@20"]
+    assert found["models"]["mf"][LISTED]["recall@20"] > 1.5 * found["models"]["popularity"][LISTED]["recall@20"]
     assert not (shop / "recsys-data" / "bundles").exists()
 
 
