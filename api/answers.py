@@ -4,6 +4,7 @@ Nothing of the outside world is decided here but which items may be answered: so
 """
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -197,7 +198,8 @@ def respond(
         if wish.fields:
             hit["fields"] = {name: _value(bundle.catalog.columns, name, own) for name in wish.fields}
         found.append(hit)
-        measures.HITS.labels(reasons[code]).inc()
+    for reason, count in Counter(hit["reason"] for hit in found).items():
+        measures.HITS.labels(reason).inc(count)
     if len(found) < wish.k:
         measures.SHORT.inc()
     body = {"request_id": request_id, "bundle": snapshot.bundle.version, "hits": found, "eligible": choice.eligible}

@@ -51,12 +51,12 @@ def create_app(config: Config | None = None) -> FastAPI:
         app.include_router(room.router)
     problems.install(app)
     app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes)
-    _document(app)
+    _document(app, list(config.events.weights))
     return app
 
 
-def _document(app: FastAPI) -> None:
-    """Let OpenAPI say what is true: errors are problems, and keys come in a header."""
+def _document(app: FastAPI, kinds: list[str]) -> None:
+    """Let OpenAPI say what is true: errors are problems, keys come in a header, and these kinds of events are known."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -66,6 +66,8 @@ def _document(app: FastAPI) -> None:
                 schemas[name] = shape
             schemas.pop("HTTPValidationError", None)
             schemas.pop("ValidationError", None)
+            for name in ("Event", "PastEvent"):
+                schemas[name]["properties"]["kind"]["enum"] = kinds
             schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
             schema["security"] = [{}, {"key": []}]
             app.openapi_schema = schema

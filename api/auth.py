@@ -39,26 +39,22 @@ class Guard:
         """Take over what the database says, revoked keys too."""
         self._keys = tuple(keys)
 
-    def check(self, request: Request, scope: str) -> None:
-        """Raises ProblemError: 401 without a right key, 403 without the scope, 503 while the keys cannot be read."""
+    def keys(self) -> tuple[Key, ...]:
+        """All keys, revoked ones too. Raises ProblemError: 503 while they could not be read even once."""
         if self._keys is None:
             headers = {"Retry-After": str(RETRY_SECONDS)}
             raise ProblemError(503, "database_away", "The keys cannot be read: the database does not answer.", headers)
-        if not self._keys and self._is_private:
+        return self._keys
+
+    def check(self, request: Request, scope: str) -> None:
+        """Raises ProblemError: 401 without a right key, 403 without the scope, 503 while the keys cannot be read."""
+        keys = self.keys()
+        if not keys and self._is_private:
             _check_host(request)
             return
-        scopes = self._scopes(_credential(request))
+        scopes = _scopes(keys, _credential(request))
         if scope not in scopes and ADMIN not in scopes:
             raise ProblemError(403, "wrong_scope", f"This key may not do that; it takes the scope {scope} or {ADMIN}.")
-
-    def _scopes(self, key: str) -> tuple[str, ...]:
-        digest, scopes = digest_of(key), None
-        for known in self._keys or ():  # all of them, so that the time tells nothing of which one fits
-            if hmac.compare_digest(known.digest, digest) and known.revoked_at is None:
-                scopes = known.scopes
-        if scopes is None:
-            raise _unauthorized("This key is unknown or revoked.")
-        return scopes
 
 
 def needs(scope: str) -> Callable[[Request], Awaitable[None]]:
@@ -68,6 +64,16 @@ def needs(scope: str) -> Callable[[Request], Awaitable[None]]:
         request.app.state.guard.check(request, scope)
 
     return check
+
+
+def _scopes(keys: Sequence[Key], key: str) -> tuple[str, ...]:
+    digest, scopes = digest_of(key), None
+    for known in keys:  # all of them, so that the time tells nothing of which one fits
+        if hmac.compare_digest(known.digest, digest) and known.revoked_at is None:
+            scopes = known.scopes
+    if scopes is None:
+        raise _unauthorized("This key is unknown or revoked.")
+    return scopes
 
 
 def _credential(request: Request) -> str:

@@ -63,7 +63,7 @@ class Edge:
         try:
             if (given := headers.get("x-request-id")) is not None:
                 answer.request_id = scope["state"]["request_id"] = scope["state"]["given_request_id"] = _check_id(given)
-            _check_address(scope)
+            _take_address(scope)
             receive = await self._read(headers, receive)
         except ProblemError as problem:
             response = respond(
@@ -153,13 +153,17 @@ def _check_id(given: str) -> str:
     return given
 
 
-def _check_address(scope: Scope) -> None:
-    """Bytes that are no UTF-8 would silently become another id."""
-    for part in (scope.get("raw_path", b""), scope.get("query_string", b"")):
+def _take_address(scope: Scope) -> None:
+    """Bytes that are no UTF-8 would silently become another id, and a decoded %2F another address.
+
+    So routes are found by the address as it was sent, and an id is decoded where a route takes it.
+    """
+    for part in (scope["raw_path"], scope["query_string"]):
         try:
             unquote_to_bytes(part).decode("utf-8")
         except UnicodeDecodeError:
             raise ProblemError(400, "invalid_address", "The address is not UTF-8 once its %XX are decoded.") from None
+    scope["path"] = scope["raw_path"].decode("ascii")
 
 
 def _method(scope: Scope) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import pyarrow as pa
 from fastapi import APIRouter, Body, Depends, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Discriminator, Field, FiniteFloat, Tag, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, FiniteFloat, Tag, model_validator
 
 from api import measures
 from api.auth import needs
@@ -29,6 +29,14 @@ _SCHEMA = pa.schema(
 
 class Event(Form):
     """Something that a user or a visitor did with an item."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": [owner], "properties": {owner: {"type": "string"}}} for owner in ("user_id", "visitor_id")
+            ]
+        }
+    )
 
     event_id: Id = Field(description="Made by the sender; the same event sent again changes nothing")
     user_id: Id | None = Field(None, description="Of user_id and visitor_id at least one")

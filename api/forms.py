@@ -3,6 +3,7 @@
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
+from urllib.parse import quote, unquote
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
@@ -51,7 +52,10 @@ Time = Annotated[  # microseconds UTC inside, RFC 3339 outside
     WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-11-23T08:00:00Z"]}),
 ]
 K = Annotated[int, Field(ge=1, le=MAX_K, description="How many items")]
-Fields = Annotated[list[str], Field(max_length=MAX_FIELDS, description="Columns of the catalog to return of every hit")]
+Fields = Annotated[
+    list[Annotated[str, Field(min_length=1)]],
+    Field(max_length=MAX_FIELDS, description="Columns of the catalog to return of every hit"),
+]
 Excluded = Annotated[list[Id], Field(max_length=MAX_EXCLUDED, description="Items to leave out")]
 ShortFilter = Annotated[
     list[Annotated[str, Field(max_length=20_000)]],
@@ -60,17 +64,17 @@ ShortFilter = Annotated[
 
 
 class AnyText(Convertor[str]):
-    """The part of an address that is an id: whatever it is, slashes and line breaks too."""
+    """The part of an address that is an id: whatever it is, slashes and line breaks too, written with %XX."""
 
-    regex = "(?s:.*)"
+    regex = "[^/]*"
 
     def convert(self, value: str) -> str:
-        """See Convertor."""
-        return value
+        """See Convertor. value: as it was sent; Edge has made sure that it is UTF-8."""
+        return unquote(value)
 
     def to_string(self, value: str) -> str:
         """See Convertor."""
-        return value
+        return quote(value, safe="")
 
 
 register_url_convertor("id", AnyText())
@@ -104,8 +108,11 @@ class JsonRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """See APIRoute."""
         handle = super().get_route_handler()
+        gates: list[Any] = [each.dependency for each in self.dependencies] if self.body_field is not None else []
 
         async def strict(request: Request) -> Response:
+            for gate in gates:  # the framework would read the body of a stranger first
+                await gate(request)
             kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
             if self.body_field is not None and kind != "application/json":
                 told = "The body has to be JSON, with Content-Type: application/json."

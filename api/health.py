@@ -28,7 +28,7 @@ class Ready(BaseModel):
     database: Literal["there", "away"]
 
 
-@router.get("/v1/health/live", response_model=Alive)
+@router.get("/v1/health/live", response_model=Alive, responses=documented())
 async def live() -> dict[str, Any]:
     """Whether the process runs; it says nothing about bundle or database."""
     return {"status": "live"}
@@ -36,8 +36,12 @@ async def live() -> dict[str, Any]:
 
 @router.get("/v1/health/ready", response_model=Ready, responses=documented(503))
 async def ready(request: Request) -> dict[str, Any]:
-    """Whether a bundle is loaded and warm. A database that is away does not end that: answers go on without it."""
+    """Whether a bundle is loaded and warm, and the keys are known.
+
+    A database that is away later does not end that: answers go on without it.
+    """
     parts = parts_of(request)
+    parts.guard.keys()
     bundle = answers.current(parts).bundle.version
     return {"status": "ready", "bundle": bundle, "database": "away" if parts.link.is_away else "there"}
 

@@ -31,7 +31,9 @@ Attribute = Annotated[Text | StrictBool | int | FiniteFloat | None, Field(union_
 class Item(BaseModel):
     """An item of the catalog. What is not said stays as it was; null forgets it. Other keys are attributes."""
 
-    model_config = ConfigDict(extra="allow", strict=True)
+    model_config = ConfigDict(
+        extra="allow", strict=True, json_schema_extra={"propertyNames": {"pattern": f"^{_NAME.pattern}$"}}
+    )
     __pydantic_extra__: dict[str, Attribute] = Field(init=False)
 
     item_id: Id

@@ -82,9 +82,12 @@ def install(app: FastAPI) -> None:
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What OpenAPI says of the errors of a route."""
+    """What OpenAPI says of the errors of a route; those of every route are added."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
+    return {
+        status: {"description": HTTPStatus(status).phrase, "content": content}
+        for status in sorted({400, 431, *statuses})
+    }
 
 
 def schemas() -> dict[str, Any]:
@@ -108,7 +111,7 @@ async def _http(request: Request, error: Exception) -> Response:
 async def _validation(request: Request, error: Exception) -> Response:
     """What was sent is not repeated: it may be personal, and long."""
     assert isinstance(error, RequestValidationError)
-    faults = [{"where": _where(fault["loc"]), "detail": str(fault["msg"])} for fault in error.errors()]
+    faults = [{"where": _where(fault["loc"]), "detail": _words(fault["msg"])} for fault in error.errors()]
     detail = f"{faults[0]['where']}: {faults[0]['detail']}" if faults else "The request cannot be read."
     shown = faults[:_SHOWN_ERRORS]
     return respond(422, "invalid_request", detail, request_id=_id(request), errors=shown)
@@ -128,7 +131,14 @@ async def _away(request: Request, _error: Exception) -> Response:
     return respond(503, "database_away", detail, request_id=_id(request), headers=headers)
 
 
+def _words(told: Any) -> str:
+    return str(told).removeprefix("Value error, ")
+
+
 def _where(location: Sequence[Any]) -> str:
+    """The part of a request. A body that may be one or a list of many says which of the two it was taken for."""
+    if tuple(location[:2]) in (("body", "one"), ("body", "many")):
+        location = (location[0], *location[2:])
     parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in location]
     return "".join(parts).lstrip(".")[:200]
 

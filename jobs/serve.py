@@ -17,6 +17,7 @@ from recsys.store import open_store
 from recsys.store_keys import Key
 
 APP = "api.app:create_app"  # a string: each worker loads it for itself, and jobs do not import the service
+WIRE = "api.wire:Wire"
 
 
 def serve(config: Config, *, path: Path) -> None:
@@ -38,6 +39,7 @@ def serve(config: Config, *, path: Path) -> None:
         uvicorn.run(
             APP,
             factory=True,
+            http=WIRE,
             host=settings.host,
             port=settings.port,
             workers=settings.workers,

@@ -262,7 +262,7 @@ def _open(name: str, place: Path, manifest: dict[str, Any]) -> Bundle:
     vectors = bundle_files.open_vectors(place, manifest["vectors"], count)
     earlier = manifest["evaluation"]
     popularity = artifact.open_array(place / "popularity.npy")
-    found = index.load(place / "index.faiss")
+    found = index.load(place / "index.faiss", vectors.item_vectors)
     for what, size, expected in (
         ("items.arrow", (len(catalog),), (count,)),
         ("popularity.npy", popularity.shape, (count,)),

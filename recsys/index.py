@@ -26,9 +26,10 @@ _RECALL_K = 20
 _RECALL_QUERIES = 256
 _BLOCK_BYTES = 128 * 2**20  # of scores at a time; with what is derived from them about twice that
 _FEW_QUERIES = 4  # up to so many FAISS is asked one by one; above, products in blocks are faster
-_SPARE = 64  # asked for beyond k, so that near ties can be put in order
+_SPARE = 64  # asked for beyond k, so that near ties can be put in order and some may be left out
 _UNIT = float(np.finfo(np.float32).eps) / 2
 _LOWEST = np.finfo(np.float32).min
+_PENALTIES = np.array([-np.inf, 0], np.float32)  # added to the score of an item that is not allowed, and of one that is
 
 
 class Index(Protocol):
@@ -89,15 +90,18 @@ def build_flat(item_vectors: Float32) -> "FlatIndex":
     return FlatIndex(index)
 
 
-def load(path: Path) -> Index:
-    """Open a saved index, memory-mapped. Raises BundleError when it cannot be read or is of an unknown type."""
+def load(path: Path, item_vectors: Float32 | None = None) -> Index:
+    """Open a saved index, memory-mapped. Raises BundleError when it cannot be read or is of an unknown type.
+
+    item_vectors: the vectors [I, D] that it was built over, where they lie too.
+    """
     try:
         index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
     except RuntimeError as error:
         raise BundleError(f"{path} is no index that FAISS can read: {error}") from None
     if type(index).__name__ not in _READERS:
         raise BundleError(f"{path} holds a {type(index).__name__}; allowed are {', '.join(_READERS)}")
-    return _READERS[type(index).__name__](index)
+    return _READERS[type(index).__name__](index, item_vectors)
 
 
 def save(index: Index, path: Path) -> None:
@@ -106,16 +110,26 @@ def save(index: Index, path: Path) -> None:
 
 
 class FlatIndex:
-    """Exact search over every item: FAISS for a few queries, products in blocks for many; the same answers."""
+    """Exact search over every item: FAISS for few queries and most items, else products in blocks; the same answers.
+
+    FAISS is asked without the filter, for more than are needed: it would test the items one by one, which takes longer
+    than the products of all.
+    """
 
     kind = "flat"
 
-    def __init__(self, index: Any) -> None:
-        """index: a faiss.IndexFlatIP, whose vectors are used where they lie."""
+    def __init__(self, index: Any, item_vectors: Float32 | None = None) -> None:
+        """index: a faiss.IndexFlatIP. item_vectors: the same vectors [I, D]; unset, they are used where it holds them.
+
+        In a file that FAISS maps they begin at an odd byte, and products of those take fifty times as long.
+        """
         self._index = index
-        shape = (index.ntotal, index.d)
-        values = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d) if index.ntotal else np.zeros(0, np.float32)
-        self._items = Items(values.reshape(shape))
+        if item_vectors is None:
+            held = (
+                faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d) if index.ntotal else np.zeros(0, np.float32)
+            )
+            item_vectors = np.require(held.reshape(index.ntotal, index.d), requirements="A")
+        self._items = Items(item_vectors)
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
@@ -136,12 +150,12 @@ class FlatIndex:
         self, queries: Float32, k: int, *, allowed: Bool | None = None, excluded: Ragged | None = None
     ) -> tuple[Float32, Int32]:
         """See Index."""
-        if len(queries) > _FEW_QUERIES:
+        if len(queries) > _FEW_QUERIES or (allowed is not None and 4 * np.count_nonzero(allowed) < 3 * len(allowed)):
             return search_exactly(self._items, queries, k, allowed=allowed, excluded=excluded)
         _check(self._items, queries, k, allowed, excluded)
-        answers = [self._search_one(queries[b : b + 1], k, allowed, _own(excluded, b)) for b in range(len(queries))]
         scores, rows = _empty(len(queries), k)
-        for b, (own_scores, own_rows) in enumerate(answers):
+        for b in range(len(queries)):
+            own_scores, own_rows = self._search_one(queries[b : b + 1], k, allowed, _own(excluded, b))
             scores[b], rows[b] = own_scores[0], own_rows[0]
         return scores, rows
 
@@ -153,26 +167,21 @@ class FlatIndex:
         return _rank(self._items, query, k, (np.zeros(len(found), np.int64), found))
 
     def _nearest(self, query: Float32, k: int, allowed: Bool | None, excluded: Int32) -> Int64 | None:
-        """All rows that could be among the k best; None when there are more near ties than FAISS was asked for."""
-        asked = min(k + _SPARE, len(self))
+        """All rows that could be among the k best; None when FAISS was asked for too few to know them."""
+        asked = min(2 * (k + _SPARE) + len(excluded), len(self))
         if asked == 0:
             return np.zeros(0, np.int64)
-        # The selectors point into `bits`, and `both` points at them: all have to outlive the search.
-        bits = np.packbits(np.ones(len(self), np.bool_) if allowed is None else allowed, bitorder="little")
-        bitmap: Any = faiss.IDSelectorBitmap(bits)  # type: ignore[call-arg, arg-type]
-        batch: Any = faiss.IDSelectorNot(faiss.IDSelectorBatch(excluded.astype(np.int64)))
-        both: Any = faiss.IDSelectorAnd(bitmap, batch)
-        parameters: Any = faiss.SearchParameters(sel=both)  # type: ignore[call-arg]
-        scores, rows = self._index.search(np.ascontiguousarray(query, np.float32), asked, params=parameters)
-        found = rows[0][rows[0] >= 0]
-        if k <= len(found) == asked < len(self):
-            margin = self._items.margin(query)[0]
-            if scores[0, asked - 1] >= scores[0, k - 1] - margin:
-                return None
-        return np.asarray(found, np.int64)
+        scores, rows = self._index.search(np.ascontiguousarray(query, np.float32), asked)
+        kept = ~np.isin(rows[0], excluded)
+        if allowed is not None:
+            kept &= allowed[rows[0]]
+        best = scores[0][kept]
+        if asked < len(self) and (len(best) < k or scores[0, -1] >= best[k - 1] - self._items.margin(query)[0]):
+            return None
+        return np.asarray(rows[0][kept], np.int64)
 
 
-_READERS: dict[str, Callable[[Any], Index]] = {"IndexFlatIP": FlatIndex}
+_READERS: dict[str, Callable[[Any, Float32 | None], Index]] = {"IndexFlatIP": FlatIndex}
 
 
 class Items:
@@ -205,14 +214,15 @@ def search_exactly(
     """The k best eligible items of each query by products in blocks of bounded memory. See Index.search."""
     _check(items, queries, k, allowed, excluded)
     scores, rows = _empty(len(queries), k)
-    columns = None  # None: all items; else the few that are allowed, copied: that pays when many ask
-    if allowed is not None and len(queries) > _FEW_QUERIES and 2 * np.count_nonzero(allowed) < len(allowed):
+    columns = None  # None: all items; else the few that are allowed, copied: that pays when many ask, or they are few
+    worth = 2 if len(queries) > _FEW_QUERIES else 10
+    if allowed is not None and worth * np.count_nonzero(allowed) < len(allowed):
         columns, allowed = np.flatnonzero(allowed), None
     width = len(items.vectors) if columns is None else len(columns)
     vectors = items.vectors if columns is None else items.vectors[columns]
     if width == 0:
         return scores, rows
-    penalty = None if allowed is None else np.where(allowed, np.float32(0), np.float32(-np.inf))
+    penalty = None if allowed is None else _PENALTIES.take(allowed.view(np.uint8))
     position = None if columns is None else _positions(columns, len(items.vectors))
     step = max(1, _BLOCK_BYTES // (4 * width))
     buffer = np.empty((min(step, len(queries)), width), np.float32)

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ def proxy(database: str) -> Iterator[Proxy]:
 def behind(database: str, proxy: Proxy, serve: Callable[..., Server]) -> Callable[..., Server]:
     """Start a server whose database is behind the proxy."""
 
-    def start(*arguments: str, **options: str) -> Server:
+    def start(*arguments: str, **options: Any) -> Server:
         url = sa.make_url(database).set(host="127.0.0.1", port=proxy.port)
         environment = {
             "RECSYS_STORE__URL": url.render_as_string(hide_password=False),
@@ -110,10 +111,13 @@ def test_nobody_waits_long_for_a_database_that_hangs(behind, proxy, shop):
 def test_a_server_that_starts_without_its_database_finds_it_later(behind, proxy, shop):
     catalog = bundles.load(shop / "recsys-data").catalog.ids
     proxy.cut()
-    server = behind()
-    answer = server.http.get("/v1/users/u/recommendations")
-    assert (answer.status_code, answer.json()["code"]) == (503, "database_away")  # nobody knows the keys yet
+    server = behind(is_ready=False)
+    server.wait("/v1/health/live")
+    for path in ("/v1/users/u/recommendations", "/v1/health/ready"):  # nobody knows the keys yet
+        wait_until(lambda path=path: server.http.get(path).json()["code"] == "database_away")
+        assert server.http.get(path).status_code == 503
     proxy.restore()
+    server.wait()
     wait_until(lambda: server.http.get("/v1/users/u/recommendations").status_code == 200)
     assert server.post("/v1/events", an_event("e", catalog.id_of(0)))["stored"] == 1
     assert codes(server.user("new")) == []

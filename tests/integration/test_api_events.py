@@ -81,6 +81,7 @@ def test_of_a_thousand_events_one_wrong_one_refuses_all(serve, shop, change, whe
     problem = answer.json()
     assert answer.headers["content-type"] == "application/problem+json"
     assert any(where in f"{fault['where']} {fault['detail']}" for fault in problem["errors"])
+    assert problem["errors"][0]["where"].startswith("body[1]")
     assert stored_ids(f"sqlite:///{shop / 'recsys.db'}") == []
 
 

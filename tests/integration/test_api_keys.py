@@ -64,6 +64,8 @@ def test_without_a_right_key_nothing_but_health_is_answered(serve, shop):
             answer = server.http.request(method, path, json=body, headers=headers)
             assert (answer.status_code, answer.json()["code"]) == (401, "no_valid_key")
             assert answer.headers["WWW-Authenticate"] == "Bearer"
+            strange = {**headers, "Content-Type": "text/plain"}  # what a stranger sends is not even looked at
+            assert server.http.request(method, path, content=b"nonsense", headers=strange).status_code == 401
     assert said(server.http.get("/v1/health/live")) == {"status": "live"}
     assert said(server.http.get("/v1/health/ready"))["status"] == "ready"
     assert said(server.http.get("/openapi.json"))["openapi"]

@@ -27,6 +27,9 @@ WRONG = [
     ("GET", "/v1/users/u/recommendations?exclude=", None, 422),
     ("GET", "/v1/users/u/recommendations?visitor_id=%00", None, 422),
     ("GET", f"/v1/users/{LONG}/recommendations", None, 422),
+    ("GET", "/v1/users/u/recommendations?fields=", None, 422),
+    ("DELETE", "/v1/users/u/recommendations", None, 405),  # and not the user "u/recommendations"
+    ("GET", "/v1/users/a/b/recommendations", None, 404),
     ("GET", "/v1/users/%00/recommendations", None, 422),
     ("GET", "/v1/users//recommendations", None, 422),
     ("GET", "/v1/users/%FF/recommendations", None, 400),
@@ -141,6 +144,64 @@ def test_a_body_of_100_megabytes_is_refused_while_it_comes_and_memory_stays_flat
         answer = httpx.post(f"{asked.url}/v1/events", content=chunks(), headers=headers, timeout=60)
         assert (answer.status_code, answer.json()["code"]) == (413, "body_too_long")
     assert memory(asked) - before < 20 * 2**20
+
+
+def send_raw(server, head, piece, pieces):
+    """The first bytes of what comes back for a request that has no end."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        try:
+            connection.sendall(head)
+            for _ in range(pieces):
+                connection.sendall(piece)
+        except OSError:  # closed in the middle of it
+            pass
+        try:
+            return connection.recv(65_536)
+        except ConnectionResetError:
+            return b""
+
+
+@pytest.mark.parametrize(
+    ("head", "piece"),
+    [
+        (b"GET /v1/users/", b"x" * 2**16),
+        (b"GET /v1/health/live HTTP/1.1\r\nHost: localhost\r\nX-Long: ", b"x" * 2**16),
+        (b"GET /v1/health/live HTTP/1.1\r\nHost: localhost\r\n", b"X-Many: y\r\n" * 6_000),
+        (b"POST /v1/items HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n[\r\n0\r\n", b"X-Last: y\r\n" * 6_000),
+    ],
+    ids=["address", "header", "headers", "trailers"],
+)
+def test_100_megabytes_before_or_after_a_body_are_refused_and_memory_stays_flat(asked, head, piece):
+    said(asked.http.get("/v1/users/u/recommendations"))
+    before = memory(asked)
+    for _ in range(3):
+        answer = send_raw(asked, head, piece, 100 * 2**20 // len(piece))
+        assert not answer or answer.startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 ", b"HTTP/1.1 415 ")), answer
+    assert memory(asked) - before < 20 * 2**20
+    said(asked.http.get("/v1/users/u/recommendations"))
+
+
+def test_what_is_no_http_gets_a_problem_too(asked):
+    for sent in (b"nonsense\r\n\r\n", b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n", b"\x16\x03\x01" * 9):
+        head, _, body = send_raw(asked, sent, b"", 0).partition(b"\r\n\r\n")
+        problem = json.loads(body)
+        assert head.startswith(b"HTTP/1.1 400 Bad Request")
+        assert b"application/problem+json" in head
+        assert (problem["status"], problem["code"]) == (400, "invalid_http")
+        assert problem["request_id"].encode() in head
+
+
+def test_a_body_may_come_in_many_small_pieces(asked):
+    head = b"POST /v1/recommendations HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    head += b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    pieces = b"".join(b"1\r\n%c\r\n" % byte for byte in b'{"k": 3' + b" " * 60_000 + b"}")
+    assert send_raw(asked, head, pieces + b"0\r\nX-Last: y\r\n\r\n", 1).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_long_head_that_keeps_to_the_limit_is_taken(asked):
+    said(asked.http.get("/v1/users/u/recommendations", headers={"X-Long": "x" * 60_000}))
+    longer = asked.http.get("/v1/users/u/recommendations", headers={"X-Long": "x" * 70_000})
+    assert (longer.status_code, longer.json()["code"]) == (431, "head_too_long")
 
 
 def test_bodies_up_to_the_limit_are_taken(asked):

@@ -84,7 +84,7 @@ def test_an_extract_comes_back_as_it_was_written_and_is_mapped_from_disk(tmp_pat
     assert extract.events.item_count == 3
     for name in ("offsets", "items", "kinds", "times", "values"):
         array = getattr(extract.events, name)
-        assert isinstance(array, np.memmap)
+        assert isinstance(array.base, np.memmap)
         assert not array.flags.writeable
         np.testing.assert_array_equal(array, getattr(loaded.events, name))
 

@@ -231,7 +231,7 @@ def test_a_vocabulary_is_memory_mapped_and_read_only(tmp_path):
     artifact.save_vocabulary(tmp_path, "ids", Vocabulary.from_ids(["a", "b"]))
     found = artifact.open_vocabulary(tmp_path, "ids")
     for array in (found.blob, found.ends, found.hashes, found.order):
-        assert isinstance(array, np.memmap)
+        assert isinstance(array.base, np.memmap)
         assert not array.flags.writeable
 
 
