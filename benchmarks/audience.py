@@ -6,7 +6,7 @@ The cut is 28 days before the last row with a customer, a quantity and a price a
 five digits. The rows up to it are imported with the preset of that file and trained on as in a shop's night; the later
 ones are imported into a shop of their own, so that no return reaches back over the cut. For each of the 100 items that
 were bought most in the 28 days before the cut, the customers known at the cut are ranked by the probability that they
-buy it in the 28 days after it. Precision is the share of the first 50, 200 and 500 who did, averaged over the 100 items.
+buy it in the 28 days after it. Precision is the share of the first 50, 200 and 500 who did, averaged over the items.
 
 --hide-days takes the last days of the file away before all that: on such earlier cuts the model's columns were chosen.
 """

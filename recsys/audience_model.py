@@ -23,7 +23,7 @@ NEVER_SEEN = np.iinfo(np.int64).max
 
 _FIT_USERS = 100_000  # whose buying at all is learnt from, in all windows together
 _FIT_WINDOWS = 5  # in which it is: more of them make it steadier; the choice of items is learnt from the newest alone
-_FIT_BUYERS = 10_000  # whose choice of items is learnt from
+_FIT_BUYERS = 5_000  # whose choice of items is learnt from
 _FIT_ITEMS = 200
 _RARE = 0.2  # weight of an item that nobody bought, beside the buyers of one that somebody did, when items are drawn
 _BLOCK_USERS = 8192
@@ -215,7 +215,7 @@ def _learn_items(
     slots = np.full(bought.item_count, -1, np.int64)
     slots[items] = np.arange(len(items))
     rows, answers = [], []
-    step = max(1, _BLOCK_PAIRS // len(items))
+    step = max(1, min(_BLOCK_USERS, _BLOCK_PAIRS // len(items)))
     for start in range(0, len(buyers), step):
         block = buyers[start : start + step]
         histories = shop.past(block, window.start)
