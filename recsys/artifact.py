@@ -128,6 +128,7 @@ def replace_text(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+        crash_point("in file")
         aside.replace(path)
         _sync_folder(path.parent)
     except OSError as error:

@@ -21,8 +21,9 @@ Report = Callable[[str, float], None]
 
 NEVER_SEEN = np.iinfo(np.int64).max
 
-_FIT_USERS = 100_000  # whose buying at all is learnt from
-_FIT_BUYERS = 10_000  # whose choice of items is learnt from
+_FIT_USERS = 100_000  # whose buying at all is learnt from, in all windows together
+_FIT_WINDOWS = 5  # in which it is: more of them make it steadier; the choice of items is learnt from the newest alone
+_FIT_BUYERS = 5_000  # whose choice of items is learnt from
 _FIT_ITEMS = 200
 _RARE = 0.2  # weight of an item that nobody bought, beside the buyers of one that somebody did, when items are drawn
 _BLOCK_USERS = 8192
@@ -107,6 +108,11 @@ def purchases_of(events: Interactions, item_rows: Int32, item_count: int, target
     return mapped.select(mapped.items >= 0)
 
 
+def buyers_of(purchases: Interactions, items: Int32, as_of: int) -> Bool:
+    """Who bought one of the items before `as_of`, however long ago: bool [U]."""
+    return np.diff(purchases.select(np.isin(purchases.items, items) & (purchases.times < as_of)).offsets) > 0
+
+
 def learn(shop: Shop, unspoilt: Vectors, window: Window, *, seed: int, report: Report) -> BuyingModel:
     """Learn from who bought what within the window, known by what came before it.
 
@@ -123,9 +129,8 @@ def learn(shop: Shop, unspoilt: Vectors, window: Window, *, seed: int, report: R
             f"of {len(known)} users known before, nobody bought anything in the {window.days:.0f} days from which the "
             "probability of buying would be learnt"
         )
-    users = _draw(known, _FIT_USERS, random)
     report("learn who buys", 0.0)
-    at_all = logistic.fit(_habit_rows(shop, users, window.start, report), is_buyer[users])
+    at_all = _learn_at_all(shop, window, random, report)
     report("learn who buys what", 0.0)
     items = _draw_items(shop.purchases, window, random)
     of_item = _learn_items(shop, bought, Taste.of(unspoilt), _draw(buyers, _FIT_BUYERS, random), items, window, report)
@@ -171,13 +176,36 @@ def _concatenate(parts: list[Scores]) -> Scores:
     return Scores(**{name: np.concatenate([getattr(part, name) for part in parts] or [np.zeros(0)]) for name in names})
 
 
-def _habit_rows(shop: Shop, users: Int64, as_of: int, report: Report) -> Float64:
-    rows = []
-    for start in range(0, len(users), _BLOCK_USERS):
-        block = users[start : start + _BLOCK_USERS]
-        rows.append(habits_of(shop.past(block, as_of), shop.target_codes).design())
-        report("learn who buys", (start + len(block)) / len(users))
-    return np.concatenate(rows)
+def _learn_at_all(shop: Shop, window: Window, random: np.random.Generator, report: Report) -> Logistic:
+    """Who buys anything: how habits weigh from several windows, how much is bought altogether from the newest.
+
+    Each older window has a level of its own, a column that is 0 in the newest and so when somebody is scored.
+    """
+    windows = _windows_to_learn(shop, window)
+    rows, answers, levels = [], [], []
+    for number, one in enumerate(windows):
+        known = _draw(np.flatnonzero(shop.first_seen < one.start), _FIT_USERS // len(windows), random)
+        is_buyer = np.diff(shop.purchases.between(one.start, one.end).offsets) > 0
+        rows.append(_habit_rows(shop, known, one.start))
+        answers.append(is_buyer[known])
+        levels.append(np.eye(len(windows))[np.full(len(known), number)][:, 1:])
+        report("learn who buys", (number + 1) / len(windows))
+    habits = np.concatenate(rows)
+    found = logistic.fit(np.column_stack([habits, np.concatenate(levels)]), np.concatenate(answers))
+    return Logistic(found.intercept, found.coefficients[: habits.shape[1]])
+
+
+def _windows_to_learn(shop: Shop, window: Window) -> list[Window]:
+    """The window and those just before it that have as long a time again before them, newest first."""
+    first = int(shop.first_seen.min())
+    shifts = [number * window.length for number in range(_FIT_WINDOWS)]
+    windows = [Window(window.start - shift, window.end - shift) for shift in shifts]
+    return windows[:1] + [one for one in windows[1:] if one.start - window.length >= first]
+
+
+def _habit_rows(shop: Shop, users: Int64, as_of: int) -> Float64:
+    blocks = [users[start : start + _BLOCK_USERS] for start in range(0, len(users), _BLOCK_USERS)]
+    return np.concatenate([habits_of(shop.past(block, as_of), shop.target_codes).design() for block in blocks])
 
 
 def _learn_items(
@@ -187,12 +215,13 @@ def _learn_items(
     slots = np.full(bought.item_count, -1, np.int64)
     slots[items] = np.arange(len(items))
     rows, answers = [], []
-    step = max(1, _BLOCK_PAIRS // len(items))
+    step = max(1, min(_BLOCK_USERS, _BLOCK_PAIRS // len(items)))
     for start in range(0, len(buyers), step):
         block = buyers[start : start + step]
         histories = shop.past(block, window.start)
         dealings = dealings_of(histories, items, taste, shop.target_codes)
-        rows.append(dealings.design(habits_of(histories, shop.target_codes), log_demand).reshape(-1, 9))
+        design = dealings.design(habits_of(histories, shop.target_codes), log_demand)
+        rows.append(design.reshape(-1, design.shape[-1]))
         answers.append(_bought_pairs(bought, block, slots, len(items)))
         report("learn who buys what", (start + len(block)) / len(buyers))
     return logistic.fit(np.concatenate(rows), np.concatenate(answers))

@@ -18,6 +18,7 @@ Bool = npt.NDArray[np.bool_]
 NEVER_DAYS = 3650.0  # how long ago something was that never was: ages are capped here
 _FRESH_DAYS = 60.0  # after so many days a purchase of the item says half as much about now
 _LOOKED_DAYS = 14.0  # the same of a view
+_CLOSE_DAYS = 30.0  # the same of an event with an item close to it
 _BASKET_DAYS = 28.0
 _SAMPLED_ITEMS = 50_000  # whose directions tell what an ordinary item is like
 
@@ -80,6 +81,8 @@ class Dealings:
     bought_days: Float64  # days on which it was bought
     days_since_bought: Float64  # NEVER_DAYS: it was not
     looks: Float64  # events of other kinds, each halved every 14 days
+    closeness: Float64  # cosine with the closest other item of the history; 0: there is no other
+    fresh_closeness: Float64  # the same, each cosine halved every 30 days since the event
 
     @property
     def bought(self) -> Bool:
@@ -87,24 +90,22 @@ class Dealings:
         return self.bought_days > 0
 
     def design(self, habits: Habits, log_demand: Float64) -> Float64:
-        """What the probability of an item, given that the user buys at all, is learnt from: float64 [B, S, 9].
+        """What the probability of an item, given that the user buys at all, is learnt from: float64 [B, S, 15].
 
         log_demand [S]: logarithm of the share of recent buyers who bought the item. What someone who bought the item
-        before buys depends otherwise on taste and basket than what others buy, hence two columns of each.
+        before buys depends otherwise on the rest than what others buy, hence two columns of each.
         """
         bought = self.bought
         basket = np.broadcast_to(np.log1p(habits.basket)[:, None], bought.shape)
-        columns = (
+        columns = [
             np.broadcast_to(log_demand, bought.shape),
-            np.where(bought, 0.0, self.taste),
-            np.where(bought, self.taste, 0.0),
-            np.where(bought, 0.0, basket),
-            np.where(bought, basket, 0.0),
             bought.astype(np.float64),
             np.log1p(self.bought_days),
             np.where(bought, np.exp2(-self.days_since_bought / _FRESH_DAYS), 0.0),
             np.log1p(self.looks),
-        )
+        ]
+        for column in (self.taste, basket, self.taste * basket, self.closeness, self.fresh_closeness):
+            columns += [np.where(bought, 0.0, column), np.where(bought, column, 0.0)]
         return np.stack(columns, axis=-1)
 
 
@@ -141,6 +142,24 @@ class Taste:
         known = (spread > 1e-9 * np.linalg.norm(users, axis=1))[:, None] & directions.any(axis=1)
         return np.where(known, away / np.where(spread > 0, spread, 1.0)[:, None], 0.0)
 
+    def closeness(self, histories: Histories, items: Int32) -> tuple[Float64, Float64]:
+        """The cosine of each item [S] with the closest other item of B histories, and the freshest: float64 [B, S].
+
+        Item by item, so that no array is larger than the events or the pairs.
+        """
+        seen, at = np.unique(histories.items, return_inverse=True)
+        cosines = _directions(self.vectors.item_vectors[seen]) @ _directions(self.vectors.item_vectors[items]).T
+        cosines[seen[:, None] == items] = 0.0
+        freshness = np.exp2(-histories.ages_days.astype(np.float64) / _CLOSE_DAYS)
+        some = np.diff(histories.offsets) > 0
+        starts = histories.offsets[:-1][some]
+        closest, freshest = np.zeros((2, len(histories), len(items)))
+        for slot in range(len(items) if some.any() else 0):
+            near = cosines[:, slot][at]
+            closest[some, slot] = np.maximum.reduceat(near, starts)
+            freshest[some, slot] = np.maximum.reduceat(near * freshness, starts)
+        return closest, freshest
+
 
 def dealings_of(histories: Histories, items: Int32, taste: Taste, target_codes: Sequence[int]) -> Dealings:
     """What the users of these histories had to do with the items [S], each of which comes once."""
@@ -158,11 +177,14 @@ def dealings_of(histories: Histories, items: Int32, taste: Taste, target_codes: 
     size = shape[0] * shape[1]
     freshness = np.exp2(-ages[~is_purchase] / _LOOKED_DAYS)
     looks: Float64 = np.bincount(cell[~is_purchase], freshness, minlength=size).astype(np.float64)
+    closest, freshest = taste.closeness(histories, items)
     return Dealings(
         taste=taste.measure(histories, items),
         bought_days=np.bincount(bought_days // 2**16, minlength=size).astype(np.float64).reshape(shape),
         days_since_bought=newest,
         looks=looks.reshape(shape),
+        closeness=closest,
+        fresh_closeness=freshest,
     )
 
 

@@ -11,6 +11,7 @@ _RIDGE = 1.0  # on coefficients of columns of variance 1: as if one more row had
 _INTERCEPT_RIDGE = 1e-3  # keeps the intercept finite when everybody, or nobody, said yes
 _STEPS = 50
 _PRECISION = 1e-8
+_BLOCK_ROWS = 2**16
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def _newton(rows: Float64, answers: Float64, ridge: Float64) -> Float64:
     for _ in range(_STEPS):
         probability = _sigmoid(rows @ now)
         slope = rows.T @ (answers - probability) - ridge * now
-        curvature = (rows * (probability * (1 - probability))[:, None]).T @ rows + np.diag(ridge)
+        curvature = _weighted_squares(rows, probability * (1 - probability)) + np.diag(ridge)
         step = np.linalg.solve(curvature, slope)
         better = _loss(rows, answers, ridge, now + step)
         while better > loss and np.abs(step).max() > _PRECISION:  # too far: the curve bends more than it seemed
@@ -59,6 +60,15 @@ def _newton(rows: Float64, answers: Float64, ridge: Float64) -> Float64:
         if np.abs(step).max() <= _PRECISION:
             break
     return now
+
+
+def _weighted_squares(rows: Float64, weights: Float64) -> Float64:
+    """The sum of weight * row * row^T [F, F], in blocks, so that no second array as large as the rows is made."""
+    total = np.zeros((rows.shape[1], rows.shape[1]))
+    for start in range(0, len(rows), _BLOCK_ROWS):
+        block = rows[start : start + _BLOCK_ROWS]
+        total += (block * weights[start : start + _BLOCK_ROWS, None]).T @ block
+    return total
 
 
 def _loss(rows: Float64, answers: Float64, ridge: Float64, at: Float64) -> float:

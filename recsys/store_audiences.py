@@ -69,9 +69,11 @@ class Audiences(Database):
 
     def audience_members(self, audience_id: str) -> pa.Table:
         """Its members by rank: rank, user_id, probability, reason. Those deleted since are gone."""
-        rows = self.tables.audience_members
+        rows, deletions = self.tables.audience_members, self.tables.deletions
         columns = (rows.c.rank, rows.c.user_id, rows.c.probability, rows.c.reason)
-        query = sa.select(*columns).where(rows.c.audience_id == audience_id).order_by(rows.c.rank)
+        # A deletion that overlapped with the freeze may have left a row behind.
+        alive = rows.c.user_id.not_in(sa.select(deletions.c.user_id))
+        query = sa.select(*columns).where(rows.c.audience_id == audience_id, alive).order_by(rows.c.rank)
         with self.reading() as connection:
             found = connection.execute(query).all()
         names = [column.name for column in columns]

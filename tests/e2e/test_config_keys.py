@@ -11,7 +11,7 @@ from recsys.config import Config
 
 TESTS = Path(__file__).parents[1]
 INDEX, SCHEDULER, ALERTS = "unit/test_index.py", "integration/test_scheduler.py", "integration/test_alerts.py"
-AUDIENCE = "e2e/test_audience.py"
+AUDIENCE = "e2e/test_campaign.py"
 # Keys that need a server, a clock or an index of its own: the test that changes them, beside what they set.
 ELSEWHERE: dict[str, tuple[str, str]] = {
     "index.min_recall": (INDEX, "test_an_index_below_the_asked_recall_gives_way_to_the_exact_one"),

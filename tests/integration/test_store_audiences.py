@@ -82,6 +82,13 @@ def test_a_user_who_is_deleted_while_the_audience_is_drawn_is_no_member(store):
     assert ids_of(store) == ["u2"]
 
 
+def test_a_row_that_an_overlapping_deletion_left_behind_is_no_member(store):
+    store.save_audience(RECORD, members("u1", "u2"))
+    with store.writing() as connection:  # the tombstone is there, the member too
+        connection.execute(store.tables.deletions.insert().values(user_id="u1", deleted_at=1))
+    assert ids_of(store) == ["u2"]
+
+
 def test_a_member_that_cannot_be_stored_leaves_no_half_of_an_audience(store):
     with pytest.raises(RefusedError, match="user_id"):
         store.save_audience(RECORD, members("u1", "a\x00b"))

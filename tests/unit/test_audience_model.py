@@ -1,3 +1,4 @@
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 from tiny import DAY, PURCHASE, VIEW, events, vectors
 
 from recsys import audience_model
-from recsys.audience_model import Shop, first_seen, learn, learning_window, purchases_of, score
+from recsys.audience_model import Shop, buyers_of, first_seen, learn, learning_window, purchases_of, score
 from recsys.data import Interactions
 from recsys.errors import RefusedError
 
@@ -67,6 +68,54 @@ def test_the_probabilities_promise_as_many_buyers_as_come():
     assert scores.at_all.sum() == pytest.approx((np.diff(later.offsets) > 0).sum(), rel=0.2)
 
 
+def test_the_level_is_that_of_the_newest_window():
+    """In the last 28 days, and in the 28 to come, everybody buys three times as often as before."""
+    random = np.random.default_rng(5)
+    rows = [
+        (user, int(random.integers(ITEMS)), PURCHASE, day + random.random())
+        for user in range(USERS)
+        for day in np.flatnonzero(random.random(DAYS + 28) < np.where(np.arange(DAYS + 28) < DAYS - 28, 0.005, 0.015))
+    ]
+    everything = events(rows, users=USERS, items=ITEMS)
+    scores = drawn(everything.before(DAYS * DAY), [0])
+    buyers = np.diff(everything.between(DAYS * DAY, (DAYS + 28) * DAY).offsets) > 0
+    assert 180 < buyers.sum() < 240
+    assert scores.at_all.sum() == pytest.approx(buyers.sum(), rel=0.15)
+
+
+def test_a_hundred_thousand_users_are_scored_in_blocks():
+    count = 100_000
+    random = np.random.default_rng(0)
+    users = np.repeat(np.arange(count, dtype=np.int32), 3)
+    found = Interactions.from_rows(
+        users,
+        random.integers(0, ITEMS, len(users), np.int32),
+        np.full(len(users), PURCHASE, np.int8),
+        random.integers(0, DAYS * DAY, len(users)),
+        np.full(len(users), np.nan, np.float32),
+        user_count=count,
+        item_count=ITEMS,
+    )
+    asked, items = [], np.arange(ITEMS, dtype=np.int32)
+    watched = replace(
+        shop(found), past=lambda rows, as_of: asked.append(len(rows)) or found.histories(rows, as_of, 500)
+    )
+    model = learn(watched, vectors(SIDES), learning_window(found, DAYS * DAY, 28), seed=0, report=quiet)
+    rows = np.arange(count)
+    tracemalloc.start()
+    scores = score(model, watched, vectors(SIDES), rows, items, DAYS * DAY, report=quiet)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(scores.probability) == count
+    assert max(asked) <= 8192
+    assert peak < 200e6  # one column of all pairs of user and item would take 24 MB, and there are 15 and more
+
+
+def test_a_past_buyer_is_one_however_long_ago():
+    found = events([(0, 3, PURCHASE, 1.0), (1, 4, PURCHASE, 2.0), (2, 3, PURCHASE, 9.0)], users=4, items=ITEMS)
+    assert buyers_of(found, np.array([3, 5]), 9 * DAY).tolist() == [True, False, False, False]
+
+
 def test_who_buys_often_and_of_the_items_kind_comes_first(past):
     scores = drawn(past, [3], users=np.flatnonzero(np.diff(past.offsets) > 0))
     users = np.flatnonzero(np.diff(past.offsets) > 0)
@@ -110,7 +159,8 @@ def test_what_is_foreseen_is_learnt_from_vectors_and_histories_of_before(past):
     watched = replace(shop(past), past=lambda users, as_of: asked.append(as_of) or past.histories(users, as_of, 500))
     window = learning_window(past, DAYS * DAY, 28)
     learn(watched, vectors(SIDES), window, seed=0, report=quiet)
-    assert set(asked) == {window.start}
+    starts = [window.start - number * window.length for number in range(5)]
+    assert sorted(set(asked), reverse=True) == starts
 
 
 def test_blocks_and_their_size_change_nothing(past, several, monkeypatch):

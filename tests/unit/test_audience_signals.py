@@ -89,6 +89,29 @@ def test_the_length_of_an_item_vector_is_no_taste():
     np.testing.assert_allclose(*found, rtol=1e-5)
 
 
+def test_closeness_is_the_cosine_with_the_closest_other_item_of_the_history():
+    item_vectors = np.array([[1, 0], [3, 4], [0, 2], [0.6, 0.8]])
+    rows = [(0, 1, VIEW, 70.0), (0, 0, PURCHASE, 100.0), (2, 2, PURCHASE, 99.0)]
+    found = dealings_of(histories(rows, users=3), ITEMS, Taste.of(vectors(item_vectors)), TARGETS)
+    np.testing.assert_allclose(found.closeness, [[0.8, 0.6], [0, 0], [0, 0]], atol=1e-6)  # of item 2 and of item 0
+    np.testing.assert_allclose(found.fresh_closeness, [[0.4, 0.3], [0, 0], [0, 0]], atol=1e-6)  # 30 days ago: halved
+
+
+def test_each_column_of_the_design_is_of_buyers_or_of_the_others():
+    item_vectors = np.array([[1, 0], [3, 4], [0, 2], [0.6, 0.8]])
+    rows = [(0, 0, PURCHASE, 60.0), (0, 1, PURCHASE, 99.0), (1, 1, VIEW, 99.0)]
+    found = histories(rows, users=2)
+    dealings = dealings_of(found, ITEMS, Taste.of(vectors(item_vectors)), TARGETS)
+    design = dealings.design(habits_of(found, TARGETS), np.array([-3.0, -2.0]))
+    assert design.shape == (2, 2, 15)
+    assert design[..., 0].tolist() == [[-3, -2], [-3, -2]]
+    assert design[..., 1].tolist() == [[0, 1], [0, 0]]
+    others, buyers = design[..., 5::2], design[..., 6::2]
+    assert (others[0, 1] == 0).all()
+    assert (buyers[0, 1] != 0).all()
+    assert (buyers[dealings.bought == 0] == 0).all()
+
+
 def test_nothing_known_of_user_or_item_is_no_taste():
     item_vectors = np.array([[1, 0.2], [0.9, 0], [0, 0], [0.3, -1]])
     found = Taste.of(vectors(item_vectors)).measure(histories([(0, 1, VIEW, 90.0)], users=2), ITEMS)

@@ -5,7 +5,6 @@ import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ import pytest
 from road import configured, parsed, quiet
 
 from jobs.audience import audience
+from jobs.train import train
+from recsys import bundle as bundles
 from recsys.config import Config
 from recsys.errors import ConfigError, NotFoundError, RefusedError
 from recsys.extract import open_extract
@@ -93,6 +94,16 @@ def test_the_same_campaign_returns_the_frozen_audience(trained_shop: Path) -> No
     assert members["user_id"].to_pylist() == ids_of(rows)
 
 
+def test_a_night_in_between_changes_no_frozen_audience(trained_shop: Path) -> None:
+    config = configured(trained_shop)
+    data, rows = draw(config, trained_shop)
+    train(config, report=quiet)
+    again, same = draw(config, trained_shop, as_of=data["as_of"])
+    assert (again["frozen"], again["audience_id"], again["bundle"]) == ("before", data["audience_id"], data["bundle"])
+    assert bundles.load(config.folder.path).version != data["bundle"]
+    assert same == rows
+
+
 def test_what_was_not_frozen_comes_out_the_same_again(trained_shop: Path) -> None:
     config = configured(trained_shop)
     data, rows = draw(config, trained_shop)
@@ -123,6 +134,13 @@ def test_past_buyers_are_left_out_on_request(trained_shop: Path) -> None:
     assert not past & set(ids_of(rows))
     assert data["left_out"]["past buyers"] > 0
     assert not {"bought"} & {row["reason"] for row in rows}
+
+
+def test_a_short_history_hides_no_past_buyer(trained_shop: Path) -> None:
+    config = configured(trained_shop, RECSYS_EVENTS__HISTORY_LENGTH="1")
+    _, rows = draw(config, trained_shop, exclude_past_buyers=True, size=2000)
+    assert len(rows) > 100
+    assert not buyers(config) & set(ids_of(rows))
 
 
 def test_suppressed_users_are_left_out_and_unknown_ids_counted(trained_shop: Path) -> None:
@@ -228,14 +246,11 @@ def test_an_event_posted_since_training_counts(trained_shop: Path) -> None:
     with closing(opened(config)) as store:
         now = store.now()
         store.insert_events(pa.Table.from_pylist([{**event, "received_at": now}]))
-    later, after = draw(config, trained_shop, size=100_000, as_of=_after(extract.as_of))
-    assert later["audience_id"] != data["audience_id"]
+    later, after = draw(config, trained_shop, size=100_000)
+    assert later["as_of"] > data["as_of"]
     assert next(row["reason"] for row in after if row["user_id"] == user) == "looked"
-
-
-def _after(microseconds: int) -> str:
-    """A minute later."""
-    return datetime.fromtimestamp(microseconds // 1_000_000 + 60, UTC).isoformat()
+    same, _ = draw(config, trained_shop, size=100_000, as_of=data["as_of"])
+    assert same["audience_id"] == data["audience_id"]
 
 
 def test_an_earlier_moment_is_allowed_and_warned_about(trained_shop: Path) -> None:
