@@ -152,7 +152,7 @@ def _events(random: np.random.Generator, items: int) -> Interactions:
 
 
 @contextmanager
-def serving(folder: Path, *, workers: int, core: int | None) -> Iterator[tuple[str, list[int]]]:
+def serving(folder: Path, *, workers: int, core: int | None, key: str = "") -> Iterator[tuple[str, list[int]]]:
     """The service, warm: its address and the processes that answer. core: the only one that it may use."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -165,7 +165,7 @@ def serving(folder: Path, *, workers: int, core: int | None) -> Iterator[tuple[s
     url = f"http://127.0.0.1:{port}"
     try:
         for _ in range(workers):
-            _wait(url)
+            _wait(url, key)
         yield url, [process.pid] if workers == 1 else _workers(process.pid)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
@@ -173,10 +173,11 @@ def serving(folder: Path, *, workers: int, core: int | None) -> Iterator[tuple[s
         log.close()
 
 
-def _wait(url: str) -> None:
+def _wait(url: str, key: str) -> None:
+    request = urllib.request.Request(f"{url}/v1/users/u0/recommendations", headers={"X-API-Key": key})
     for _ in range(600):
         try:
-            with urllib.request.urlopen(f"{url}/v1/users/u0/recommendations", timeout=30):
+            with urllib.request.urlopen(request, timeout=30):
                 return
         except OSError:
             time.sleep(0.1)

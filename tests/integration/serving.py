@@ -8,12 +8,14 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import httpx
+import psutil
 
 SETTINGS = """
 [models.mf]
@@ -56,6 +58,7 @@ class Server:
             )
         self.url = f"http://127.0.0.1:{self.port}"
         self.http = httpx.Client(base_url=self.url, timeout=30)
+        self._clients: list[httpx.Client] = []
 
     def wait(self, path: str = "/v1/health/ready", seconds: float = 60) -> None:
         """Until it is ready."""
@@ -68,12 +71,39 @@ class Server:
         except httpx.TransportError:
             return False
 
+    def each_worker(self, count: int) -> list[httpx.Client]:
+        """Clients whose kept connections lead to so many different workers, one each."""
+        found: dict[int, httpx.Client] = {}
+
+        def is_complete() -> bool:
+            clients = [httpx.Client(base_url=self.url, timeout=30) for _ in range(4 * count)]
+            self._clients += clients
+            with ThreadPoolExecutor(len(clients)) as pool:
+                list(pool.map(lambda client: client.get("/v1/health/live"), clients))
+            holders = self._holders()
+            for client in clients:
+                stream = client.get("/v1/health/live").extensions["network_stream"]
+                worker = holders.get(stream.get_extra_info("client_addr")[1])
+                if worker is not None:
+                    found.setdefault(worker, client)
+            return len(found) == count
+
+        wait_until(is_complete)
+        return list(found.values())
+
+    def _holders(self) -> dict[int, int]:
+        """The worker that holds the other end of every connection, by the port of this end."""
+        workers = psutil.Process(self.process.pid).children(recursive=True)
+        ends = ((each.pid, end) for each in workers for end in each.net_connections("tcp"))
+        return {end.raddr.port: pid for pid, end in ends if end.raddr and end.laddr.port == self.port}
+
     def kill(self) -> None:
         """As a power cut would, with all its workers."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        self.http.close()
+        for client in (self.http, *self._clients):
+            client.close()
 
     def user(self, user_id: str, **query: Any) -> dict[str, Any]:
         """The recommendations for a user."""

@@ -162,14 +162,24 @@ def test_an_item_that_is_sold_out_or_cheaper_now_counts_so_at_once(server, shop)
     assert item not in ids(server.user("u2", k=500))
 
 
-def test_new_items_are_there_after_a_restart_and_in_every_worker(serve, database):
-    first = serve(RECSYS_STORE__URL=database)
+def test_new_items_are_recommendable_at_once_in_each_of_four_workers_and_after_a_restart(serve, database, shop):
+    like = bundles.load(shop / "recsys-data").catalog.ids.id_of(7)
+    first = serve("--workers", "4", RECSYS_STORE__URL=database)
+    workers = first.each_worker(4)
+    view = {"history": [{"item_id": like, "kind": "view"}], "k": 500, "fields": ["title", "category", "brand"]}
+    hits = said(workers[0].post("/v1/recommendations", json=view))["hits"]
+    fields = next(hit["fields"] for hit in hits if hit["item_id"] == like)
+    for at, poster in enumerate(workers):
+        said(poster.post("/v1/items", json={"item_id": f"new {at}", **fields}))
+        for worker in workers:
+            assert f"new {at}" in ids(said(worker.get(f"/v1/items/{like}/similar", params={"k": 10})))
+            assert f"new {at}" in ids(said(worker.post("/v1/recommendations", json=view)))
     first.post("/v1/items", [{"item_id": f"n{at}", "title": "Thing", "price": 3.0} for at in range(1000)])
     first.kill()
     second = serve("--workers", "2", RECSYS_STORE__URL=database)
-    for _ in range(20):
-        answer = said(second.http.get("/v1/items/n999/similar", params={"k": 1}, headers={"Connection": "close"}))
-        assert answer["hits"]
+    for worker in second.each_worker(2):
+        assert said(worker.get("/v1/items/n999/similar", params={"k": 1}))["hits"]
+        assert "new 3" in ids(said(worker.get(f"/v1/items/{like}/similar", params={"k": 10})))
 
 
 def test_a_deleted_user_is_forgotten_at_once_and_the_receipt_says_what_was_done(server, shop):

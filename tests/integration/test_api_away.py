@@ -4,9 +4,11 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import sqlalchemy as sa
@@ -15,7 +17,7 @@ from serving import Server, codes, ids, said, wait_until
 
 from recsys import bundle as bundles
 from recsys.extract import open_extract
-from recsys.store import database_url
+from recsys.store import database_url, open_store
 
 ON_SERVERS = pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
 
@@ -90,6 +92,60 @@ def test_answers_go_on_and_events_wait_while_the_database_is_away(behind, proxy,
     assert server.post("/v1/events", an_event("lost?", catalog.id_of(0)))["received"] == 1
     assert codes(server.user(user, k=10)) == []
     assert codes(server.user("new", k=10)) == []
+
+
+@pytest.mark.slow
+@ON_SERVERS
+@pytest.mark.parametrize("how", ["cut", "freeze"])
+def test_thirty_seconds_without_the_database_fail_no_question_and_lose_no_event(behind, database, proxy, shop, how):
+    server = behind("--workers", "2")
+    catalog = bundles.load(shop / "recsys-data").catalog.ids
+    users = active_users(shop)
+    stop, lost, marked, refused = threading.Event(), [], [], []
+
+    def ask(number):
+        with httpx.Client(base_url=server.url, timeout=60) as http:
+            while not stop.is_set():
+                answer = http.get(f"/v1/users/{users[number % 2]}/recommendations")
+                if answer.status_code != 200 or not answer.json()["hits"]:
+                    lost.append(answer.text)
+                elif "database_away" in codes(answer.json()):
+                    marked.append(number)
+
+    def post(number):
+        with httpx.Client(base_url=server.url, timeout=60) as http:
+            sent = 0
+            while not stop.is_set():
+                event = an_event(f"{number}-{sent}", catalog.id_of(sent % len(catalog)))
+                while (answer := http.post("/v1/events", json=event)).status_code == 503:
+                    refused.append(answer.json()["code"])
+                    time.sleep(0.1)
+                said(answer)
+                sent += 1
+                time.sleep(0.05)
+            return {f"{number}-{at}" for at in range(sent)}
+
+    with ThreadPoolExecutor(16) as pool:
+        asking = [pool.submit(ask, number) for number in range(8)]
+        posting = [pool.submit(post, number) for number in range(8)]
+        time.sleep(2)
+        getattr(proxy, how)()
+        time.sleep(30)
+        proxy.restore()
+        wait_until(lambda: all(is_back(server) for _ in range(20)))
+        time.sleep(2)
+        stop.set()
+        for one in asking:
+            one.result()
+        acknowledged = set().union(*(one.result() for one in posting))
+    assert lost == []
+    assert set(marked) == set(range(8))
+    assert set(refused) == {"database_away"}
+    store = open_store(database, "recsys_")
+    with store.reading() as connection:
+        stored = connection.execute(sa.select(store.tables.events.c.event_id)).scalars().all()
+    store.close()
+    assert sorted(stored) == sorted(acknowledged)
 
 
 @ON_SERVERS

@@ -94,16 +94,27 @@ def test_nothing_is_no_event_and_a_thousand_and_one_are_too_many(serve):
 
 def test_an_event_is_in_the_next_answer_of_each_of_four_workers(serve, database, shop):
     server = serve("--workers", "4", RECSYS_STORE__URL=database)
+    workers = server.each_worker(4)
     catalog = bundles.load(shop / "recsys-data").catalog.ids
-    for step in range(8):
-        user = f"fresh {step}"
-        item = ids(server.user(user, k=1))[0] if step else catalog.id_of(0)
-        server.event(user, item)
-        for _ in range(8):  # a new connection each: the system spreads them over the workers
-            path = f"/v1/users/{user}/recommendations"
-            answer = said(httpx.get(server.url + path, params={"k": 500}, headers={"Connection": "close"}, timeout=30))
-            assert item not in ids(answer)
-            assert "no_history" not in codes(answer)
+    for step, poster in enumerate(workers):
+        path = f"/v1/users/fresh {step}/recommendations"
+        bought = []
+        for _ in range(4):
+            answer = said(poster.get(path, params={"k": 1}))
+            bought += ids(answer)
+            event = {
+                "event_id": uuid.uuid4().hex,
+                "user_id": f"fresh {step}",
+                "kind": "purchase",
+                "item_id": bought[-1],
+            }
+            assert said(poster.post("/v1/events", json=event))["stored"] == 1
+            for worker in workers:
+                answer = said(worker.get(path, params={"k": 500}))
+                assert not set(bought) & set(ids(answer))
+                assert answer["dropped"]["bought"] == len(bought)
+                assert codes(answer) == ["fewer_than_k"]
+                assert len(ids(answer)) == answer["eligible"] < len(catalog)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -5,7 +5,9 @@ from serving import ids
 
 from api.forms import to_text
 from recsys import bundle as bundles
-from recsys.data import MICROSECONDS_PER_DAY
+from recsys.bundle import assemble
+from recsys.config import load_config
+from recsys.data import MICROSECONDS_PER_DAY, split_by_time
 from recsys.evaluation import metrics, targets_of
 from recsys.extract import open_extract
 from recsys.recommender import REASONS, available_items, recommend
@@ -46,6 +48,38 @@ def test_metrics_of_answers_over_http_equal_the_evaluation_to_the_last_digit(ser
     assert np.array_equal(scores, offline.scores)
     degrees = np.bincount(known.items, minlength=known.item_count)
     assert metrics(online, targets, item_counts=degrees) == metrics(offline.rows, targets, item_counts=degrees)
+
+
+def test_the_published_figures_of_the_holdout_come_out_of_answers_over_http_to_the_last_digit(serve, shop):
+    """The bundle's vectors from before its refit, served: each user as they were when the holdout began."""
+    config, folder = load_config(shop / "recsys.toml", {}), shop / "recsys-data"
+    extract, bundle = open_extract(folder), bundles.load(folder)
+    splits = split_by_time(
+        extract.events,
+        validation_days=config.evaluation.validation_days,
+        holdout_days=config.evaluation.holdout_days,
+    )
+    judged = assemble(
+        bundle.evaluation,
+        bundle.catalog,
+        np.asarray(bundle.popularity),
+        kinds=bundle.kinds,
+        index_settings=config.index,
+    )
+    version = bundles.save(judged, folder, facts={"config_hash": "00000000"})
+    bundles.publish(folder, version)
+    server = serve(RECSYS_RECOMMENDATIONS__EXCLUDE_SOLD_OUT="false")
+    targets = targets_of(splits.holdout, splits.known, target_codes=config.target_codes, repeats=False)
+    rows = np.full((len(targets), K), -1, np.int32)
+    for at, user in enumerate(targets.users):
+        answer = server.ask(user_id=extract.users.id_of(int(user)), as_of=to_text(splits.holdout_start), k=K)
+        assert answer["bundle"] == version
+        found = bundle.catalog.ids.rows_of(ids(answer))
+        rows[at, : len(found)] = found
+    degrees = np.bincount(splits.known.items, minlength=splits.known.item_count)
+    figures = bundle.manifest["metrics"]["models"]["mf"]["all"]
+    assert figures["users"] == len(targets) > 30
+    assert metrics(rows, targets, item_counts=degrees) == figures
 
 
 def test_a_user_gets_what_the_engine_finds_for_the_history_on_disk_one_by_one_and_all_at_once(serve, shop):

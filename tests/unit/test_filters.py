@@ -173,10 +173,10 @@ def test_every_operation_of_the_table_gives_no_item_of_an_empty_catalog():
 
 def test_columns_in_pieces_and_slices_are_filtered_as_whole_ones():
     columns = pa.table({"price": [0.0, 5.0, None, 7.0, 9.0] * 5, "new": [True, None, False, True, False] * 5})
-    whole = filters.parse(
+    whole = parse(
         {"or": [{"column": "price", "op": "between", "value": [5, 8]}, {"column": "new", "op": "eq", "value": False}]},
-        filters.column_kinds(columns),
+        column_kinds(columns),
     )
     pieces = pa.concat_tables([columns.slice(0, 3), columns.slice(3, 10), columns.slice(13, 0), columns.slice(13)])
     expected = [False, True, True, True, True] * 5
-    assert filters.mask(whole, columns).tolist() == filters.mask(whole, pieces).tolist() == expected
+    assert mask(whole, columns).tolist() == mask(whole, pieces).tolist() == expected

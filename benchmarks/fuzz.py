@@ -1,0 +1,76 @@
+"""Whatever may be sent, and more: `make fuzz`, or `python -m benchmarks.fuzz --seconds 300`.
+
+A small shop is generated, trained and served by `recsys serve` with a key; schemathesis reads its /openapi.json and
+sends what that allows and what it does not, for as long as asked. Its pinned version is installed in a folder of its
+own, so that nothing of the project's environment changes. Ends with 1 when an answer is a 5xx, is not as
+/openapi.json says, or when the service has logged an error.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+
+from benchmarks.serve import serving
+
+VERSION = "4.32.5"
+# All checks of schemathesis but "positive_data_acceptance": what columns, kinds of events and times there are is known
+# to the service, not to the document, so a request that the document allows may be answered with 422.
+CHECKS = (
+    "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,"
+    "response_schema_conformance,negative_data_rejection,missing_required_header,unsupported_method,"
+    "allow_header_conformance,use_after_free,ensure_resource_availability,ignored_auth"
+)
+# Requests that are wrong may be refused because they are too long, too.
+SETTINGS = """
+[checks.negative_data_rejection]
+expected-statuses = [400, 401, 403, 404, 405, 406, 413, 415, 422, 431]
+"""
+
+
+def main() -> None:
+    """Run it and end with its code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=int, default=300)
+    parser.add_argument("--seed", type=int)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="recsys-fuzz-") as name:
+        folder = Path(name)
+        tool = install(folder / "tool")
+        shop = folder / "shop"
+        recsys(["sample", str(shop), "--users", "600", "--items", "200", "--events", "12000"])
+        with (shop / "recsys.toml").open("a") as file:
+            file.write('\n[training]\nmodels = ["mf"]\n')
+        settings = ["--config", str(shop / "recsys.toml")]
+        recsys(["train", *settings])
+        key = json.loads(recsys(["key", "create", "fuzz", "--scope", "admin", "--json", *settings]))["key"]
+        (folder / "schemathesis.toml").write_text(SETTINGS)
+        with serving(shop, workers=2, core=None, key=key) as (url, _):
+            command = [str(tool), "--config-file", str(folder / "schemathesis.toml"), "run", f"{url}/openapi.json"]
+            command += ["--max-time", str(arguments.seconds), "--continue-on-failure", "--no-color"]
+            command += ["--header", f"Authorization: Bearer {key}", "--checks", CHECKS]
+            command += [] if arguments.seed is None else ["--seed", str(arguments.seed)]
+            code = subprocess.run(command, check=False, cwd=folder).returncode
+        errors = [line for line in (shop / "serve.log").read_text().splitlines() if " ERROR " in line]
+    print(f"errors in the log of the service: {len(errors)}", *errors[:20], sep="\n")
+    sys.exit(1 if code or errors else 0)
+
+
+def install(place: Path) -> Path:
+    """schemathesis in an environment of its own; returns its command."""
+    venv.create(place, with_pip=True)
+    subprocess.run([place / "bin" / "pip", "install", "--quiet", f"schemathesis=={VERSION}"], check=True)
+    return place / "bin" / "schemathesis"
+
+
+def recsys(arguments: list[str]) -> str:
+    """What a command prints."""
+    command = [sys.executable, "-m", "jobs.cli", *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+if __name__ == "__main__":
+    main()
