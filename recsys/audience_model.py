@@ -215,7 +215,7 @@ def _learn_items(
     slots = np.full(bought.item_count, -1, np.int64)
     slots[items] = np.arange(len(items))
     rows, answers = [], []
-    step = max(1, min(_BLOCK_USERS, _BLOCK_PAIRS // len(items)))
+    step = max(1, _BLOCK_PAIRS // len(items))
     for start in range(0, len(buyers), step):
         block = buyers[start : start + step]
         histories = shop.past(block, window.start)

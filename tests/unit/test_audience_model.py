@@ -83,7 +83,8 @@ def test_the_level_is_that_of_the_newest_window():
     assert scores.at_all.sum() == pytest.approx(buyers.sum(), rel=0.15)
 
 
-def test_a_hundred_thousand_users_are_scored_in_blocks():
+def test_a_hundred_thousand_users_are_scored_in_blocks(monkeypatch):
+    monkeypatch.setattr(audience_model, "_BLOCK_PAIRS", 2**16)
     count = 100_000
     random = np.random.default_rng(0)
     users = np.repeat(np.arange(count, dtype=np.int32), 3)
@@ -101,14 +102,16 @@ def test_a_hundred_thousand_users_are_scored_in_blocks():
         shop(found), past=lambda rows, as_of: asked.append(len(rows)) or found.histories(rows, as_of, 500)
     )
     model = learn(watched, vectors(SIDES), learning_window(found, DAYS * DAY, 28), seed=0, report=quiet)
+    assert max(asked) <= 8192
+    asked.clear()
     rows = np.arange(count)
     tracemalloc.start()
     scores = score(model, watched, vectors(SIDES), rows, items, DAYS * DAY, report=quiet)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(scores.probability) == count
-    assert max(asked) <= 8192
-    assert peak < 200e6  # one column of all pairs of user and item would take 24 MB, and there are 15 and more
+    assert max(asked) == 2**16 // ITEMS
+    assert peak < 60e6  # one column of all pairs of user and item would take 24 MB, and there are 15 and more
 
 
 def test_a_past_buyer_is_one_however_long_ago():
