@@ -49,7 +49,8 @@ class Guard:
             return
         scopes = self._scopes(_credential(request))
         if scope not in scopes and ADMIN not in scopes:
-            raise ProblemError(403, "wrong_scope", f"This key may not do that; it takes the scope {scope} or {ADMIN}.")
+            needed = " or ".join(dict.fromkeys((scope, ADMIN)))
+            raise ProblemError(403, "wrong_scope", f"This key may not do that; it takes the scope {needed}.")
 
     def _scopes(self, key: str) -> tuple[str, ...]:
         digest, scopes = digest_of(key), None
