@@ -7,6 +7,7 @@ LOCK ?= requirements-cpu.lock
 BIN := .venv/bin
 INSTALLED := .venv/$(LOCK)
 DEMO := demo
+SERVE ?= yes
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
@@ -26,12 +27,16 @@ $(INSTALLED)-dev: $(INSTALLED) requirements-dev.lock
 	$(BIN)/pip install --quiet --no-deps -r requirements-dev.lock
 	@touch $@
 
-demo: $(INSTALLED) ## a sample shop in demo/: generate, check, train, judge, publish, recommend
+demo: $(INSTALLED) ## a sample shop in demo/: generate, check, train, recommend, serve (SERVE=no stops before)
 	rm -rf $(DEMO)
 	$(BIN)/recsys sample $(DEMO)
 	$(BIN)/recsys source check --config $(DEMO)/recsys.toml
 	$(BIN)/recsys train --config $(DEMO)/recsys.toml
 	$(BIN)/recsys recommend 1003 1024 1006 -k 8 --config $(DEMO)/recsys.toml
+ifneq ($(SERVE),no)
+	@echo "The page is at http://127.0.0.1:8000/#user=1003 until Ctrl-C."
+	$(BIN)/recsys serve --host 127.0.0.1 --port 8000 --config $(DEMO)/recsys.toml
+endif
 
 test: $(INSTALLED)-dev ## all tests but the slow ones, with coverage
 	$(BIN)/python -m pytest -n 2 -m "not slow" --cov --cov-report=term:skip-covered --durations=10

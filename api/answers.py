@@ -153,7 +153,7 @@ def recommend(
     """The k best items for a user, a visitor, or whoever has this past."""
     sight = look(parts, user_id, visitor_id, as_of)
     snapshot, repeats = sight.snapshot, parts.config.recommendations.repeats
-    _check_fields(snapshot, wish.fields)
+    check_fields(snapshot, wish.fields)
     events = history(parts, sight, user_id, visitor_id, past)
     bought = np.zeros(0, np.int32)
     if not repeats:
@@ -196,7 +196,7 @@ def respond(
         bundle, own = snapshot.shelf.place(row)
         hit = {"item_id": bundle.catalog.ids.id_of(own), "score": score, "reason": reasons[code]}
         if wish.fields:
-            hit["fields"] = {name: _value(bundle.catalog.columns, name, own) for name in wish.fields}
+            hit["fields"] = fields_of(snapshot, row, wish.fields)
         found.append(hit)
     for reason, count in Counter(hit["reason"] for hit in found).items():
         measures.HITS.labels(reason).inc(count)
@@ -211,7 +211,7 @@ def similar(parts: Parts, item_id: str, wish: Wish, *, request_id: str) -> Respo
     """The k items most similar to one. Raises ProblemError when nobody knows it."""
     sight = look(parts, None, None, None)
     snapshot = sight.snapshot
-    _check_fields(snapshot, wish.fields)
+    check_fields(snapshot, wish.fields)
     row = snapshot.shelf.row_of(item_id)
     if row < 0:
         raise ProblemError(404, "unknown_item", f"This item is not among the {snapshot.size} that are known.")
@@ -264,10 +264,17 @@ def _allowed_rows(snapshot: Snapshot, allowed: Sequence[Bool | None], rows: Int3
     return rows[kept]
 
 
-def _check_fields(snapshot: Snapshot, fields: Sequence[str]) -> None:
+def check_fields(snapshot: Snapshot, fields: Sequence[str]) -> None:
+    """Raises RefusedError for a column that the catalog does not have."""
     names = snapshot.bundle.catalog.columns.column_names
     if any(field not in names for field in fields):
         raise RefusedError(f"fields: no such column; allowed are {', '.join(names)}")
+
+
+def fields_of(snapshot: Snapshot, row: int, fields: Sequence[str]) -> dict[str, Any]:
+    """What the catalog says of the item of a joint row, in columns that it has."""
+    bundle, own = snapshot.shelf.place(row)
+    return {name: _value(bundle.catalog.columns, name, own) for name in fields}
 
 
 def _value(columns: Any, name: str, row: int) -> Any:
@@ -280,6 +287,12 @@ def _warnings(sight: Sight, wish: Wish, choice: Choice) -> list[dict[str, str]]:
     if choice.eligible < wish.k:
         told = f"Only {choice.eligible} items are eligible; {wish.k} were asked for."
         warnings.append(_warning("fewer_than_k", told))
+    return warnings + warnings_of(sight)
+
+
+def warnings_of(sight: Sight) -> list[dict[str, str]]:
+    """What was not to be known at that moment."""
+    warnings = []
     if sight.is_away:
         told = "The database does not answer; events and items since the last training are not counted."
         warnings.append(_warning("database_away", told))

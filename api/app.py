@@ -11,7 +11,7 @@ import anyio.to_thread
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from api import events, health, items, problems, recommend, users
+from api import events, health, history, items, page, problems, recommend, runs, status, users
 from api.auth import Guard
 from api.edge import Edge
 from api.live import Live
@@ -47,7 +47,7 @@ def create_app(config: Config | None = None) -> FastAPI:
 
     app = FastAPI(title="recsys", version="1", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.parts, app.state.guard = parts, guard
-    for room in (recommend, items, events, users, health):
+    for room in (recommend, items, events, users, history, status, runs, health, page):
         app.include_router(room.router)
     problems.install(app)
     app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes)

@@ -54,7 +54,8 @@ class Guard:
             return
         scopes = _scopes(keys, _credential(request))
         if scope not in scopes and ADMIN not in scopes:
-            raise ProblemError(403, "wrong_scope", f"This key may not do that; it takes the scope {scope} or {ADMIN}.")
+            needed = " or ".join(dict.fromkeys((scope, ADMIN)))
+            raise ProblemError(403, "wrong_scope", f"This key may not do that; it takes the scope {needed}.")
 
 
 def needs(scope: str) -> Callable[[Request], Awaitable[None]]:

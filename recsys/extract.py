@@ -80,6 +80,15 @@ class Extract:
     as_of: int  # just after the newest event in it (0: there is none); microseconds UTC
 
 
+@dataclass(frozen=True)
+class Timeline:
+    """N events of one user, oldest first."""
+
+    items: Int32  # [N] the extract's rows, and above them those that were given to new items
+    kinds: npt.NDArray[np.int8]  # [N] the extract's codes
+    times: Int64  # [N] microseconds UTC
+
+
 def write(folder: Path, loaded: Readings) -> str:
     """Write a new version into `folder`/extract and return its name; it counts only when it is published.
 
@@ -189,6 +198,35 @@ def histories_with(
     if len(visitor_ids) != len(user_ids):
         raise ValueError(f"{len(user_ids)} users but {len(visitor_ids)} visitors were asked for")
     count = Counter[str]() if dropped is None else dropped
+    events = _known(extract, fresh, user_ids, visitor_ids, as_of, new_items, count)
+    return _as_histories(_newest(events, len(user_ids), length), len(user_ids), as_of)
+
+
+def timeline(
+    extract: Extract,
+    fresh: NewEvents,
+    user_id: str,
+    as_of: int,
+    length: int,
+    *,
+    new_items: Mapping[str, int] = NO_ITEMS,
+) -> Timeline:
+    """The newest `length` events before `as_of` of one user, oldest first, with their exact times; else as above."""
+    events = _known(extract, fresh, [user_id], [None], as_of, new_items, Counter())
+    newest = _newest(events, 1, length)
+    return Timeline(newest.items, newest.kinds, newest.times)
+
+
+def _known(
+    extract: Extract,
+    fresh: NewEvents,
+    user_ids: Sequence[str | None],
+    visitor_ids: Sequence[str | None],
+    as_of: int,
+    new_items: Mapping[str, int],
+    count: Counter[str],
+) -> "_Events":
+    """All that is known of the users before `as_of` and after their deletion."""
     stored = _stored(extract, user_ids)
     rows = _item_rows(extract, fresh.items, new_items)
     posted = _posted(extract, fresh, rows, _positions(user_ids), _positions(visitor_ids), count)
@@ -196,7 +234,7 @@ def histories_with(
     gone_until = np.array([fresh.deleted.get(user, _NEVER) if user else _NEVER for user in user_ids], np.int64)
     gone = ~events.of_visitor & (events.times <= gone_until[events.owners])
     count["deleted"] += int(gone.sum())
-    return _newest(events.select(~gone & (events.times < as_of)), len(user_ids), as_of, length)
+    return events.select(~gone & (events.times < as_of))
 
 
 @dataclass(frozen=True)
@@ -262,15 +300,17 @@ def _posted(
     return _Events(*(np.array(column, kind) for column, kind in zip(columns, types, strict=True)))
 
 
-def _newest(events: _Events, users: int, as_of: int, length: int) -> Histories:
+def _newest(events: _Events, users: int, length: int) -> _Events:
     """Sort by user and time, keep the newest `length` of each."""
     events = events.select(np.lexsort((events.times, events.owners)))
-    counts = np.bincount(events.owners, minlength=users)
-    ends = np.cumsum(counts)
-    events = events.select(np.arange(len(events.owners)) >= (ends - length)[events.owners])
+    ends = np.cumsum(np.bincount(events.owners, minlength=users))
+    return events.select(np.arange(len(events.owners)) >= (ends - length)[events.owners])
+
+
+def _as_histories(events: _Events, users: int, as_of: int) -> Histories:
     ages = ((as_of - events.times) / MICROSECONDS_PER_DAY).astype(np.float32)
-    offsets = np.concatenate([[0], np.cumsum(np.minimum(counts, length))]).astype(np.int64)
-    return Histories(offsets, events.items, events.kinds, ages)
+    counts = np.bincount(events.owners, minlength=users)
+    return Histories(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), events.items, events.kinds, ages)
 
 
 def _positions(ids: Sequence[str | None]) -> dict[str, list[int]]:

@@ -1,10 +1,12 @@
 """A small trained shop, and real processes that serve it."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from browser import Browser
 from serving import SETTINGS, Server, quiet
 
 from jobs.init_file import sample
@@ -51,3 +53,16 @@ def serve(shop: Path) -> Iterator[Callable[..., Server]]:
 def server(serve: Callable[..., Server], database: str) -> Server:
     """One worker on each kind of database."""
     return serve(RECSYS_STORE__URL=database)
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Browser]:
+    """Skipped where there is no Chromium, but not in CI."""
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        if os.environ.get("CI") == "true":
+            pytest.fail("Debian's packages chromium and chromium-driver are missing; `.ci/browser.sh` installs them")
+        pytest.skip("Debian's packages chromium and chromium-driver are not installed")
+    opened = Browser(tmp_path / "browser", chromium=chromium, driver=driver)
+    yield opened
+    opened.driver.quit()

@@ -3,10 +3,13 @@
 import json
 import re
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import httpx
 from serving import said
+
+from recsys.store import open_store
 
 TEXT = (Path(__file__).parents[2] / "docs" / "http.md").read_text(encoding="utf-8")
 HOME = "http://127.0.0.1:8000"
@@ -30,7 +33,19 @@ def send(server, commands):
     return done.stdout
 
 
-def test_every_request_of_the_documentation_is_answered_as_it_says(serve):
+def a_run(shop):
+    """One row in the ledger, judged as the example says."""
+    figures = {"users": 89, "ndcg@20": 0.21}
+    metrics = {"winner": "mf", "gate": {"candidate": 0.29, "popularity": 0.21}}
+    metrics["models"] = {"popularity": {"all": figures}, "mf": {"all": figures}}
+    with closing(open_store(f"sqlite:///{shop / 'recsys.db'}")) as store:
+        run = store.start_run("train", "1a2b3c4d", owner="test")
+        store.step(run, "read", 0.2, {})
+        store.finish_run(run, "done", metrics=metrics, bundle="b")
+
+
+def test_every_request_of_the_documentation_is_answered_as_it_says(serve, shop):
+    a_run(shop)
     server = serve()
     blocks = BLOCK.findall(TEXT)
     asked = shown = 0
@@ -41,7 +56,7 @@ def test_every_request_of_the_documentation_is_answered_as_it_says(serve):
         printed = send(server, text)
         asked += 1
         following = blocks[at + 1] if at + 1 < len(blocks) else ("", "")
-        is_fault = following[0] == "json" and '"status"' in following[1]
+        is_fault = following[0] == "json" and "detail" in json.loads(following[1])
         assert ('"code":"' in printed.partition('"warnings"')[0]) == is_fault, f"{text}\n{printed}"
         if following[0] == "json":
             real, told = json.loads(printed), json.loads(following[1])

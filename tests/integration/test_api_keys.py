@@ -28,7 +28,8 @@ REQUESTS = {  # one for each scope
     "events": ("POST", "/v1/events", {"event_id": "e", "user_id": "u", "kind": "view", "item_id": "i"}),
     "admin": ("DELETE", "/v1/users/u", None),
 }
-ADMIN_ONLY = [("POST", "/v1/items", {"item_id": "i"}), ("GET", "/metrics", None)]
+ADMIN_ONLY = [("POST", "/v1/items", {"item_id": "i"})]
+ADMIN_ONLY += [("GET", path, None) for path in ("/metrics", "/v1/status", "/v1/runs", "/v1/users/u/history")]
 
 
 def test_each_scope_opens_its_own_doors_and_admin_opens_all(serve, shop):
@@ -69,6 +70,7 @@ def test_without_a_right_key_nothing_but_health_is_answered(serve, shop):
     assert said(server.http.get("/v1/health/live")) == {"status": "live"}
     assert said(server.http.get("/v1/health/ready"))["status"] == "ready"
     assert said(server.http.get("/openapi.json"))["openapi"]
+    assert "<title>recsys</title>" in server.http.get("/").text  # the page, which holds no data
 
 
 def test_a_revoked_key_is_refused_and_the_last_one_does_not_leave_the_door_open(serve, shop):
@@ -144,6 +146,8 @@ def test_neither_keys_nor_ids_nor_queries_nor_bodies_are_logged_or_measured(serv
         ("GET", f"/v1/users/{secret}/recommendations?filter=title:eq:{secret}", None),
         ("GET", f"/v1/users/{secret}/recommendations?k=no&{secret}=1", None),
         ("GET", f"/v1/items/{secret}/similar", None),
+        ("GET", f"/v1/users/{secret}/history", None),
+        ("GET", f"/static/{secret}", None),
         ("GET", f"/{secret}", None),
         ("POST", "/v1/events", event),
         ("POST", "/v1/events", event | {"kind": secret}),
