@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything runs in .venv, which the first target that needs it creates from the lock files.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint format docs bench fuzz clean
+.PHONY: help install demo test test-slow lint format docs fuzz clean
 
 PYTHON ?= $(firstword $(shell command -v python3.11 python3 2>/dev/null))
 LOCK ?= requirements-cpu.lock
@@ -55,9 +55,6 @@ format: $(INSTALLED)-dev ## put every file into the form that lint asks for
 
 docs: $(INSTALLED)-dev ## write the keys and commands of the code into docs/
 	$(BIN)/python docs/generate.py
-
-bench: $(INSTALLED)-dev ## the benchmarks whose tables stand in docs/
-	$(BIN)/python -m benchmarks
 
 fuzz: $(INSTALLED) ## five minutes of wrong and odd requests against the service, by schemathesis
 	$(BIN)/python -m benchmarks.fuzz --seconds 300
