@@ -19,7 +19,7 @@ from api.live import ITEMS_AT_ONCE, Snapshot
 from api.parts import Parts
 from api.problems import RETRY_SECONDS, ProblemError
 from recsys import delta, filters
-from recsys.data import MICROSECONDS_PER_DAY, Histories, Int32
+from recsys.data import MICROSECONDS_PER_DAY, Histories, Int32, newest_events
 from recsys.errors import AwayError, RefusedError
 from recsys.extract import histories_with
 from recsys.filters import Filter
@@ -113,7 +113,14 @@ def history(parts: Parts, sight: Sight, user_id: str | None, visitor_id: str | N
     length = parts.config.events.history_length
     fresh, users, visitors = sight.news.events, [user_id], [visitor_id]
     events = histories_with(
-        snapshot.extract, fresh, users, sight.as_of, length, visitor_ids=visitors, new_items=new_items
+        snapshot.extract,
+        fresh,
+        users,
+        sight.as_of,
+        length,
+        visitor_ids=visitors,
+        always=parts.config.evaluation.targets,
+        new_items=new_items,
     )
     events = snapshot.joint(events)
     return _with_past(snapshot, events, past, sight.as_of, length) if past else events
@@ -234,7 +241,8 @@ def _with_past(snapshot: Snapshot, events: Histories, past: Sequence[Past], as_o
     items = np.concatenate([events.items, np.array([row for row, _ in known], np.int32)])
     kinds = np.concatenate([events.kinds, np.array([codes[event.kind] for _, event in known], np.int8)])
     ages = np.concatenate([events.ages_days, ages])
-    order = np.argsort(-ages, kind="stable")[-length:]
+    order = np.argsort(-ages, kind="stable")
+    order = order[newest_events(np.zeros(len(order), np.int64), kinds[order], 1, length, snapshot.targets)]
     return Histories(np.array([0, len(order)], np.int64), items[order], kinds[order], ages[order])
 
 

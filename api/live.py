@@ -19,7 +19,7 @@ from recsys import artifact, delta, recommender
 from recsys import bundle as bundles
 from recsys.bundle import Bundle
 from recsys.config import Config
-from recsys.data import Histories, Int32, Interactions, Vocabulary
+from recsys.data import Histories, Int32, Interactions, Vocabulary, codes_in
 from recsys.delta import Shelf
 from recsys.errors import AwayError, NotFoundError, RecsysError
 from recsys.extract import Extract, open_extract
@@ -213,7 +213,6 @@ def _snapshot(config: Config, shelf: Shelf, extract: Extract, rows: Int32, revis
             allowed &= recommender.available_items(bundle.catalog)
         sold_out += standing - int(np.count_nonzero(allowed))
         eligible.append(None if allowed.all() else allowed)
-    code = {kind: at for at, kind in enumerate(shelf.main.kinds)}
     return Snapshot(
         shelf=shelf,
         extract=extract,
@@ -224,8 +223,8 @@ def _snapshot(config: Config, shelf: Shelf, extract: Extract, rows: Int32, revis
         eligible=tuple(eligible),
         sold_out=sold_out,
         columns=column_kinds(shelf.main.catalog.columns),
-        codes=np.array([code.get(kind, -1) for kind in extract.kinds], np.int8),
-        targets=[code[kind] for kind in config.evaluation.targets if kind in code],
+        codes=codes_in(extract.kinds, shelf.main.kinds),
+        targets=shelf.main.codes_of(config.evaluation.targets),
     )
 
 

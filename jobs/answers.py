@@ -8,9 +8,10 @@ from recsys import bundle as bundles
 from recsys import recommender
 from recsys.bundle import Bundle
 from recsys.config import Config
-from recsys.data import MICROSECONDS_PER_DAY, Histories
+from recsys.data import MICROSECONDS_PER_DAY, Histories, codes_in
 from recsys.errors import NotFoundError
 from recsys.extract import Extract, histories, open_extract
+from recsys.index import Bool
 
 SHOWN = ("title", "category", "brand", "price")
 HISTORY_SHOWN = 10
@@ -20,16 +21,18 @@ def recommend(config: Config, *, user_ids: list[str], k: int, report: Report) ->
     """The k best items for each user, beside the newest events of the history that they come from."""
     report("load", 0.0)
     bundle, extract = bundles.load(config.folder.path), open_extract(config.folder.path)
-    found = histories(extract, open_configured(config), user_ids, extract.as_of, config.events.history_length)
+    length, targets = config.events.history_length, config.evaluation.targets
+    found = histories(extract, open_configured(config), user_ids, extract.as_of, length, always=targets)
     report("load", 1.0)
-    rows = bundle.catalog.ids.rows_of(list(extract.items))  # a kept bundle may number its items otherwise
+    # A kept bundle may number its items and kinds otherwise.
+    rows, codes = extract.items.rows_in(bundle.catalog.ids), codes_in(extract.kinds, bundle.kinds)
     hits = recommender.recommend(
         bundle,
-        found.map_items(rows),
+        found.translate(rows, codes),
         k,
-        target_codes=config.target_codes,
+        target_codes=bundle.codes_of(targets),
         repeats=config.recommendations.repeats,
-        allowed=recommender.available_items(bundle.catalog) if config.recommendations.exclude_sold_out else None,
+        allowed=_allowed(config, bundle),
     )
     answers = [
         {
@@ -62,12 +65,16 @@ def similar(config: Config, *, item_ids: list[str], k: int, report: Report) -> O
     if unknown := [item_id for item_id, row in zip(item_ids, rows, strict=True) if row < 0]:
         where = f"the live bundle {bundle.version} of {len(bundle.catalog)} items"
         raise NotFoundError(f"no item {', '.join(map(repr, unknown))} in {where}")
-    hits = recommender.similar(bundle, rows, k)
+    hits = recommender.similar(bundle, rows, k, allowed=_allowed(config, bundle))
     answers = [
         {"item": _item(bundle, int(row)), "bundle": bundle.version, "hits": _hits(bundle, hits, at)}
         for at, row in enumerate(rows)
     ]
     return Output(answers, [_similar_table(answer) for answer in answers])
+
+
+def _allowed(config: Config, bundle: Bundle) -> Bool | None:
+    return recommender.available_items(bundle.catalog) if config.recommendations.exclude_sold_out else None
 
 
 def _similar_table(answer: dict[str, Any]) -> Table:
@@ -88,7 +95,7 @@ def _history(extract: Extract, history: Histories, bundle: Bundle) -> list[dict[
         row = bundle.catalog.ids.row_of(extract.items.id_of(int(item)))
         known = _item(bundle, row) if row >= 0 else {"item_id": extract.items.id_of(int(item))}
         time = extract.as_of - round(float(age) * MICROSECONDS_PER_DAY)
-        shown.append({"time": time_text(time), "event": bundle.kinds[kind], **known})
+        shown.append({"time": time_text(time), "event": extract.kinds[kind], **known})
     return shown
 
 

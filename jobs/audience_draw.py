@@ -26,7 +26,7 @@ from recsys.audience_model import (
 from recsys.audience_signals import Bool
 from recsys.bundle import Bundle
 from recsys.config import Config
-from recsys.data import Histories, Int32, Int64
+from recsys.data import Histories, Int32, Int64, codes_in
 from recsys.errors import BundleError, RefusedError
 from recsys.extract import Extract, histories_with, open_extract
 from recsys.source import read_consent
@@ -119,20 +119,22 @@ def still_mailable(members: pa.Table, config: Config, store: Store) -> tuple[pa.
 def shop_of(ground: Ground, deleted: Bool) -> Shop:
     """The extract in the rows of the bundle, without the deleted users [U]."""
     extract, settings = ground.extract, ground.config
-    item_rows = ground.bundle.catalog.ids.rows_of(list(extract.items))
-    codes = [extract.kinds.index(kind) for kind in settings.evaluation.targets if kind in extract.kinds]
-    purchases = purchases_of(extract.events, item_rows, len(ground.bundle.catalog), codes)
+    bundle, targets = ground.bundle, settings.evaluation.targets
+    item_rows = bundle.catalog.ids.rows_of(list(extract.items))
+    codes = codes_in(extract.kinds, bundle.kinds)
+    purchases = purchases_of(extract.events, item_rows, len(bundle.catalog), extract.codes_of(targets))
 
     def past(users: Int64, as_of: int) -> Histories:
         ids, length = extract.users.ids_of(users), settings.events.history_length
-        histories = histories_with(extract, ground.fresh, ids, as_of, length, visitor_ids=[None] * len(ids))
-        return histories.map_items(item_rows)
+        nobody = [None] * len(ids)
+        histories = histories_with(extract, ground.fresh, ids, as_of, length, visitor_ids=nobody, always=targets)
+        return histories.translate(item_rows, codes)
 
     return Shop(
         first_seen=np.where(deleted, NEVER_SEEN, first_seen(extract.events)),
         purchases=purchases.select(~deleted[purchases.users]),
         past=past,
-        target_codes=tuple(codes),
+        target_codes=tuple(bundle.codes_of(targets)),
     )
 
 

@@ -145,7 +145,8 @@ def _some_histories(night: Night) -> Any:
     active = np.flatnonzero(np.diff(events.offsets))
     random = np.random.default_rng(night.config.training.seed)
     users = random.choice(active, min(_RECALL_USERS, len(active)), replace=False)
-    return events.histories(users, night.as_of, night.config.events.history_length)
+    length, codes = night.config.events.history_length, night.config.target_codes
+    return events.histories(users, night.as_of, length, always=codes)
 
 
 def table(candidates: list[Candidate], row: str) -> Table:

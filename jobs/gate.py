@@ -34,19 +34,22 @@ class Verdict:
 def decide(
     candidate: Float32,
     popularity: Float32 | None,
-    live: Float32 | None,
+    live: tuple[Float32, Float32] | None,
     *,
     events: int,
     live_events: int | None,
     settings: GateSettings,
     seed: int,
 ) -> Verdict:
-    """Compare NDCG@20 user by user, each [B] over the same users of tonight's holdout.
+    """Compare NDCG@20 user by user.
 
-    popularity is None when it is itself what is to be published, live when there is no live bundle. Against the live
-    bundle a loss counts when it is larger than `max_drop` and larger than chance (paired bootstrap over the users).
+    candidate, popularity: each [B] over the same users of tonight's holdout; popularity is None when it is itself what
+    is to be published. live: the candidate and the live bundle, each [C] over the users of that part of the holdout
+    which neither has seen; None when there is nothing to compare with. Against the live bundle a loss counts when it is
+    larger than `max_drop` and larger than chance (paired bootstrap over the users).
     """
-    reasons, figures = [], {"candidate": _mean(candidate), "events": events}
+    reasons: list[str] = []
+    figures: dict[str, Any] = {"candidate": _mean(candidate), "events": events}
     if live_events is not None:
         figures["live_events"] = live_events
         if events < live_events * (1 - settings.max_data_drop):
@@ -56,7 +59,7 @@ def decide(
             )
     if len(candidate) == 0:
         reasons.append("no user of the holdout has both a history and a target, so nothing can be judged")
-    if popularity is not None:
+    elif popularity is not None:
         figures["popularity"] = _mean(popularity)
         if figures["candidate"] <= figures["popularity"]:
             reasons.append(
@@ -64,13 +67,14 @@ def decide(
                 f"on {len(candidate)} users"
             )
     if live is not None:
-        figures["live"] = _mean(live)
-        upper = _upper_bound(candidate - live, seed)
+        ours, theirs = live
+        upper = _upper_bound(ours - theirs, seed)
+        figures |= {"live": _mean(theirs), "candidate_beside_live": _mean(ours), "live_users": len(ours)}
         figures["live_difference_at_most"] = upper
-        if figures["candidate"] < figures["live"] * (1 - settings.max_drop) and upper < 0:
+        if _mean(ours) < _mean(theirs) * (1 - settings.max_drop) and upper < 0:
             reasons.append(
-                f"{METRIC} {figures['candidate']:.4f} is more than {settings.max_drop:.0%} below the live bundle's "
-                f"{figures['live']:.4f} on the same {len(candidate)} users ([gate] max_drop)"
+                f"{METRIC} {_mean(ours):.4f} is more than {settings.max_drop:.0%} below the live bundle's "
+                f"{_mean(theirs):.4f} on the same {len(ours)} users ([gate] max_drop)"
             )
     return Verdict(tuple(reasons), figures)
 

@@ -17,8 +17,10 @@ from recsys.errors import BundleError, RefusedError
 from recsys.evaluation import judge
 from recsys.source import Loaded, load
 from recsys.store import Store, open_store
+from recsys.vectors import Vectors
 
 LEASE = "train"
+HOLDOUT_START = "holdout_start"  # of a manifest: the evaluation vectors have seen nothing from then on (microseconds)
 
 
 def train(config: Config, *, report: Report, now: int | None = None) -> Output:
@@ -68,7 +70,7 @@ def _pass_the_gate(night: Night, winner: Candidate, judged: list[Candidate], liv
         verdict = gate.decide(
             winner.judged.ndcg_per_user,
             None if winner.name == BASELINE else judged[0].judged.ndcg_per_user,
-            _judge_live(night, live, judged[0]),
+            _beside_live(night, winner, live, judged[0]),
             events=len(night.loaded.events),
             live_events=live.manifest["data"]["events"] if live else None,
             settings=night.config.gate,
@@ -81,15 +83,25 @@ def _pass_the_gate(night: Night, winner: Candidate, judged: list[Candidate], liv
         raise RefusedError("the gate refused to publish:\n" + "\n".join(f"  {reason}" for reason in verdict.reasons))
 
 
-def _judge_live(night: Night, live: Bundle | None, baseline: Candidate) -> Float32 | None:
-    """NDCG@20 per user [B] of the live bundle's pre-refit vectors on tonight's holdout, with tonight's histories.
+def _beside_live(
+    night: Night, winner: Candidate, live: Bundle | None, baseline: Candidate
+) -> tuple[Float32, Float32] | None:
+    """NDCG@20 per user [B] of the candidate and of the live bundle's pre-refit vectors, with tonight's histories.
 
-    None when it has none, or was trained on other kinds of events, which tonight's histories cannot feed.
+    Of tonight's holdout only what neither has learnt from counts: the live bundle may have been held back less, or from
+    a later day on. None when it kept no such vectors, or was trained on other kinds of events, which tonight's
+    histories cannot feed.
     """
     if live is None or live.evaluation is None or live.kinds != tuple(night.config.events.weights):
         return None
+    splits = night.splits.shortened(live.manifest.get(HOLDOUT_START, night.splits.holdout_start))
     vectors = gate.align(live.evaluation, live.catalog.ids, night.loaded.catalog.ids)
-    return judge(candidates.with_popularity(night, vectors, baseline.vectors), night.splits, night.config).ndcg_per_user
+
+    def judged(rival: Vectors) -> Float32:
+        return judge(candidates.with_popularity(night, rival, baseline.vectors), splits, night.config).ndcg_per_user
+
+    ours = winner.judged.ndcg_per_user if splits is night.splits else judged(winner.vectors)
+    return ours, judged(vectors)
 
 
 def _refit(night: Night, winner: Candidate, judged: list[Candidate]) -> Bundle:
@@ -113,6 +125,7 @@ def _save(night: Night, fresh: Bundle, live: Bundle | None) -> str:
             "watermark": night.loaded.watermark,
             "metrics": night.run.metrics,
             "replaces": live.version if live else None,
+            HOLDOUT_START: night.splits.holdout_start,
         }
         return bundles.save(fresh, night.config.folder.path, facts=facts)
 

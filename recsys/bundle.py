@@ -7,6 +7,7 @@ last) and PINNED (set by a rollback). Nothing in a bundle is about a person. Sha
 import platform
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -44,6 +45,10 @@ class Bundle:
     evaluation: Vectors | None  # from before the refit, for the gate alone
     with_vector: Bool  # [I]: items that a personal score can rank; a vector of zeros says nothing
     most_popular: Int32  # [I]: rows by popularity, highest first, ties by row
+
+    def codes_of(self, kinds: Sequence[str]) -> list[int]:
+        """The codes of those of the kinds that it knows."""
+        return [self.kinds.index(kind) for kind in kinds if kind in self.kinds]
 
     @cached_property
     def directions(self) -> Items:

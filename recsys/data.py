@@ -133,10 +133,10 @@ class Histories:
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         return Histories(offsets, self.items[keep], self.kinds[keep], self.ages_days[keep])
 
-    def map_items(self, rows: Int32) -> "Histories":
-        """Translate item rows through `rows` [I]; events whose item maps to -1 are left out."""
-        mapped = replace(self, items=rows[self.items])
-        return mapped.select(mapped.items >= 0)
+    def translate(self, rows: Int32, codes: npt.NDArray[np.int8]) -> "Histories":
+        """Put item rows through `rows` [I] and kinds through `codes`; events of which one becomes -1 are left out."""
+        translated = replace(self, items=rows[self.items], kinds=codes[self.kinds])
+        return translated.select((translated.items >= 0) & (translated.kinds >= 0))
 
 
 @dataclass(frozen=True)
@@ -201,21 +201,40 @@ class Interactions:
         """The events of these kinds (positions in the configured kinds)."""
         return self.select(np.isin(self.kinds, np.asarray(codes, np.int8)))
 
-    def histories(self, users: npt.NDArray[np.integer], as_of: int, length: int) -> Histories:
-        """The newest `length` events before `as_of` (microseconds) of the user rows [B], oldest first."""
+    def histories(
+        self, users: npt.NDArray[np.integer], as_of: int, length: int, *, always: Sequence[int] = ()
+    ) -> Histories:
+        """The newest `length` events before `as_of` (microseconds) of the user rows [B], oldest first.
+
+        always: kinds (codes) of which older events belong to it too: what was bought counts as bought for good.
+        """
         starts, stops = self.offsets[users], self.offsets[np.asarray(users) + 1]
         counts = stops - starts
         events = np.repeat(starts - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts) + np.arange(counts.sum())
         owner = np.repeat(np.arange(len(users)), counts)
         old = self.times[events] < as_of
         events, owner = events[old], owner[old]
-        counts = np.bincount(owner, minlength=len(users))
-        ends = np.cumsum(counts)
-        newest = np.arange(len(events)) >= (ends - length)[owner]
-        events, counts = events[newest], np.minimum(counts, length)
+        kept = newest_events(owner, self.kinds[events], len(users), length, always)
+        events = events[kept]
         ages = ((as_of - self.times[events]) / MICROSECONDS_PER_DAY).astype(np.float32)
+        counts = np.bincount(owner[kept], minlength=len(users))
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         return Histories(offsets, self.items[events], self.kinds[events], ages)
+
+
+def newest_events(
+    owners: Int64, kinds: npt.NDArray[np.int8], users: int, length: int, always: Sequence[int]
+) -> npt.NDArray[np.bool_]:
+    """Which of N events, sorted by owner (below `users`) and time, are the newest `length` or of the kinds `always`."""
+    ends = np.cumsum(np.bincount(owners, minlength=users))
+    is_new = np.arange(len(owners)) >= (ends - length)[owners]
+    return np.asarray(is_new | np.isin(kinds, np.asarray(always, np.int8)))
+
+
+def codes_in(kinds: Sequence[str], other: Sequence[str]) -> npt.NDArray[np.int8]:
+    """The code that each of `kinds` has among those of `other`, -1 where it is not: int8 [len(kinds)]."""
+    code = {kind: at for at, kind in enumerate(other)}
+    return np.array([code.get(kind, -1) for kind in kinds], np.int8)
 
 
 @dataclass(frozen=True)
@@ -247,6 +266,19 @@ class Splits:
     def known(self) -> Interactions:
         """Everything before the holdout: fit and validation, that is, what a candidate may learn from."""
         return merge(self.fit, self.validation)
+
+    def shortened(self, holdout_start: int) -> "Splits":
+        """The same with a holdout that begins at `holdout_start`, if that is later; what is before it is known."""
+        if holdout_start <= self.holdout_start:
+            return self
+        freed = self.holdout.before(holdout_start)
+        return Splits(
+            fit=self.fit,
+            validation=merge(self.validation, freed),
+            holdout=self.holdout.select(self.holdout.times >= holdout_start),
+            validation_start=self.validation_start,
+            holdout_start=holdout_start,
+        )
 
 
 def merge(first: Interactions, second: Interactions) -> Interactions:

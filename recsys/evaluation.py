@@ -90,7 +90,8 @@ def judge(bundle: Bundle, splits: Splits, config: Config) -> Judgement:
     most, seed = config.evaluation.max_users, config.training.seed
 
     def histories_of(targets: Targets) -> Histories:
-        return known.histories(targets.users, splits.holdout_start, config.events.history_length)
+        length = config.events.history_length
+        return known.histories(targets.users, splits.holdout_start, length, always=codes)
 
     targets = targets_of(holdout, known, target_codes=codes, repeats=repeats).sample(most, seed)
     rows = rank(bundle, histories_of(targets), config)
@@ -121,7 +122,8 @@ def validation_score(catalog: Catalog, splits: Splits, config: Config) -> Callab
     targets = targets_of(
         splits.validation, splits.fit, target_codes=config.target_codes, repeats=config.recommendations.repeats
     ).sample(min(config.evaluation.max_users, _VALIDATION_USERS), config.training.seed)
-    histories = splits.fit.histories(targets.users, splits.validation_start, config.events.history_length)
+    length, codes = config.events.history_length, config.target_codes
+    histories = splits.fit.histories(targets.users, splits.validation_start, length, always=codes)
     wanted = splits.fit.of_kinds(config.target_codes).items
     popularity = np.bincount(wanted, minlength=len(catalog)).astype(np.float32)
 
@@ -143,7 +145,8 @@ def judge_targets(
     out of the lists, though not of the targets, items of which the history has an event of a target kind.
     """
     known_user = targets.users >= 0
-    histories = events.histories(np.maximum(targets.users, 0), as_of, config.events.history_length)
+    length, codes = config.events.history_length, config.target_codes
+    histories = events.histories(np.maximum(targets.users, 0), as_of, length, always=codes)
     histories = histories.select(known_user[histories.users])
     hits = recommend(bundle, histories, K, target_codes=config.target_codes, repeats=repeats)
     counts = np.bincount(events.items, minlength=events.item_count)

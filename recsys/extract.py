@@ -26,7 +26,16 @@ from recsys.artifact import (
     verify,
     write_folder,
 )
-from recsys.data import MICROSECONDS_PER_DAY, Catalog, Histories, Int32, Int64, Interactions, Vocabulary
+from recsys.data import (
+    MICROSECONDS_PER_DAY,
+    Catalog,
+    Histories,
+    Int32,
+    Int64,
+    Interactions,
+    Vocabulary,
+    newest_events,
+)
 from recsys.errors import BundleError, NotFoundError
 from recsys.store import NewEvents, Store
 
@@ -78,6 +87,10 @@ class Extract:
     kinds: tuple[str, ...]
     watermark: int  # own events received later are not in it; microseconds UTC
     as_of: int  # just after the newest event in it (0: there is none); microseconds UTC
+
+    def codes_of(self, kinds: Sequence[str]) -> list[int]:
+        """The codes of those of the kinds that it knows."""
+        return [self.kinds.index(kind) for kind in kinds if kind in self.kinds]
 
 
 @dataclass(frozen=True)
@@ -161,11 +174,13 @@ def histories(
     length: int,
     *,
     visitor_ids: Sequence[str | None] | None = None,
+    always: Sequence[str] = (),
     dropped: Counter[str] | None = None,
 ) -> Histories:
     """The newest `length` events before `as_of` (microseconds UTC) of B users, oldest first.
 
-    Items are the extract's rows. A user who is unknown has an empty history. With `visitor_ids` [B] the events of that
+    always: kinds of which the extract's older events belong to it too. Items are the extract's rows and kinds its
+    codes. A user who is unknown has an empty history. With `visitor_ids` [B] the events of that
     visitor before logging in belong to the history too. Asks the database once. Events that the own tables hold of an
     item or a kind that the extract does not know, and events before a deletion, are left out and, with `dropped`,
     counted there by reason.
@@ -177,7 +192,7 @@ def histories(
         received_after=extract.watermark,
         occurred_before=as_of,
     )
-    return histories_with(extract, fresh, user_ids, as_of, length, visitor_ids=visitors, dropped=dropped)
+    return histories_with(extract, fresh, user_ids, as_of, length, visitor_ids=visitors, always=always, dropped=dropped)
 
 
 def histories_with(
@@ -188,6 +203,7 @@ def histories_with(
     length: int,
     *,
     visitor_ids: Sequence[str | None],
+    always: Sequence[str] = (),
     new_items: Mapping[str, int] = NO_ITEMS,
     dropped: Counter[str] | None = None,
 ) -> Histories:
@@ -199,7 +215,7 @@ def histories_with(
         raise ValueError(f"{len(user_ids)} users but {len(visitor_ids)} visitors were asked for")
     count = Counter[str]() if dropped is None else dropped
     events = _known(extract, fresh, user_ids, visitor_ids, as_of, new_items, count)
-    return _as_histories(_newest(events, len(user_ids), length), len(user_ids), as_of)
+    return _as_histories(_newest(events, len(user_ids), length, extract.codes_of(always)), len(user_ids), as_of)
 
 
 def timeline(
@@ -213,7 +229,7 @@ def timeline(
 ) -> Timeline:
     """The newest `length` events before `as_of` of one user, oldest first, with their exact times; else as above."""
     events = _known(extract, fresh, [user_id], [None], as_of, new_items, Counter())
-    newest = _newest(events, 1, length)
+    newest = _newest(events, 1, length, ())
     return Timeline(newest.items, newest.kinds, newest.times)
 
 
@@ -300,11 +316,10 @@ def _posted(
     return _Events(*(np.array(column, kind) for column, kind in zip(columns, types, strict=True)))
 
 
-def _newest(events: _Events, users: int, length: int) -> _Events:
-    """Sort by user and time, keep the newest `length` of each."""
+def _newest(events: _Events, users: int, length: int, always: Sequence[int]) -> _Events:
+    """Sort by user and time, keep the newest `length` of each and all of the kinds `always`."""
     events = events.select(np.lexsort((events.times, events.owners)))
-    ends = np.cumsum(np.bincount(events.owners, minlength=users))
-    return events.select(np.arange(len(events.owners)) >= (ends - length)[events.owners])
+    return events.select(newest_events(events.owners, events.kinds, users, length, always))
 
 
 def _as_histories(events: _Events, users: int, as_of: int) -> Histories:

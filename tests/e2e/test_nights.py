@@ -5,11 +5,17 @@ from pathlib import Path
 import pytest
 from road import configured, quiet
 
+from jobs import ledger
+from jobs.candidates import Night, judge_all
 from jobs.train import train
 from recsys import bundle as bundles
 from recsys.errors import RefusedError
 from recsys.extract import open_extract
+from recsys.models import MODELS
+from recsys.models.popularity import train as train_popularity
 from recsys.sample import END
+from recsys.source import load
+from recsys.store import open_store
 
 DAY = 86_400_000_000
 BROKEN = "broken_models"
@@ -57,6 +63,39 @@ def test_a_bad_night_is_refused_and_changes_nothing(trained_shop, environment, w
         night(trained_shop, where=where, **environment)
     assert state(trained_shop) == before
     assert bundles.load(trained_shop / "recsys-data").version == before[0]
+
+
+def test_a_longer_holdout_is_judged_where_the_live_bundle_has_not_looked(shop):
+    shuffled = {"RECSYS_TRAINING__MODELS": f'["{BROKEN}:shuffled"]'}
+    night(shop, RECSYS_EVALUATION__HOLDOUT_DAYS="10")
+    short = state(shop)[0]
+    night(shop, RECSYS_EVALUATION__HOLDOUT_DAYS="70")
+    manifest = bundles.load(shop / "recsys-data").manifest
+    assert manifest["version"] != short
+    figures = manifest["metrics"]["gate"]
+    assert 0 < figures["live_users"] < manifest["metrics"]["models"]["mf"]["all"]["users"]
+    with pytest.raises(RefusedError, match="live bundle's"):
+        night(shop, RECSYS_EVALUATION__HOLDOUT_DAYS="90", **shuffled)
+
+
+def test_settings_are_chosen_and_candidates_trained_on_nothing_later_than_they_may(shop, monkeypatch):
+    seen = []
+
+    def spy(data, settings, *, score, **more):
+        seen.append((score is not None, int(data.events.times.max())))
+        return train_popularity(data, settings, score=score, **more)
+
+    monkeypatch.setitem(MODELS, "popularity", f"{__name__}:spy")
+    monkeypatch.setattr("test_nights.spy", spy, raising=False)
+    config = configured(shop, RECSYS_TRAINING__MODELS='["popularity"]')
+    with ledger.run(open_store(config.store.url), "train", config) as run:
+        found = Night(config, load(config, run.store, now=END, report=quiet), run, quiet)
+        judge_all(found)
+    (choosing, latest), (training, last) = seen
+    assert choosing
+    assert latest < found.splits.validation_start
+    assert not training
+    assert found.splits.validation_start <= last < found.splits.holdout_start
 
 
 def test_a_rollback_pins_until_a_publish(trained_shop):

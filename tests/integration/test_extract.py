@@ -264,6 +264,17 @@ def test_a_deletion_takes_the_events_of_the_user_and_not_those_of_a_visitor_besi
     assert shown(extract, store, "ann", visitor_ids=["cookie"]) == [("plum", "view", 150)]
 
 
+def test_what_was_bought_stays_in_a_history_however_short(tmp_path, store):
+    extract = extracted(tmp_path, read([*ROWS, ("ann", "plum", "purchase", 50)]))
+    post(store, "ann", "pear", at=600)
+    assert shown(extract, store, "ann", length=1) == [("pear", "view", 600)]
+    assert shown(extract, store, "ann", length=1, always=["purchase", "no kind of it"]) == [
+        ("plum", "purchase", 50),
+        ("apple", "purchase", 400),
+        ("pear", "view", 600),
+    ]
+
+
 def test_a_user_and_a_visitor_with_the_same_id_stay_two(tmp_path, store):
     extract = extracted(tmp_path, read(ROWS))
     post(store, None, "plum", at=600, visitor="bob")

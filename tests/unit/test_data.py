@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import CART, DAY, PURCHASE, VIEW, events
 
-from recsys.data import Vocabulary, hash_id, merge, split_by_time
+from recsys.data import Vocabulary, codes_in, hash_id, merge, split_by_time
 from recsys.features import item_tokens
 
 ROWS = [
@@ -106,8 +106,34 @@ def test_a_part_of_the_histories_is_that_part():
 
 def test_histories_move_to_other_item_rows_and_lose_items_that_are_gone():
     found = events(ROWS, users=3, items=4).histories(np.arange(3), 10 * DAY, 10)
-    moved = found.map_items(np.array([7, -1, 5, -1], np.int32))
+    same = np.arange(3, dtype=np.int8)
+    moved = found.translate(np.array([7, -1, 5, -1], np.int32), same)
     assert all_events(moved) == [[(5, CART, 9), (5, VIEW, 1)], [(7, PURCHASE, 3)], []]
+
+
+def test_histories_move_to_other_kinds_and_lose_kinds_that_are_gone():
+    found = events(ROWS, users=3, items=4).histories(np.arange(3), 10 * DAY, 10)
+    names = {VIEW: "view", CART: "cart", PURCHASE: "purchase"}
+    codes = codes_in([names[code] for code in range(3)], ["purchase", "click", "view"])
+    moved = found.translate(np.arange(4, dtype=np.int32), codes)
+    assert all_events(moved) == [[(2, 2, 1)], [(1, 2, 8), (3, 0, 5), (0, 0, 3)], []]
+
+
+def test_older_events_of_some_kinds_may_belong_to_a_history_whatever_its_length():
+    found = events(ROWS, users=3, items=4)
+    assert all_events(found.histories(np.array([1]), 10 * DAY, 1)) == [[(0, PURCHASE, 3)]]
+    longer = found.histories(np.array([1, 0]), 10 * DAY, 1, always=[CART])
+    assert all_events(longer) == [[(3, CART, 5), (0, PURCHASE, 3)], [(2, CART, 9), (2, VIEW, 1)]]
+
+
+def test_a_holdout_may_begin_later_and_loses_nothing():
+    found = events([(0, 0, VIEW, day) for day in range(201)], users=1, items=1)
+    splits = split_by_time(found, validation_days=20, holdout_days=10)
+    later = splits.shortened(splits.holdout_start + 4 * DAY)
+    assert [len(part) for part in (later.fit, later.validation, later.holdout)] == [171, 24, 6]
+    assert later.holdout.times.min() >= later.holdout_start > later.known.times.max()
+    assert splits.shortened(splits.holdout_start - DAY) is splits
+    assert len(splits.shortened(10**18).holdout) == 0
 
 
 def test_merged_events_are_sorted_again():

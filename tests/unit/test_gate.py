@@ -13,7 +13,8 @@ GOOD = np.linspace(0.2, 0.4, 200, dtype=np.float32)
 
 
 def verdict(candidate, popularity=None, live=None, events=1000, live_events=None, settings=SETTINGS):
-    return decide(candidate, popularity, live, events=events, live_events=live_events, settings=settings, seed=0)
+    beside = None if live is None else (candidate, live)
+    return decide(candidate, popularity, beside, events=events, live_events=live_events, settings=settings, seed=0)
 
 
 def test_a_better_candidate_is_published():
@@ -57,8 +58,17 @@ def test_half_the_data_is_refused_and_the_key_decides():
     assert verdict(GOOD, events=500, live_events=1000, settings=GateSettings(max_data_drop=0.6)).publish
 
 
-def test_nobody_to_judge_is_refused():
-    assert not verdict(np.zeros(0, np.float32)).publish
+def test_nobody_to_judge_is_refused_and_for_that_reason_alone():
+    nobody = np.zeros(0, np.float32)
+    assert len(verdict(nobody, nobody, nobody).reasons) == 1
+    assert "no user of the holdout" in verdict(nobody, nobody, nobody).reasons[0]
+
+
+def test_where_live_and_candidate_have_seen_all_of_the_holdout_they_are_not_compared():
+    nothing = np.zeros(0, np.float32)
+    found = decide(GOOD, GOOD * 0.5, (nothing, nothing), events=1000, live_events=1000, settings=SETTINGS, seed=0)
+    assert found.publish
+    assert found.figures["live_users"] == 0
 
 
 def test_align_moves_rows_by_id_and_leaves_unknown_items_at_zero():
