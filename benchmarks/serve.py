@@ -208,8 +208,8 @@ def wrk(url: str, path: str, count: int, connections: int, seconds: int) -> Load
     return Load(
         requests=int(_find(r"(\d+) requests in", printed)),
         per_second=float(_find(r"Requests/sec:\s+([\d.]+)", printed)),
-        p50=_find(r"50%\s+(\S+)", printed),
-        p99=_find(r"99%\s+(\S+)", printed),
+        p50=_find(r"\n +50% +(\S+)", printed),
+        p99=_find(r"\n +99% +(\S+)", printed),
         failed=int(failed[1]) if failed else sum(map(int, errors.groups())) if errors else 0,
     )
 

@@ -34,6 +34,8 @@ def serve(config: Config, *, path: Path) -> None:
         # Requests run side by side already; threads within one would only wait for each other.
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
         "OPENBLAS_NUM_THREADS": os.environ.get("OPENBLAS_NUM_THREADS", "1"),
+        # What a search needs for a moment goes back to the system; each thread would else keep some for itself.
+        "MALLOC_MMAP_THRESHOLD_": os.environ.get("MALLOC_MMAP_THRESHOLD_", "262144"),
     }
     try:
         uvicorn.run(
@@ -49,6 +51,7 @@ def serve(config: Config, *, path: Path) -> None:
             server_header=False,
             proxy_headers=False,
             timeout_graceful_shutdown=10,
+            timeout_keep_alive=75,  # longer than proxies keep a connection, so that none is closed while they use it
         )
     finally:
         shutil.rmtree(shared, ignore_errors=True)

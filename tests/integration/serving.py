@@ -76,7 +76,7 @@ class Server:
         found: dict[int, httpx.Client] = {}
 
         def is_complete() -> bool:
-            clients = [httpx.Client(base_url=self.url, timeout=30) for _ in range(4 * count)]
+            clients = [httpx.Client(base_url=self.url, timeout=60, verify=False) for _ in range(3 * count)]
             self._clients += clients
             with ThreadPoolExecutor(len(clients)) as pool:
                 list(pool.map(lambda client: client.get("/v1/health/live"), clients))
@@ -88,7 +88,7 @@ class Server:
                     found.setdefault(worker, client)
             return len(found) == count
 
-        wait_until(is_complete)
+        wait_until(is_complete, seconds=120, told=self.log.read_text)
         return list(found.values())
 
     def _holders(self) -> dict[int, int]:
