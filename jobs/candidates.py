@@ -14,7 +14,7 @@ from recsys.bundle import Bundle, assemble
 from recsys.config import Config
 from recsys.data import Interactions, Splits, split_by_time
 from recsys.evaluation import Judgement, judge, validation_score
-from recsys.models import MODELS, TrainingData
+from recsys.models import MODELS, TrainingData, settings_of
 from recsys.names import resolve
 from recsys.source import Loaded
 from recsys.vectors import Vectors
@@ -87,8 +87,9 @@ def fit(
         kind_weights=tuple(config.events.weights.values()),
         target_codes=tuple(config.target_codes),
         half_life_days=config.events.half_life_days,
+        budget_seconds=config.training.choice_seconds,
     )
-    settings = chosen if chosen is not None else getattr(config.models, name, None)
+    settings = chosen if chosen is not None else settings_of(config.models, name)
     vectors: Vectors = resolve(name, MODELS)(
         data, settings, score=score, seed=config.training.seed, device=config.training.device, report=night.report
     )
