@@ -64,8 +64,6 @@ def train(
         raise ValueError("auto has candidates to choose from and no validation score to choose by")
     started = time.monotonic()
     found, skipped = _candidates(data, settings, score, seed, device, report)
-    if not found:
-        raise ValueError(f"auto: no candidate was ready in {data.budget_seconds:.0f} seconds: {skipped}")
     weights, blended = _choose_weights(data, found, score, seed, started + data.budget_seconds, report)
     comparison = {f.name: f.score for f in found} | {"blend": blended}
     by_name = {f.name: f.vectors for f in found}
@@ -77,14 +75,16 @@ def _candidates(
 ) -> tuple[list[_Found], dict[str, str]]:
     """What became of each candidate, in the order of the configuration, and why one is missing or unfinished.
 
-    Each may take its equal share of the time that is left: what the cheap ones leave is for the dear ones.
+    Each may take its equal share of the time that is left: what the cheap ones leave is for the dear ones. The first,
+    which should be the cheapest, takes what it needs, so that there is something to publish however slow the machine.
     """
     end = time.monotonic() + data.budget_seconds * (1 - _BLEND_SHARE)
     found, skipped = [], {}
     names = models.auto.candidates
     for place, name in enumerate(names):
         now = time.monotonic()
-        trial = _Trial(score, now + max(0.0, end - now) / (len(names) - place), report)
+        deadline = now + max(0.0, end - now) / (len(names) - place) if place else math.inf
+        trial = _Trial(score, deadline, report)
         try:
             vectors = resolve(name, MODELS)(
                 data,
