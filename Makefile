@@ -30,7 +30,7 @@ demo: $(INSTALLED) ## a sample shop in demo/: generate, check, train, judge, pub
 	rm -rf $(DEMO)
 	$(BIN)/recsys sample $(DEMO)
 	$(BIN)/recsys source check --config $(DEMO)/recsys.toml
-	$(BIN)/recsys train --config $(DEMO)/recsys.toml
+	RECSYS_TRAINING__BUDGET_MINUTES=1.5 $(BIN)/recsys train --config $(DEMO)/recsys.toml
 	$(BIN)/recsys recommend 1003 1024 1006 -k 8 --config $(DEMO)/recsys.toml
 
 test: $(INSTALLED)-dev ## all tests but the slow ones, with coverage

@@ -40,9 +40,9 @@ def main() -> None:
     read_at = time.perf_counter()
     score = validation_score(benchmark.catalog, benchmark.splits, config)
     splits = benchmark.splits
-    chosen = _train(benchmark, splits.fit, splits.validation_start, arguments.model, config, score=score)
+    chosen = train(benchmark, splits.fit, splits.validation_start, arguments.model, config, score=score)
     chosen_at = time.perf_counter()
-    final = _train(benchmark, benchmark.known, splits.holdout_start, arguments.model, config, chosen=chosen.settings)
+    final = train(benchmark, benchmark.known, splits.holdout_start, arguments.model, config, chosen=chosen.settings)
     fitted_at = time.perf_counter()
     items = _rank(benchmark, final, arguments.k, config)
     np.savez(arguments.out, users=benchmark.users, items=items)
@@ -70,7 +70,7 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _train(
+def train(
     benchmark: Benchmark,
     events: Interactions,
     now: int,
@@ -80,6 +80,7 @@ def _train(
     score: object = None,
     chosen: object = None,
 ) -> Vectors:
+    """Train a model on events as of `now` (microseconds), as every night: choose by `score` or take `chosen`."""
     data = TrainingData(
         events=events,
         catalog=benchmark.catalog,

@@ -76,6 +76,13 @@ def _read_sequences(folder: Path) -> Benchmark:
     return Benchmark(splits, known, _catalog(vocabulary, _attributes(folder)), ids, _rows(ids, ids), repeats=False)
 
 
+def read_last(folder: Path, benchmark: Benchmark) -> Int32:
+    """The row of each user's last item, which tests, in a set of sequences that `read` has read: int32 [B]."""
+    users, items = _pairs(folder, "sequences.txt")
+    last = dict(zip(users.tolist(), items.tolist(), strict=True))
+    return benchmark.catalog.ids.rows_of([str(last[user]) for user in benchmark.users.tolist()])
+
+
 def _read_events(folder: Path, config: Config, seed: int) -> Benchmark:
     with _opened(folder, "events.csv") as lines:
         rows = [(r["user_id"], r["item_id"], r["timestamp"], r["event"]) for r in csv.DictReader(lines)]

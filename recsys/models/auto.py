@@ -211,6 +211,9 @@ def _scaled(data: TrainingData, vectors: Vectors, seed: int) -> Vectors:
     """
     if all(isinstance(part.encoder, Constant) for part in vectors.parts):
         logarithms = np.log1p(np.maximum(vectors.item_vectors, 0))
+        asked_for = logarithms > 0
+        if asked_for.any():  # 0 is the median, so that what has no events yet stands among ordinary items
+            logarithms = np.where(asked_for, logarithms - np.median(logarithms[asked_for]), np.float32(0))
         vectors = replace(vectors, item_vectors=logarithms)
     return _times(vectors, 1 / _deviation(data, vectors, seed))
 
