@@ -158,3 +158,17 @@ def side_by_side(title: str, figures: dict[str, dict[str, float]]) -> Table:
     """Metrics downwards, models across."""
     metrics = list(next(iter(figures.values())))
     return Table(title, ["metric", *figures], [[metric, *(f[metric] for f in figures.values())] for metric in metrics])
+
+
+def comparisons(candidates: list[Candidate]) -> list[Table]:
+    """What a model that chose among others found on validation, where it says so in its settings."""
+    return [_comparison(c.name, c.vectors.settings) for c in candidates if "comparison" in c.vectors.settings]
+
+
+def _comparison(name: str, settings: dict[str, Any]) -> Table:
+    weights = {part["model"]: part["weight"] for part in settings["parts"]}
+    rows = [
+        [model, settings["comparison"].get(model, ""), weights.get(model, ""), settings["skipped"].get(model, "")]
+        for model in dict.fromkeys([*settings["comparison"], *settings["skipped"]])
+    ]
+    return Table(f"Validation, what {name} chose from", ["candidate", METRIC, "weight in the blend", "time"], rows)
