@@ -1,6 +1,6 @@
 """Ranks the test users of a public set with the product's own choice, training and retrieval.
 
-    python -m benchmarks.accuracy --data DIR --model popularity|mf|two_tower --k 20 --out ranked.npz [--seed 0]
+    python -m benchmarks.accuracy --data DIR --model popularity|mf|two_tower|auto --k 20 --out ranked.npz [--seed 0]
 
 Settings are chosen on a split of the training data alone; the test is read for the ids of its users only. The lists go
 to OUT as `users` [B] and `items` [B, k], the ids of the set's files, for a scorer independent of the project.
@@ -19,7 +19,7 @@ from recsys.bundle import Bundle, assemble
 from recsys.config import Config
 from recsys.data import Int64, Interactions
 from recsys.evaluation import validation_score
-from recsys.models import MODELS, TrainingData
+from recsys.models import MODELS, TrainingData, settings_of
 from recsys.names import resolve
 from recsys.recommender import recommend
 from recsys.vectors import Vectors
@@ -29,7 +29,10 @@ def main() -> None:
     """Read, choose, train again, rank, write."""
     arguments = _arguments()
     started = time.perf_counter()
-    config = Config.model_validate({"training": {"seed": arguments.seed, "device": arguments.device}})
+    training = {"seed": arguments.seed, "device": arguments.device}
+    if arguments.budget_minutes is not None:
+        training["budget_minutes"] = arguments.budget_minutes
+    config = Config.model_validate({"training": training})
     benchmark = read(arguments.data, config=config, seed=arguments.seed)
     config = config.model_copy(
         update={"recommendations": config.recommendations.model_copy(update={"repeats": benchmark.repeats})}
@@ -37,14 +40,15 @@ def main() -> None:
     read_at = time.perf_counter()
     score = validation_score(benchmark.catalog, benchmark.splits, config)
     splits = benchmark.splits
-    chosen = _train(benchmark, splits.fit, splits.validation_start, arguments.model, config, score=score)
+    chosen = train(benchmark, splits.fit, splits.validation_start, arguments.model, config, score=score)
     chosen_at = time.perf_counter()
-    final = _train(benchmark, benchmark.known, splits.holdout_start, arguments.model, config, chosen=chosen.settings)
+    final = train(benchmark, benchmark.known, splits.holdout_start, arguments.model, config, chosen=chosen.settings)
     fitted_at = time.perf_counter()
     items = _rank(benchmark, final, arguments.k, config)
     np.savez(arguments.out, users=benchmark.users, items=items)
     ended = time.perf_counter()
     print(f"settings {chosen.settings}")
+    print(f"processor seconds {time.process_time():.0f}")
     print(f"validation ndcg@20 {score(chosen):.4f}")
     print(
         f"seconds: {ended - started:.1f} in all; read {read_at - started:.1f}, choose {chosen_at - read_at:.1f}, "
@@ -62,10 +66,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="file for the lists")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--budget-minutes", type=float, help="[training] budget_minutes of `auto`")
     return parser.parse_args()
 
 
-def _train(
+def train(
     benchmark: Benchmark,
     events: Interactions,
     now: int,
@@ -75,6 +80,7 @@ def _train(
     score: object = None,
     chosen: object = None,
 ) -> Vectors:
+    """Train a model on events as of `now` (microseconds), as every night: choose by `score` or take `chosen`."""
     data = TrainingData(
         events=events,
         catalog=benchmark.catalog,
@@ -82,8 +88,9 @@ def _train(
         kind_weights=tuple(config.events.weights.values()),
         target_codes=tuple(config.target_codes),
         half_life_days=config.events.half_life_days,
+        budget_seconds=config.training.choice_seconds,
     )
-    settings = getattr(config.models, model) if chosen is None else chosen
+    settings = settings_of(config.models, model) if chosen is None else chosen
     vectors: Vectors = resolve(model, MODELS)(
         data,
         settings,

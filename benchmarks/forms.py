@@ -1,8 +1,10 @@
 """Reads the public benchmark sets, in the forms that they come in, as events with a split made from train alone.
 
 * `train.txt` and `test.txt`, one line a user (`user item item …`): no times; a random tenth of the events validates.
-* `events.csv` with `test.txt` or `test_purchases.csv`: times in unix seconds; the last days of the events validate.
-  With a `train.txt` beside them the user's items before the cut are masked, without it nothing is.
+* `events.csv` with `test.txt`: times in unix seconds; the last days of the events validate. With a `train.txt` beside
+  them the user's items before the cut are masked, without it nothing is.
+* `events.csv` with `test_purchases.csv`, one purchase a user, taken from anywhere in time: one more of each user
+  validates, taken out in the same way.
 * `sequences.txt`: order but no clock, so an event counts as a day older than the next one; the last item tests and the
   one before it validates.
 """
@@ -43,7 +45,7 @@ def read(folder: Path, *, config: Config, seed: int) -> Benchmark:
     if _find(folder, "sequences.txt"):
         return _read_sequences(folder)
     if _find(folder, "events.csv") and (_find(folder, "test.txt") or _find(folder, "test_purchases.csv")):
-        return _read_events(folder, config)
+        return _read_events(folder, config, seed)
     if _find(folder, "train.txt") and _find(folder, "test.txt"):
         return _read_lists(folder, config, seed)
     raise FileNotFoundError(
@@ -74,7 +76,14 @@ def _read_sequences(folder: Path) -> Benchmark:
     return Benchmark(splits, known, _catalog(vocabulary, _attributes(folder)), ids, _rows(ids, ids), repeats=False)
 
 
-def _read_events(folder: Path, config: Config) -> Benchmark:
+def read_last(folder: Path, benchmark: Benchmark) -> Int32:
+    """The row of each user's last item, which tests, in a set of sequences that `read` has read: int32 [B]."""
+    users, items = _pairs(folder, "sequences.txt")
+    last = dict(zip(users.tolist(), items.tolist(), strict=True))
+    return benchmark.catalog.ids.rows_of([str(last[user]) for user in benchmark.users.tolist()])
+
+
+def _read_events(folder: Path, config: Config, seed: int) -> Benchmark:
     with _opened(folder, "events.csv") as lines:
         rows = [(r["user_id"], r["item_id"], r["timestamp"], r["event"]) for r in csv.DictReader(lines)]
     users, items, seconds = (np.array([int(row[column]) for row in rows]) for column in range(3))
@@ -83,8 +92,21 @@ def _read_events(folder: Path, config: Config) -> Benchmark:
     asked = np.unique(_test_users(folder))
     ids, vocabulary, known = _events(users, items, seconds * 1_000_000, kinds, asked)
     splits = split_by_time(known, validation_days=config.evaluation.validation_days, holdout_days=0)
+    if not _find(folder, "test.txt"):
+        splits = _one_purchase_each(known, codes["purchase"], splits.holdout_start, seed)
     repeats = not _find(folder, "train.txt")
     return Benchmark(splits, known, _catalog(vocabulary), asked, _rows(ids, asked), repeats)
+
+
+def _one_purchase_each(known: Interactions, purchase: int, now: int, seed: int) -> Splits:
+    """One random purchase of each user validates, and no event of that user with that item is left to learn from."""
+    users = known.users.astype(np.int64)
+    order = np.random.default_rng(seed).permutation(np.flatnonzero(known.kinds == purchase))
+    chosen = order[np.unique(users[order], return_index=True)[1]]
+    pairs = users * known.item_count + known.items
+    taken = np.isin(pairs, pairs[chosen])
+    held = known.select(taken & (known.kinds == purchase))
+    return Splits(known.select(~taken), held, _none_of(known), validation_start=now, holdout_start=now)
 
 
 def _events(

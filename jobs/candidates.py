@@ -14,7 +14,7 @@ from recsys.bundle import Bundle, assemble
 from recsys.config import Config
 from recsys.data import Interactions, Splits, split_by_time
 from recsys.evaluation import Judgement, judge, validation_score
-from recsys.models import MODELS, TrainingData
+from recsys.models import MODELS, TrainingData, settings_of
 from recsys.names import resolve
 from recsys.source import Loaded
 from recsys.vectors import Vectors
@@ -87,8 +87,9 @@ def fit(
         kind_weights=tuple(config.events.weights.values()),
         target_codes=tuple(config.target_codes),
         half_life_days=config.events.half_life_days,
+        budget_seconds=config.training.choice_seconds,
     )
-    settings = chosen if chosen is not None else getattr(config.models, name, None)
+    settings = chosen if chosen is not None else settings_of(config.models, name)
     vectors: Vectors = resolve(name, MODELS)(
         data, settings, score=score, seed=config.training.seed, device=config.training.device, report=night.report
     )
@@ -158,3 +159,17 @@ def side_by_side(title: str, figures: dict[str, dict[str, float]]) -> Table:
     """Metrics downwards, models across."""
     metrics = list(next(iter(figures.values())))
     return Table(title, ["metric", *figures], [[metric, *(f[metric] for f in figures.values())] for metric in metrics])
+
+
+def comparisons(candidates: list[Candidate]) -> list[Table]:
+    """What a model that chose among others found on validation, where it says so in its settings."""
+    return [_comparison(c.name, c.vectors.settings) for c in candidates if "comparison" in c.vectors.settings]
+
+
+def _comparison(name: str, settings: dict[str, Any]) -> Table:
+    weights = {part["model"]: part["weight"] for part in settings["parts"]}
+    rows = [
+        [model, settings["comparison"].get(model, ""), weights.get(model, ""), settings["skipped"].get(model, "")]
+        for model in dict.fromkeys([*settings["comparison"], *settings["skipped"]])
+    ]
+    return Table(f"Validation, what {name} chose from", ["candidate", METRIC, "weight in the blend", "time"], rows)

@@ -44,7 +44,7 @@ def train(config: Config, *, report: Report, now: int | None = None) -> Output:
         bundles.prune(config.folder.path, config.folder.keep_bundles)
     data = {"run": run.run_id, "bundle": version, "published": published, **run.metrics}
     state = "published" if published else "saved; a rollback keeps another one live until `recsys publish VERSION`"
-    tables = [candidates.table(judged, row) for row in winner.judged.rows]
+    tables = [*candidates.comparisons(judged), *(candidates.table(judged, row) for row in winner.judged.rows)]
     return Output(data, [*tables, f"{winner.name}: {version} {state}"])
 
 

@@ -52,8 +52,8 @@ class Bundle:
 
     @cached_property
     def directions(self) -> Items:
-        """The item vectors for search by cosine; made when first asked for, which reads them all once."""
-        return Items(self.vectors.item_vectors, cosine=True)
+        """The items' tastes for search by cosine; made when first asked for, which reads them all once."""
+        return Items(self.vectors.of_taste(self.vectors.item_vectors), cosine=True)
 
 
 @dataclass(frozen=True)

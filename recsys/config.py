@@ -182,7 +182,7 @@ class MfSettings(Section):
 class TwoTowerSettings(Section):
     """Two towers of torchrec embeddings, trained with a sampled softmax."""
 
-    dim: int = Field(64, ge=4, multiple_of=4, description="Dimensions D")
+    dim: int = Field(256, ge=4, multiple_of=4, description="Dimensions D")
     epochs: int = Field(20, ge=1, description="At most so many passes over the events; validation stops earlier")
     patience: int = Field(2, ge=1, description="Epochs without a better validation score before training stops")
     batch_size: int = Field(2048, ge=1, description="Positives a step")
@@ -190,6 +190,11 @@ class TwoTowerSettings(Section):
     learning_rate: float = Field(0.05, gt=0, description="Of the row-wise Adagrad fused into the backward pass")
     temperatures: tuple[float, ...] = Field(
         (0.07, 0.1, 0.15), min_length=1, description="The scores are divided by this; the best on validation is taken"
+    )
+    unit_items: tuple[bool, ...] = Field(
+        (True, False),
+        min_length=1,
+        description="Item vectors have length 1, or one that is learnt; the best on validation is taken",
     )
     demands: tuple[float, ...] = Field(
         (0.0, 0.25, 0.5, 1.0),
@@ -201,22 +206,47 @@ class TwoTowerSettings(Section):
     )
 
 
+class AutoSettings(Section):
+    """The choice among candidates and of their blend."""
+
+    candidates: tuple[str, ...] = Field(
+        ("popularity", "mf", "two_tower"),
+        min_length=1,
+        description="Names of recsys.models.MODELS or dotted paths, the cheapest first",
+    )
+
+    @model_validator(mode="after")
+    def _others(self) -> "AutoSettings":
+        if "auto" in self.candidates or len(set(self.candidates)) != len(self.candidates):
+            raise ValueError("[models.auto] candidates: each model once, and not `auto` itself")
+        return self
+
+
 class ModelSettings(Section):
     """Settings of the models, a table each."""
 
     popularity: PopularitySettings = PopularitySettings()
     mf: MfSettings = MfSettings()
     two_tower: TwoTowerSettings = TwoTowerSettings()
+    auto: AutoSettings = AutoSettings()
 
 
 class TrainingSettings(Section):
     """What is trained, and on what."""
 
     models: tuple[str, ...] = Field(
-        ("mf", "two_tower"), min_length=1, description="Candidates: names of recsys.models.MODELS or dotted paths"
+        ("auto",), min_length=1, description="What is judged: names of recsys.models.MODELS or dotted paths"
+    )
+    budget_minutes: float = Field(
+        15.0, gt=0, description="What `auto` may take to choose, to train for the gate and to train again, together"
     )
     seed: int = Field(0, ge=0, description="Makes a run repeatable")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU when there is one")
+
+    @property
+    def choice_seconds(self) -> float:
+        """What is there for choosing: two trainings with what was chosen follow, and neither takes longer."""
+        return self.budget_minutes * 60 / 3
 
 
 class GateSettings(Section):

@@ -69,7 +69,7 @@ def answer(
     """The k best items for each of the user vectors [B, D]; see recommend. left_out: rows that a user must not get."""
     scorable = bundle.with_vector if allowed is None else bundle.with_vector & allowed
     hits = _empty(len(queries), k)
-    asked = (queries != 0).any(axis=1)
+    asked = (bundle.vectors.of_taste(queries) != 0).any(axis=1)
     excluded = None if left_out is None else _take(left_out, asked)
     found = bundle.index.search(queries[asked], k, allowed=None if scorable.all() else scorable, excluded=excluded)
     hits.scores[asked], hits.rows[asked] = found
@@ -97,7 +97,8 @@ def nearest(
 ) -> Hits:
     """The k items whose vectors have the directions nearest to `vectors` [B, D]; see similar."""
     scorable = bundle.with_vector if allowed is None else bundle.with_vector & allowed
-    queries = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-30))
+    queries = bundle.vectors.of_taste(vectors)
+    queries = queries / np.maximum(np.linalg.norm(queries, axis=1, keepdims=True), np.float32(1e-30))
     hits = _empty(len(queries), k)
     asked = (queries != 0).any(axis=1)
     excluded = None if left_out is None else _take(left_out, asked)

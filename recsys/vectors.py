@@ -155,6 +155,16 @@ class Vectors:
         """D."""
         return int(self.item_vectors.shape[1])
 
+    def of_taste(self, vectors: Float32) -> Float32:
+        """The columns of user or item vectors [N, D] that depend on the user; all where none does: [N, <= D].
+
+        What is the same for everybody says nothing about a user, nor about which items are alike.
+        """
+        personal = np.repeat(
+            [not isinstance(p.encoder, Constant) for p in self.parts], [p.history_vectors.shape[1] for p in self.parts]
+        )
+        return vectors if personal.all() or not personal.any() else np.ascontiguousarray(vectors[:, personal])
+
     def encode(self, histories: Histories) -> Float32:
         """B histories -> user vectors float32 [B, D], the parts side by side."""
         return np.concatenate([p.encoder.encode(p.history_vectors, histories) for p in self.parts], axis=1)

@@ -5,14 +5,21 @@ import pyarrow as pa
 
 from recsys.config import ModelSettings
 from recsys.data import MICROSECONDS_PER_DAY, Catalog, Histories, Interactions, Vocabulary
-from recsys.models import MODELS, TrainingData
+from recsys.models import MODELS, TrainingData, settings_of
 from recsys.names import resolve
 
 SETTINGS = ModelSettings.model_validate(
     {
         "mf": {"ranks": [8], "popularity_exponents": [0.2], "recency_exponents": [0.3], "recency_half_life_days": [20]}
         | {"item_exponents": [0.4]},
-        "two_tower": {"dim": 8, "epochs": 4, "batch_size": 64, "negatives": 16, "temperatures": [0.1]},
+        "two_tower": {
+            "dim": 8,
+            "epochs": 4,
+            "batch_size": 64,
+            "negatives": 16,
+            "temperatures": [0.1],
+            "unit_items": [True],
+        },
     }
 )
 GROUPS, PER_GROUP, USERS = 3, 8, 150
@@ -53,7 +60,7 @@ def history(*items: int) -> Histories:
 
 
 def trained(name: str, data: TrainingData, settings=None, score=lambda _: 0.0, seed: int = 0):
-    settings = getattr(SETTINGS, name) if settings is None else settings
+    settings = settings_of(SETTINGS, name) if settings is None else settings
     return resolve(name, MODELS)(data, settings, score=score, seed=seed, device="cpu", report=lambda *_: None)
 
 

@@ -3,6 +3,7 @@
 Every one has the signature of `Train`. Adding a model is a file with such a function and one line here.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ MODELS: dict[str, str] = {
     "popularity": "recsys.models.popularity:train",
     "mf": "recsys.models.mf:train",
     "two_tower": "recsys.models.two_tower:train",
+    "auto": "recsys.models.auto:train",
 }
 
 
@@ -27,6 +29,7 @@ class TrainingData:
     kind_weights: tuple[float, ...]  # by kind code
     target_codes: tuple[int, ...]  # kinds that have to be foreseen
     half_life_days: tuple[float, ...]  # candidates for the decay of a history
+    budget_seconds: float = math.inf  # what `auto` may take to choose
 
 
 class Train(Protocol):
@@ -44,9 +47,17 @@ class Train(Protocol):
     ) -> Vectors:
         """Train on `data` and return the vectors.
 
-        settings: the model's table of the configuration, or, when `score` is None, the `settings` of vectors trained
-        before, whose choices are then taken as they are.
+        settings: what settings_of takes from the configuration, or, when `score` is None, the `settings` of vectors
+        trained before, whose choices are then taken as they are.
         score: NDCG@20 on validation of vectors trained on `data`; higher is better. It chooses settings and epochs.
-        device: "cpu" or "cuda". report: is told the name of the step and the share done, 0 to 1.
+        Vectors that are given to it bear the settings with which they can be trained again: `auto` ends a training
+        that takes too long, and goes on with the best that was scored.
+        device: "cpu" or "cuda". report: is told the name of the step and the share done, 0 to 1; it is asked often, and
+        the name of a pass over the events holds " epoch ".
         """
         ...
+
+
+def settings_of(models: Any, name: str) -> Any:
+    """A model's table of `[models]`; all of them for `auto`, which trains others; None for a model that has none."""
+    return models if name == "auto" else getattr(models, name, None)

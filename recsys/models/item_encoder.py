@@ -16,6 +16,7 @@ Bool: TypeAlias = npt.NDArray[np.bool_]
 
 _RIDGE = 1.0  # a token's vector shrinks towards zero as if it had been seen once more, on an item of zeros
 _FEWEST_ITEMS = 2  # a token of a single item says nothing about others
+_LONGEST_STRETCH = 5.0  # features that say next to nothing must not be made to shout
 _MOST_STEPS = 50  # of conjugate gradients
 _TOLERANCE = 1e-3  # of a column's residual against where it started
 
@@ -27,7 +28,9 @@ def fill_in(
 
     item_vectors [I, D], history_vectors [I, Dp], trained: bool [I], the items that have learnt from events. None when
     no feature is shared by two trained items; the others then keep zeros. Vectors longer than the median item's count
-    as that long, so that what nobody has bought yet is listed like an ordinary item and not like a best seller.
+    as that long, so that what nobody has bought yet is listed like an ordinary item and not like a best seller. And
+    as what features leave open averages out, regression makes vectors short, which would list it behind everything:
+    item vectors are stretched until the median of the trained ones is as long as it was.
     """
     tokens = item_tokens(catalog.columns)
     known = shared_tokens(tokens, trained)
@@ -38,7 +41,8 @@ def fill_in(
     rows, transposed = (SparseRows.from_scipy(m.tocsr(), device) for m in (design[trained], design[trained].T))
     weights = _ridge(rows, transposed, torch.from_numpy(targets).to(device)).cpu().numpy()
     split = item_vectors.shape[1]
-    encoder = ItemEncoder(known, weights[:, :split].copy(), (weights[:, split:].copy(),))
+    item_weights = weights[:, :split] * _stretch(targets[:, :split], design[trained] @ weights[:, :split])
+    encoder = ItemEncoder(known, item_weights, (weights[:, split:].copy(),))
     untrained = design[~trained]
     item_vectors[~trained] = untrained @ encoder.item_weights
     history_vectors[~trained] = untrained @ encoder.history_weights[0]
@@ -58,6 +62,13 @@ def _capped(vectors: Float32, trained: Bool) -> Float32:
     longest = np.median(lengths[trained])
     shrink = np.minimum(1, longest / np.maximum(lengths, np.float32(1e-30)))
     return np.asarray(vectors * shrink, np.float32)
+
+
+def _stretch(vectors: Float32, regressed: Float32) -> np.float32:
+    """The median length of vectors [N, D] over that of their regressed selves."""
+    lengths = np.linalg.norm(regressed, axis=1)
+    shortened = np.median(lengths[lengths > 0]) if lengths.any() else 1.0
+    return np.float32(np.clip(np.median(np.linalg.norm(vectors, axis=1)) / shortened, 1, _LONGEST_STRETCH))
 
 
 def _ridge(rows: SparseRows, transposed: SparseRows, targets: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
-"""Randomised singular value decomposition of a sparse matrix, on torch, iterated on the item side.
+"""Randomised singular value decomposition of a sparse matrix, on torch, iterated on its smaller side.
 
-Nothing of U x D is ever held: users come in blocks, and only I x D and (block of users) x D exist.
+With the usual more users than items nothing of U x D is ever held: users come in blocks, and only I x D and (block of
+users) x D exist. With fewer users it is the other way round.
 Source: N. Halko, P. G. Martinsson, J. A. Tropp, "Finding structure with randomness", SIAM Review 53(2), 2011.
 """
 
@@ -48,6 +49,22 @@ def factorise(
     More iterations find the smaller ones better; a tenth more directions than asked for are carried along. The same
     seed gives the same bits on the CPU. report: is told the share done.
     """
+    if matrix.shape[0] < matrix.shape[1]:
+        turned = _factorise(matrix.T.tocsr(), rank, iterations, seed, device, report)
+        rows = SparseRows.from_scipy(matrix.T.tocsr(), device)
+        return Factors(rows @ (turned.item_vectors / turned.singular_values), turned.singular_values)
+    return _factorise(matrix, rank, iterations, seed, device, report)
+
+
+def _factorise(
+    matrix: sparse.csr_array,
+    rank: int,
+    iterations: int,
+    seed: int,
+    device: torch.device,
+    report: Callable[[float], None],
+) -> Factors:
+    """The factors by iterating on the columns' side."""
     width = min(rank + max(32, rank // 10), *matrix.shape)
     blocks = _blocks(matrix, width, device)
     generator = torch.Generator().manual_seed(seed)

@@ -6,6 +6,7 @@ Shapes: I items, F feature tokens, P pairs of a user and an item, B pairs in a b
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +19,14 @@ from torchrec.modules.fused_embedding_modules import FusedEmbeddingBagCollection
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
 from recsys.config import TwoTowerSettings
-from recsys.data import Float32
-from recsys.models.losses import sampled_softmax
+from recsys.data import Float32, Int64
+from recsys.models.losses import corrected_scores, sampled_softmax
 
 logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)  # a notice of torch's to torchrec, not to us
+
+Bool: TypeAlias = npt.NDArray[np.bool_]
+
+_RUN = 8  # positives of a user that come one after the other, with one sum of the history
 
 
 @dataclass(frozen=True)
@@ -35,16 +40,30 @@ class Pairs:
 class Towers:
     """User tower: the sum of the history's vectors. Item tower: the item's own vector and those of its features.
 
-    Both end in vectors of length 1. The tables are torchrec's, and their gradient steps are part of the backward pass.
+    User vectors have length 1. The tables are torchrec's, and their gradient steps are part of the backward pass.
     """
 
-    def __init__(self, pairs: Pairs, history: Float32, item: Float32, settings: TwoTowerSettings, device: torch.device):
-        """Start from history vectors and item vectors [I, D]; what the features add starts at zero."""
-        self._pairs, self._settings, self._device = pairs, settings, device
+    def __init__(
+        self,
+        pairs: Pairs,
+        history: Float32,
+        item: Float32,
+        settings: TwoTowerSettings,
+        device: torch.device,
+        *,
+        unit_items: bool = True,
+    ):
+        """Start from history vectors and item vectors [I, D]; what the features add starts at zero.
+
+        unit_items: item vectors have length 1 like the users'; else their length is learnt, and tells of popularity.
+        """
+        self._pairs, self._settings, self._device, self._unit_items = pairs, settings, device, unit_items
         dim = history.shape[1]
         tokens = max(1, pairs.features.shape[1])  # a table of no rows is not allowed
-        self.user_tower = _tables([("history", len(history), ["history", "own"])], dim, settings, device)
-        self.item_tower = _tables([("item", len(item), ["item"]), ("token", tokens, ["token"])], dim, settings, device)
+        self.user_tower = _tables([("history", len(history), ["history", "own"])], dim, settings, device, weighted=True)
+        self.item_tower = _tables(
+            [("item", len(item), ["item"]), ("token", tokens, ["token"])], dim, settings, device, weighted=False
+        )
         _put(self.user_tower, "history", history)
         _put(self.item_tower, "item", item)
         _put(self.item_tower, "token", np.zeros((tokens, dim), np.float32))
@@ -56,10 +75,12 @@ class Towers:
 
     @property
     def item_vectors(self) -> Float32:
-        """The item tower's output for every item, length 1 (0 where an item has learnt nothing): [I, D]."""
+        """The item tower's output for every item: [I, D]."""
         rows = _table(self.item_tower, "item").cpu().numpy()
         tokens = _table(self.item_tower, "token").cpu().numpy()[: self._pairs.features.shape[1]]
-        sums = rows + self._pairs.features @ tokens
+        sums = np.asarray(rows + self._pairs.features @ tokens, np.float32)
+        if not self._unit_items:
+            return sums
         return np.asarray(sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12), np.float32)
 
     def train_epoch(
@@ -68,14 +89,16 @@ class Towers:
         draw: npt.NDArray[np.float64],
         generator: np.random.Generator,
         report: Callable[[float], None],
+        most: int | None = None,
     ) -> float:
         """One pass over the positives in random order, each with the probability of its weight; returns the mean loss.
 
-        draw: the probabilities [I] with which negatives are drawn. report: is told the share done.
+        draw: the probabilities [I] with which negatives are drawn. report: is told the share done. most: end after so
+        many positives.
         """
         users, items, weights = _positives(self._pairs.weights)
         # Leaving out by weight costs less time than weighting every loss, and expects the same gradient.
-        order = generator.permutation(np.flatnonzero(generator.random(len(users)) < weights))
+        order = shuffle_in_runs(users, generator.random(len(users)) < weights, generator)[:most]
         size, total = self._settings.batch_size, 0.0
         cumulated = np.cumsum(draw)
         for start in range(0, len(order), size):
@@ -90,50 +113,68 @@ class Towers:
 
     def _loss(
         self,
-        users: npt.NDArray[np.int64],
-        items: npt.NDArray[np.int64],
+        users: Int64,
+        items: Int64,
         weights: Float32,
-        drawn: npt.NDArray[np.int64],
+        drawn: Int64,
         draw: npt.NDArray[np.float64],
         temperature: float,
     ) -> Tensor:
-        user_vectors = self._user_vectors(users, items, weights)
+        user_vectors = self._user_vectors(users, items, weights) / temperature
         item_vectors = self._item_vectors(np.concatenate([items, drawn]))
         positive, negative = item_vectors[: len(items)], item_vectors[len(items) :]
         log_expected = np.log(len(drawn) * draw[drawn] / draw.sum()).astype(np.float32)
+        rows, columns = (torch.from_numpy(at).to(self._device) for at in _hits(items, drawn))
+        log_expected = torch.from_numpy(log_expected).to(self._device)
         return sampled_softmax(
-            (user_vectors * positive).sum(1) / temperature,
-            user_vectors @ negative.T / temperature,
-            torch.from_numpy(log_expected).to(self._device),
-            torch.from_numpy(items[:, None] == drawn[None, :]).to(self._device),
+            (user_vectors * positive).sum(1), corrected_scores(user_vectors, negative, log_expected, (rows, columns))
         )
 
-    def _user_vectors(self, users: npt.NDArray[np.int64], items: npt.NDArray[np.int64], weights: Float32) -> Tensor:
-        """Each history without the positive itself, else the tower would learn to find what it was given: [B, D]."""
-        histories = self._pairs.weights[users]
+    def _user_vectors(self, users: Int64, items: Int64, weights: Float32) -> Tensor:
+        """Each history without the positive itself, else the tower would learn to find what it was given: [B, D].
+
+        A history is summed once for a run of the same user; the other rows of the run look nothing up.
+        """
+        first = np.diff(users, prepend=-1) != 0
+        histories = self._pairs.weights[users[first]]
+        lengths = np.zeros(len(users), np.int64)
+        lengths[: np.count_nonzero(first)] = np.diff(histories.indptr)
         pooled = self.user_tower(
             _jagged(
                 {
-                    "history": (histories.indices, np.diff(histories.indptr), histories.data),
+                    "history": (histories.indices, lengths, histories.data),
                     "own": (items, np.ones(len(items), np.int64), weights),
                 },
                 self._device,
             )
         ).to_dict()
-        return functional.normalize(pooled["history"] - pooled["own"], dim=1)
+        run = torch.from_numpy(np.cumsum(first) - 1).to(self._device)
+        return functional.normalize(pooled["history"][run] - pooled["own"], dim=1)
 
-    def _item_vectors(self, items: npt.NDArray[np.int64]) -> Tensor:
+    def _item_vectors(self, items: Int64) -> Tensor:
         tokens = self._pairs.features[items]
+        one_each = np.ones(len(items), np.int64)
         pooled = self.item_tower(
             _jagged(
-                {
-                    "item": (items, np.ones(len(items), np.int64), np.ones(len(items), np.float32)),
-                    "token": (tokens.indices, np.diff(tokens.indptr), tokens.data),
-                },
-                self._device,
+                {"item": (items, one_each, None), "token": (tokens.indices, np.diff(tokens.indptr), None)}, self._device
             )
         ).to_dict()
-        return functional.normalize(pooled["item"] + pooled["token"], dim=1)
+        own = pooled["item"] + pooled["token"] * torch.from_numpy(_row_values(tokens)).to(self._device)[:, None]
+        return functional.normalize(own, dim=1) if self._unit_items else own
+
+
+def shuffle_in_runs(users: Int64, kept: Bool, generator: np.random.Generator) -> Int64:
+    """The positions [<= P] of the kept positives in random order, but for runs of up to _RUN of the same user.
+
+    users: [P], ascending. A run's history is summed once: the look-ups fall by the length of the run.
+    """
+    order = generator.permutation(np.flatnonzero(kept))
+    order = order[np.argsort(users[order], kind="stable")]  # each user's positives together, in random order
+    counts = np.bincount(users[order])
+    place = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    run = np.cumsum(place % _RUN == 0) - 1
+    rank = generator.permutation(int(run[-1]) + 1 if len(run) else 0)
+    return np.asarray(order[np.argsort(rank[run], kind="stable")], np.int64)
 
 
 def leave_one_out_positives(weights: sparse.csr_array) -> sparse.csr_array:
@@ -141,13 +182,36 @@ def leave_one_out_positives(weights: sparse.csr_array) -> sparse.csr_array:
     return sparse.csr_array(weights[np.diff(weights.indptr) > 1])
 
 
-def _positives(weights: sparse.csr_array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Float32]:
+def _positives(weights: sparse.csr_array) -> tuple[Int64, Int64, Float32]:
     users = np.repeat(np.arange(weights.shape[0]), np.diff(weights.indptr))
     return users, weights.indices.astype(np.int64), weights.data.astype(np.float32)
 
 
+def _hits(items: Int64, drawn: Int64) -> tuple[Int64, Int64]:
+    """Where a drawn item [N] is a row's positive [B]: rows and columns."""
+    order = np.argsort(drawn, kind="stable")
+    first, last = (np.searchsorted(drawn[order], items, side=side) for side in ("left", "right"))
+    counts = last - first
+    rows = np.repeat(np.arange(len(items)), counts)
+    within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return rows, order[first[rows] + within]
+
+
+def _row_values(features: sparse.csr_array) -> Float32:
+    """The value that all entries of a row have, 0 for a row of none: [B]."""
+    values = np.zeros(features.shape[0], np.float32)
+    filled = np.diff(features.indptr) > 0
+    values[filled] = features.data[features.indptr[:-1][filled]]
+    return values
+
+
 def _tables(
-    tables: list[tuple[str, int, list[str]]], dim: int, settings: TwoTowerSettings, device: torch.device
+    tables: list[tuple[str, int, list[str]]],
+    dim: int,
+    settings: TwoTowerSettings,
+    device: torch.device,
+    *,
+    weighted: bool,
 ) -> FusedEmbeddingBagCollection:
     return FusedEmbeddingBagCollection(
         tables=[
@@ -158,20 +222,21 @@ def _tables(
         ],
         optimizer_type=RowWiseAdagrad,
         optimizer_kwargs={"lr": settings.learning_rate},
-        is_weighted=True,
+        is_weighted=weighted,  # the kernel then takes a gradient of the weights too, which costs a fifth of the time
         device=device,
     )
 
 
 def _jagged(
-    features: dict[str, tuple[npt.NDArray[np.integer], npt.NDArray[np.integer], Float32]], device: torch.device
+    features: dict[str, tuple[npt.NDArray[np.integer], Int64, Float32 | None]], device: torch.device
 ) -> KeyedJaggedTensor:
-    values, lengths, weights = (np.concatenate(parts) for parts in zip(*features.values(), strict=True))
+    values, lengths, weights = zip(*features.values(), strict=True)
+    given = [w for w in weights if w is not None]
     return KeyedJaggedTensor(
         keys=list(features),
-        values=torch.from_numpy(values.astype(np.int64)).to(device),
-        lengths=torch.from_numpy(lengths.astype(np.int64)).to(device),
-        weights=torch.from_numpy(weights.astype(np.float32)).to(device),
+        values=torch.from_numpy(np.concatenate(values).astype(np.int64)).to(device),
+        lengths=torch.from_numpy(np.concatenate(lengths)).to(device),
+        weights=torch.from_numpy(np.concatenate(given).astype(np.float32)).to(device) if given else None,
     )
 
 

@@ -1,9 +1,10 @@
-"""Two towers, trained from a spectral start with a sampled softmax on the cosine.
+"""Two towers, trained from a spectral start with a sampled softmax.
 
 User tower: the weighted sum of the history, without the positive. Item tower: id, category, brand, price bucket and
-title words. What the cosine cannot hold, how much an item is in demand at present, is one more dimension: the constant
-1 on the user's side, demand * ln(1 + recent demand) on the item's. Sources: X. Yi et al., "Sampling-bias-corrected
-neural modeling for large corpus item recommendations", RecSys 2019, for the towers and the correction of the sample.
+title words. Users have length 1, and so have items where that serves better on validation. How much an item is in
+demand at present is one more dimension: the constant 1 on the user's side, demand * ln(1 + recent demand) on the
+item's. Sources: X. Yi et al., "Sampling-bias-corrected neural modeling for large corpus item recommendations",
+RecSys 2019, for the towers and the correction of the sample.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,6 +26,8 @@ from recsys.models.towers import Pairs, Towers, leave_one_out_positives
 from recsys.vectors import Constant, ItemEncoder, Part, Vectors, WeightedSum, token_matrix
 
 _SAMPLING_EXPONENT = 0.5  # negatives are drawn by the root of an item's weight: between uniform and by demand
+_LENGTH_EXPONENT = 0.2  # free lengths start at the item's weight to this power, 1 on average
+_TRIAL_POSITIVES = 200_000  # enough to tell temperatures apart
 _ALL_TIME_DAYS = 36500.0
 
 Report = Callable[[str, float], None]
@@ -49,25 +52,19 @@ def train(
 
 
 def _choose(model: "_Model", settings: TwoTowerSettings, score: Callable[[Vectors], float]) -> Vectors:
-    """Decay and demand by the spectral start, temperature by the first epoch, epochs by stopping early."""
+    """Decay and demand by the start; temperature and lengths by the first epoch; epochs by stopping early."""
     values = model.values(settings)
-    start = {name: middle(allowed) for name, allowed in values.items()}
-    chosen = start | {"temperature": settings.temperatures[0], "epochs": 0, **_fixed(settings)}
+    chosen: Settings = {name: middle(allowed) for name, allowed in values.items()}
+    chosen |= {"temperature": settings.temperatures[0], "unit_items": settings.unit_items[0], "epochs": 0}
+    chosen |= _fixed(settings)
     chosen = model.search(values, chosen, lambda tried: score(model.vectors(model.towers(tried), tried)), rounds=2)
-    best_score, best = -1.0, (chosen, model.towers(chosen))
-    for temperature in settings.temperatures:
-        tried = {**chosen, "temperature": temperature, "epochs": 1}
-        towers = model.trained(tried, 1)
-        # A larger temperature makes the cosine count for less beside demand, so demand is chosen again.
-        tried = model.search({"demand": values["demand"]}, tried, _scored(model, towers, score), rounds=1)
-        if (found := score(model.vectors(towers, tried))) > best_score:
-            best_score, best = found, (tried, towers)
-    chosen, towers = best
-    kept, waited = model.vectors(towers, chosen), 0
-    for epoch in range(2, settings.epochs + 1):
+    chosen = _by_a_short_epoch(model, settings, {**chosen, "epochs": 1}, score)
+    towers = model.towers(chosen)
+    best_score, waited = -1.0, 0
+    for epoch in range(1, settings.epochs + 1):
         model.train_epoch(towers, chosen, epoch)
-        tried = {**chosen, "epochs": epoch}
-        found = score(vectors := model.vectors(towers, tried))
+        vectors = model.vectors(towers, {**chosen, "epochs": epoch})
+        found = score(vectors)
         waited += 1
         if found > best_score:
             best_score, kept, waited = found, vectors, 0
@@ -79,13 +76,38 @@ def _choose(model: "_Model", settings: TwoTowerSettings, score: Callable[[Vector
     return model.with_demand(kept, final)
 
 
+def _by_a_short_epoch(
+    model: "_Model", settings: TwoTowerSettings, start: Settings, score: Callable[[Vectors], float]
+) -> Settings:
+    """The temperature, then whether items have length 1, that serve best after an epoch of a sample of the events."""
+    if len(settings.temperatures) == len(settings.unit_items) == 1:
+        return start
+    best, best_score, known = start, -1.0, []
+    for name, allowed in (("temperature", settings.temperatures), ("unit_items", settings.unit_items)):
+        for value in allowed:
+            tried = {**best, name: value}
+            if (tried["temperature"], tried["unit_items"]) in known:
+                continue
+            known.append((tried["temperature"], tried["unit_items"]))
+            towers = model.towers(tried)
+            model.train_epoch(towers, tried, 1, most=_TRIAL_POSITIVES)
+            # A larger temperature makes the taste count for less beside demand, so demand is chosen again.
+            vectors = model.vectors(towers, tried)
+            demand = {"demand": settings.demands}
+            tried = model.search(demand, tried, _scored_with_demand(model, vectors, score), rounds=1)
+            if (found := score(model.with_demand(vectors, tried))) > best_score:
+                best, best_score = tried, found
+    return best
+
+
+def _scored_with_demand(
+    model: "_Model", vectors: Vectors, score: Callable[[Vectors], float]
+) -> Callable[[Settings], float]:
+    return lambda tried: score(model.with_demand(vectors, tried))
+
+
 def _fixed(settings: TwoTowerSettings) -> dict[str, Any]:
     return settings.model_dump(include={"dim", "batch_size", "negatives", "learning_rate"})
-
-
-def _scored(model: "_Model", towers: Towers, score: Callable[[Vectors], float]) -> Callable[[Settings], float]:
-    vectors = model.vectors(towers, {"demand": 0.0})
-    return lambda tried: score(model.with_demand(vectors, tried))
 
 
 class _Model:
@@ -130,8 +152,12 @@ class _Model:
     def towers(self, chosen: Settings) -> Towers:
         """Towers at their spectral start."""
         history, item = self._spectral.start(chosen["half_life_days"], self._settings.dim)
-        pairs = Pairs(leave_one_out_positives(self._spectral.history_weights(chosen["half_life_days"])), self._features)
-        return Towers(pairs, history, item, self._settings, self._device)
+        weights = self._spectral.history_weights(chosen["half_life_days"])
+        if not chosen["unit_items"]:
+            item = item * np.asarray(weights.sum(axis=0), np.float32)[:, None] ** _LENGTH_EXPONENT
+            item /= max(1e-12, float(np.linalg.norm(item[self._learnt], axis=1).mean())) if self._learnt.any() else 1.0
+        pairs = Pairs(leave_one_out_positives(weights), self._features)
+        return Towers(pairs, history, item, self._settings, self._device, unit_items=chosen["unit_items"])
 
     def trained(self, chosen: Settings, epochs: int) -> Towers:
         """Towers after so many epochs."""
@@ -140,19 +166,22 @@ class _Model:
             self.train_epoch(towers, chosen, epoch)
         return towers
 
-    def train_epoch(self, towers: Towers, chosen: Settings, epoch: int) -> None:
-        """Epoch 1, 2, …; each has a seed of its own, so that stopping after it and training up to it agree."""
+    def train_epoch(self, towers: Towers, chosen: Settings, epoch: int, most: int | None = None) -> None:
+        """Epoch 1, 2, …; each has a seed of its own, so that stopping after it and training up to it agree.
+
+        most: ends after so many positives.
+        """
         weights = np.asarray(self._spectral.history_weights(chosen["half_life_days"]).sum(axis=0), np.float64)
         draw = np.where(weights > 0, np.maximum(weights, 1e-6) ** _SAMPLING_EXPONENT, 0.0)
         generator = np.random.default_rng([self._seed, epoch])
         step = f"two_tower: epoch {epoch}, temperature {chosen['temperature']:g}"
         if draw.any():
-            towers.train_epoch(chosen["temperature"], draw, generator, lambda done: self._report(step, done))
+            towers.train_epoch(chosen["temperature"], draw, generator, lambda done: self._report(step, done), most)
 
     def vectors(self, towers: Towers, chosen: Settings) -> Vectors:
         """What the towers have learnt, as the waist wants it; items without events keep zeros."""
-        encoder = WeightedSum(self.data.kind_weights, chosen.get("half_life_days", _ALL_TIME_DAYS), scaling="unit")
-        item = towers.item_vectors / np.float32(chosen.get("temperature", 1.0))
+        encoder = WeightedSum(self.data.kind_weights, chosen["half_life_days"], scaling="unit")
+        item = towers.item_vectors / np.float32(chosen["temperature"])
         item[~self._learnt] = 0
         history = towers.history_vectors
         parts = (Part(history, encoder), Part(np.zeros((len(item), 1), np.float32), Constant()))

@@ -33,6 +33,7 @@ SINGLE = {
     "RECSYS_MODELS__MF__RANKS": "[8]",
     "RECSYS_MODELS__MF__RECENCY_EXPONENTS": "[0.3]",
     "RECSYS_MODELS__TWO_TOWER__TEMPERATURES": "[0.1]",
+    "RECSYS_MODELS__TWO_TOWER__UNIT_ITEMS": "[true]",
     "RECSYS_MODELS__TWO_TOWER__DIM": "8",
     "RECSYS_MODELS__TWO_TOWER__EPOCHS": "1",
 }
@@ -334,6 +335,23 @@ def check_patience(shop: Path) -> None:
     assert epochs("1") < epochs("4")
 
 
+def check_candidates(shop: Path) -> None:
+    def compared(names: str) -> set[str]:
+        config = changed(shop, "models.auto.candidates", names, **SINGLE)
+        return set(fit(config, "auto", always_better()).settings["comparison"])
+
+    assert compared('["popularity", "mf"]') == {"popularity", "mf", "blend"}
+    assert compared('["mf"]') == {"mf", "blend"}
+
+
+def check_budget(shop: Path) -> None:
+    """A budget of next to nothing leaves the first candidate alone."""
+    for minutes, skipped in (("0.0001", {"mf"}), ("60", set())):
+        others = {**SINGLE, "RECSYS_MODELS__AUTO__CANDIDATES": '["popularity", "mf"]'}
+        config = changed(shop, "training.budget_minutes", minutes, **others)
+        assert set(fit(config, "auto", always_better()).settings["skipped"]) == skipped
+
+
 def check_choice(shop: Path) -> None:
     config = configured(shop, **SINGLE)
     several = changed(shop, "models.popularity.half_life_days", "[7.0, 36500.0]", **SINGLE)
@@ -379,11 +397,14 @@ CHECKS: dict[str, Callable[[Path], None]] = {
     "models.two_tower.negatives": vectors_differ("two_tower", "models.two_tower.negatives", "16"),
     "models.two_tower.learning_rate": vectors_differ("two_tower", "models.two_tower.learning_rate", "0.5"),
     "models.two_tower.temperatures": vectors_differ("two_tower", "models.two_tower.temperatures", "[0.5]"),
+    "models.two_tower.unit_items": vectors_differ("two_tower", "models.two_tower.unit_items", "[false]"),
     "models.two_tower.demands": vectors_differ("two_tower", "models.two_tower.demands", "[3.0]"),
     "models.two_tower.recency_half_life_days": vectors_differ(
         "two_tower", "models.two_tower.recency_half_life_days", "[2.0]"
     ),
+    "models.auto.candidates": check_candidates,
     "training.models": check_training_models,
+    "training.budget_minutes": check_budget,
     "training.seed": check_seed,
     "training.device": check_device,
     "gate.max_drop": check_max_drop,

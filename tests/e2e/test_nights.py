@@ -48,6 +48,20 @@ def test_ten_stationary_nights_publish_ten_times(shop):
     assert lives == sorted(lives)
 
 
+def test_a_night_of_auto_publishes_its_blend_and_says_what_it_chose_from(shop):
+    output = train(configured(shop, RECSYS_TRAINING__MODELS='["auto"]'), report=quiet)
+    bundle = bundles.load(shop / "recsys-data")
+    settings = bundle.vectors.settings
+    assert bundle.vectors.model == bundle.evaluation.model == "auto"
+    assert set(settings["comparison"]) == {"popularity", "mf", "two_tower", "blend"}
+    assert settings["comparison"]["blend"] >= max(settings["comparison"].values())
+    shown = next(part for part in output.parts if "auto chose from" in getattr(part, "title", ""))
+    assert {row[0]: row[1] for row in shown.rows} == settings["comparison"]
+    assert {part["model"]: part["weight"] for part in settings["parts"]} == {r[0]: r[2] for r in shown.rows if r[2]}
+    metrics = bundle.manifest["metrics"]["models"]
+    assert metrics["auto"]["all"]["ndcg@20"] > metrics["popularity"]["all"]["ndcg@20"]
+
+
 @pytest.mark.parametrize(
     ("environment", "where", "told"),
     [

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.models.losses import sampled_softmax
+from recsys.models.losses import corrected_scores, sampled_softmax
 
 ITEMS, DRAWN, ROUNDS = 30, 400, 300
 
@@ -21,7 +21,10 @@ def gradients(sign):
     for _ in range(ROUNDS):
         drawn = torch.multinomial(draw, DRAWN, replacement=True, generator=generator)
         log_expected = sign * torch.log(DRAWN * draw[drawn])
-        loss = sampled_softmax(sampled[:, 3], sampled[:, drawn], log_expected, (drawn == 3)[None, :])
+        hits = (drawn == 3).nonzero()[:, 0]
+        # A user of one dimension, 1, has the items' numbers as scores.
+        corrected = corrected_scores(torch.ones(1, 1), sampled[0, drawn, None], log_expected, (hits * 0, hits))
+        loss = sampled_softmax(sampled[:, 3], corrected)
         (loss.sum() / ROUNDS).backward()
     return full.grad.numpy()[0], sampled.grad.numpy()[0]
 
@@ -37,12 +40,12 @@ def test_the_correction_with_the_wrong_sign_is_far_off():
 
 
 def test_a_drawn_positive_does_not_count_against_itself():
-    positives, negatives = torch.tensor([1.0]), torch.tensor([[1.0, 0.0]])
-    hits = torch.tensor([[True, False]])
-    loss = sampled_softmax(positives, negatives, torch.zeros(2), hits)
+    hits = (torch.tensor([0]), torch.tensor([0]))
+    corrected = corrected_scores(torch.ones(1, 1), torch.tensor([[1.0], [0.0]]), torch.zeros(2), hits)
+    loss = sampled_softmax(torch.tensor([1.0]), corrected)
     assert float(loss) == pytest.approx(float(np.log1p(np.exp(-1.0))))
 
 
 def test_only_hits_leave_nothing_to_lose():
-    loss = sampled_softmax(torch.tensor([0.5]), torch.tensor([[0.5]]), torch.zeros(1), torch.tensor([[True]]))
+    loss = sampled_softmax(torch.tensor([0.5]), torch.tensor([[-torch.inf]]))
     assert float(loss) == 0

@@ -4,7 +4,7 @@ import model_contracts as contracts
 import numpy as np
 import pytest
 
-from recsys.models import MODELS
+from recsys.models import MODELS, settings_of
 
 PERSONAL = [name for name in MODELS if name != "popularity"]
 
@@ -63,7 +63,8 @@ def test_a_seed_makes_a_run_repeatable(name):
 @pytest.mark.parametrize("name", PERSONAL)
 def test_an_item_without_events_is_placed_by_its_features(name):
     data = contracts.checkerboard(cold=1)
-    vectors = contracts.trained(name, data, contracts.trained(name, data).settings, score=None)
+    chosen = contracts.trained(name, data, score=own_group_share).settings
+    vectors = contracts.trained(name, data, chosen, score=None)
     fans, others = contracts.scores(vectors, 0, 1)[-1], contracts.scores(vectors, 8, 9)[-1]
     assert fans > others
     item, parts = vectors.item_encoder.encode(data.catalog.columns.slice(contracts.ITEMS, 1))
@@ -83,8 +84,18 @@ def test_one_user_or_one_item_does_not_break_it(name, users, items):
 
 @pytest.mark.parametrize("name", PERSONAL)
 def test_without_a_score_nothing_can_be_chosen(name):
-    settings = getattr(contracts.SETTINGS, name)
+    settings = settings_of(contracts.SETTINGS, name)
     if name == "mf":
         settings = settings.model_copy(update={"ranks": (4, 8)})
     with pytest.raises(ValueError, match="no validation score"):
         contracts.trained(name, contracts.checkerboard(), settings, score=None)
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "auto"])
+def test_whatever_is_scored_can_be_trained_again_as_it_is(name):
+    """What `auto` relies on, which may end a training at any score and go on with the best one so far."""
+    data, scored = contracts.checkerboard(), []
+    contracts.trained(name, data, score=lambda vectors: scored.append(vectors) or own_group_share(vectors))
+    for vectors in scored[:: max(1, len(scored) // 5)]:
+        again = contracts.trained(name, data, vectors.settings, score=None)
+        np.testing.assert_allclose(contracts.scores(again, 0, 1), contracts.scores(vectors, 0, 1), atol=1e-3)

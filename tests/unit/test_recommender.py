@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tiny
 from tiny import CART, PURCHASE, VIEW, histories
 
-from recsys import recommender
+from recsys import index, recommender
 from recsys.recommender import REASONS, available_items, recommend, similar
+from recsys.vectors import Constant, Part
 
 # Two tastes: items 0-3 have the first, 4-7 the second; item 8 has none, item 9 is disliked by both.
 TASTES = np.array([[4 - r, 0] for r in range(4)] + [[0, 4 - r] for r in range(4)] + [[0, 0], [-1, -1]], np.float32)
@@ -185,3 +188,27 @@ def test_sold_out_is_what_the_catalog_says_is_not_available():
     assert available_items(tiny.catalog(3, available=[True, None, False])).tolist() == [True, True, False]
     assert available_items(tiny.catalog(2)).tolist() == [True, True]
     assert available_items(tiny.catalog(2, available=[None, None])).tolist() == [True, True]
+
+
+def with_demand():
+    """The same tastes beside one more part that is the same for everybody, in which item 9 has most."""
+    demand = np.zeros((10, 1), np.float32)
+    demand[9] = 0.5
+    plain = tiny.vectors(TASTES)
+    parts = (*plain.parts, Part(np.zeros((10, 1), np.float32), Constant()))
+    blend = replace(plain, item_vectors=np.concatenate([TASTES, demand], axis=1), parts=parts)
+    return replace(
+        shop(), vectors=blend, index=index.build_flat(blend.item_vectors), with_vector=blend.item_vectors.any(axis=1)
+    )
+
+
+def test_a_part_that_is_the_same_for_everybody_makes_no_empty_history_personal():
+    hits = ask(with_demand(), histories([], [(0, PURCHASE)]), 3)
+    assert reasons(hits)[0] == ["popular"] * 3
+    assert reasons(hits)[1] == ["personal"] * 3
+
+
+def test_similar_items_share_a_taste_and_not_a_demand():
+    found, plain = similar(with_demand(), np.array([0, 4, 9], np.int32), 9), similar(shop(), np.array([0, 4, 9]), 9)
+    np.testing.assert_array_equal(found.rows, plain.rows)
+    np.testing.assert_allclose(found.scores, plain.scores, atol=1e-6)

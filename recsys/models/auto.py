@@ -1,0 +1,277 @@
+"""The default: trains every candidate within a time budget and blends those that serve better together than alone.
+
+A blend is its candidates' parts side by side. Each candidate's scores are brought to one scale (the median over users
+of their standard deviation over the items), multiplied by a weight chosen on validation, and both are folded into the
+item vectors, so that one inner product ranks the blend. A blend of one is that candidate.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from recsys.config import ModelSettings
+from recsys.data import Float32
+from recsys.models import MODELS, TrainingData, settings_of
+from recsys.models.search import Settings
+from recsys.names import resolve
+from recsys.vectors import Constant, ItemEncoder, Vectors
+
+_WEIGHTS = (0.1, 0.25, 0.5, 1.0, 2.0)  # tried for a candidate beside the best one, whose own is 1
+_ROUNDS = 2
+_SCALE_USERS = 200
+_BLEND_SHARE = 0.15  # of the time, kept for choosing the weights
+_PROJECTED_FROM = 0.02  # of a pass: from then on its speed tells when it will end
+
+Report = Callable[[str, float], None]
+Score = Callable[[Vectors], float]
+
+
+class _OutOfTimeError(Exception):
+    """A candidate's time is up, or will be before its present pass over the events has ended."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A candidate after its training, and how well it serves alone."""
+
+    name: str
+    vectors: Vectors
+    score: float
+
+
+def train(
+    data: TrainingData,
+    settings: ModelSettings | Settings,
+    *,
+    score: Score | None,
+    seed: int,
+    device: str,
+    report: Report,
+) -> Vectors:
+    """See recsys.models.Train; the settings are those of all models.
+
+    The settings of the vectors hold "parts" (model, weight and settings of each), "comparison" (the score on validation
+    of each candidate and of the blend) and "skipped" (why a candidate is missing or stopped early). Candidates take
+    data.budget_seconds together; when these are over, each counts as the best that it had reached.
+    Raises ValueError when there is no score to choose by.
+    """
+    if isinstance(settings, dict):
+        return _again(data, settings, seed, device, report)
+    if score is None:
+        raise ValueError("auto has candidates to choose from and no validation score to choose by")
+    started = time.monotonic()
+    found, skipped = _candidates(data, settings, score, seed, device, report)
+    weights, blended = _choose_weights(data, found, score, seed, started + data.budget_seconds, report)
+    comparison = {f.name: f.score for f in found} | {"blend": blended}
+    by_name = {f.name: f.vectors for f in found}
+    return _blend(data, {n: by_name[n] for n in weights}, weights, seed, comparison=comparison, skipped=skipped)
+
+
+def _candidates(
+    data: TrainingData, models: ModelSettings, score: Score, seed: int, device: str, report: Report
+) -> tuple[list[_Found], dict[str, str]]:
+    """What became of each candidate, in the order of the configuration, and why one is missing or unfinished.
+
+    Each may take its equal share of the time that is left: what the cheap ones leave is for the dear ones. The first,
+    which should be the cheapest, takes what it needs, so that there is something to publish however slow the machine.
+    """
+    end = time.monotonic() + data.budget_seconds * (1 - _BLEND_SHARE)
+    found, skipped = [], {}
+    names = models.auto.candidates
+    for place, name in enumerate(names):
+        now = time.monotonic()
+        deadline = now + max(0.0, end - now) / (len(names) - place) if place else math.inf
+        trial = _Trial(score, deadline, report)
+        try:
+            vectors = resolve(name, MODELS)(
+                data,
+                settings_of(models, name),
+                score=trial.score,
+                seed=seed,
+                device=device,
+                report=trial.report,
+            )
+            trial.keep(vectors, score(vectors))
+        except _OutOfTimeError as reason:
+            skipped[name] = str(reason) if trial.best is None else f"stopped early: {reason}"
+        if trial.best is not None:
+            found.append(_Found(name, trial.best, trial.best_score))
+    return found, skipped
+
+
+class _Trial:
+    """One candidate's training: keeps the best vectors that were scored, and ends it when its time is up."""
+
+    def __init__(self, score: Score, deadline: float, report: Report) -> None:
+        self.best: Vectors | None = None
+        self.best_score = -math.inf
+        self._score, self._deadline, self._report = score, deadline, report
+        self._started = time.monotonic()
+        self._step, self._step_started = "", self._started
+
+    def keep(self, vectors: Vectors, value: float) -> None:
+        """Take the vectors for the best when they are."""
+        if self.best is None or value >= self.best_score:
+            self.best, self.best_score = vectors, value
+
+    def score(self, vectors: Vectors) -> float:
+        """The score, and a chance to end."""
+        self._end_in_time(time.monotonic())
+        value = self._score(vectors)
+        self.keep(vectors, value)
+        return value
+
+    def report(self, step: str, done: float) -> None:
+        """Pass it on, and end when the time is up, or the pass over the events that has begun cannot end in time."""
+        now = time.monotonic()
+        self._end_in_time(now)
+        if step != self._step:
+            self._step, self._step_started = step, now
+        elif " epoch " in step and done >= _PROJECTED_FROM:
+            needed = (now - self._step_started) / done
+            if self._step_started + needed > self._deadline:
+                left = self._deadline - self._step_started
+                raise _OutOfTimeError(f"{step} takes {needed:.0f} s, {left:.0f} s were left for it")
+        self._report(step, done)
+
+    def _end_in_time(self, now: float) -> None:
+        if now > self._deadline:
+            raise _OutOfTimeError(f"its {self._deadline - self._started:.0f} s were over")
+
+
+def _choose_weights(
+    data: TrainingData, found: list[_Found], score: Score, seed: int, deadline: float, report: Report
+) -> tuple[dict[str, float], float]:
+    """The weights of the candidates that are in, and their score together: the best has 1, others join if that helps.
+
+    Until the time is up.
+    """
+    best, *others = sorted(found, key=lambda f: -f.score)
+    scaled = {f.name: _scaled(data, f.vectors, seed) for f in found}
+    weights, best_score = {best.name: 1.0}, best.score
+    changed = True
+    for step in range(_ROUNDS * len(others)):
+        if step % len(others) == 0:
+            if not changed:
+                break
+            changed = False
+        other = others[step % len(others)].name
+        for weight in (0.0, *_WEIGHTS):
+            tried = {**weights, other: weight} if weight else {n: w for n, w in weights.items() if n != other}
+            if tried == weights or time.monotonic() > deadline:
+                continue
+            value = score(_side_by_side({name: scaled[name] for name in tried}, tried))
+            if value > best_score:
+                weights, best_score, changed = tried, value, True
+        report("auto: choose weights", (step + 1) / (_ROUNDS * len(others)))
+    return weights, best_score
+
+
+def _again(data: TrainingData, settings: Settings, seed: int, device: str, report: Report) -> Vectors:
+    """The same blend, each candidate trained with the settings chosen before."""
+    parts = {
+        part["model"]: resolve(part["model"], MODELS)(
+            data, part["settings"], score=None, seed=seed, device=device, report=report
+        )
+        for part in settings["parts"]
+    }
+    weights = {part["model"]: part["weight"] for part in settings["parts"]}
+    return _blend(data, parts, weights, seed, comparison=settings["comparison"], skipped=settings["skipped"])
+
+
+def _blend(
+    data: TrainingData,
+    parts: dict[str, Vectors],
+    weights: dict[str, float],
+    seed: int,
+    *,
+    comparison: dict[str, float],
+    skipped: dict[str, str],
+) -> Vectors:
+    """The parts side by side; a single one as it is."""
+    if len(parts) == 1:
+        blended = next(iter(parts.values()))
+    else:
+        blended = _side_by_side({name: _scaled(data, vectors, seed) for name, vectors in parts.items()}, weights)
+    described = [{"model": n, "weight": weights[n], "settings": parts[n].settings} for n in parts]
+    return replace(
+        blended,
+        model="auto",
+        settings={"parts": described, "comparison": comparison, "skipped": skipped},
+    )
+
+
+def _scaled(data: TrainingData, vectors: Vectors, seed: int) -> Vectors:
+    """The same ranking with scores that deviate by about 1; those that are the same for everybody by their logarithm.
+
+    Counts are long-tailed: without the logarithm a few items would be above every taste, and the rest not noticed.
+    """
+    if all(isinstance(part.encoder, Constant) for part in vectors.parts):
+        logarithms = np.log1p(np.maximum(vectors.item_vectors, 0))
+        asked_for = logarithms > 0
+        if asked_for.any():  # 0 is the median, so that what has no events yet stands among ordinary items
+            logarithms = np.where(asked_for, logarithms - np.median(logarithms[asked_for]), np.float32(0))
+        vectors = replace(vectors, item_vectors=logarithms)
+    return _times(vectors, 1 / _deviation(data, vectors, seed))
+
+
+def _deviation(data: TrainingData, vectors: Vectors, seed: int) -> float:
+    """The median over users of the standard deviation of their scores over the items; 1 when that is 0."""
+    events = data.events
+    active = np.flatnonzero(np.diff(events.offsets))
+    users = np.random.default_rng(seed).permutation(active)[:_SCALE_USERS]
+    if len(users) == 0:
+        return 1.0
+    queries = vectors.encode(events.histories(users, data.now, max(1, len(events))))
+    deviations = [float(np.std(vectors.item_vectors @ query)) for query in queries]
+    return float(np.median(deviations)) or 1.0
+
+
+def _times(vectors: Vectors, factor: float) -> Vectors:
+    encoder = vectors.item_encoder
+    return replace(
+        vectors,
+        item_vectors=np.asarray(vectors.item_vectors * np.float32(factor), np.float32),
+        item_encoder=encoder
+        and replace(encoder, item_weights=np.asarray(encoder.item_weights * np.float32(factor), np.float32)),
+    )
+
+
+def _side_by_side(parts: dict[str, Vectors], weights: dict[str, float]) -> Vectors:
+    """One blend of scaled candidates."""
+    weighted = [_times(vectors, weights[name]) for name, vectors in parts.items()]
+    return Vectors(
+        model="auto",
+        item_vectors=np.concatenate([v.item_vectors for v in weighted], axis=1),
+        parts=tuple(part for v in weighted for part in v.parts),
+        item_encoder=_join_encoders(weighted),
+        settings={},
+    )
+
+
+def _join_encoders(blended: list[Vectors]) -> ItemEncoder | None:
+    """The item encoders side by side, over the tokens that any of them knows; a candidate without one adds zeros."""
+    encoders = [v.item_encoder for v in blended if v.item_encoder is not None]
+    if not encoders:
+        return None
+    tokens = np.unique(np.concatenate([encoder.token_hashes for encoder in encoders]))
+    item, history = list[Float32](), list[Float32]()
+    for vectors in blended:
+        encoder = vectors.item_encoder
+        known = np.zeros(0, np.int64) if encoder is None else np.searchsorted(tokens, encoder.token_hashes)
+        item.append(_placed(len(tokens), vectors.dim, known, None if encoder is None else encoder.item_weights))
+        for number, part in enumerate(vectors.parts):
+            own = None if encoder is None else encoder.history_weights[number]
+            history.append(_placed(len(tokens), part.history_vectors.shape[1], known, own))
+    return ItemEncoder(tokens, np.concatenate(item, axis=1), tuple(history))
+
+
+def _placed(rows: int, dim: int, at: np.ndarray, values: Float32 | None) -> Float32:
+    """`values` in the rows `at` of a matrix of zeros [rows, dim]."""
+    placed = np.zeros((rows, dim), np.float32)
+    if values is not None:
+        placed[at] = values
+    return placed

@@ -1,0 +1,160 @@
+"""Auto blends what serves better together, publishes a single where nothing is gained, and keeps to its time."""
+
+import model_contracts as contracts
+import numpy as np
+import pytest
+
+from recsys.config import ModelSettings
+from recsys.models import auto
+from recsys.vectors import Constant, ItemEncoder, Part, Vectors, WeightedSum
+
+HALF = contracts.ITEMS // 2
+TOKENS = {"left": [3, 7], "right": [5, 7]}
+clock = [0.0]
+
+
+def tells_apart(name, rows, length, *, demand=0.0):
+    """Vectors that know, of the items `rows`, which group each is of; the others all look alike."""
+    groups = np.eye(contracts.GROUPS, dtype=np.float32)[np.arange(contracts.ITEMS) // contracts.PER_GROUP]
+    known = np.zeros((contracts.ITEMS, 1), np.float32)
+    known[rows] = length
+    encoder = ItemEncoder(
+        np.array(TOKENS[name], np.uint64),
+        np.ones((2, 3), np.float32) * length,
+        (np.ones((2, 3), np.float32),),
+    )
+    settings = {"length": length, "demand": demand}
+    return Vectors(name, groups * known, (Part(groups, WeightedSum((1.0,), 36500.0)),), encoder, settings)
+
+
+def left(data, settings, *, score, seed, device, report):
+    return tells_apart("left", np.arange(0, contracts.ITEMS, 2), 1000.0)
+
+
+def right(data, settings, *, score, seed, device, report):
+    return tells_apart("right", np.arange(1, contracts.ITEMS, 2), 0.01)
+
+
+def useless(data, settings, *, score, seed, device, report):
+    random = np.random.default_rng(0).standard_normal((2, contracts.ITEMS, 3)).astype(np.float32)
+    return Vectors("useless", random[0], (Part(random[1], WeightedSum((1.0,), 36500.0)),), None, {})
+
+
+def counts(data, settings, *, score, seed, device, report):
+    demand = np.exp(np.arange(contracts.ITEMS, dtype=np.float32))[:, None]
+    return Vectors("counts", demand, (Part(np.zeros_like(demand), Constant()),), None, {})
+
+
+def slow(data, settings, *, score, seed, device, report):
+    for done in (0.0, 0.01, 0.1, 0.2, 0.3):
+        report("slow: epoch 1", done)
+        clock[0] += 30
+    return right(data, settings, score=score, seed=seed, device=device, report=report)
+
+
+def endless(data, settings, *, score, seed, device, report):
+    for value in range(1000):
+        score(right(data, settings, score=score, seed=seed, device=device, report=report))
+        report("endless: choose", value / 1000)
+        clock[0] += 30
+    raise AssertionError("nobody ended it")
+
+
+def trained(*names, score=None, settings=None, budget=1e9):
+    models = ModelSettings.model_validate({"auto": {"candidates": [f"test_auto:{name}" for name in names]}})
+    data = contracts.checkerboard()
+    data = type(data)(**{**vars(data), "budget_seconds": budget})
+    chosen = models if settings is None else settings
+    return auto.train(data, chosen, score=score, seed=0, device="cpu", report=lambda *_: None)
+
+
+def share_in_order(vectors):
+    """Of all pairs of an item of a buyer's own group and another, how many are in that order; ties count half."""
+    shares = []
+    for group in range(contracts.GROUPS):
+        scores = contracts.scores(vectors, group * contracts.PER_GROUP)
+        own = np.arange(contracts.ITEMS) // contracts.PER_GROUP == group
+        higher = np.sign(scores[own][:, None] - scores[~own][None, :])
+        shares.append(np.mean((higher + 1) / 2))
+    return float(np.mean(shares))
+
+
+def weights(vectors):
+    return {part["model"].removeprefix("test_auto:"): part["weight"] for part in vectors.settings["parts"]}
+
+
+def test_what_serves_better_together_is_blended_on_one_scale():
+    vectors = trained("left", "right", "useless", score=share_in_order)
+    comparison = vectors.settings["comparison"]
+    assert comparison["blend"] == share_in_order(vectors) > max(comparison[f"test_auto:{n}"] for n in ("left", "right"))
+    assert {"left", "right"} <= set(weights(vectors))
+    assert vectors.dim == 3 * len(vectors.parts)
+    lengths = np.linalg.norm(vectors.item_vectors, axis=1)
+    assert 0.02 < lengths[1] / lengths[0] < 50, "scores of 1000 and of .01 were brought to one scale"
+
+
+def test_nothing_joins_the_best_without_a_gain():
+    vectors = trained("useless", "left", score=lambda vectors: -abs(vectors.dim - 3) + share_in_order(vectors))
+    assert weights(vectors) == {"left": 1.0}
+    np.testing.assert_array_equal(
+        vectors.item_vectors, left(None, None, score=0, seed=0, device="", report=0).item_vectors
+    )
+
+
+def test_the_same_blend_comes_from_its_settings():
+    chosen = trained("left", "right", score=share_in_order)
+    again = trained("left", "right", settings=chosen.settings)
+    np.testing.assert_array_equal(again.item_vectors, chosen.item_vectors)
+    assert again.settings == chosen.settings
+
+
+def test_item_encoders_join_over_the_tokens_of_both():
+    vectors = trained("left", "right", score=share_in_order)
+    encoder = vectors.item_encoder
+    assert encoder.token_hashes.tolist() == [3, 5, 7]
+    of = dict(zip([3, 5, 7], encoder.item_weights, strict=True))
+    names = list(weights(vectors))
+    place = {name: slice(3 * at, 3 * at + 3) for at, name in enumerate(names)}
+    for token, knowing, other in ((3, "left", "right"), (5, "right", "left")):
+        assert of[token][place[knowing]].all()
+        assert not of[token][place[other]].any()
+    assert of[7].all()
+    item, history = encoder.item_weights.shape[1], [w.shape[1] for w in encoder.history_weights]
+    assert (item, history) == (vectors.dim, [part.history_vectors.shape[1] for part in vectors.parts])
+
+
+def test_long_tailed_counts_join_by_their_logarithm():
+    scaled = auto._scaled(contracts.checkerboard(), counts(None, None, score=0, seed=0, device="", report=0), 0)
+    steps = np.diff(scaled.item_vectors[8:, 0])
+    np.testing.assert_allclose(steps, steps[0], rtol=1e-2)
+
+
+@pytest.fixture
+def hand_wound(monkeypatch):
+    clock[0] = 0.0
+    monkeypatch.setattr(auto.time, "monotonic", lambda: clock[0])
+
+
+@pytest.mark.usefixtures("hand_wound")
+def test_a_pass_that_cannot_end_in_time_is_not_waited_for():
+    vectors = trained("left", "slow", score=share_in_order, budget=400)
+    assert set(weights(vectors)) == {"left"}
+    assert "takes 600 s" in vectors.settings["skipped"]["test_auto:slow"]
+    assert clock[0] <= 60, "two reports tell how fast the pass is"
+    clock[0] = 0.0
+    assert "test_auto:slow" not in trained("left", "slow", score=share_in_order, budget=1000).settings["skipped"]
+
+
+@pytest.mark.usefixtures("hand_wound")
+def test_a_candidate_whose_time_is_up_counts_as_the_best_it_had_reached():
+    vectors = trained("left", "endless", "useless", score=share_in_order, budget=1000)
+    assert vectors.settings["skipped"]["test_auto:endless"].startswith("stopped early")
+    assert {"endless", "left"} <= set(weights(vectors))
+    assert clock[0] < 500, "the third candidate had time left"
+
+
+@pytest.mark.usefixtures("hand_wound")
+def test_the_first_candidate_is_never_cut_short():
+    vectors = trained("slow", "endless", score=share_in_order, budget=100)
+    assert set(weights(vectors)) == {"slow"}
+    assert list(vectors.settings["skipped"]) == ["test_auto:endless"]
