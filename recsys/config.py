@@ -12,17 +12,12 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 
-from recsys.config_values import apply_environment, explain, place_url
+from recsys.config_sequence import SequenceSettings
+from recsys.config_values import Section, apply_environment, explain, place_url
 from recsys.cron import parse_cron, time_zone
 from recsys.errors import ConfigError
-
-
-class Section(BaseModel):
-    """A table of the file: frozen, and closed to unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class StoreSettings(Section):
@@ -207,6 +202,7 @@ class ModelSettings(Section):
     popularity: PopularitySettings = PopularitySettings()
     mf: MfSettings = MfSettings()
     two_tower: TwoTowerSettings = TwoTowerSettings()
+    sequence: SequenceSettings = SequenceSettings()
 
 
 class TrainingSettings(Section):

@@ -13,6 +13,7 @@ SETTINGS = ModelSettings.model_validate(
         "mf": {"ranks": [8], "popularity_exponents": [0.2], "recency_exponents": [0.3], "recency_half_life_days": [20]}
         | {"item_exponents": [0.4]},
         "two_tower": {"dim": 8, "epochs": 4, "batch_size": 64, "negatives": 16, "temperatures": [0.1]},
+        "sequence": {"dim": 16, "length": 8, "dropout": 0.1, "epochs": 4, "batch_size": 64, "temperatures": [0.1]},
     }
 )
 GROUPS, PER_GROUP, USERS = 3, 8, 150

@@ -3,7 +3,6 @@
 Shapes: I items, F feature tokens, P pairs of a user and an item, B pairs in a batch, N sampled negatives, D dim.
 """
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,15 +12,11 @@ import torch
 from scipy import sparse
 from torch import Tensor
 from torch.nn import functional
-from torchrec import EmbeddingBagConfig, KeyedJaggedTensor, PoolingType
-from torchrec.modules.fused_embedding_modules import FusedEmbeddingBagCollection
-from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
 from recsys.config import TwoTowerSettings
 from recsys.data import Float32
 from recsys.models.losses import sampled_softmax
-
-logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)  # a notice of torch's to torchrec, not to us
+from recsys.models.tables import jagged, make_tables, put_rows, rows_of
 
 
 @dataclass(frozen=True)
@@ -41,24 +36,24 @@ class Towers:
     def __init__(self, pairs: Pairs, history: Float32, item: Float32, settings: TwoTowerSettings, device: torch.device):
         """Start from history vectors and item vectors [I, D]; what the features add starts at zero."""
         self._pairs, self._settings, self._device = pairs, settings, device
-        dim = history.shape[1]
+        dim, rate = history.shape[1], settings.learning_rate
         tokens = max(1, pairs.features.shape[1])  # a table of no rows is not allowed
-        self.user_tower = _tables([("history", len(history), ["history", "own"])], dim, settings, device)
-        self.item_tower = _tables([("item", len(item), ["item"]), ("token", tokens, ["token"])], dim, settings, device)
-        _put(self.user_tower, "history", history)
-        _put(self.item_tower, "item", item)
-        _put(self.item_tower, "token", np.zeros((tokens, dim), np.float32))
+        self.user_tower = make_tables([("history", len(history), ["history", "own"])], dim, rate, device)
+        self.item_tower = make_tables([("item", len(item), ["item"]), ("token", tokens, ["token"])], dim, rate, device)
+        put_rows(self.user_tower, "history", history)
+        put_rows(self.item_tower, "item", item)
+        put_rows(self.item_tower, "token", np.zeros((tokens, dim), np.float32))
 
     @property
     def history_vectors(self) -> Float32:
         """[I, D]."""
-        return _table(self.user_tower, "history").cpu().numpy().copy()
+        return rows_of(self.user_tower, "history").cpu().numpy().copy()
 
     @property
     def item_vectors(self) -> Float32:
         """The item tower's output for every item, length 1 (0 where an item has learnt nothing): [I, D]."""
-        rows = _table(self.item_tower, "item").cpu().numpy()
-        tokens = _table(self.item_tower, "token").cpu().numpy()[: self._pairs.features.shape[1]]
+        rows = rows_of(self.item_tower, "item").cpu().numpy()
+        tokens = rows_of(self.item_tower, "token").cpu().numpy()[: self._pairs.features.shape[1]]
         sums = rows + self._pairs.features @ tokens
         return np.asarray(sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12), np.float32)
 
@@ -112,7 +107,7 @@ class Towers:
         """Each history without the positive itself, else the tower would learn to find what it was given: [B, D]."""
         histories = self._pairs.weights[users]
         pooled = self.user_tower(
-            _jagged(
+            jagged(
                 {
                     "history": (histories.indices, np.diff(histories.indptr), histories.data),
                     "own": (items, np.ones(len(items), np.int64), weights),
@@ -125,7 +120,7 @@ class Towers:
     def _item_vectors(self, items: npt.NDArray[np.int64]) -> Tensor:
         tokens = self._pairs.features[items]
         pooled = self.item_tower(
-            _jagged(
+            jagged(
                 {
                     "item": (items, np.ones(len(items), np.int64), np.ones(len(items), np.float32)),
                     "token": (tokens.indices, np.diff(tokens.indptr), tokens.data),
@@ -144,41 +139,3 @@ def leave_one_out_positives(weights: sparse.csr_array) -> sparse.csr_array:
 def _positives(weights: sparse.csr_array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Float32]:
     users = np.repeat(np.arange(weights.shape[0]), np.diff(weights.indptr))
     return users, weights.indices.astype(np.int64), weights.data.astype(np.float32)
-
-
-def _tables(
-    tables: list[tuple[str, int, list[str]]], dim: int, settings: TwoTowerSettings, device: torch.device
-) -> FusedEmbeddingBagCollection:
-    return FusedEmbeddingBagCollection(
-        tables=[
-            EmbeddingBagConfig(
-                name=name, num_embeddings=rows, embedding_dim=dim, feature_names=features, pooling=PoolingType.SUM
-            )
-            for name, rows, features in tables
-        ],
-        optimizer_type=RowWiseAdagrad,
-        optimizer_kwargs={"lr": settings.learning_rate},
-        is_weighted=True,
-        device=device,
-    )
-
-
-def _jagged(
-    features: dict[str, tuple[npt.NDArray[np.integer], npt.NDArray[np.integer], Float32]], device: torch.device
-) -> KeyedJaggedTensor:
-    values, lengths, weights = (np.concatenate(parts) for parts in zip(*features.values(), strict=True))
-    return KeyedJaggedTensor(
-        keys=list(features),
-        values=torch.from_numpy(values.astype(np.int64)).to(device),
-        lengths=torch.from_numpy(lengths.astype(np.int64)).to(device),
-        weights=torch.from_numpy(weights.astype(np.float32)).to(device),
-    )
-
-
-def _table(tower: FusedEmbeddingBagCollection, name: str) -> Tensor:
-    found: Tensor = tower.state_dict()[f"embedding_bags.{name}.weight"]
-    return found.detach()
-
-
-def _put(tower: FusedEmbeddingBagCollection, name: str, values: Float32) -> None:
-    _table(tower, name).copy_(torch.from_numpy(np.ascontiguousarray(values)))

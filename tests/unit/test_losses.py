@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from recsys.models import losses
 from recsys.models.losses import sampled_softmax
 
 ITEMS, DRAWN, ROUNDS = 30, 400, 300
@@ -46,3 +47,16 @@ def test_a_drawn_positive_does_not_count_against_itself():
 def test_only_hits_leave_nothing_to_lose():
     loss = sampled_softmax(torch.tensor([0.5]), torch.tensor([[0.5]]), torch.zeros(1), torch.tensor([[True]]))
     assert float(loss) == 0
+
+
+def test_the_full_softmax_is_torch_s_own_weighted_and_summed_block_by_block(monkeypatch):
+    monkeypatch.setattr(losses, "_BLOCK_SCORES", 3 * ITEMS)  # so that the seven users come in three blocks
+    generator = torch.Generator().manual_seed(0)
+    users, items = (torch.randn(n, 5, generator=generator).requires_grad_() for n in (7, ITEMS))
+    positives, weights = torch.arange(7) * 4, torch.linspace(0, 2, 7)
+    expected = (torch.nn.functional.cross_entropy(users @ items.T, positives, reduction="none") * weights).sum()
+    wanted = torch.autograd.grad(expected * 3, (users, items))
+    found = losses.full_softmax(users, items, positives, weights)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    for mine, theirs in zip(torch.autograd.grad(found * 3, (users, items)), wanted, strict=True):
+        np.testing.assert_allclose(mine.numpy(), theirs.numpy(), atol=1e-5)
