@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from recsys.config_sequence import SequenceSettings
 from recsys.data import Float32, Histories, Int64, Interactions
+from recsys.models.device import pick_precision
 from recsys.models.losses import full_softmax, sampled_softmax
 from recsys.models.sequence_batches import Batch, batches, windows
 from recsys.models.sequence_tower import SequenceTower, TowerShape
@@ -128,7 +129,10 @@ class Learner:
             )[self._tensor(batch.mask)]
             users = users / self._temperature
         if drawn is None:
-            return full_softmax(users.float(), vectors.float(), places, self._tensor(weight))
+            rows_and_weights = (places, self._tensor(weight))
+            return full_softmax(
+                users.float(), vectors.float(), *rows_and_weights, precision=pick_precision(self._device)
+            )
         negative = self._tensor(np.searchsorted(rows, drawn))
         share = self._draw[np.searchsorted(self._learnt, drawn)] / self._draw.sum()
         losses = sampled_softmax(
