@@ -47,9 +47,7 @@ class SequenceTower(nn.Module):
 
         last: False gives the vectors as of each of the events, before the next one: [B, T, D].
         """
-        moments = functional.pad(
-            ages_days[:, 1:], (0, 1)
-        )  # the age of the moment that an event's vector looks ahead to
+        moments = functional.pad(ages_days[:, 1:], (0, 1))  # ages of the events that each one looks ahead to
         minutes = (ages_days[:, None, :] - moments[:, :, None]).clamp(min=0) * _MINUTES_PER_DAY
         gaps = torch.log2(minutes + 1).floor().clamp(max=_GAPS - 1).long()
         places = torch.arange(vectors.shape[1], device=vectors.device)
@@ -117,8 +115,8 @@ class _Block(nn.Module):
 
 def drop(values: Tensor, rate: float, training: bool) -> Tensor:
     """Dropout in steps of 1/256: random bytes take a quarter of the time of torch's own random bits on a CPU."""
-    if not training or rate == 0:
+    kept = max(1, round(256 * (1 - rate)))
+    if not training or kept == 256:
         return values
-    kept = round(256 * (1 - rate))
     bytes_ = torch.randint(0, 256, values.shape, dtype=torch.uint8, device=values.device)
     return values * ((bytes_ < kept) * (256 / kept))

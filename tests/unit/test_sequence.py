@@ -11,6 +11,7 @@ from recsys.config_sequence import SequenceSettings
 from recsys.data import Interactions
 from recsys.models.sequence_batches import batches, windows
 from recsys.models.sequence_learner import Learner, Lesson
+from recsys.models.sequence_tower import drop
 
 CPU = torch.device("cpu")
 GROUP = 4  # items that follow each other in a ring, of which a user goes round one
@@ -133,3 +134,14 @@ def test_training_leaves_torch_s_own_chance_alone():
     torch.manual_seed(3)
     learner(interactions(*[5] * 10)).train_epoch(1, lambda _: None)
     assert torch.equal(torch.rand(2), expected)
+
+
+@pytest.mark.parametrize(("rate", "share"), [(0.0, 1.0), (0.001, 1.0), (0.25, 0.75), (0.999, 1 / 256)])
+def test_dropout_sets_a_share_to_zero_and_keeps_the_mean(rate, share):
+    values = torch.ones(500, 400)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        found = drop(values, rate, training=True)
+    assert float((found > 0).float().mean()) == pytest.approx(share, rel=0.05)
+    assert float(found.mean()) == pytest.approx(1.0, rel=0.05)
+    assert torch.equal(drop(values, rate, training=False), values)
