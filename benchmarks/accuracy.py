@@ -1,6 +1,6 @@
 """Ranks the test users of a public set with the product's own choice, training and retrieval.
 
-    python -m benchmarks.accuracy --data DIR --model popularity|mf|two_tower|auto --k 20 --out ranked.npz [--seed 0]
+    python -m benchmarks.accuracy --data DIR --model NAME --k 20 --out ranked.npz [--seed 0]
 
 Settings are chosen on a split of the training data alone; the test is read for the ids of its users only. The lists go
 to OUT as `users` [B] and `items` [B, k], the ids of the set's files, for a scorer independent of the project.

@@ -23,6 +23,7 @@ LIBRARIES: dict[str, str] = {
     "torchrec": "jobs.doctor_libraries:check_torchrec",
     "builds": "jobs.doctor_libraries:check_builds",
     "faiss": "jobs.doctor_libraries:check_faiss",
+    "onnxruntime": "jobs.doctor_libraries:check_onnxruntime",
     "configuration": "jobs.doctor_places:check_configuration",
 }
 PLACES: dict[str, str] = {  # these ask the configuration

@@ -107,6 +107,16 @@ def check_faiss(_config: str) -> Answer:
     return bool(rows[0, 0] == 1), faiss.__version__, "to load and search"
 
 
+def check_onnxruntime(_config: str) -> Answer:
+    """Whether onnxruntime loads and offers the CPU, without which no history can be encoded."""
+    try:
+        onnxruntime = importlib.import_module("onnxruntime")
+        able = "CPUExecutionProvider" in onnxruntime.get_available_providers()
+    except Exception as error:
+        return False, f"does not load: {error}", MEND
+    return able, onnxruntime.__version__, "to load and offer the CPU"
+
+
 def _loaded(name: str, module: Any, works: bool) -> Answer:
     found = str(module.__version__)
     ok = works and _public(found) == TRIO[name]

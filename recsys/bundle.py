@@ -28,7 +28,7 @@ from recsys.vectors import Vectors
 
 FORMAT = 1
 _PINNED, _PUBLISHED = "PINNED", "PUBLISHED"
-_LIBRARIES = ("recsys", "numpy", "scipy", "pyarrow", "faiss-cpu", "torch", "torchrec")
+_LIBRARIES = ("recsys", "numpy", "scipy", "pyarrow", "faiss-cpu", "onnxruntime", "torch", "torchrec")
 
 
 @dataclass(frozen=True)

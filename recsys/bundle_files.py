@@ -9,9 +9,11 @@ import pyarrow as pa
 from recsys import artifact
 from recsys.data import Catalog, Vocabulary
 from recsys.errors import BundleError
+from recsys.onnx_encoder import OnnxEncoder
 from recsys.vectors import ItemEncoder, Part, Vectors, encoder_from_dict, encoder_to_dict
 
 _ID = "item_id"
+_GRAPH = "encoder.onnx"
 
 
 def write_items(folder: Path, catalog: Catalog) -> None:
@@ -42,7 +44,10 @@ def write_vectors(folder: Path, vectors: Vectors) -> None:
     folder.mkdir(exist_ok=True)
     _save(folder / "item_vectors.npy", vectors.item_vectors)
     for number, part in enumerate(vectors.parts):
-        _save(folder / "parts" / str(number) / "history_vectors.npy", part.history_vectors)
+        place = folder / "parts" / str(number)
+        _save(place / "history_vectors.npy", part.history_vectors)
+        if isinstance(part.encoder, OnnxEncoder):
+            (place / _GRAPH).write_bytes(part.encoder.graph)
     if vectors.item_encoder is not None:
         place = folder / "item_encoder"
         _save(place / "token_hashes.npy", vectors.item_encoder.token_hashes)
@@ -70,8 +75,7 @@ def open_vectors(folder: Path, described: dict[str, Any], item_count: int) -> Ve
     read.
     """
     parts = tuple(
-        Part(artifact.open_array(folder / "parts" / str(number) / "history_vectors.npy"), encoder_from_dict(encoder))
-        for number, encoder in enumerate(described["parts"])
+        _open_part(folder / "parts" / str(number), encoder) for number, encoder in enumerate(described["parts"])
     )
     vectors = Vectors(
         model=described["model"],
@@ -107,6 +111,12 @@ def count_fault(vectors: Vectors, item_count: int) -> str | None:
         if array.shape != shape or array.dtype != np.float32:
             return f"{name}: expected float32 {shape}, found {array.dtype} {array.shape}"
     return None
+
+
+def _open_part(folder: Path, described: dict[str, Any]) -> Part:
+    if described["encoder"] == OnnxEncoder.name:
+        described = {**described, "graph": (folder / _GRAPH).read_bytes()}
+    return Part(artifact.open_array(folder / "history_vectors.npy"), encoder_from_dict(described))
 
 
 def _open_item_encoder(folder: Path, described: dict[str, Any] | None, part_count: int) -> ItemEncoder | None:

@@ -1,11 +1,11 @@
-"""The waist: what every model comes out as, and how a history becomes a user vector. numpy and scipy only.
+"""The waist: what every model comes out as, and how a history becomes a user vector. No torch.
 
 Score of an item for a user = inner product of the user vector and the item vector.
 Shapes: I items, D dim = sum of the parts' Dp, B users in a batch, N events in a batch, F feature tokens.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ from scipy import sparse
 
 from recsys.data import Float32, Histories
 from recsys.features import Tokens, item_tokens
+from recsys.onnx_encoder import OnnxEncoder
 
 
 class UserEncoder(Protocol):
@@ -78,12 +79,13 @@ class Constant:
         return np.ones((len(histories), history_vectors.shape[1]), np.float32)
 
 
-ENCODERS: dict[str, Callable[..., UserEncoder]] = {e.name: e for e in (WeightedSum, Constant)}
+ENCODERS: dict[str, Callable[..., UserEncoder]] = {e.name: e for e in (WeightedSum, Constant, OnnxEncoder)}
 
 
 def encoder_to_dict(encoder: UserEncoder) -> dict[str, Any]:
-    """An encoder as plain values for a manifest."""
-    return {"encoder": encoder.name, **asdict(encoder)}  # type: ignore[call-overload]
+    """An encoder as plain values for a manifest; a graph is a file of its own beside it."""
+    values = {f.name: getattr(encoder, f.name) for f in fields(encoder) if f.name != "graph"}  # type: ignore[arg-type]
+    return {"encoder": encoder.name, **values}
 
 
 def encoder_from_dict(values: dict[str, Any]) -> UserEncoder:

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from recsys.config import ModelSettings
+from recsys.config_models import ModelSettings
 from recsys.data import MICROSECONDS_PER_DAY, Catalog, Histories, Interactions, Vocabulary
 from recsys.models import MODELS, TrainingData, settings_of
 from recsys.names import resolve
@@ -20,6 +20,7 @@ SETTINGS = ModelSettings.model_validate(
             "temperatures": [0.1],
             "unit_items": [True],
         },
+        "sequence": {"dim": 16, "length": 8, "dropout": 0.1, "epochs": 4, "batch_size": 64, "temperatures": [0.1]},
     }
 )
 GROUPS, PER_GROUP, USERS = 3, 8, 150

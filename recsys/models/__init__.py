@@ -15,6 +15,7 @@ MODELS: dict[str, str] = {
     "popularity": "recsys.models.popularity:train",
     "mf": "recsys.models.mf:train",
     "two_tower": "recsys.models.two_tower:train",
+    "sequence": "recsys.models.sequence:train",
     "auto": "recsys.models.auto:train",
 }
 

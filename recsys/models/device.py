@@ -1,4 +1,4 @@
-"""Picks the device that torch computes on."""
+"""Picks the device that torch computes on, and in which precision it multiplies."""
 
 import torch
 
@@ -13,3 +13,9 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(name)
+
+
+def pick_precision(device: torch.device) -> torch.dtype:
+    """bfloat16 where the processor multiplies it faster than float32: on GPUs, and on CPUs that have instructions."""
+    able = device.type == "cuda" or torch.cpu.get_capabilities().get("avx512_bf16", False)
+    return torch.bfloat16 if able else torch.float32

@@ -3,7 +3,6 @@
 Shapes: I items, F feature tokens, P pairs of a user and an item, B pairs in a batch, N sampled negatives, D dim.
 """
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -14,15 +13,11 @@ import torch
 from scipy import sparse
 from torch import Tensor
 from torch.nn import functional
-from torchrec import EmbeddingBagConfig, KeyedJaggedTensor, PoolingType
-from torchrec.modules.fused_embedding_modules import FusedEmbeddingBagCollection
-from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
-from recsys.config import TwoTowerSettings
+from recsys.config_models import TwoTowerSettings
 from recsys.data import Float32, Int64
 from recsys.models.losses import corrected_scores, sampled_softmax
-
-logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)  # a notice of torch's to torchrec, not to us
+from recsys.models.tables import jagged, make_tables, put_rows, rows_of
 
 Bool: TypeAlias = npt.NDArray[np.bool_]
 
@@ -58,26 +53,25 @@ class Towers:
         unit_items: item vectors have length 1 like the users'; else their length is learnt, and tells of popularity.
         """
         self._pairs, self._settings, self._device, self._unit_items = pairs, settings, device, unit_items
-        dim = history.shape[1]
+        dim, rate = history.shape[1], settings.learning_rate
         tokens = max(1, pairs.features.shape[1])  # a table of no rows is not allowed
-        self.user_tower = _tables([("history", len(history), ["history", "own"])], dim, settings, device, weighted=True)
-        self.item_tower = _tables(
-            [("item", len(item), ["item"]), ("token", tokens, ["token"])], dim, settings, device, weighted=False
-        )
-        _put(self.user_tower, "history", history)
-        _put(self.item_tower, "item", item)
-        _put(self.item_tower, "token", np.zeros((tokens, dim), np.float32))
+        self.user_tower = make_tables([("history", len(history), ["history", "own"])], dim, rate, device)
+        rows = [("item", len(item), ["item"]), ("token", tokens, ["token"])]
+        self.item_tower = make_tables(rows, dim, rate, device, weighted=False)
+        put_rows(self.user_tower, "history", history)
+        put_rows(self.item_tower, "item", item)
+        put_rows(self.item_tower, "token", np.zeros((tokens, dim), np.float32))
 
     @property
     def history_vectors(self) -> Float32:
         """[I, D]."""
-        return _table(self.user_tower, "history").cpu().numpy().copy()
+        return rows_of(self.user_tower, "history").cpu().numpy().copy()
 
     @property
     def item_vectors(self) -> Float32:
         """The item tower's output for every item: [I, D]."""
-        rows = _table(self.item_tower, "item").cpu().numpy()
-        tokens = _table(self.item_tower, "token").cpu().numpy()[: self._pairs.features.shape[1]]
+        rows = rows_of(self.item_tower, "item").cpu().numpy()
+        tokens = rows_of(self.item_tower, "token").cpu().numpy()[: self._pairs.features.shape[1]]
         sums = np.asarray(rows + self._pairs.features @ tokens, np.float32)
         if not self._unit_items:
             return sums
@@ -140,7 +134,7 @@ class Towers:
         lengths = np.zeros(len(users), np.int64)
         lengths[: np.count_nonzero(first)] = np.diff(histories.indptr)
         pooled = self.user_tower(
-            _jagged(
+            jagged(
                 {
                     "history": (histories.indices, lengths, histories.data),
                     "own": (items, np.ones(len(items), np.int64), weights),
@@ -155,7 +149,7 @@ class Towers:
         tokens = self._pairs.features[items]
         one_each = np.ones(len(items), np.int64)
         pooled = self.item_tower(
-            _jagged(
+            jagged(
                 {"item": (items, one_each, None), "token": (tokens.indices, np.diff(tokens.indptr), None)}, self._device
             )
         ).to_dict()
@@ -203,47 +197,3 @@ def _row_values(features: sparse.csr_array) -> Float32:
     filled = np.diff(features.indptr) > 0
     values[filled] = features.data[features.indptr[:-1][filled]]
     return values
-
-
-def _tables(
-    tables: list[tuple[str, int, list[str]]],
-    dim: int,
-    settings: TwoTowerSettings,
-    device: torch.device,
-    *,
-    weighted: bool,
-) -> FusedEmbeddingBagCollection:
-    return FusedEmbeddingBagCollection(
-        tables=[
-            EmbeddingBagConfig(
-                name=name, num_embeddings=rows, embedding_dim=dim, feature_names=features, pooling=PoolingType.SUM
-            )
-            for name, rows, features in tables
-        ],
-        optimizer_type=RowWiseAdagrad,
-        optimizer_kwargs={"lr": settings.learning_rate},
-        is_weighted=weighted,  # the kernel then takes a gradient of the weights too, which costs a fifth of the time
-        device=device,
-    )
-
-
-def _jagged(
-    features: dict[str, tuple[npt.NDArray[np.integer], Int64, Float32 | None]], device: torch.device
-) -> KeyedJaggedTensor:
-    values, lengths, weights = zip(*features.values(), strict=True)
-    given = [w for w in weights if w is not None]
-    return KeyedJaggedTensor(
-        keys=list(features),
-        values=torch.from_numpy(np.concatenate(values).astype(np.int64)).to(device),
-        lengths=torch.from_numpy(np.concatenate(lengths)).to(device),
-        weights=torch.from_numpy(np.concatenate(given).astype(np.float32)).to(device) if given else None,
-    )
-
-
-def _table(tower: FusedEmbeddingBagCollection, name: str) -> Tensor:
-    found: Tensor = tower.state_dict()[f"embedding_bags.{name}.weight"]
-    return found.detach()
-
-
-def _put(tower: FusedEmbeddingBagCollection, name: str, values: Float32) -> None:
-    _table(tower, name).copy_(torch.from_numpy(np.ascontiguousarray(values)))

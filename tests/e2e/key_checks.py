@@ -335,23 +335,6 @@ def check_patience(shop: Path) -> None:
     assert epochs("1") < epochs("4")
 
 
-def check_candidates(shop: Path) -> None:
-    def compared(names: str) -> set[str]:
-        config = changed(shop, "models.auto.candidates", names, **SINGLE)
-        return set(fit(config, "auto", always_better()).settings["comparison"])
-
-    assert compared('["popularity", "mf"]') == {"popularity", "mf", "blend"}
-    assert compared('["mf"]') == {"mf", "blend"}
-
-
-def check_budget(shop: Path) -> None:
-    """A budget of next to nothing leaves the first candidate alone."""
-    for minutes, skipped in (("0.0001", {"mf"}), ("60", set())):
-        others = {**SINGLE, "RECSYS_MODELS__AUTO__CANDIDATES": '["popularity", "mf"]'}
-        config = changed(shop, "training.budget_minutes", minutes, **others)
-        assert set(fit(config, "auto", always_better()).settings["skipped"]) == skipped
-
-
 def check_choice(shop: Path) -> None:
     config = configured(shop, **SINGLE)
     several = changed(shop, "models.popularity.half_life_days", "[7.0, 36500.0]", **SINGLE)
@@ -402,9 +385,7 @@ CHECKS: dict[str, Callable[[Path], None]] = {
     "models.two_tower.recency_half_life_days": vectors_differ(
         "two_tower", "models.two_tower.recency_half_life_days", "[2.0]"
     ),
-    "models.auto.candidates": check_candidates,
     "training.models": check_training_models,
-    "training.budget_minutes": check_budget,
     "training.seed": check_seed,
     "training.device": check_device,
     "gate.max_drop": check_max_drop,

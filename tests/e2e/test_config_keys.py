@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 from key_checks import CHECKS
+from key_checks_models import MODEL_CHECKS
 from pydantic import BaseModel
 
 from recsys.config import Config
 
+ALL = CHECKS | MODEL_CHECKS
 TESTS = Path(__file__).parents[1]
 INDEX, SCHEDULER, ALERTS = "unit/test_index.py", "integration/test_scheduler.py", "integration/test_alerts.py"
 AUDIENCE = "e2e/test_campaign.py"
@@ -42,7 +44,7 @@ def keys(section: BaseModel, prefix: str = "") -> list[str]:
 
 def test_every_key_has_a_test_and_only_keys_that_exist() -> None:
     wanted = [key for key in keys(Config()) if not key.startswith("api.")]  # the service's own tests are elsewhere
-    assert sorted([*CHECKS, *ELSEWHERE]) == sorted(wanted)
+    assert sorted([*ALL, *ELSEWHERE]) == sorted(wanted)
 
 
 @pytest.mark.parametrize("key", ELSEWHERE)
@@ -52,6 +54,6 @@ def test_the_test_of_the_key_exists(key: str) -> None:
     assert name in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
 
 
-@pytest.mark.parametrize("key", CHECKS)
+@pytest.mark.parametrize("key", ALL)
 def test_changing_the_key_changes_an_outcome(key: str, trained_shop: Path) -> None:
-    CHECKS[key](trained_shop)
+    ALL[key](trained_shop)

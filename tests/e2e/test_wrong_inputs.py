@@ -33,7 +33,7 @@ def replaced(folder, old, new):
         ("sqlite:///shop.db", "oracle://shop", 2, "oracle"),
         ("FROM page_views", "FROM page_view", 1, "page_view"),
         ("[source]", "[sauce]", 2, "unknown key"),
-        ('models = ["mf"]', 'models = ["mff"]', 2, "known: popularity, mf, two_tower, auto"),
+        ('models = ["mf"]', 'models = ["mff"]', 2, "known: popularity, mf, two_tower, sequence, auto"),
     ],
     ids=["missing column", "missing file", "no server", "unknown database", "missing table", "typo", "unknown model"],
 )

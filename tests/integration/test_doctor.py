@@ -94,6 +94,12 @@ def test_a_library_of_another_version_is_found_though_it_loads(config: Path, fak
     assert "IndexFlatIP" in finding.found
 
 
+def test_an_onnxruntime_that_does_not_work_is_found(config: Path, fake: Path) -> None:
+    put_package(fake, "onnxruntime", "__version__ = '1'\nget_available_providers = list")
+    finding = run_check("onnxruntime", config)
+    assert (finding.ok, finding.found) == (False, "1")
+
+
 def test_a_library_that_kills_its_process_is_a_finding(config: Path, fake: Path) -> None:
     put_package(fake, "torchrec", "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)")
     finding = run_check("torchrec", config)

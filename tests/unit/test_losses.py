@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from recsys.models import losses
 from recsys.models.losses import corrected_scores, sampled_softmax
 
 ITEMS, DRAWN, ROUNDS = 30, 400, 300
@@ -49,3 +50,17 @@ def test_a_drawn_positive_does_not_count_against_itself():
 def test_only_hits_leave_nothing_to_lose():
     loss = sampled_softmax(torch.tensor([0.5]), torch.tensor([[-torch.inf]]))
     assert float(loss) == 0
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
+def test_the_full_softmax_is_torch_s_own_weighted_and_summed_block_by_block(precision, tolerance, monkeypatch):
+    monkeypatch.setattr(losses, "_BLOCK_SCORES", 3 * ITEMS)  # so that the seven users come in three blocks
+    generator = torch.Generator().manual_seed(0)
+    users, items = (torch.randn(n, 5, generator=generator).requires_grad_() for n in (7, ITEMS))
+    positives, weights = torch.arange(7) * 4, torch.linspace(0, 2, 7)
+    expected = (torch.nn.functional.cross_entropy(users @ items.T, positives, reduction="none") * weights).sum()
+    wanted = torch.autograd.grad(expected * 3, (users, items))
+    found = losses.full_softmax(users, items, positives, weights, precision=precision)
+    assert found.item() == pytest.approx(expected.item(), rel=tolerance)
+    for mine, theirs in zip(torch.autograd.grad(found * 3, (users, items)), wanted, strict=True):
+        assert torch.linalg.norm(mine - theirs) < tolerance * torch.linalg.norm(theirs)

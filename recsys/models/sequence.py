@@ -1,0 +1,169 @@
+"""A transformer over the history in its order, one table of items read and searched for alike, from a spectral start.
+
+Score: cosine / temperature, trained with a softmax over all items, or over a corrected sample of them where there are
+many. What the cosine cannot hold, how much an item is in demand at present, is one more dimension: the constant 1 on
+the user's side, demand * ln(1 + recent demand) on the item's. Sources: W.-C. Kang and J. McAuley, "Self-attentive
+sequential recommendation", ICDM 2018; Y. Hou et al., "CORE", SIGIR 2022, for one space for both sides.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from recsys.config_models import SequenceSettings
+from recsys.data import MICROSECONDS_PER_DAY, Float32
+from recsys.features import item_tokens
+from recsys.models import TrainingData
+from recsys.models.device import pick_device
+from recsys.models.item_encoder import fill_in, shared_tokens
+from recsys.models.mf import Spectral
+from recsys.models.search import Settings, coordinate_search
+from recsys.models.sequence_learner import Learner, Lesson, TorchEncoder
+from recsys.models.sequence_tower import SequenceTower
+from recsys.models.tower_export import export
+from recsys.onnx_encoder import OnnxEncoder
+from recsys.vectors import Constant, ItemEncoder, Part, UserEncoder, Vectors, token_matrix
+
+_ALL_TIME_DAYS = 36500.0
+_CHOSEN = {"epochs", "patience", "temperatures", "demands", "recency_half_life_days"}  # what is no part of a Learner
+
+Report = Callable[[str, float], None]
+Score = Callable[[Vectors], float]
+
+
+def train(
+    data: TrainingData,
+    settings: SequenceSettings | Settings,
+    *,
+    score: Score | None,
+    seed: int,
+    device: str,
+    report: Report,
+) -> Vectors:
+    """See recsys.models.Train. Raises ValueError when there is something to choose and no score to choose by."""
+    model = _Model(data, seed, pick_device(device), report)
+    if isinstance(settings, dict):
+        learner = model.learner(settings)
+        for epoch in range(1, settings["epochs"] + 1):
+            model.train_epoch(learner, epoch, settings)
+        return model.finished(learner.item_vectors, learner.tower, settings)
+    if score is None:
+        raise ValueError("sequence has settings to choose and no validation score to choose by")
+    return _choose(model, settings, score)
+
+
+def _choose(model: "_Model", settings: SequenceSettings, score: Score) -> Vectors:
+    """The temperature by the first epochs, the number of epochs by stopping early, demand at the end."""
+    fixed = settings.model_dump(exclude=_CHOSEN)
+    values = model.demand_values(settings)
+    start = {**fixed, "epochs": 0, **{name: allowed[0] for name, allowed in values.items()}}
+    runs = [_Run(model, {**start, "temperature": temperature}, score) for temperature in settings.temperatures]
+    while len(runs) > 1:  # half of them go on
+        for run in runs:
+            run.train_epoch()
+        runs = sorted(runs, key=lambda run: -run.best_score)[: len(runs) // 2]
+    run = runs[0]
+    while run.epoch < settings.epochs and run.epoch - run.best_epoch < settings.patience:
+        run.train_epoch()
+    items, tower, chosen = run.best_items, run.best_tower, run.chosen
+    chosen = coordinate_search(
+        values,
+        lambda tried: score(model.vectors(items, TorchEncoder(tower), tried)),
+        start=chosen,
+        rounds=2,
+        report=lambda _: None,
+    )
+    return model.finished(items, tower, chosen)
+
+
+class _Run:
+    """Training at one temperature, and the best that it has come to."""
+
+    def __init__(self, model: "_Model", chosen: Settings, score: Score) -> None:
+        self._model, self._settings, self._score = model, chosen, score
+        self._learner = model.learner(chosen)
+        self.epoch = self.best_epoch = 0
+        self.best_score = -1.0
+        self._judge()
+
+    @property
+    def chosen(self) -> Settings:
+        """The settings with which training comes to the same again."""
+        return {**self._settings, "epochs": self.best_epoch}
+
+    def train_epoch(self) -> None:
+        self.epoch += 1
+        self._model.train_epoch(self._learner, self.epoch, self._settings)
+        self._judge()
+
+    def _judge(self) -> None:
+        items = self._learner.item_vectors
+        found = self._score(self._model.vectors(items, TorchEncoder(self._learner.tower), self._settings))
+        if found > self.best_score:
+            self.best_score, self.best_epoch = found, self.epoch
+            self.best_items, self.best_tower = items, copy.deepcopy(self._learner.tower)
+
+
+class _Model:
+    """The data as the learner needs it, and what it has learnt as the waist wants it."""
+
+    def __init__(self, data: TrainingData, seed: int, device: torch.device, report: Report) -> None:
+        self.data, self._seed, self._device, self._report = data, seed, device, report
+        self._learnt = np.bincount(data.events.items, minlength=data.events.item_count) > 0
+        tokens = item_tokens(data.catalog.columns)
+        features = token_matrix(tokens, shared_tokens(tokens, self._learnt))
+        self._lesson = Lesson(data.events, features, np.asarray(data.kind_weights, np.float32))
+
+    def learner(self, chosen: Settings) -> Learner:
+        """A learner at its spectral start."""
+        settings = SequenceSettings(**{key: chosen[key] for key in SequenceSettings.model_fields if key not in _CHOSEN})
+        start = _directions(Spectral(self.data, self._seed, self._device).start(_ALL_TIME_DAYS, settings.dim)[1])
+        return Learner(self._lesson, start, settings, chosen["temperature"], self._device, self._seed)
+
+    def train_epoch(self, learner: Learner, epoch: int, chosen: Settings) -> None:
+        step = f"sequence: epoch {epoch}, temperature {chosen['temperature']:g}"
+        learner.train_epoch(epoch, lambda done: self._report(step, done))
+
+    def demand_values(self, settings: SequenceSettings) -> Mapping[str, tuple[float, ...]]:
+        """What is tried for demand: one half-life where all events have the same time."""
+        times, days = self.data.events.times, settings.recency_half_life_days
+        timeless = len(times) == 0 or times.min() == times.max()
+        return {"demand": settings.demands, "recency_half_life_days": (_ALL_TIME_DAYS,) if timeless else days}
+
+    def vectors(self, items: Float32, encoder: UserEncoder, chosen: Settings) -> Vectors:
+        """The waist: items of length 1 [I, D], searched for by cosine / temperature plus demand."""
+        item = np.concatenate([items / np.float32(chosen["temperature"]), self._demand(chosen)[:, None]], axis=1)
+        parts = (Part(items, encoder), Part(np.zeros((len(items), 1), np.float32), Constant()))
+        return Vectors("sequence", item, parts, None, dict(chosen))
+
+    def finished(self, items: Float32, tower: SequenceTower, chosen: Settings) -> Vectors:
+        """The vectors, with an item encoder for what has no events or comes later, and the tower exported."""
+        encoder = OnnxEncoder(tower.shape.length, export(tower))
+        vectors = self.vectors(items, encoder, chosen)
+        item, history = vectors.item_vectors, items.copy()
+        found = fill_in(self.data.catalog, item, history, self._learnt, device=self._device)
+        if found is not None:
+            nothing = np.zeros((len(found.token_hashes), 1), np.float32)
+            found = ItemEncoder(found.token_hashes, found.item_weights, (*found.history_weights, nothing))
+        parts = (replace(vectors.parts[0], history_vectors=history), vectors.parts[1])
+        return replace(vectors, parts=parts, item_encoder=found)
+
+    def _demand(self, chosen: Settings) -> Float32:
+        events = self.data.events
+        if chosen["demand"] == 0:
+            return np.zeros(events.item_count, np.float32)
+        ages = (self.data.now - events.times) / MICROSECONDS_PER_DAY
+        counts = self._lesson.kind_weights[events.kinds] * np.exp2(-ages / chosen["recency_half_life_days"])
+        demand = np.bincount(events.items, counts, minlength=events.item_count)
+        return np.asarray(chosen["demand"] * np.log1p(demand), np.float32)
+
+
+def _directions(start: Float32) -> Float32:
+    """The start's rows at length 1; rows that say nothing get a direction by chance, the same every time."""
+    lengths = np.linalg.norm(start, axis=1, keepdims=True)
+    chance = np.random.default_rng(0).standard_normal(start.shape).astype(np.float32)
+    chance /= np.linalg.norm(chance, axis=1, keepdims=True)
+    return np.where(lengths > 1e-6, start / np.maximum(lengths, np.float32(1e-6)), chance).astype(np.float32)

@@ -1,0 +1,187 @@
+"""The sequence model while it learns: one table of items, read and searched for alike, below the user tower.
+
+Shapes: I items, C candidates of a step, F feature tokens, B windows, T events, P events to foresee, D dim.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import sparse
+from torch import Tensor
+from torch.nn import functional
+
+from recsys.config_models import SequenceSettings
+from recsys.data import Float32, Histories, Int64, Interactions
+from recsys.models.device import pick_precision
+from recsys.models.losses import corrected_scores, full_softmax, sampled_softmax
+from recsys.models.sequence_batches import Batch, batches, windows
+from recsys.models.sequence_tower import SequenceTower, TowerShape
+from recsys.models.tables import jagged, make_tables, put_rows, rows_of
+from recsys.onnx_encoder import INPUTS, padded
+
+_TABLE_RATE = 0.05  # of the table's row-wise Adagrad
+_TOWER_RATE = 0.001  # of the tower's Adam
+_HEADS = 2
+_WARM_STEPS = 100  # in which the tower's learning rate rises to its value
+_SAMPLING_EXPONENT = 0.5  # negatives are drawn by the root of an item's weight: between uniform and by demand
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What is learnt from."""
+
+    events: Interactions
+    features: sparse.csr_array  # [I, F]: 1 / sqrt(tokens of the item)
+    kind_weights: Float32  # by kind code: what foreseeing an event counts
+
+
+class Learner:
+    """Table, tower and their optimisers."""
+
+    def __init__(
+        self,
+        lesson: Lesson,
+        start: Float32,
+        settings: SequenceSettings,
+        temperature: float,
+        device: torch.device,
+        seed: int,
+    ) -> None:
+        """start: [I, D], directions in which the items stand at first; items without events stay out of it all."""
+        self._lesson, self._settings, self._temperature, self._device = lesson, settings, temperature, device
+        self._seed, self._steps = seed, 0
+        events, dim = lesson.events, start.shape[1]
+        weight = np.bincount(events.items, lesson.kind_weights[events.kinds], minlength=events.item_count)
+        self._learnt = np.flatnonzero(np.bincount(events.items, minlength=events.item_count))
+        self._draw = np.maximum(weight[self._learnt], 1e-6) ** _SAMPLING_EXPONENT
+        self._windows = windows(events, settings.length)
+        tokens = max(1, lesson.features.shape[1])  # a table of no rows is not allowed
+        shape = TowerShape(dim, settings.blocks, _HEADS, settings.length, len(lesson.kind_weights), settings.dropout)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.tower = SequenceTower(shape).to(device)
+            self._tables = make_tables(
+                [("item", len(start), ["item"]), ("token", tokens, ["token"])], dim, _TABLE_RATE, device
+            )
+        put_rows(self._tables, "item", start)
+        put_rows(self._tables, "token", np.zeros((tokens, dim), np.float32))
+        self._optimiser = torch.optim.AdamW(
+            self.tower.parameters(), lr=_TOWER_RATE, betas=(0.9, 0.98), weight_decay=0.0
+        )
+
+    @property
+    def item_vectors(self) -> Float32:
+        """The vectors of all items, length 1; 0 where an item has no events: [I, D]."""
+        rows = rows_of(self._tables, "item").cpu().numpy()
+        tokens = rows_of(self._tables, "token").cpu().numpy()[: self._lesson.features.shape[1]]
+        found = np.zeros_like(rows)
+        sums = rows[self._learnt] + self._lesson.features[self._learnt] @ tokens
+        found[self._learnt] = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
+        return found
+
+    def train_epoch(self, epoch: int, report: Callable[[float], None]) -> float:
+        """Epoch 1, 2, …: foresee every event once; returns the mean loss. report: is told the share done.
+
+        Each epoch has a seed of its own, so that stopping after it and training up to it agree.
+        """
+        generator = np.random.default_rng([self._seed, epoch])
+        total, weights = 0.0, 0.0
+        self.tower.train()
+        with torch.random.fork_rng():
+            torch.manual_seed(int(generator.integers(2**62)))
+            for batch, done in batches(self._lesson.events, *self._windows, self._settings.batch_size, generator):
+                weight = self._lesson.kind_weights[batch.next_kinds][batch.mask]
+                if weight.any():
+                    loss = self._loss(batch, weight, generator)
+                    self._step(loss / float(weight.sum()))
+                    total, weights = total + float(loss.detach()), weights + float(weight.sum())
+                report(done)
+        return total / max(weights, 1e-12)
+
+    def _step(self, loss: Tensor) -> None:
+        self._steps += 1
+        for group in self._optimiser.param_groups:
+            group["lr"] = _TOWER_RATE * min(1.0, self._steps / _WARM_STEPS)
+        self._optimiser.zero_grad()
+        loss.backward()
+        self._optimiser.step()
+
+    def _loss(self, batch: Batch, weight: Float32, generator: np.random.Generator) -> Tensor:
+        """The weighted sum of the losses over the batch's events to foresee."""
+        wanted = batch.next_items[batch.mask]
+        whole = len(self._learnt) <= self._settings.full_softmax_items
+        drawn = None if whole else self._drawn(generator)
+        rows = self._learnt if drawn is None else np.unique(np.concatenate([batch.items[batch.mask], wanted, drawn]))
+        places = self._tensor(np.searchsorted(rows, wanted))
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
+            vectors = self._item_vectors(rows)
+            read = np.where(batch.mask, np.searchsorted(rows, batch.items), 0)
+            users = self.tower(
+                vectors[self._tensor(read)],
+                self._tensor(batch.kinds),
+                self._tensor(batch.ages_days),
+                self._tensor(batch.mask),
+                last=False,
+            )[self._tensor(batch.mask)]
+            users = users / self._temperature
+        if drawn is None:
+            rows_and_weights = (places, self._tensor(weight))
+            return full_softmax(
+                users.float(), vectors.float(), *rows_and_weights, precision=pick_precision(self._device)
+            )
+        negative = self._tensor(np.searchsorted(rows, drawn))
+        share = self._draw[np.searchsorted(self._learnt, drawn)] / self._draw.sum()
+        log_expected = self._tensor(np.log(len(drawn) * share).astype(np.float32))
+        row, column = torch.nonzero(places[:, None] == negative[None, :], as_tuple=True)
+        users, vectors = users.float(), vectors.float()
+        losses = sampled_softmax(
+            (users * vectors[places]).sum(1), corrected_scores(users, vectors[negative], log_expected, (row, column))
+        )
+        return (losses * self._tensor(weight)).sum()
+
+    def _drawn(self, generator: np.random.Generator) -> Int64:
+        cumulated = np.cumsum(self._draw)
+        at = np.searchsorted(cumulated, generator.random(self._settings.negatives) * cumulated[-1], side="right")
+        found: Int64 = self._learnt[np.minimum(at, len(cumulated) - 1)]
+        return found
+
+    def _item_vectors(self, rows: Int64) -> Tensor:
+        """The rows of the table [C, D], what their features add included, length 1."""
+        tokens = self._lesson.features[rows]
+        ones = np.ones(len(rows), np.int64)
+        pooled = self._tables(
+            jagged(
+                {
+                    "item": (rows, ones, ones.astype(np.float32)),
+                    "token": (tokens.indices, np.diff(tokens.indptr), tokens.data),
+                },
+                self._device,
+            )
+        ).to_dict()
+        return functional.normalize(pooled["item"] + pooled["token"], dim=1)
+
+    def _tensor(self, values: npt.NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(values).to(self._device)
+
+
+@dataclass(frozen=True)
+class TorchEncoder:
+    """The tower as it stands, as a user encoder: while training goes on, nothing is exported."""
+
+    name: ClassVar[str] = "torch"
+    tower: SequenceTower
+
+    def encode(self, history_vectors: Float32, histories: Histories) -> Float32:
+        """See OnnxEncoder."""
+        found = np.zeros((len(histories), history_vectors.shape[1]), np.float32)
+        device = self.tower.kind.device
+        self.tower.eval()
+        with torch.inference_mode():
+            for block in padded(history_vectors, histories, self.tower.shape.length):
+                inputs = (torch.from_numpy(getattr(block, name)).to(device) for name in INPUTS)
+                found[block.users] = self.tower(*inputs).cpu().numpy()
+        return found
