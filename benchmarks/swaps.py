@@ -16,11 +16,11 @@ import tempfile
 import time
 import urllib.request
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
-from api.forms import to_text
 from benchmarks.serve import USERS, make_shop, serving
 from recsys import bundle as bundles
 from recsys import extract
@@ -119,7 +119,9 @@ def prepare(folder: Path) -> Path:
     table = folder / "expected.lua"
     table.write_text(f"return {{{rows}}}, {{{','.join(map(json.dumps, users))}}}\n")
     script = folder / "swaps.lua"
-    script.write_text(LUA % {"table": table, "k": K, "as_of": to_text(events.as_of)})
+    script.write_text(
+        LUA % {"table": table, "k": K, "as_of": datetime.fromtimestamp(events.as_of / 1e6 + 1, UTC).isoformat()}
+    )
     return script
 
 
