@@ -16,7 +16,7 @@ import tempfile
 import time
 import urllib.request
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ from recsys.vectors import Part
 
 ASKED = 500  # users
 K = 10
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HISTORY = 500  # the default of [events] history_length
 LUA = """
 local expected, users, at = dofile("%(table)s")
@@ -120,7 +121,7 @@ def prepare(folder: Path) -> Path:
     table.write_text(f"return {{{rows}}}, {{{','.join(map(json.dumps, users))}}}\n")
     script = folder / "swaps.lua"
     script.write_text(
-        LUA % {"table": table, "k": K, "as_of": datetime.fromtimestamp(events.as_of / 1e6 + 1, UTC).isoformat()}
+        LUA % {"table": table, "k": K, "as_of": (EPOCH + timedelta(microseconds=events.as_of)).isoformat()}
     )
     return script
 
