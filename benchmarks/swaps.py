@@ -16,11 +16,11 @@ import tempfile
 import time
 import urllib.request
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 
-from api.forms import to_text
 from benchmarks.serve import USERS, make_shop, serving
 from recsys import bundle as bundles
 from recsys import extract
@@ -32,6 +32,7 @@ from recsys.vectors import Part
 
 ASKED = 500  # users
 K = 10
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HISTORY = 500  # the default of [events] history_length
 LUA = """
 local expected, users, at = dofile("%(table)s")
@@ -119,7 +120,9 @@ def prepare(folder: Path) -> Path:
     table = folder / "expected.lua"
     table.write_text(f"return {{{rows}}}, {{{','.join(map(json.dumps, users))}}}\n")
     script = folder / "swaps.lua"
-    script.write_text(LUA % {"table": table, "k": K, "as_of": to_text(events.as_of)})
+    script.write_text(
+        LUA % {"table": table, "k": K, "as_of": (EPOCH + timedelta(microseconds=events.as_of)).isoformat()}
+    )
     return script
 
 
