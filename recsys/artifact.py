@@ -3,14 +3,15 @@
 Bundles and the extract are such folders; CURRENT beside them names the one that counts.
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from recsys.errors import BundleError, RecsysError
 
 MANIFEST = "manifest.json"
 CURRENT = "CURRENT"
-_LEFTOVER = ".tmp-"
+_LEFTOVER, _LOCK = ".tmp-", ".lock"
 
 
 def crash_point(name: str) -> None:
@@ -105,6 +106,27 @@ def verify(folder: Path) -> None:
         if digest != expected["sha256"]:
             raise BundleError(f"{folder / name} is damaged: expected sha256 {expected['sha256']}, found {digest}")
     _remember(marker, fingerprint)
+
+
+@contextmanager
+def alone(parent: Path) -> Iterator[None]:
+    """Wait until no other thread or process is in here for the same folder, and keep them out meanwhile.
+
+    The kernel gives the lock back when its process ends, however that comes. It does not nest, and whoever holds it
+    must not wait for the database: a run holds its lease when it comes here. Raises RecsysError when the folder cannot
+    be written to.
+    """
+    try:
+        descriptor = os.open(parent / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise RecsysError(
+            f"{parent} cannot be changed: {error.strerror}; a folder is needed that can be written"
+        ) from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def current(parent: Path) -> str | None:
