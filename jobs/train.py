@@ -9,7 +9,7 @@ from jobs.candidates import BASELINE, Candidate, Night
 from jobs.show import Output, Report
 from recsys import bundle as bundles
 from recsys import extract
-from recsys.artifact import crash_point
+from recsys.artifact import check_folder, crash_point
 from recsys.bundle import Bundle
 from recsys.config import Config
 from recsys.data import Float32
@@ -29,6 +29,7 @@ def train(config: Config, *, report: Report, now: int | None = None) -> Output:
     """
     store = open_store(config.store.url, config.store.table_prefix)
     with ledger.run(store, LEASE, config) as run:
+        check_folder(config.folder.path, writable=True)
         night = Night(config, read(config, store, run, now=now, report=report), run, report)
         judged = candidates.judge_all(night)
         winner = candidates.best(judged, config)

@@ -23,6 +23,7 @@ from recsys.errors import BundleError, RecsysError
 MANIFEST = "manifest.json"
 CURRENT = "CURRENT"
 _LEFTOVER, _LOCK = ".tmp-", ".lock"
+_NEEDED = "[folder] path needs a folder that this user may read and write"
 
 
 def crash_point(name: str) -> None:
@@ -129,12 +130,37 @@ def alone(parent: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def current(parent: Path) -> str | None:
-    """The name in CURRENT, or None when nothing has been published."""
+def check_folder(folder: Path, *, writable: bool = False) -> None:
+    """Whether this can be the folder of the bundles; one that is not there yet can, where it could be made.
+
+    Raises RecsysError that names the folder, what was found there, and what is needed.
+    """
     try:
-        return (parent / CURRENT).read_text(encoding="utf-8").strip() or None
+        existing = next(place for place in (folder, *folder.parents) if place.exists())
+        is_folder = existing.is_dir()
+    except OSError as error:
+        raise RecsysError(f"{folder} cannot be looked at: {error.strerror}; {_NEEDED}") from None
+    if not is_folder:
+        raise RecsysError(f"{existing} is a file; {_NEEDED}")
+    if not os.access(existing, os.R_OK | os.X_OK):
+        raise RecsysError(f"{existing} may not be read; {_NEEDED}")
+    if writable and not os.access(existing, os.W_OK):
+        raise RecsysError(f"{existing} may not be written to; {_NEEDED}")
+
+
+def current(parent: Path) -> str | None:
+    """The name in CURRENT, or None when nothing has been published. Raises RecsysError when it cannot be read."""
+    return read_text(parent / CURRENT).strip() or None
+
+
+def read_text(path: Path) -> str:
+    """What a small file says, "" when it is not there. Raises RecsysError when it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        return None
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecsysError(f"{path} cannot be read: {error}; {_NEEDED}") from None
 
 
 def set_current(parent: Path, name: str) -> None:

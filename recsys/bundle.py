@@ -206,10 +206,7 @@ def rollback(folder: Path, version: str | None = None) -> str:
 
 def pinned(folder: Path) -> str | None:
     """The version that a rollback has pinned, or None."""
-    try:
-        return (_room(folder) / _PINNED).read_text(encoding="utf-8").strip() or None
-    except FileNotFoundError:
-        return None
+    return artifact.read_text(_room(folder) / _PINNED).strip() or None
 
 
 def versions(folder: Path) -> list[Version]:
@@ -293,6 +290,7 @@ def _by_popularity(popularity: Float32) -> Int32:
 
 
 def _room(folder: Path) -> Path:
+    artifact.check_folder(folder)
     return folder / "bundles"
 
 
@@ -306,10 +304,7 @@ def _lives(room: Path) -> list[str]:
     PUBLISHED is written before CURRENT moves, and a rollback leaves it alone: what stands in it behind the live version
     was never live, or was rolled back from.
     """
-    try:
-        names = (room / _PUBLISHED).read_text(encoding="utf-8").split()
-    except FileNotFoundError:
-        return []
+    names = artifact.read_text(room / _PUBLISHED).split()
     live = artifact.current(room)
     if live in names:
         names = names[: len(names) - names[::-1].index(live)]
