@@ -25,6 +25,7 @@ app.add_typer(key, name="key")
 ConfigOption = Annotated[Path, typer.Option("--config", envvar="RECSYS_CONFIG", help="The configuration file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 CONFIG = Path("recsys.toml")
+_INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
 
 
 def main() -> None:
@@ -37,8 +38,10 @@ def main() -> None:
         _fail("configuration", error, 2)
     except RecsysError as error:
         _fail("failed", error, 1)
-    except KeyboardInterrupt:
-        _fail("failed", "interrupted", 1)
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            _fail("failed", "interrupted", 1)
+        raise
 
 
 def _fail(what: str, error: object, code: int) -> None:
