@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import subprocess
+from pathlib import Path
 
 import pytest
 from road import configured, parsed, quiet
@@ -45,6 +46,30 @@ def test_a_wrong_setting_is_named(shop, recsys, old, new, code, told):
     assert "secret" not in done.stderr
     assert "Traceback" not in done.stderr
     assert not (shop / "recsys-data" / "bundles" / "CURRENT").exists()
+
+
+NO_GPU = pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="here it is allowed")
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("TRAINING__MODELS", '["mf", "mff"]', "unknown name 'mff'; known: popularity, mf, two_tower"),
+        ("TRAINING__MODELS", '["shop.models:best"]', "'shop.models:best' cannot be loaded"),
+        ("INDEX__KIND", "cubic", "unknown name 'cubic'; known: flat"),
+        pytest.param("TRAINING__DEVICE", "cuda", 'device is "cuda", but torch finds no GPU', marks=NO_GPU),
+    ],
+)
+def test_a_name_that_nobody_knows_is_told_before_anything_is_read(shop, recsys, command, variable, value, told):
+    change(shop, "DROP TABLE page_views")  # whoever reads fails with code 1
+    done = recsys(command, "--config", shop / "recsys.toml", **{f"RECSYS_{variable}": value})
+    assert done.returncode == 2, done.stderr
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    [run] = parsed(recsys("runs", "--config", shop / "recsys.toml", "--json"))
+    assert (run["status"], run["steps"]) == ("failed", [])
+    assert told in run["error"]
 
 
 def test_an_empty_shop_is_refused(shop, recsys):
