@@ -10,7 +10,7 @@ from api import measures
 from api.auth import Guard
 from api.live import MARGIN, Live
 from recsys.config import Config
-from recsys.errors import AwayError
+from recsys.errors import AwayError, RecsysError
 from recsys.store_link import Link
 
 SETTLE_SECONDS = 10.0  # a process that takes longer to load its bundle listens meanwhile, and says that it is not ready
@@ -85,8 +85,8 @@ class Parts:
         while not self._stop.is_set():
             try:
                 self.live.look()
-            except OSError as error:
-                _log.error("the folder of the bundles cannot be read: %s", type(error).__name__)
+            except (OSError, RecsysError) as error:
+                _log.error("the folder of the bundles cannot be read: %s", error)
             self._looked.set()
             self._stop.wait(self.config.api.poll_seconds)
         measures.READY.set(0)

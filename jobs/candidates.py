@@ -1,6 +1,7 @@
 """The models of one night: settings chosen on validation, trained again up to the holdout, judged on it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -14,12 +15,14 @@ from recsys.bundle import Bundle, assemble
 from recsys.config import Config
 from recsys.data import Interactions, Splits, split_by_time
 from recsys.evaluation import Judgement, judge, validation_score
+from recsys.index import INDEXES
 from recsys.models import MODELS, TrainingData, settings_of
 from recsys.names import resolve
 from recsys.source import Loaded
 from recsys.vectors import Vectors
 
 BASELINE = "popularity"
+_PICK_DEVICE = "recsys.models.device:pick_device"
 _RECALL_USERS = 1000  # whose vectors measure the index
 
 
@@ -39,6 +42,14 @@ class Night:
         return split_by_time(
             self.loaded.events, validation_days=settings.validation_days, holdout_days=settings.holdout_days
         )
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[dict[str, Any]]:
+        """A step of the run that reports its begin and its end: for what has no progress of its own to tell."""
+        self.report(name, 0.0)
+        with self.run.step(name) as counts:
+            yield counts
+        self.report(name, 1.0)
 
     @property
     def as_of(self) -> int:
@@ -67,6 +78,17 @@ class Candidate:
     def quality(self) -> float:
         """The primary metric on the holdout's users that have a history."""
         return float(self.judged.rows["all"][METRIC])
+
+
+def check_settings(config: Config) -> None:
+    """Whether the configured models, index and device are there: told before hours of reading and training.
+
+    Raises ConfigError that names what was asked for, what was found and what is allowed.
+    """
+    for name in config.training.models:
+        resolve(name, MODELS)
+    resolve(config.index.kind, INDEXES)
+    resolve(_PICK_DEVICE)(config.training.device)
 
 
 def fit(
@@ -113,7 +135,7 @@ def judge_all(night: Night) -> list[Candidate]:
         chosen = choose(night, name, splits)
         with night.run.step(f"fit {name}"):
             vectors = fit(night, name, known, splits.holdout_start, chosen=chosen)
-        with night.run.step(f"judge {name}") as counts:
+        with night.step(f"judge {name}") as counts:
             baseline = found[0].vectors if found else vectors
             judged = judge(with_popularity(night, vectors, baseline), splits, night.config)
             counts.update(judged.rows["all"])

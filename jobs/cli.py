@@ -25,6 +25,7 @@ app.add_typer(key, name="key")
 ConfigOption = Annotated[Path, typer.Option("--config", envvar="RECSYS_CONFIG", help="The configuration file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 CONFIG = Path("recsys.toml")
+_INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
 
 
 def main() -> None:
@@ -37,8 +38,10 @@ def main() -> None:
         _fail("configuration", error, 2)
     except RecsysError as error:
         _fail("failed", error, 1)
-    except KeyboardInterrupt:
-        _fail("failed", "interrupted", 1)
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            _fail("failed", "interrupted", 1)
+        raise
 
 
 def _fail(what: str, error: object, code: int) -> None:
@@ -62,8 +65,8 @@ def init(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> None:
 
     Example: recsys init --config shop.toml
     """
-    resolve("jobs.init_file:write")(config)
-    _call("jobs.commands:init", config, as_json)
+    is_new = resolve("jobs.init_file:write")(config)
+    _call("jobs.commands:init", config, as_json, path=config, is_new=is_new)
 
 
 @source.command("check")
@@ -92,11 +95,12 @@ def import_(
 
 @app.command()
 def sample(
-    folder: Annotated[Path, typer.Argument(help="A new folder for the shop's database and its recsys.toml.")],
+    folder: Annotated[Path, typer.Argument(help="A new folder for the shop's database and its configuration.")],
     users: Annotated[int, typer.Option(min=10)] = 20_000,
     items: Annotated[int, typer.Option(min=20)] = 3_000,
     events: Annotated[int, typer.Option(min=100)] = 500_000,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    config: Annotated[Path, typer.Option("--config", help="Name of the configuration in that folder.")] = CONFIG,
     as_json: JsonOption = False,
 ) -> None:
     """Generate a sample shop: a year of views, carts and purchases in SQLite, and a configuration that reads it.
@@ -105,7 +109,7 @@ def sample(
     """
     with resolve("jobs.show:progress")(quiet=as_json) as report:
         output = resolve("jobs.init_file:sample")(
-            folder, users=users, items=items, events=events, seed=seed, report=report
+            folder, users=users, items=items, events=events, seed=seed, config=config, report=report
         )
     resolve("jobs.show:show")(output, as_json=as_json)
 

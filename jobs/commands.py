@@ -28,12 +28,17 @@ def time_text(microseconds: int | None) -> str | None:
     return f"{datetime.fromtimestamp(microseconds // 1_000_000, UTC):%Y-%m-%d %H:%M:%S}"
 
 
-def init(config: Config, *, report: Report) -> Output:
-    """Create the service's own tables, or bring them up to date."""
+def init(config: Config, *, path: Path, is_new: bool, report: Report) -> Output:
+    """Create the service's own tables, or bring them up to date.
+
+    path: of the configuration file. is_new: whether it has just been written.
+    """
     report("tables", 0.0)
     where = open_configured(config).engine.url.render_as_string(hide_password=True)
     report("tables", 1.0)
-    return Output({"store": where}, [f"the service's tables are ready in {where}"])
+    told = f"{path} was written: every key with its default" if is_new else f"{path} was there, and stays as it is"
+    data = {"configuration": str(path), "written": is_new, "store": where}
+    return Output(data, [told, f"the service's tables are ready in {where}"])
 
 
 def runs(config: Config, *, limit: int, report: Report) -> Output:

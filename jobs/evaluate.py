@@ -25,11 +25,13 @@ def evaluate(config: Config, *, holdout: Path | None, report: Report) -> Output:
     holdout: a CSV of user_id, item_id; the models then learn from all events of the source, with settings chosen on
     their last days, and are judged with and without what the user bought before. Without it the last `holdout_days`
     are the holdout, as in a nightly run.
-    Raises SourceError when the file cannot be read or lacks a column.
+    Raises SourceError when the file cannot be read or lacks a column, ConfigError before anything is read when a model,
+    the index or the device is not there.
     """
     pairs = None if holdout is None else _read_pairs(holdout)
     store = open_store(config.store.url, config.store.table_prefix)
     with ledger.run(store, "evaluate", config) as run:
+        candidates.check_settings(config)
         night = Night(config, read(config, store, run, now=None, report=report), run, report)
         if pairs is None:
             judged = candidates.judge_all(night)
@@ -70,8 +72,9 @@ def _against(night: Night, targets: Targets) -> dict[str, dict[str, dict[str, fl
             vectors = candidates.fit(night, name, events, night.as_of, chosen=chosen)
         baseline = baseline or vectors
         bundle = candidates.with_popularity(night, vectors, baseline)
-        figures[name] = {
-            row: judge_targets(bundle, events, targets, night.config, as_of=night.as_of, repeats=repeats)
-            for row, repeats in _ROWS.items()
-        }
+        with night.step(f"judge {name}"):
+            figures[name] = {
+                row: judge_targets(bundle, events, targets, night.config, as_of=night.as_of, repeats=repeats)
+                for row, repeats in _ROWS.items()
+            }
     return figures

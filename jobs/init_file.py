@@ -31,12 +31,24 @@ def write(path: Path) -> bool:
     return True
 
 
-def sample(folder: Path, *, users: int, items: int, events: int, seed: int, report: Report) -> Output:
-    """Generate the sample shop in a folder: shop.db and the recsys.toml that reads it.
+def sample(
+    folder: Path,
+    *,
+    users: int,
+    items: int,
+    events: int,
+    seed: int,
+    config: Path = Path("recsys.toml"),
+    report: Report,
+) -> Output:
+    """Generate the sample shop in a folder: shop.db and the configuration that reads it.
 
-    Raises ConfigError when the folder holds either of them already.
+    config: its name, or its path in the folder. Raises ConfigError for one elsewhere, and when the folder holds either
+    of the files already.
     """
-    database, settings = folder / "shop.db", folder / "recsys.toml"
+    database, settings = folder / "shop.db", folder / config.name
+    if config.parent != Path() and config.resolve() != settings.resolve():
+        raise ConfigError(f"{config} is not in {folder}; the sample shop's configuration lies beside its shop.db")
     for path in (database, settings):
         if path.exists():
             raise ConfigError(f"{path} is there already; the sample shop is only written to a new folder")

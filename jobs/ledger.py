@@ -65,6 +65,9 @@ def run(store: Store, job: str, config: Config) -> Iterator[Run]:
         except RefusedError as refusal:
             status, error = "refused", str(refusal)
             raise
+        except KeyboardInterrupt:
+            error = "interrupted"
+            raise
         except BaseException as failure:
             error = f"{type(failure).__name__}: {failure}"
             raise

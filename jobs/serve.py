@@ -11,6 +11,7 @@ from typing import Any
 import uvicorn
 
 from jobs.show import Output, Report, Table
+from recsys.artifact import check_folder
 from recsys.config import Config
 from recsys.errors import ConfigError, RecsysError
 from recsys.store import open_store
@@ -23,9 +24,11 @@ WIRE = "api.wire:Wire"
 def serve(config: Config, *, path: Path) -> None:
     """Serve until it is told to stop. path: of the configuration file, which every worker reads for itself.
 
-    Raises ConfigError when it is to listen beyond this machine without a key that keeps strangers out.
+    Raises ConfigError when it is to listen beyond this machine without a key that keeps strangers out, RecsysError when
+    [folder] path is no folder that can be read.
     """
     settings = config.api
+    check_folder(config.folder.path)
     _check_keys(config)
     shared = tempfile.mkdtemp(prefix="recsys-metrics-")
     os.environ |= {

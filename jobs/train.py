@@ -9,7 +9,7 @@ from jobs.candidates import BASELINE, Candidate, Night
 from jobs.show import Output, Report
 from recsys import bundle as bundles
 from recsys import extract
-from recsys.artifact import crash_point
+from recsys.artifact import check_folder, crash_point
 from recsys.bundle import Bundle
 from recsys.config import Config
 from recsys.data import Float32
@@ -27,10 +27,13 @@ def train(config: Config, *, report: Report, now: int | None = None) -> Output:
     """Read, check, fit, judge, refit and publish, under the lease; one row in the ledger says how it went.
 
     now: microseconds UTC; an event after it is a fault of the source. Raises RefusedError when a check or the gate says
-    no: the live bundle and the extract are then as they were.
+    no: the live bundle and the extract are then as they were. Raises ConfigError or RecsysError before anything is
+    read when a model, the index, the device or the folder is not there.
     """
     store = open_store(config.store.url, config.store.table_prefix)
     with ledger.run(store, LEASE, config) as run:
+        candidates.check_settings(config)
+        check_folder(config.folder.path, writable=True)
         night = Night(config, read(config, store, run, now=now, report=report), run, report)
         judged = candidates.judge_all(night)
         winner = candidates.best(judged, config)
@@ -111,13 +114,13 @@ def _refit(night: Night, winner: Candidate, judged: list[Candidate]) -> Bundle:
             c.name: candidates.fit(night, c.name, night.loaded.events, night.as_of, chosen=c.vectors.settings)
             for c in (judged[0], winner)
         }
-    with night.run.step("index"):
+    with night.step("index"):
         bundle = candidates.with_popularity(night, final[winner.name], final[BASELINE], measured=True)
     return replace(bundle, evaluation=winner.vectors)
 
 
 def _save(night: Night, fresh: Bundle, live: Bundle | None) -> str:
-    with night.run.step("save"):
+    with night.step("save"):
         facts: dict[str, Any] = {
             "configuration": night.config.model_dump(mode="json", exclude={"store", "source"}),
             "config_hash": night.config.hash(),
@@ -133,7 +136,7 @@ def _save(night: Night, fresh: Bundle, live: Bundle | None) -> str:
 def _publish(night: Night, store: Store, version: str) -> bool:
     """Move the extract and CURRENT while the lease's row is locked; whether CURRENT moved: a pinned bundle stays."""
     folder = night.config.folder.path
-    with night.run.step("publish") as counts:
+    with night.step("publish") as counts:
         prepared = extract.write(folder, night.loaded)
         with store.holding(LEASE, night.run.fencing):
             extract.publish(folder, prepared)

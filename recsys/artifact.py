@@ -3,14 +3,15 @@
 Bundles and the extract are such folders; CURRENT beside them names the one that counts.
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from recsys.errors import BundleError, RecsysError
 
 MANIFEST = "manifest.json"
 CURRENT = "CURRENT"
-_LEFTOVER = ".tmp-"
+_LEFTOVER, _LOCK = ".tmp-", ".lock"
+_NEEDED = "[folder] path needs a folder that this user may read and write"
 
 
 def crash_point(name: str) -> None:
@@ -107,12 +109,58 @@ def verify(folder: Path) -> None:
     _remember(marker, fingerprint)
 
 
-def current(parent: Path) -> str | None:
-    """The name in CURRENT, or None when nothing has been published."""
+@contextmanager
+def alone(parent: Path) -> Iterator[None]:
+    """Wait until no other thread or process is in here for the same folder, and keep them out meanwhile.
+
+    The kernel gives the lock back when its process ends, however that comes. It does not nest, and whoever holds it
+    must not wait for the database: a run holds its lease when it comes here. Raises RecsysError when the folder cannot
+    be written to.
+    """
     try:
-        return (parent / CURRENT).read_text(encoding="utf-8").strip() or None
+        descriptor = os.open(parent / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise RecsysError(
+            f"{parent} cannot be changed: {error.strerror}; a folder is needed that can be written"
+        ) from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def check_folder(folder: Path, *, writable: bool = False) -> None:
+    """Whether this can be the folder of the bundles; one that is not there yet can, where it could be made.
+
+    Raises RecsysError that names the folder, what was found there, and what is needed.
+    """
+    try:
+        existing = next(place for place in (folder, *folder.parents) if place.exists())
+        is_folder = existing.is_dir()
+    except OSError as error:
+        raise RecsysError(f"{folder} cannot be looked at: {error.strerror}; {_NEEDED}") from None
+    if not is_folder:
+        raise RecsysError(f"{existing} is a file; {_NEEDED}")
+    if not os.access(existing, os.R_OK | os.X_OK):
+        raise RecsysError(f"{existing} may not be read; {_NEEDED}")
+    if writable and not os.access(existing, os.W_OK):
+        raise RecsysError(f"{existing} may not be written to; {_NEEDED}")
+
+
+def current(parent: Path) -> str | None:
+    """The name in CURRENT, or None when nothing has been published. Raises RecsysError when it cannot be read."""
+    return read_text(parent / CURRENT).strip() or None
+
+
+def read_text(path: Path) -> str:
+    """What a small file says, "" when it is not there. Raises RecsysError when it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        return None
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecsysError(f"{path} cannot be read: {error}; {_NEEDED}") from None
 
 
 def set_current(parent: Path, name: str) -> None:

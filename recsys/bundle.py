@@ -175,17 +175,19 @@ def publish(folder: Path, version: str, *, unless_pinned: bool = False) -> bool:
     Raises BundleError when it is damaged, NotFoundError when it is not there.
     """
     room = _room(folder)
-    if unless_pinned and pinned(folder) is not None:
-        return False
     _check_known(room, version)
-    _read_manifest(room / version)
-    artifact.verify(room / version)
-    lives = _lives(room)
-    if artifact.current(room) != version:
-        artifact.replace_text(room / _PUBLISHED, "".join(f"{name}\n" for name in [*lives, version]))
-        crash_point("in publish")
-        artifact.set_current(room, version)
-    unpin(folder)
+    _verify(room / version)  # takes seconds: nothing that was read before it is believed after it
+    with artifact.alone(room):
+        if unless_pinned and pinned(folder) is not None:
+            return False
+        _check_known(room, version)
+        lives = _lives(room)
+        if artifact.current(room) != version:
+            artifact.replace_text(room / _PUBLISHED, "".join(f"{name}\n" for name in [*lives, version]))
+            crash_point("in publish")
+            artifact.set_current(room, version)
+        if not unless_pinned:
+            (room / _PINNED).unlink(missing_ok=True)
     return True
 
 
@@ -196,30 +198,20 @@ def rollback(folder: Path, version: str | None = None) -> str:
     back to, BundleError when it is damaged.
     """
     room = _room(folder)
-    live = artifact.current(room)
-    earlier = [name for name in _lives(room) if name != live]
-    if not earlier or (version is not None and version not in earlier):
-        asked = "there is no earlier bundle" if version is None else f"{version!r} was not live before {live}"
-        raise NotFoundError(f"{asked}; earlier ones: {', '.join(dict.fromkeys(earlier)) or 'none'}")
-    target = version or earlier[-1]
-    _read_manifest(room / target)
-    artifact.verify(room / target)
-    artifact.replace_text(room / _PINNED, target + "\n")
-    artifact.set_current(room, target)
-    return target
-
-
-def unpin(folder: Path) -> None:
-    """Let the coming runs publish again."""
-    (_room(folder) / _PINNED).unlink(missing_ok=True)
+    while True:
+        target = _earlier(room, version)
+        _verify(room / target)
+        with artifact.alone(room):
+            if _earlier(room, version) != target:
+                continue  # another one went live meanwhile
+            artifact.replace_text(room / _PINNED, target + "\n")
+            artifact.set_current(room, target)
+            return target
 
 
 def pinned(folder: Path) -> str | None:
     """The version that a rollback has pinned, or None."""
-    try:
-        return (_room(folder) / _PINNED).read_text(encoding="utf-8").strip() or None
-    except FileNotFoundError:
-        return None
+    return artifact.read_text(_room(folder) / _PINNED).strip() or None
 
 
 def versions(folder: Path) -> list[Version]:
@@ -252,12 +244,15 @@ def prune(folder: Path, keep: int) -> list[str]:
     The live bundle, the one a rollback would go back to, and a pinned one always stay.
     """
     room = _room(folder)
-    live = artifact.current(room)
-    earlier = [name for name in _lives(room) if name != live]
-    safe = {live, pinned(folder), *earlier[-1:]}
-    gone = [v.version for v in versions(folder)[keep:] if v.version not in safe]
-    for name in gone:
-        artifact.remove_folder(room / name)
+    if not room.is_dir():
+        return []
+    with artifact.alone(room):
+        live = artifact.current(room)
+        earlier = [name for name in _lives(room) if name != live]
+        safe = {live, pinned(folder), *earlier[-1:]}
+        gone = [v.version for v in versions(folder)[keep:] if v.version not in safe]
+        for name in gone:
+            artifact.remove_folder(room / name)
     return gone
 
 
@@ -300,6 +295,7 @@ def _by_popularity(popularity: Float32) -> Int32:
 
 
 def _room(folder: Path) -> Path:
+    artifact.check_folder(folder)
     return folder / "bundles"
 
 
@@ -313,15 +309,27 @@ def _lives(room: Path) -> list[str]:
     PUBLISHED is written before CURRENT moves, and a rollback leaves it alone: what stands in it behind the live version
     was never live, or was rolled back from.
     """
-    try:
-        names = (room / _PUBLISHED).read_text(encoding="utf-8").split()
-    except FileNotFoundError:
-        return []
+    names = artifact.read_text(room / _PUBLISHED).split()
     live = artifact.current(room)
     if live in names:
         names = names[: len(names) - names[::-1].index(live)]
     existing = set(_names(room))
     return [name for name in names if name in existing]
+
+
+def _earlier(room: Path, version: str | None) -> str:
+    """The version to go back to: the given one, if it was live before, or else the last one. Raises NotFoundError."""
+    live = artifact.current(room)
+    earlier = [name for name in _lives(room) if name != live]
+    if not earlier or (version is not None and version not in earlier):
+        asked = "there is no earlier bundle" if version is None else f"{version!r} was not live before {live}"
+        raise NotFoundError(f"{asked}; earlier ones: {', '.join(dict.fromkeys(earlier)) or 'none'}")
+    return version or earlier[-1]
+
+
+def _verify(place: Path) -> None:
+    _read_manifest(place)
+    artifact.verify(place)
 
 
 def _check_known(room: Path, version: str) -> None:

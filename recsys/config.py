@@ -292,9 +292,16 @@ class Config(Section):
         return [self.events.codes[kind] for kind in self.evaluation.targets]
 
     def hash(self) -> str:
-        """Eight hex digits of everything that shapes a bundle; where data lies does not count."""
-        values = self.model_dump(mode="json", exclude={"store", "folder", "api", "schedule", "alerts", "audience"})
+        """Eight hex digits of everything that shapes a bundle; where data lies and how it is served does not count."""
+        values = self.model_dump(mode="json", exclude=_NOT_HASHED)
         return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=4).hexdigest()
+
+
+_NOT_HASHED: dict[str, Any] = {
+    **dict.fromkeys(("store", "folder", "api", "schedule", "alerts", "audience"), True),
+    "source": {"url"},  # with its password
+    "recommendations": {"exclude_sold_out"},  # read when it answers; judging lists what is sold out
+}
 
 
 def load_config(path: Path | None, environment: dict[str, str] | None = None) -> Config:

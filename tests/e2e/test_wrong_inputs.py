@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import subprocess
+from pathlib import Path
 
 import pytest
 from road import configured, parsed, quiet
@@ -47,6 +48,30 @@ def test_a_wrong_setting_is_named(shop, recsys, old, new, code, told):
     assert not (shop / "recsys-data" / "bundles" / "CURRENT").exists()
 
 
+NO_GPU = pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="here it is allowed")
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("TRAINING__MODELS", '["mf", "mff"]', "unknown name 'mff'; known: popularity, mf, two_tower"),
+        ("TRAINING__MODELS", '["shop.models:best"]', "'shop.models:best' cannot be loaded"),
+        ("INDEX__KIND", "cubic", "unknown name 'cubic'; known: flat"),
+        pytest.param("TRAINING__DEVICE", "cuda", 'device is "cuda", but torch finds no GPU', marks=NO_GPU),
+    ],
+)
+def test_a_name_that_nobody_knows_is_told_before_anything_is_read(shop, recsys, command, variable, value, told):
+    change(shop, "DROP TABLE page_views")  # whoever reads fails with code 1
+    done = recsys(command, "--config", shop / "recsys.toml", **{f"RECSYS_{variable}": value})
+    assert done.returncode == 2, done.stderr
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    [run] = parsed(recsys("runs", "--config", shop / "recsys.toml", "--json"))
+    assert (run["status"], run["steps"]) == ("failed", [])
+    assert told in run["error"]
+
+
 def test_an_empty_shop_is_refused(shop, recsys):
     change(shop, "DELETE FROM page_views; DELETE FROM cart_events; DELETE FROM order_lines; DELETE FROM orders;")
     done = recsys("train", "--config", shop / "recsys.toml")
@@ -86,6 +111,52 @@ def test_many_dates_in_the_future_are_refused(shop, recsys):
     assert "future" in refused.stderr
     assert "3000-01-01" in done.stdout
     assert "3000-01-01" not in refused.stderr  # examples of rows belong in no ledger and no alert
+
+
+COMMANDS = (
+    ["train"],
+    ["recommend", "1001"],
+    ["similar", "P00001"],
+    ["audience", "--items", "P00001", "--size", "5", "--out", os.devnull],
+    ["bundles"],
+    ["publish", "x"],
+    ["rollback"],
+    ["serve", "--port", "0"],
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda words: words[0])
+def test_a_file_in_the_place_of_the_folder_is_named(shop, recsys, command):
+    (shop / "taken").write_text("a file")
+    done = recsys(*command, "--config", shop / "recsys.toml", RECSYS_FOLDER__PATH="taken")
+    assert done.returncode == 1, done.stderr
+    assert f"{shop / 'taken'} is a file; [folder] path needs a folder" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def unwritable(tmp_path):
+    """A folder that may be read but not written to, by root neither."""
+    folder = tmp_path / "unwritable"
+    folder.mkdir()
+    if os.geteuid() != 0:
+        folder.chmod(0o500)
+        yield folder
+        folder.chmod(0o700)
+        return
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", folder], check=True)
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_folder_that_cannot_be_written_to_is_named_before_anything_is_read(shop, recsys, unwritable):
+    settings = shop / "recsys.toml"
+    done = recsys("train", "--config", settings, RECSYS_FOLDER__PATH=str(unwritable / "bundles of the shop"))
+    assert done.returncode == 1, done.stderr
+    assert f"{unwritable} may not be written to; [folder] path needs a folder" in done.stderr
+    assert "Traceback" not in done.stderr
+    [run] = parsed(recsys("runs", "--config", settings, "--json"))
+    assert (run["status"], run["steps"]) == ("failed", [])
 
 
 @pytest.mark.parametrize("name", ["item_vectors.npy", "items.arrow", "index.faiss", "popularity.npy", "manifest.json"])

@@ -41,6 +41,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def client(url: str, *, timeout: float = 30) -> httpx.Client:
+    """A client of plain HTTP, which needs none of the certificates that each client else takes 30 ms to read."""
+    return httpx.Client(base_url=url, timeout=timeout, verify=False)
+
+
 class Server:
     """A `recsys serve` process with its workers, and a client that asks it."""
 
@@ -57,7 +62,7 @@ class Server:
                 start_new_session=True,
             )
         self.url = f"http://127.0.0.1:{self.port}"
-        self.http = httpx.Client(base_url=self.url, timeout=30)
+        self.http = client(self.url)
         self._clients: list[httpx.Client] = []
 
     def wait(self, path: str = "/v1/health/ready", seconds: float = 60) -> None:
@@ -67,7 +72,7 @@ class Server:
     def _answers(self, path: str) -> bool:
         assert self.process.poll() is None, self.log.read_text()
         try:
-            return httpx.get(self.url + path, timeout=5).status_code == 200
+            return self.http.get(path, timeout=5).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -76,16 +81,16 @@ class Server:
         found: dict[int, httpx.Client] = {}
 
         def is_complete() -> bool:
-            clients = [httpx.Client(base_url=self.url, timeout=60, verify=False) for _ in range(3 * count)]
+            clients = [client(self.url) for _ in range(4 * count)]
             self._clients += clients
             with ThreadPoolExecutor(len(clients)) as pool:
-                list(pool.map(lambda client: client.get("/v1/health/live"), clients))
+                list(pool.map(lambda each: each.get("/v1/health/live"), clients))
             holders = self._holders()
-            for client in clients:
-                stream = client.get("/v1/health/live").extensions["network_stream"]
+            for each in clients:
+                stream = each.get("/v1/health/live").extensions["network_stream"]
                 worker = holders.get(stream.get_extra_info("client_addr")[1])
                 if worker is not None:
-                    found.setdefault(worker, client)
+                    found.setdefault(worker, each)
             return len(found) == count
 
         wait_until(is_complete, seconds=120, told=self.log.read_text)
@@ -102,8 +107,8 @@ class Server:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        for client in (self.http, *self._clients):
-            client.close()
+        for each in (self.http, *self._clients):
+            each.close()
 
     def user(self, user_id: str, **query: Any) -> dict[str, Any]:
         """The recommendations for a user."""

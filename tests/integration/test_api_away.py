@@ -8,12 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 import sqlalchemy as sa
 from proxy import Proxy
-from serving import Server, codes, ids, said, wait_until
+from serving import Server, client, codes, ids, said, wait_until
 
 from recsys import bundle as bundles
 from recsys.extract import open_extract
@@ -104,7 +103,7 @@ def test_thirty_seconds_without_the_database_fail_no_question_and_lose_no_event(
     stop, lost, marked, refused = threading.Event(), [], [], []
 
     def ask(number):
-        with httpx.Client(base_url=server.url, timeout=60) as http:
+        with client(server.url, timeout=60) as http:
             while not stop.is_set():
                 answer = http.get(f"/v1/users/{users[number % 2]}/recommendations")
                 if answer.status_code != 200 or not answer.json()["hits"]:
@@ -113,7 +112,7 @@ def test_thirty_seconds_without_the_database_fail_no_question_and_lose_no_event(
                     marked.append(number)
 
     def post(number):
-        with httpx.Client(base_url=server.url, timeout=60) as http:
+        with client(server.url, timeout=60) as http:
             sent = 0
             while not stop.is_set():
                 event = an_event(f"{number}-{sent}", catalog.id_of(sent % len(catalog)))

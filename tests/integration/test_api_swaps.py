@@ -4,10 +4,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-import httpx
 import numpy as np
 import pytest
-from serving import codes, ids, said, wait_until
+from serving import client, codes, ids, said, wait_until
 
 from api.forms import to_text
 from recsys import bundle as bundles
@@ -53,7 +52,7 @@ def test_twenty_swaps_under_load_fail_no_request_and_mix_no_answer(serve, shop, 
     stop, seen, wrong = threading.Event(), {first: 0, second: 0}, []
 
     def ask(number):
-        with httpx.Client(base_url=server.url, timeout=60) as http:
+        with client(server.url, timeout=60) as http:
             at = number
             while not stop.is_set():
                 user = users[at % len(users)]

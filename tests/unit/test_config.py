@@ -61,7 +61,31 @@ def test_paths_are_relative_to_the_file(tmp_path):
     assert config.folder.path == tmp_path / "recsys-data"
 
 
-def test_the_hash_follows_what_shapes_a_bundle_and_not_where_it_lies():
-    base = Config()
-    assert base.hash() == Config.model_validate({"store": {"url": "sqlite:///other.db"}}).hash()
-    assert base.hash() != Config.model_validate({"training": {"seed": 1}}).hash()
+SHOP = {"url": "postgresql://reader:secret@old/shop", "interactions": "SELECT 1", "items": "SELECT 2"}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"store": {"url": "sqlite:///other.db"}},
+        {"folder": {"path": "elsewhere"}},
+        {"source": {**SHOP, "url": "postgresql://reader:changed@new:5433/shop"}},
+        {"recommendations": {"exclude_sold_out": False}},
+        {"api": {"port": 9000}},
+    ],
+)
+def test_the_hash_does_not_follow_where_data_lies_or_how_it_is_served(changed):
+    assert Config.model_validate({"source": SHOP, **changed}).hash() == Config.model_validate({"source": SHOP}).hash()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"training": {"seed": 1}},
+        {"source": {**SHOP, "interactions": "SELECT 3"}},
+        {"source": {**SHOP, "timezone": "Europe/Berlin"}},
+        {"recommendations": {"repeats": True}},
+    ],
+)
+def test_the_hash_follows_what_shapes_a_bundle(changed):
+    assert Config.model_validate({"source": SHOP, **changed}).hash() != Config.model_validate({"source": SHOP}).hash()

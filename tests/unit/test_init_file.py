@@ -76,3 +76,14 @@ def test_a_sample_never_overwrites_a_configuration(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there already"):
         sample(tmp_path, users=50, items=30, events=500, seed=1, report=quiet)
     assert (tmp_path / "recsys.toml").read_text() == "# mine"
+
+
+def test_the_sample_s_configuration_gets_the_name_that_is_asked_for(tmp_path: Path) -> None:
+    folder = tmp_path / "shop"
+    sizes = {"users": 20, "items": 20, "events": 200, "seed": 0, "report": quiet}
+    with pytest.raises(ConfigError, match=r"other\.toml is not in .*shop"):
+        sample(folder, config=tmp_path / "other.toml", **sizes)
+    sample(folder, config=Path("mine.toml"), **sizes)
+    assert load_config(folder / "mine.toml", {}).source.url == f"sqlite:///{folder}/shop.db"
+    with pytest.raises(ConfigError, match=r"mine\.toml is there already|shop\.db is there already"):
+        sample(folder, config=folder / "mine.toml", **sizes)
