@@ -119,10 +119,10 @@ def _rank(benchmark: Benchmark, vectors: Vectors, k: int, config: Config) -> Int
         repeats=benchmark.repeats,
         excluded=None if benchmark.repeats else (everything.offsets, everything.items),
     )
-    return _ids(benchmark)[hits.rows]
+    return ids_of(benchmark)[hits.rows]
 
 
-def _ids(benchmark: Benchmark) -> Int64:
+def ids_of(benchmark: Benchmark) -> Int64:
     """Item ids by row, with -1 at the end, where the row -1 finds it."""
     return np.array([*map(int, benchmark.catalog.ids), -1], np.int64)
 

@@ -17,13 +17,25 @@ class MfSettings(Section):
     """Spectral matrix factorisation. Of several values the best on validation is taken."""
 
     ranks: tuple[int, ...] = Field((64, 128, 256, 512), min_length=1, description="Dimensions D")
+    kind_exponents: tuple[float, ...] = Field(
+        (0.0, 1.0),
+        min_length=1,
+        description="An event counts as the weight of its kind to this power (0: all kinds alike)",
+    )
     item_exponents: tuple[float, ...] = Field(
-        (0.3, 0.4, 0.5),
+        (0.2, 0.3, 0.4, 0.5),
         min_length=1,
         description="The matrix is divided by item degree to this power before it is factorised",
     )
     popularity_exponents: tuple[float, ...] = Field(
-        (0.0, 0.1, 0.2, 0.3, 0.4), min_length=1, description="Item vectors are multiplied by item degree to this power"
+        (0.0, 0.1, 0.2, 0.3, 0.4, 0.6),
+        min_length=1,
+        description="Item vectors are multiplied by item degree to this power",
+    )
+    singular_exponents: tuple[float, ...] = Field(
+        (0.25, 0.5),
+        min_length=1,
+        description="Both sides are multiplied by the singular values to this power: larger trusts the large ones more",
     )
     recency_half_life_days: tuple[float, ...] = Field(
         (5.0, 10.0, 20.0, 60.0), min_length=1, description="Half-life of the recent demand of an item"

@@ -110,7 +110,7 @@ class _Trial:
         self.best_score = -math.inf
         self._score, self._deadline, self._report = score, deadline, report
         self._started = time.monotonic()
-        self._step, self._step_started = "", self._started
+        self._step, self._first = "", (self._started, 0.0)
 
     def keep(self, vectors: Vectors, value: float) -> None:
         """Take the vectors for the best when they are."""
@@ -129,12 +129,12 @@ class _Trial:
         now = time.monotonic()
         self._end_in_time(now)
         if step != self._step:
-            self._step, self._step_started = step, now
-        elif " epoch " in step and done >= _PROJECTED_FROM:
-            needed = (now - self._step_started) / done
-            if self._step_started + needed > self._deadline:
-                left = self._deadline - self._step_started
-                raise _OutOfTimeError(f"{step} takes {needed:.0f} s, {left:.0f} s were left for it")
+            self._step, self._first = step, (now, done)  # what is slow about a beginning does not count
+        elif " epoch " in step and done - self._first[1] >= _PROJECTED_FROM:
+            to_come = (now - self._first[0]) / (done - self._first[1]) * (1 - done)
+            if now + to_come > self._deadline:
+                left = self._deadline - now
+                raise _OutOfTimeError(f"{step} takes {to_come:.0f} s more, {left:.0f} s were left for it")
         self._report(step, done)
 
     def _end_in_time(self, now: float) -> None:

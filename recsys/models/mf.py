@@ -1,8 +1,9 @@
 """Spectral matrix factorisation: a weighted, scaled interaction matrix and its largest singular values, no gradient.
 
 With R [U, I] the weights of the users' histories, N = diag(deg_u^-.5) R diag(deg_i^-b) ≈ U S V^T. The history vector of
-an item is V S^(1/4) deg_i^-b, its item vector V S^(1/4) deg_i^g ((1 + recent demand) / deg_i^.7)^r. A user is the sum
-of the history's vectors over the root of their weights.
+an item is V S^p deg_i^-b, its item vector V S^p deg_i^g ((1 + recent demand) / deg_i^.7)^r. A user is the sum of the
+history's vectors over the root of their weights. An event counts as its kind's configured weight to the power of k: at
+k = 0 a view says as much as a purchase.
 """
 
 from collections.abc import Callable
@@ -71,14 +72,18 @@ def _choose(
 def _values(settings: MfSettings, data: TrainingData) -> dict[str, tuple[float, ...]]:
     """What the search may vary: nothing about time where all events have the same, no rank above the matrix's own."""
     timeless = len(data.events) == 0 or data.events.times.min() == data.events.times.max()
+    weights = np.asarray(data.kind_weights)[np.unique(data.events.kinds)]
+    alike = len(np.unique(weights[weights > 0])) <= 1
     most = max(1, min(data.events.user_count, data.events.item_count))
     return {
+        "kind_exponent": (1.0,) if alike else settings.kind_exponents,
         "half_life_days": (_ALL_TIME_DAYS,) if timeless else data.half_life_days,
         "recency_exponent": (0.0,) if timeless else settings.recency_exponents,
         "recency_half_life_days": settings.recency_half_life_days[:1] if timeless else settings.recency_half_life_days,
         "rank": tuple(sorted({min(rank, most) for rank in settings.ranks})),  # the exponents depend on it
         "item_exponent": settings.item_exponents,
         "popularity_exponent": settings.popularity_exponents,
+        "singular_exponent": settings.singular_exponents,
     }
 
 
@@ -89,18 +94,18 @@ class Spectral:
         self.data = data
         self._seed = seed
         self._device = device
-        self._weights: tuple[float, sparse.csr_array] | None = None
-        self._factors: dict[tuple[float, float], Factors] = {}
+        self._weights: tuple[WeightedSum, sparse.csr_array] | None = None
+        self._factors: dict[tuple[WeightedSum, float], Factors] = {}
 
     def vectors(
         self, chosen: Settings, *, encode_items: bool, report: Callable[[float], None] = lambda _: None
     ) -> Vectors:
         """The vectors for these settings. encode_items: items without events get vectors from their features."""
-        encoder = self._encoder(chosen["half_life_days"])
-        degrees = np.asarray(self.history_weights(chosen["half_life_days"]).sum(axis=0), np.float32)
+        encoder = self._encoder(chosen["half_life_days"], chosen["kind_exponent"])
+        degrees = np.asarray(self._weights_of(encoder).sum(axis=0), np.float32)
         trained = degrees > 0
-        factors = self._factorise(chosen, exactly=encode_items, report=report).cut(chosen["rank"])
-        scaled = (factors.item_vectors * factors.singular_values**0.25).cpu().numpy()
+        factors = self._factorise(encoder, chosen, exactly=encode_items, report=report).cut(chosen["rank"])
+        scaled = (factors.item_vectors * factors.singular_values ** chosen["singular_exponent"]).cpu().numpy()
         replaced = _REPLACED * chosen["recency_exponent"]
         demand = _power(degrees, chosen["popularity_exponent"] - replaced) * self._recency(chosen)
         item_vectors = scaled * demand[:, None]
@@ -110,32 +115,38 @@ class Spectral:
             item_encoder = fill_in(self.data.catalog, item_vectors, history_vectors, trained, device=self._device)
         return Vectors("mf", item_vectors, (Part(history_vectors, encoder),), item_encoder, dict(chosen))
 
-    def _encoder(self, half_life_days: float) -> WeightedSum:
-        return WeightedSum(self.data.kind_weights, half_life_days)
+    def _encoder(self, half_life_days: float, kind_exponent: float = 1.0) -> WeightedSum:
+        weights = tuple(weight**kind_exponent if weight > 0 else 0.0 for weight in self.data.kind_weights)
+        return WeightedSum(weights, half_life_days)
 
     def history_weights(self, half_life_days: float) -> sparse.csr_array:
         """R: what each item counts in each user's history: sparse [U, I]."""
-        if self._weights is None or self._weights[0] != half_life_days:
+        return self._weights_of(self._encoder(half_life_days))
+
+    def _weights_of(self, encoder: WeightedSum) -> sparse.csr_array:
+        if self._weights is None or self._weights[0] != encoder:
             events = self.data.events
             everybody = events.histories(np.arange(events.user_count), self.data.now, max(1, len(events)))
-            self._weights = (half_life_days, self._encoder(half_life_days).weights(everybody, events.item_count))
+            self._weights = (encoder, encoder.weights(everybody, events.item_count))
         return self._weights[1]
 
     def start(self, half_life_days: float, dim: int) -> tuple[Float32, Float32]:
         """Where the towers start: history and item vectors [I, dim], zeros beyond the rank that the events have."""
-        chosen = {"half_life_days": half_life_days, "item_exponent": _START_EXPONENT, "rank": dim, "iterations": 4}
-        factors = self._factorise(chosen, exactly=False, report=lambda _: None).cut(dim)
+        chosen = {"item_exponent": _START_EXPONENT, "rank": dim, "iterations": 4}
+        factors = self._factorise(self._encoder(half_life_days), chosen, exactly=False, report=lambda _: None).cut(dim)
         scaled = np.zeros((self.data.events.item_count, dim), np.float32)
         scaled[:, : factors.rank] = (factors.item_vectors * factors.singular_values**0.25).cpu().numpy()
         degrees = np.asarray(self.history_weights(half_life_days).sum(axis=0), np.float32)
         return scaled * _power(degrees, -_START_EXPONENT)[:, None], scaled
 
-    def _factorise(self, chosen: Settings, *, exactly: bool, report: Callable[[float], None]) -> Factors:
+    def _factorise(
+        self, encoder: WeightedSum, chosen: Settings, *, exactly: bool, report: Callable[[float], None]
+    ) -> Factors:
         """At least as many factors as chosen; exactly as many, as if nothing had been tried before, when asked."""
-        key = (chosen["half_life_days"], chosen["item_exponent"])
+        key = (encoder, chosen["item_exponent"])
         found = self._factors.pop(key, None)
         if found is None or found.rank < chosen["rank"] or (exactly and found.rank != chosen["rank"]):
-            weights = self.history_weights(chosen["half_life_days"])
+            weights = self._weights_of(encoder)
             by_user = _power(np.asarray(weights.sum(axis=1), np.float32), -0.5)
             by_item = _power(np.asarray(weights.sum(axis=0), np.float32), -chosen["item_exponent"])
             scaled = sparse.csr_array(sparse.diags_array(by_user) @ weights @ sparse.diags_array(by_item))

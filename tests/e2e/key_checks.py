@@ -376,6 +376,8 @@ CHECKS: dict[str, Callable[[Path], None]] = {
     "models.mf.popularity_exponents": vectors_differ("mf", "models.mf.popularity_exponents", "[0.9]"),
     "models.mf.recency_half_life_days": vectors_differ("mf", "models.mf.recency_half_life_days", "[3.0]"),
     "models.mf.recency_exponents": vectors_differ("mf", "models.mf.recency_exponents", "[0.9]"),
+    "models.mf.kind_exponents": vectors_differ("mf", "models.mf.kind_exponents", "[0.0]"),
+    "models.mf.singular_exponents": vectors_differ("mf", "models.mf.singular_exponents", "[0.9]"),
     "models.mf.iterations": vectors_differ("mf", "models.mf.iterations", "1"),
     "models.two_tower.dim": vectors_differ("two_tower", "models.two_tower.dim", "12"),
     "models.two_tower.epochs": vectors_differ("two_tower", "models.two_tower.epochs", "2"),

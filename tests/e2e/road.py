@@ -15,6 +15,8 @@ item_exponents = [0.4]
 popularity_exponents = [0.2]
 recency_half_life_days = [20]
 recency_exponents = [0.3]
+singular_exponents = [0.25]
+kind_exponents = [1]
 [models.two_tower]
 dim = 16
 epochs = 2

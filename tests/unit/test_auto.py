@@ -46,7 +46,7 @@ def counts(data, settings, *, score, seed, device, report):
 
 
 def slow(data, settings, *, score, seed, device, report):
-    for done in (0.0, 0.01, 0.1, 0.2, 0.3):
+    for done in (0.0, 0.05, 0.1, 0.2, 0.3):
         report("slow: epoch 1", done)
         clock[0] += 30
     return right(data, settings, score=score, seed=seed, device=device, report=report)
@@ -139,7 +139,7 @@ def hand_wound(monkeypatch):
 def test_a_pass_that_cannot_end_in_time_is_not_waited_for():
     vectors = trained("left", "slow", score=share_in_order, budget=400)
     assert set(weights(vectors)) == {"left"}
-    assert "takes 600 s" in vectors.settings["skipped"]["test_auto:slow"]
+    assert "takes 570 s more" in vectors.settings["skipped"]["test_auto:slow"]
     assert clock[0] <= 60, "two reports tell how fast the pass is"
     clock[0] = 0.0
     assert "test_auto:slow" not in trained("left", "slow", score=share_in_order, budget=1000).settings["skipped"]

@@ -23,3 +23,35 @@ def test_one_purchase_of_each_user_validates_where_the_test_is_one_purchase_of_e
     assert not held & set(zip(splits.fit.users.tolist(), splits.fit.items.tolist(), strict=True))
     assert splits.fit.times.max() < splits.validation_start, "histories are as of the end"
     assert read.repeats
+
+
+def lists(tmp_path, lines):
+    (tmp_path / "train.txt").write_text(
+        "".join(f"{user} {' '.join(map(str, row))}\n" for user, row in enumerate(lines))
+    )
+    (tmp_path / "test.txt").write_text("0 1\n")
+    return forms.read(tmp_path, config=Config(), seed=0)
+
+
+def test_the_last_tenth_of_each_line_validates(tmp_path):
+    random = np.random.default_rng(1)
+    lines = [random.permutation(30).tolist() for _ in range(40)]
+    read = lists(tmp_path, lines)
+    ids = np.array([int(i) for i in read.catalog.ids])
+    for user, line in enumerate(lines):
+        start, stop = read.splits.validation.offsets[user : user + 2]
+        assert ids[read.splits.validation.items[start:stop]].tolist() == line[-3:]
+    assert len(read.splits.fit) == 40 * 27
+
+
+def test_of_sorted_lines_a_random_tenth_validates(tmp_path):
+    read = lists(tmp_path, [sorted(range(30))] * 200)
+    share = np.bincount(read.splits.validation.items, minlength=30) / 200
+    assert share.min() > 0.02
+    assert share.max() < 0.25
+    assert 0.08 < share.mean() < 0.12
+
+
+def test_short_lines_give_their_share_on_average(tmp_path):
+    read = lists(tmp_path, [np.random.default_rng(user).permutation(5).tolist() for user in range(400)])
+    assert 0.06 < len(read.splits.validation) / len(read.known) < 0.14
