@@ -100,11 +100,12 @@ class _Run:
         self._judge()
 
     def _judge(self) -> None:
-        items = self._learner.item_vectors
-        found = self._score(self._model.vectors(items, TorchEncoder(self._learner.tower), self._settings))
+        items, tower = self._learner.item_vectors, copy.deepcopy(self._learner.tower)
+        reached = {**self._settings, "epochs": self.epoch}
+        found = self._score(self._model.vectors(items, TorchEncoder(tower), reached))
         if found > self.best_score:
             self.best_score, self.best_epoch = found, self.epoch
-            self.best_items, self.best_tower = items, copy.deepcopy(self._learner.tower)
+            self.best_items, self.best_tower = items, tower
 
 
 class _Model:
