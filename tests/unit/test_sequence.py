@@ -45,7 +45,7 @@ def test_where_order_decides_it_is_far_ahead_of_a_model_without():
     shape = contracts.SETTINGS.sequence.model_dump(
         include={"dim", "length", "dropout"}
     )  # as elsewhere: it is exported once
-    settings = SequenceSettings(**shape, batch_size=32, epochs=30)
+    settings = SequenceSettings(**shape, batch_size=32, epochs=16)
     fixed = {**settings.model_dump(), "temperature": 0.1, "demand": 0.0, "recency_half_life_days": 10.0}
     ours = contracts.trained("sequence", data, fixed, score=None)
     exponents = {"item_exponents": (0.4,), "popularity_exponents": (0.2,), "recency_exponents": (0.0,)}
