@@ -10,7 +10,7 @@ import pyarrow as pa
 from recsys.check import EXAMPLES, Finding
 from recsys.data import Catalog, Vocabulary
 from recsys.read_drivers import Select, frame
-from recsys.read_events import express, require
+from recsys.read_events import MARIADB_FLOAT, express, require
 from recsys.read_sql import Reader, bare
 from recsys.read_values import read_booleans, read_numbers, read_texts, read_times
 from recsys.store import MAX_ID_LENGTH
@@ -35,7 +35,7 @@ def read_items(reader: Reader, query: str, name: str, zone: str | None, *, own: 
 
     Raises SourceError when the query fails or returns no item_id.
     """
-    rows = reader.table(query, name)
+    rows = reader.table(_select_items(reader, query, name), name)
     require(rows.columns, ("item_id",), f"the query of {name}")
     if own:
         rows = _unfold(rows)
@@ -70,6 +70,25 @@ def read_users(reader: Reader, query: str, name: str) -> Entries:
     if "email_consent" not in wanted:
         rows = rows.with_columns(email_consent=pl.lit(None, pl.Boolean))
     return normalize_users(rows, name)
+
+
+def _select_items(reader: Reader, query: str, name: str) -> Select:
+    """The query with its item_id as text as the events have theirs: 20 of a NUMERIC, a CHAR without its padding.
+
+    Only where the driver's values would not give the same: MariaDB forgets the order of what is put in parentheses.
+    """
+    types = {"item_id": pl.String}
+    if reader.dialect == "sqlite":
+        return Select(bare(query), types)
+    found = reader.columns(query, name)
+    if "item_id" not in found or (reader.dialect == "mysql" and found["item_id"] not in MARIADB_FLOAT):
+        return Select(bare(query), types)
+    quote = reader.engine.dialect.identifier_preparer.quote_identifier
+    parts = [
+        express(reader.dialect, column, code, f"the query of {name}") if column == "item_id" else quote(column)
+        for column, code in found.items()
+    ]
+    return Select(f"SELECT {', '.join(parts)} FROM ({bare(query)}\n) AS shop", types)
 
 
 def build_catalog(items: pl.DataFrame, extra: list[str]) -> Catalog:

@@ -27,7 +27,8 @@ _POSTGRESQL_TIME = (1082, 1114, 1184)  # date, timestamp, timestamptz
 _POSTGRESQL_NUMBER = (20, 21, 23, 700, 701)
 _POSTGRESQL_NUMERIC, _POSTGRESQL_BYTES = 1700, 17
 _MARIADB_INTEGER = (1, 2, 3, 8, 9)
-_MARIADB_NUMBER = (*_MARIADB_INTEGER, 4, 5)
+MARIADB_FLOAT = (4, 5)
+_MARIADB_NUMBER = (*_MARIADB_INTEGER, *MARIADB_FLOAT)
 _MARIADB_TEXT = (*_MARIADB_INTEGER, 15, 252, 253, 254)
 _MARIADB_DECIMAL, _MARIADB_TIMESTAMP, _MARIADB_CLOCK = (0, 246), 7, (10, 12)
 
@@ -122,6 +123,9 @@ def _postgresql(column: str, code: int, what: str) -> str:
     if column in IDS:
         if code == _POSTGRESQL_BYTES:
             raise _bytes(column, what)
+        if code == _POSTGRESQL_NUMERIC:
+            quoted = f'"{column}"'
+            return f"{_digits(quoted, 'trunc({0})', '{0}::text')} AS {quoted}"
         cast = "" if code in _POSTGRESQL_TEXT else "::text"
     elif column == "timestamp" and code in _POSTGRESQL_TIME:
         # The driver makes just any number of infinity.
@@ -139,11 +143,18 @@ def _mariadb(column: str, code: int) -> str:
         # As microseconds, which the driver cannot choke on: it panics at 0000-00-00. The session's zone is UTC.
         expression = f"TIMESTAMPDIFF(MICROSECOND, '1970-01-01', {quoted})"
         quoted = "zoned" if code == _MARIADB_TIMESTAMP else "clock"
-    elif code in _MARIADB_DECIMAL and column not in IDS:
-        expression = f"CAST({quoted} AS DOUBLE)"
+    elif code in _MARIADB_DECIMAL:
+        is_id = column in IDS
+        expression = _digits(quoted, "truncate({0}, 0)", "CAST({0} AS CHAR)") if is_id else f"CAST({quoted} AS DOUBLE)"
     elif code not in (_MARIADB_TEXT if column in IDS else (*_MARIADB_TEXT, *_MARIADB_NUMBER)):
         expression = f"CAST({quoted} AS CHAR)"
     return f"{expression} AS {quoted}"
+
+
+def _digits(column: str, whole: str, text: str) -> str:
+    """A decimal as an id: 20.00 is 20, as it is where the column has no places."""
+    whole = whole.format(column)
+    return f"CASE WHEN {column} = {whole} THEN {text.format(whole)} ELSE {text.format(column)} END"
 
 
 def _bytes(column: str, what: str) -> SourceError:

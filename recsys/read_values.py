@@ -121,10 +121,11 @@ def _localize(moments: pl.Series, zone: str | None) -> pl.Series:
 
 
 def read_texts(values: pl.Series) -> pl.Series:
-    """Any column as text: whole numbers as decimals; bytes are no text and become null."""
+    """Any column as text: whole numbers as decimals, 20.00 as 20; bytes are no text and become null."""
     if values.dtype == pl.Binary:
         return pl.repeat(None, len(values), dtype=pl.String, eager=True).alias(values.name)
-    return values.cast(pl.String, strict=False)
+    texts = values.cast(pl.String, strict=False)
+    return texts.str.replace(r"\.0+$", "") if isinstance(values.dtype, pl.Decimal) else texts
 
 
 def read_numbers(values: pl.Series) -> pl.Series:

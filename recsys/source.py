@@ -242,8 +242,10 @@ def _item_rows(events: pl.DataFrame, codes: Codes, items: Entries, findings: lis
     extra = seen.filter(~seen.is_in(catalog.implode())).sort()
     if len(extra) and len(catalog):
         examples = tuple(f"item_id={identifier!r}" for identifier in extra.head(EXAMPLES))
-        advice = "kept, without attributes"
-        findings.append(Finding("note", "item without catalog row", len(extra), len(seen), examples, advice))
+        many = 2 * len(extra) > len(seen)
+        severity: Severity = "warning" if many else "note"
+        advice = "are the ids of both queries the same ones?" if many else "kept, without attributes"
+        findings.append(Finding(severity, "item without catalog row", len(extra), len(seen), examples, advice))
     return extra.to_list(), _rows_of(codes.ids, pl.concat([catalog.rename("id"), extra.rename("id")]))
 
 

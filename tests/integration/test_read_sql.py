@@ -13,6 +13,8 @@ import pytest
 import sqlalchemy as sa
 
 from recsys.errors import ConfigError, SourceError
+from recsys.read_catalog import read_items, read_users
+from recsys.read_drivers import Select
 from recsys.read_events import CLASSES, class_of, read_events
 from recsys.read_sql import open_reader
 from recsys.store import database_url
@@ -375,8 +377,8 @@ def test_a_catalog_keeps_its_columns_and_their_types(database: str) -> None:
         "INSERT INTO items VALUES ('b', NULL, NULL, NULL, NULL)",
     )
     with closing(open_reader(database)) as reader:
-        found = reader.table("SELECT * FROM items ORDER BY item_id;", "items")
-        empty = reader.table("SELECT * FROM items WHERE 1 = 0", "items")
+        found = reader.table(Select("SELECT * FROM items ORDER BY item_id", {}), "items")
+        empty = reader.table(Select("SELECT * FROM items WHERE 1 = 0", {}), "items")
     assert found.rows() == [("a", 12.5, 3, 0.5, "2020-01-01"), ("b", None, None, None, None)]
     assert empty.columns == found.columns
     assert empty.height == 0
@@ -385,7 +387,7 @@ def test_a_catalog_keeps_its_columns_and_their_types(database: str) -> None:
 def test_a_catalog_column_of_several_types_becomes_text(tmp_path: Path) -> None:
     rows = [(1, 1, None, None, 1)] * 30_000 + [("x", 2.5, "late", None, None)]
     with closing(open_reader(fill_sqlite(tmp_path / "shop.db", rows))) as reader:
-        found = reader.table("SELECT * FROM events", "items")
+        found = reader.table(Select("SELECT * FROM events", {}), "items")
     assert found[0].rows() == [("1", 1.0, None, None, 1)]
     assert found[-1].rows() == [("x", 2.5, "late", None, None)]
 
@@ -393,4 +395,34 @@ def test_a_catalog_column_of_several_types_becomes_text(tmp_path: Path) -> None:
 def test_a_column_that_comes_twice_is_refused(database: str) -> None:
     fill(database, [("a", "b", "view", 1_577_880_000, 1.0)])
     with closing(open_reader(database)) as reader, pytest.raises(SourceError, match="twice"):
-        reader.table("SELECT item_id, event, event FROM events", "items")
+        reader.table(Select("SELECT item_id, event, event FROM events", {}), "items")
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "read_as"),
+    [
+        ("NUMERIC(10, 0)", ["20", "1234567890", "-3"], ["20", "1234567890", "-3"]),
+        ("NUMERIC(12, 2)", ["20", "100.50", "0"], ["20", "100.50", "0"]),
+        ("CHAR(8)", ["A1", "a1", "a b"], ["A1", "a1", "a b"]),
+        ("DOUBLE PRECISION", ["20", "20.5", "7"], ["20", "20.5", "7"]),
+    ],
+)
+def test_an_id_of_any_type_is_the_same_in_events_items_and_users(
+    database: str, kind: str, given: list[str], read_as: list[str]
+) -> None:
+    if database.startswith("sqlite") and kind != "CHAR(8)":
+        pytest.skip("SQLite keeps every value as it comes")
+    collation = " COLLATE utf8mb4_bin" if database.startswith("mariadb") and kind.startswith("CHAR") else ""
+    execute(
+        database,
+        f"CREATE TABLE things (id {kind}{collation}, price NUMERIC(10, 2))",
+        "INSERT INTO things VALUES (?, 1.5)",
+        rows=[(name,) for name in given],
+    )
+    events = read(database, "SELECT id AS user_id, id AS item_id, 'view' AS event, 1577880000 AS timestamp FROM things")
+    with closing(open_reader(database)) as reader:
+        items = read_items(reader, "SELECT id AS item_id, price FROM things;", "items", None, own=False).frame
+        users = read_users(reader, "SELECT id AS user_id FROM things", "users").frame
+    ids = [events["user_id"], events["item_id"], items["item_id"], users["user_id"]]
+    assert [sorted(column) for column in ids] == [sorted(read_as)] * 4
+    assert items["price"].to_list() == [1.5] * 3

@@ -160,6 +160,15 @@ def test_the_catalog_comes_in_its_order_then_items_that_only_events_know(shop: S
     assert (missing.severity, missing.rows, missing.examples) == ("note", 1, ("item_id='x'",))
 
 
+def test_a_catalog_that_most_items_are_missing_from_is_a_warning(shop: Shop, sqlite_store: Store) -> None:
+    shop.add("events", GOOD)  # of 30 items
+    shop.add("items", [(f"i{at}", *[None] * 8) for at in range(15)])
+    config = shop.config(items="SELECT * FROM items")
+    assert found(check(config, sqlite_store), "item without catalog row").severity == "note"
+    shop.run("DELETE FROM items WHERE item_id = 'i0'")
+    assert found(check(config, sqlite_store), "item without catalog row").severity == "warning"
+
+
 def test_a_shop_without_a_query_of_items_has_the_items_of_its_events(shop: Shop, sqlite_store: Store) -> None:
     shop.add("events", GOOD)
     loaded = load(shop.config(), sqlite_store)
