@@ -70,10 +70,9 @@ def frame(names: Sequence[str], rows: Sequence[Sequence[Any]], types: Mapping[st
 
 
 def _series(name: str, values: Sequence[Any], kind: Any) -> pl.Series:
-    if kind == pl.String:
-        return pl.Series(name, [_text(value) for value in values], dtype=kind)
     if kind is not None:
-        return pl.Series(name, values, dtype=kind, strict=False)
+        given = [_text(value) for value in values] if kind == pl.String else values
+        return pl.Series(name, given, dtype=kind, strict=False)
     found = {type(value) for value in values} - {type(None)}
     if found <= {bool}:
         return pl.Series(name, values, dtype=pl.Boolean if found else pl.Null)

@@ -85,8 +85,8 @@ class Reader:
             raise
         except BaseException as error:  # connectorx panics with a class that is no Exception
             if read:
-                message = f"reading {name} from {self.where} stopped after {read:,} rows: {_first_line(error)}"
-                raise SourceError(message) from None
+                message = f"reading {name} from {self.where} stopped after {read:,} rows ({_kind(error)})"
+                raise SourceError(message, detail=_first_line(error)) from None
         else:
             return
         yield from (batch for batch in self._slow(select, name) if batch.height)
@@ -119,7 +119,8 @@ class Reader:
                     yield cursor
         except (sa.exc.DBAPIError, self.engine.dialect.loaded_dbapi.Error) as error:
             cause = getattr(error, "orig", None) or error
-            raise SourceError(f"the query of {name} failed at {self.where}: {_first_line(cause)}") from None
+            message = f"the query of {name} failed at {self.where} ({_kind(cause)})"
+            raise SourceError(message, detail=_first_line(cause)) from None
 
 
 def open_reader(url: str | sa.URL) -> Reader:
@@ -139,6 +140,14 @@ def bare(query: str) -> str:
 def _require_once(names: list[str], query: str) -> None:
     if len(set(names)) < len(names):
         raise SourceError(f"the query of {query} returns a column twice; found: {', '.join(names)}")
+
+
+def _kind(error: BaseException) -> str:
+    """What a driver calls an error, without its words: `UndefinedTable 42P01`, `ProgrammingError 1146`."""
+    code = getattr(error, "sqlstate", None) or getattr(error, "sqlite_errorname", None)
+    if error.args and isinstance(error.args[0], int):  # MariaDB's number says more than its SQLSTATE
+        code = error.args[0]
+    return type(error).__name__ if code is None else f"{type(error).__name__} {code}"
 
 
 def _first_line(error: BaseException) -> str:

@@ -60,7 +60,7 @@ def check(config: Config, store: Store, *, now: int, report: Progress) -> Report
     try:
         return _load(config, store, now, report).report
     except RecsysError as error:
-        return Report({}, {}, {}, None, None, (Finding("error", "cannot be read", 0, 0, (), str(error)),))
+        return Report({}, {}, {}, None, None, (Finding("error", "cannot be read", 0, 0, (), error.in_full),))
 
 
 def read_consent(config: Config, store: Store, user_ids: Sequence[str]) -> pa.BooleanArray | None:

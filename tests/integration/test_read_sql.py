@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -12,12 +13,14 @@ import pymysql
 import pytest
 import sqlalchemy as sa
 
+from jobs import ledger
+from recsys.config import Config
 from recsys.errors import ConfigError, SourceError
 from recsys.read_catalog import read_items, read_users
 from recsys.read_drivers import Select
 from recsys.read_events import CLASSES, class_of, read_events
 from recsys.read_sql import open_reader
-from recsys.store import database_url
+from recsys.store import Store, database_url
 
 NOON = 1_577_880_000_000_000  # 2020-01-01 12:00 UTC, microseconds
 HOUR = 3_600_000_000
@@ -191,10 +194,26 @@ def test_a_query_that_fails_is_named(database: str, query: str) -> None:
         read(database, query)
 
 
+@pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
+def test_the_words_of_a_database_stay_out_of_the_message_and_the_ledger(database: str, sqlite_store: Store) -> None:
+    """They repeat what the rows hold."""
+    wrong, kind = "CAST(user_id AS INT) = 1", "InvalidTextRepresentation 22P02"
+    if database.startswith("mariadb"):
+        wrong, kind = "extractvalue('<a/>', concat('~', 'anna@example.com')) = ''", "OperationalError 1105"
+    fill(database, [("anna@example.com", "b", "view", 1_577_880_000, None)])
+    with pytest.raises(SourceError, match=kind) as error, ledger.run(sqlite_store, "train", Config()):
+        read(database, f"{EVENTS} WHERE {wrong}")
+    [run] = sqlite_store.list_runs()
+    assert "anna" in str(error.value.detail)
+    assert "anna" not in str(run.error)
+    assert "the query of interactions failed" in str(run.error)
+
+
 def test_the_shop_cannot_be_written_to(database: str) -> None:
     fill(database, [("a", "b", "view", 1_577_880_000, 2.0)])
-    with closing(open_reader(database)) as reader, pytest.raises(SourceError, match=r"(?i)read.?only"):
+    with closing(open_reader(database)) as reader, pytest.raises(SourceError) as error:
         reader.fetch("DELETE FROM events", "interactions")
+    assert re.search("(?i)read.?only", error.value.in_full)
     assert read(database).height == 1
 
 
@@ -359,8 +378,9 @@ def test_a_file_that_is_not_there_is_named_and_not_made(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_database_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "shop.db").write_text("user_id,item_id\n" * 100)
-    with pytest.raises(SourceError, match="not a database"):
+    with pytest.raises(SourceError, match="SQLITE_NOTADB") as error:
         read(f"sqlite:///{tmp_path / 'shop.db'}")
+    assert error.value.detail == "file is not a database"
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "oracle://shop", "shop.db"])
