@@ -30,7 +30,9 @@ class Entries:
 NO_ITEMS = Entries(pl.DataFrame(schema={"item_id": pl.String}), ())  # a shop without a query of items
 
 
-def read_items(reader: Reader, query: str, name: str, zone: str | None, *, own: bool) -> Entries:
+def read_items(
+    reader: Reader, query: str, name: str, zone: str | None, form: str | None = None, *, own: bool
+) -> Entries:
     """Read a query of items; `own`: it is one of the own tables, with all unknown columns in a JSON object.
 
     Raises SourceError when the query fails or returns no item_id.
@@ -39,17 +41,20 @@ def read_items(reader: Reader, query: str, name: str, zone: str | None, *, own: 
     require(rows.columns, ("item_id",), f"the query of {name}")
     if own:
         rows = _unfold(rows)
-    return normalize_items(rows, name, zone)
+    return normalize_items(rows, name, zone, form)
 
 
-def normalize_items(rows: pl.DataFrame, name: str, zone: str | None) -> Entries:
-    """Bring a catalog of any types into the known ones; the first row of an id counts."""
-    return _normalize(rows, "item_id", name, zone)
+def normalize_items(rows: pl.DataFrame, name: str, zone: str | None, form: str | None = None) -> Entries:
+    """Bring a catalog of any types into the known ones; the first row of an id counts.
+
+    zone, form: as in `read_times`; created_at may also be ISO 8601, as which a driver's dates come.
+    """
+    return _normalize(rows, "item_id", name, zone, form)
 
 
 def normalize_users(rows: pl.DataFrame, name: str) -> Entries:
     """Bring users of any types into the known ones; the first row of an id counts."""
-    return _normalize(rows, "user_id", name, None)
+    return _normalize(rows, "user_id", name, None, None)
 
 
 def read_users(reader: Reader, query: str, name: str) -> Entries:
@@ -109,12 +114,12 @@ def consent_of(users: pl.DataFrame, ids: pl.Series) -> pa.BooleanArray:
     return pa.array(joined["email_consent"].to_list(), pa.bool_())
 
 
-def _normalize(rows: pl.DataFrame, key: str, name: str, zone: str | None) -> Entries:
+def _normalize(rows: pl.DataFrame, key: str, name: str, zone: str | None, form: str | None) -> Entries:
     findings: list[Finding] = []
     rows = _unique(rows.with_columns(read_texts(rows[key])), key, name, findings)
     columns = []
     for given in rows.get_columns():
-        values = _bring(given, zone)
+        values = _bring(given, zone, form)
         lost = rows.filter(given.is_not_null() & values.is_null())
         if lost.height:
             advice = "the value counts as unknown"
@@ -123,13 +128,14 @@ def _normalize(rows: pl.DataFrame, key: str, name: str, zone: str | None) -> Ent
     return Entries(pl.DataFrame(columns), tuple(findings))
 
 
-def _bring(values: pl.Series, zone: str | None) -> pl.Series:
+def _bring(values: pl.Series, zone: str | None, form: str | None) -> pl.Series:
     if values.name == "price":
         return read_numbers(values)
     if values.name in ("available", "email_consent"):
         return read_booleans(values)
     if values.name == "created_at":
-        return read_times(values, zone).microseconds
+        read = [read_times(values, zone, each).microseconds for each in ((form, None) if form else (None,))]
+        return pl.select(pl.coalesce(read)).to_series()
     if values.name not in TEXTS and (values.dtype.is_numeric() or values.dtype == pl.Boolean):
         return values
     return read_texts(values)

@@ -45,13 +45,15 @@ class EventBatch:
     naive: int  # rows whose time named no zone
 
 
-def read_events(reader: Reader, query: str, name: str, zone: str | None) -> Iterator[EventBatch]:
+def read_events(
+    reader: Reader, query: str, name: str, zone: str | None, form: str | None = None
+) -> Iterator[EventBatch]:
     """The rows of a query with user_id, item_id, event, timestamp and, if there is one, value.
 
     Raises SourceError when the query fails, lacks a column or has one whose type cannot be what it should be.
     """
     for frame in reader.batches(select_events(reader, query, name), name):
-        yield normalize_events(frame, zone, f"the query of {name}")
+        yield normalize_events(frame, zone, f"the query of {name}", form)
 
 
 def require(found: Sequence[str] | dict[str, Any], needed: Sequence[str], what: str) -> None:
@@ -161,20 +163,21 @@ def _bytes(column: str, what: str) -> SourceError:
     return SourceError(f"{column} of {what} holds bytes; allowed are text and whole numbers")
 
 
-def normalize_events(frame: pl.DataFrame, zone: str | None, what: str) -> EventBatch:
+def normalize_events(frame: pl.DataFrame, zone: str | None, what: str, form: str | None = None) -> EventBatch:
     """Columns as a database or a file has them -> the columns of an EventBatch. Messages call the origin `what`.
 
+    zone, form: of times that name no zone, and of those that are text, as in `read_times`.
     Raises SourceError when a column of ids holds bytes.
     """
     for column in IDS:
         if frame[column].dtype == pl.Binary:
             raise _bytes(column, what)
     given = _given_time(frame)
-    times = read_times(given, zone)
+    times = read_times(given, zone, form)
     us, naive = times.microseconds, int(times.naive.sum())
     raw = _unread(given, us)
     if "timestamp_text" in frame.columns:  # SQLite, where some rows hold a number and some a text
-        texts = read_times(frame["timestamp_text"], zone)
+        texts = read_times(frame["timestamp_text"], zone, form)
         us = pl.select(pl.coalesce(us, texts.microseconds)).to_series()
         naive += int(texts.naive.sum())
         raw = pl.select(pl.coalesce(_unread(frame["timestamp_text"], us), raw)).to_series()
