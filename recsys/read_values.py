@@ -69,13 +69,13 @@ def read_unix_times(values: pl.Series) -> pl.Series:
 
 
 def _looks_like_date(numbers: pl.Series) -> pl.Series:
-    """Where a number is YYYYMMDD or YYYYMMDDhhmmss of the years 1900 to 2100."""
+    """Where a number (Float64) is YYYYMMDD or YYYYMMDDhhmmss of the years 1900 to 2100."""
     return numbers.is_between(19_000_101, 21_001_231) | numbers.is_between(19_000_101_000_000, 21_001_231_235_959)
 
 
 def _read_numbers(values: pl.Series, zone: str | None) -> Times:
     us, naive = read_unix_times(values), pl.repeat(False, len(values), dtype=pl.Boolean, eager=True)
-    at = _looks_like_date(values).fill_null(False).arg_true()
+    at = _looks_like_date(values.cast(pl.Float64)).fill_null(False).arg_true()
     if len(at):
         dates = _read_text(values.gather(at).cast(pl.Int64).cast(pl.String), zone)
         us, naive = us.scatter(at, dates.microseconds), naive.scatter(at, dates.naive)

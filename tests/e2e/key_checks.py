@@ -133,16 +133,6 @@ def check_users(shop: Path) -> None:
     assert before.true_count > 500
 
 
-def check_time_format(shop: Path) -> None:
-    before = configured(shop)
-    time = "strftime('%m/%d/%Y %H:%M', timestamp) AS timestamp"
-    query = f"SELECT user_id, item_id, event, {time} FROM ({before.source.interactions})"
-    with pytest.raises(RefusedError, match="unreadable time"):
-        loaded(changed(shop, "source.interactions", query))
-    after = changed(shop, "source.time_format", "%m/%d/%Y %H:%M", RECSYS_SOURCE__INTERACTIONS=query)
-    assert loaded(after).report.first == loaded(before).events.times.min() // MINUTE * MINUTE
-
-
 def check_timezone(shop: Path) -> None:
     before = loaded(configured(shop)).events.times
     later = before - loaded(changed(shop, "source.timezone", "Asia/Tokyo")).events.times
@@ -362,7 +352,6 @@ CHECKS: dict[str, Callable[[Path], None]] = {
     "source.items": check_items,
     "source.users": check_users,
     "source.timezone": check_timezone,
-    "source.time_format": check_time_format,
     "source.max_bad_share": check_max_bad_share,
     "events.kinds": check_kinds,
     "events.weights": check_weights,

@@ -62,7 +62,7 @@ def test_the_words_of_a_database_are_for_the_terminal_alone(shop, recsys):
     replaced(shop, "FROM page_views", "FROM page_view")
     told = recsys("train", "--config", shop / "recsys.toml")
     assert "no such table: page_view" in told.stderr
-    logged = recsys("train", "--config", shop / "recsys.toml", RECSYS_DUE="train 1")
+    logged = recsys("train", "--config", shop / "recsys.toml", RECSYS_DUE="night 1")
     assert "page_view" not in logged.stderr
     assert "the query of interactions failed" in logged.stderr
     errors = [run["error"] for run in parsed(recsys("runs", "--config", shop / "recsys.toml", "--json"))]

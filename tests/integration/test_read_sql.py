@@ -12,49 +12,16 @@ import polars as pl
 import pymysql
 import pytest
 import sqlalchemy as sa
+from queries import EVENTS, execute, fill, read
 
-from jobs import ledger
-from recsys.config import Config
 from recsys.errors import ConfigError, SourceError
-from recsys.read_catalog import read_items, read_users
 from recsys.read_drivers import Select
 from recsys.read_events import CLASSES, class_of, read_events
 from recsys.read_sql import open_reader
-from recsys.store import Store, database_url
 
 NOON = 1_577_880_000_000_000  # 2020-01-01 12:00 UTC, microseconds
 HOUR = 3_600_000_000
 IDS = ["a", "A", "a ", " a", "a/b", "it's", '"q"', "a\\b", "😀", "😃", "ä", "ａ", "%s", "-1", "007", "null", "a\tb"]
-EVENTS = "SELECT user_id, item_id, event, timestamp, value FROM events"
-
-
-def execute(url: str, *statements: str, rows: Sequence[Sequence[object]] = ()) -> None:
-    """Run statements; the last one once for every row, with %s or ? for the values."""
-    engine = sa.create_engine(database_url(url))
-    with closing(engine.raw_connection()) as connection, closing(connection.cursor()) as cursor:
-        for statement in statements[: len(statements) - bool(rows)]:
-            cursor.execute(statement)
-        if rows:
-            mark = "?" if engine.dialect.name == "sqlite" else "%s"
-            cursor.executemany(statements[-1].replace("?", mark), rows)
-        connection.commit()
-    engine.dispose()
-
-
-def fill(url: str, rows: Sequence[Sequence[object]], timestamp: str = "BIGINT", ids: str = "VARCHAR(255)") -> None:
-    collation = " COLLATE utf8mb4_nopad_bin" if url.startswith("mariadb") and ids.startswith("VARCHAR") else ""
-    execute(
-        url,
-        f"CREATE TABLE events (user_id {ids}{collation}, item_id {ids}{collation}, event VARCHAR(20), "
-        f"timestamp {timestamp}, value FLOAT)",
-        *(["INSERT INTO events VALUES (?, ?, ?, ?, ?)"] if rows else []),
-        rows=rows,
-    )
-
-
-def read(url: str, query: str = EVENTS, zone: str | None = None) -> pl.DataFrame:
-    with closing(open_reader(url)) as reader:
-        return pl.concat([batch.frame for batch in read_events(reader, query, "interactions", zone)])
 
 
 def fill_sqlite(path: Path, rows: Sequence[Sequence[object]]) -> str:
@@ -192,21 +159,6 @@ def test_a_query_that_fails_is_named(database: str, query: str) -> None:
     fill(database, [])
     with pytest.raises(SourceError, match="the query of interactions failed"):
         read(database, query)
-
-
-@pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
-def test_the_words_of_a_database_stay_out_of_the_message_and_the_ledger(database: str, sqlite_store: Store) -> None:
-    """They repeat what the rows hold."""
-    wrong, kind = "CAST(user_id AS INT) = 1", "InvalidTextRepresentation 22P02"
-    if database.startswith("mariadb"):
-        wrong, kind = "extractvalue('<a/>', concat('~', 'anna@example.com')) = ''", "OperationalError 1105"
-    fill(database, [("anna@example.com", "b", "view", 1_577_880_000, None)])
-    with pytest.raises(SourceError, match=kind) as error, ledger.run(sqlite_store, "train", Config()):
-        read(database, f"{EVENTS} WHERE {wrong}")
-    [run] = sqlite_store.list_runs()
-    assert "anna" in str(error.value.detail)
-    assert "anna" not in str(run.error)
-    assert "the query of interactions failed" in str(run.error)
 
 
 def test_the_shop_cannot_be_written_to(database: str) -> None:
@@ -416,33 +368,3 @@ def test_a_column_that_comes_twice_is_refused(database: str) -> None:
     fill(database, [("a", "b", "view", 1_577_880_000, 1.0)])
     with closing(open_reader(database)) as reader, pytest.raises(SourceError, match="twice"):
         reader.table(Select("SELECT item_id, event, event FROM events", {}), "items")
-
-
-@pytest.mark.parametrize(
-    ("kind", "given", "read_as"),
-    [
-        ("NUMERIC(10, 0)", ["20", "1234567890", "-3"], ["20", "1234567890", "-3"]),
-        ("NUMERIC(12, 2)", ["20", "100.50", "0"], ["20", "100.50", "0"]),
-        ("CHAR(8)", ["A1", "a1", "a b"], ["A1", "a1", "a b"]),
-        ("DOUBLE PRECISION", ["20", "20.5", "7"], ["20", "20.5", "7"]),
-    ],
-)
-def test_an_id_of_any_type_is_the_same_in_events_items_and_users(
-    database: str, kind: str, given: list[str], read_as: list[str]
-) -> None:
-    if database.startswith("sqlite") and kind != "CHAR(8)":
-        pytest.skip("SQLite keeps every value as it comes")
-    collation = " COLLATE utf8mb4_bin" if database.startswith("mariadb") and kind.startswith("CHAR") else ""
-    execute(
-        database,
-        f"CREATE TABLE things (id {kind}{collation}, price NUMERIC(10, 2))",
-        "INSERT INTO things VALUES (?, 1.5)",
-        rows=[(name,) for name in given],
-    )
-    events = read(database, "SELECT id AS user_id, id AS item_id, 'view' AS event, 1577880000 AS timestamp FROM things")
-    with closing(open_reader(database)) as reader:
-        items = read_items(reader, "SELECT id AS item_id, price FROM things;", "items", None, own=False).frame
-        users = read_users(reader, "SELECT id AS user_id FROM things", "users").frame
-    ids = [events["user_id"], events["item_id"], items["item_id"], users["user_id"]]
-    assert [sorted(column) for column in ids] == [sorted(read_as)] * 4
-    assert items["price"].to_list() == [1.5] * 3

@@ -128,6 +128,19 @@ def test_times_without_a_zone_are_noticed_and_taken_in_the_configured_one(shop: 
     assert "UTC" in found(utc.report, "time without a zone").advice
 
 
+def test_times_as_text_are_read_in_the_configured_form(shop: Shop, sqlite_store: Store) -> None:
+    shop.add("events", [("a", "x", "view", "1/12/2019 8:26", 1), ("b", "y", "view", "12/1/2019 08:26", 1)])
+    with pytest.raises(RefusedError, match=r"unreadable time: 2 of 2 rows .*time_format"):
+        load(shop.config(), sqlite_store)
+    first_of_december = NOW - 31 * DAY - 214 * MINUTE
+    month_first = load(shop.config(time_format="%m/%d/%Y %H:%M"), sqlite_store)
+    assert [event[3] for event in events_of(month_first)] == [first_of_december - 323 * DAY, first_of_december]
+    day_first = load(shop.config(time_format="%d/%m/%Y %H:%M"), sqlite_store)
+    assert [event[3] for event in events_of(day_first)] == [first_of_december, first_of_december - 323 * DAY]
+    shop.add("events", [("c", "x", "view", SECONDS, 1)])  # a number among them stays one
+    assert NOW in {event[3] for event in events_of(load(shop.config(time_format="%d/%m/%Y %H:%M"), sqlite_store))}
+
+
 def test_the_catalog_comes_in_its_order_then_items_that_only_events_know(shop: Shop, sqlite_store: Store) -> None:
     shop.add("events", [("a", "z", "view", SECONDS, 1), ("a", "c", "view", SECONDS, 1), ("b", "x", "view", SECONDS, 1)])
     shop.add(

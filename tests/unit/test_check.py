@@ -61,6 +61,8 @@ def test_a_date_written_as_a_number_is_that_date(form: type) -> None:
     assert times([form(20200101120000)], "Europe/Berlin") == [NOON - HOUR]
     assert read_times(pl.Series([form(20200101)]), None).naive.to_list() == [True]
     assert times([form(20201301), form(20200101250000)]) == [None, None]  # of no month and of no hour: no time
+    short = pl.Series([1_577_880_000, 20200101], dtype=pl.Int32)
+    assert read_times(short, None).microseconds.to_list() == [NOON, midnight]
     if form is not str:
         assert times([form(18991231), form(21010101)]) == [18991231 * 1_000_000, 21010101 * 1_000_000]
 
