@@ -44,9 +44,21 @@ def main() -> None:
         raise
 
 
-def _fail(what: str, error: object, code: int) -> None:
-    sys.stderr.write(f"{what}: {error}\n")
+def _fail(what: str, error: RecsysError | str, code: int) -> None:
+    is_alone = "RECSYS_DUE" in os.environ  # started by the scheduler: what is written goes into a log
+    text = error.in_full if isinstance(error, RecsysError) and not is_alone else error
+    sys.stderr.write(f"{what}: {text}\n")
     sys.exit(code)
+
+
+def _ids(values: list[str] | None) -> list[str] | None:
+    """Ids as they may be; a typer.BadParameter says why one may not."""
+    for value in values or ():
+        try:
+            resolve("recsys.store:check_id")("an id", value)
+        except RefusedError as error:
+            raise typer.BadParameter(f"{value[:40]!a}: {error}") from None
+    return values
 
 
 def _call(target: str, config: Path, as_json: bool, **arguments: Any) -> None:
@@ -140,7 +152,9 @@ def evaluate(
 
 @app.command()
 def recommend(
-    users: Annotated[list[str], typer.Argument(metavar="USER...", help="Ids; unknown ones get popular items.")],
+    users: Annotated[
+        list[str], typer.Argument(metavar="USER...", callback=_ids, help="Ids; unknown ones get popular items.")
+    ],
     k: Annotated[int, typer.Option("-k", min=1, max=500, help="How many items.")] = 20,
     config: ConfigOption = CONFIG,
     as_json: JsonOption = False,
@@ -154,7 +168,7 @@ def recommend(
 
 @app.command()
 def similar(
-    items: Annotated[list[str], typer.Argument(metavar="ITEM...", help="Ids of items.")],
+    items: Annotated[list[str], typer.Argument(metavar="ITEM...", callback=_ids, help="Ids of items.")],
     k: Annotated[int, typer.Option("-k", min=1, max=500, help="How many items.")] = 20,
     config: ConfigOption = CONFIG,
     as_json: JsonOption = False,
@@ -238,10 +252,10 @@ def schedule(
 
 @app.command()
 def audience(
-    items: Annotated[list[str], typer.Option("--items", help="An item's id; more ids may follow it.")],
+    items: Annotated[list[str], typer.Option("--items", callback=_ids, help="An item's id; more ids may follow it.")],
     size: Annotated[int, typer.Option("--size", min=1, help="How many users at most.")],
     out: Annotated[Path, typer.Option("--out", help="The CSV file; one that is there is replaced.")],
-    more_items: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Further items.")] = None,
+    more_items: Annotated[list[str] | None, typer.Argument(metavar="ID", callback=_ids, help="Further items.")] = None,
     as_of: Annotated[
         str | None, typer.Option("--as-of", help="The moment, as 2026-11-23T08:00Z; default: the newest event.")
     ] = None,

@@ -31,5 +31,5 @@ def check_source(config: str) -> Answer:
                     if missing:
                         return False, f"{name} returns {', '.join(found[name])}", f"also {', '.join(missing)}"
     except RecsysError as error:
-        return False, str(error), "a database that answers its queries: url, interactions, items, users in [source]"
+        return False, error.in_full, "a database that answers its queries: url, interactions, items, users in [source]"
     return True, f"{reader.where}: {', '.join(found)}", "a database that answers its queries"

@@ -28,7 +28,7 @@ def evaluate(config: Config, *, holdout: Path | None, report: Report) -> Output:
     Raises SourceError when the file cannot be read or lacks a column, ConfigError before anything is read when a model,
     the index or the device is not there.
     """
-    pairs = None if holdout is None else _read_pairs(holdout)
+    pairs, blank = (None, 0) if holdout is None else _read_pairs(holdout)
     store = open_store(config.store.url, config.store.table_prefix)
     with ledger.run(store, "evaluate", config) as run:
         candidates.check_settings(config)
@@ -40,8 +40,10 @@ def evaluate(config: Config, *, holdout: Path | None, report: Report) -> Output:
         users, items = night.loaded.users, night.loaded.catalog.ids
         targets = targets_from_ids(*(pairs[name].to_list() for name in _COLUMNS), users=users, items=items)
         figures = _against(night, targets)
-        run.metrics = {"rows": pairs.height, "models": figures}
+        run.metrics = {"rows": pairs.height, "left_out": blank, "models": figures}
     title = f"{holdout}, {pairs.height} rows held out"
+    if blank:
+        title += f", {blank} without user_id or item_id left out"
     return Output(
         run.metrics,
         [
@@ -51,14 +53,16 @@ def evaluate(config: Config, *, holdout: Path | None, report: Report) -> Output:
     )
 
 
-def _read_pairs(path: Path) -> pl.DataFrame:
+def _read_pairs(path: Path) -> tuple[pl.DataFrame, int]:
+    """The rows with both ids, and how many lack one."""
     try:
         pairs = pl.read_csv(path, infer_schema=False)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise SourceError(f"{path} cannot be read as CSV: {error}") from None
     if missing := [name for name in _COLUMNS if name not in pairs.columns]:
         raise SourceError(f"{path} lacks {', '.join(missing)}; found: {', '.join(pairs.columns)}")
-    return pairs.select(_COLUMNS).drop_nulls()
+    whole = pairs.select(_COLUMNS).filter(pl.all_horizontal(pl.col(name).str.len_bytes() > 0 for name in _COLUMNS))
+    return whole, pairs.height - whole.height
 
 
 def _against(night: Night, targets: Targets) -> dict[str, dict[str, dict[str, float]]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from recsys.config import Config
-from recsys.errors import RefusedError
+from recsys.errors import RecsysError, RefusedError
 from recsys.store import Store
 
 RENEW_SECONDS = 10.0
@@ -47,7 +47,8 @@ def run(store: Store, job: str, config: Config) -> Iterator[Run]:
     """Hold the lease of `job`, keep it alive, and write the outcome.
 
     Raises RefusedError when another run holds it, or when a run for the same due time has ended. Whatever the body
-    raises is written to the row and raised again: a RefusedError as `refused`, anything else as `failed`.
+    raises is written to the row and raised again: a RefusedError as `refused`, anything else as `failed`; the words of
+    a database, which may be somebody's address, are left out.
     """
     owner = process_name(os.getpid())
     fencing = store.acquire(job, owner)
@@ -69,10 +70,17 @@ def run(store: Store, job: str, config: Config) -> Iterator[Run]:
             error = "interrupted"
             raise
         except BaseException as failure:
-            error = f"{type(failure).__name__}: {failure}"
+            error = _words(failure)
             raise
         finally:
             store.finish_run(current.run_id, status, metrics=current.metrics, error=error, bundle=current.bundle)
+
+
+def _words(failure: BaseException) -> str:
+    """What is kept of a failure. What a library says may hold a value of somebody's row, so its class has to do."""
+    name = type(failure).__name__
+    is_ours = isinstance(failure, RecsysError) or type(failure).__module__ == "builtins"
+    return f"{name}: {failure}" if is_ours else f"{name}; its own words are where the run was started"
 
 
 def process_name(pid: int) -> str:

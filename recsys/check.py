@@ -41,7 +41,7 @@ _MENDED: Mapping[str, str] = {
     NO_KIND: "the query of interactions must return an event; write a constant, as 'purchase' AS event",
     UNKNOWN_KIND: "map it in [events.kinds], or leave it out with WHERE",
     NO_TIME: "the query of interactions must return a timestamp",
-    UNREADABLE_TIME: "times are timestamps, ISO 8601 text, or numbers since 1970",
+    UNREADABLE_TIME: "times are timestamps, numbers since 1970, or text: ISO 8601, or as [source] time_format says",
     EARLY_TIME: "an event before 1970 is a mistake of the clock or of the unit",
     FUTURE_TIME: "an event later than tomorrow is a mistake of the clock or of the unit",
 }
@@ -88,10 +88,15 @@ class Report:
         return "\n".join(["the check of the source refuses the run (`recsys source check` shows rows):", *lines])
 
     def summary(self) -> dict[str, Any]:
-        """What a bundle keeps: counts, kinds, first and last time, and findings; no examples: they are personal."""
+        """What a bundle keeps: counts, kinds, first and last time, and findings.
+
+        No examples, and no words of the event column that nobody mapped: they may be personal.
+        """
+        known = {word: values for word, values in self.kinds.items() if values["kind"] is not None}
         return {
             **self.counts,
-            "kinds": self.kinds,
+            "kinds": known,
+            "unknown_kinds": len(self.kinds) - len(known),
             "first": show_time(self.first),
             "last": show_time(self.last),
             "findings": {finding.reason: finding.rows for finding in self.findings},

@@ -62,6 +62,12 @@ class SourceSettings(Section):
         description="Zone of times that name none; unset: UTC, and the check says so",
         examples=["Europe/Berlin"],
     )
+    time_format: str | None = Field(
+        None,
+        min_length=1,
+        description="strptime form of times that are text; unset: ISO 8601",
+        examples=["%m/%d/%Y %H:%M"],
+    )
     max_bad_share: float = Field(
         0.01, ge=0, le=1, description="More rows than this share with the same fault: the check refuses the run"
     )

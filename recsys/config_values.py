@@ -14,15 +14,24 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+from recsys.errors import ConfigError
+
+
 def apply_environment(values: dict[str, Any], environment: Mapping[str, str]) -> None:
-    """Put the RECSYS_<TABLE>__<KEY> variables over the values of the file; a value is TOML, or a bare string."""
+    """Put the RECSYS_<TABLE>__<KEY> variables over the values of the file; a value is TOML, or a bare string.
+
+    Raises ConfigError when a variable names a key in what is no table.
+    """
     for name, text in environment.items():
         if not name.startswith("RECSYS_") or "__" not in name:
             continue
         *tables, key = name.removeprefix("RECSYS_").lower().split("__")
         table = values
-        for part in tables:
+        for depth, part in enumerate(tables, 1):
             table = table.setdefault(part, {})
+            if not isinstance(table, dict):
+                where = ".".join(tables[:depth])
+                raise ConfigError(f"{name} names a key in {where}, which is no table; allowed is RECSYS_<TABLE>__<KEY>")
         try:
             table[key] = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
@@ -30,7 +39,10 @@ def apply_environment(values: dict[str, Any], environment: Mapping[str, str]) ->
 
 
 def explain(error: ValidationError, path: Path | None, tables: type[BaseModel]) -> str:
-    """Each fault on a line: the key, what is wrong, what was found and what is allowed."""
+    """Each fault on a line: the key, what is wrong, what was found and what is allowed.
+
+    An address is not repeated, as it may hold a password, nor is what stands in the place of a table.
+    """
     lines = [f"{path or 'the configuration'} is wrong:"]
     for fault in error.errors():
         where = ".".join(str(part) for part in fault["loc"])
@@ -38,9 +50,14 @@ def explain(error: ValidationError, path: Path | None, tables: type[BaseModel]) 
         if fault["type"] == "extra_forbidden":
             message = f"unknown key; allowed here: {', '.join(_keys_at(tables, fault['loc'][:-1]))}"
         elif fault["type"] != "value_error":
-            message += f" (found {fault['input']!r})"
+            message += f" (found {_found(fault['loc'], fault['input'])})"
         lines.append(f"  {where}: {message}" if where else f"  {message.removeprefix('Value error, ')}")
     return "\n".join(lines)
+
+
+def _found(location: tuple[int | str, ...], value: Any) -> str:
+    is_secret = len(location) < 2 or any(str(part).endswith("url") for part in location)
+    return f"a value of type {type(value).__name__}" if is_secret else repr(value)
 
 
 def _keys_at(section: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

@@ -5,7 +5,20 @@
 
 
 class RecsysError(Exception):
-    """Something failed in a way that a person can mend. Exit code 1."""
+    """Something failed in a way that a person can mend. Exit code 1.
+
+    detail: what a database said in its own words. They may repeat what its rows hold, so whoever sits at the terminal
+    reads them, and the ledger, alerts and HTTP do not.
+    """
+
+    def __init__(self, message: str = "", *, detail: str | None = None) -> None:
+        super().__init__(message)
+        self.detail = detail
+
+    @property
+    def in_full(self) -> str:
+        """The message with the detail, for the terminal."""
+        return f"{self}: {self.detail}" if self.detail else str(self)
 
 
 class ConfigError(RecsysError):

@@ -1,12 +1,13 @@
 """Files of well-known form -> events and items: name -> function. Adding one is a function and a line in PRESETS."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
 
 from recsys.read_events import require
+from recsys.read_values import read_times
 
 RETURN = "return, taken off an earlier purchase"
 LONE_RETURN = "return without an earlier purchase"
@@ -18,17 +19,22 @@ NO_PRICE = "price of 0, below or unreadable"
 
 _RETAIL = ("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID")
 _IDENTITY = ("InvoiceNo", "StockCode", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID")
-_PRICE_DAYS = 90
+_PRICE_DAYS, _DAY = 90, 86_400_000_000
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A file in the form that an import of events expects."""
+    """A file in the form that an import of events expects.
 
-    rows: pl.DataFrame  # user_id, item_id, event, timestamp; may be there: value, key (text: what makes the row itself)
+    key: text of what makes the row itself, whatever its value; reduced: a return has taken a part of the value off.
+    """
+
+    rows: pl.DataFrame  # user_id, item_id, event, timestamp; may be there: value, and both of key and reduced
     items: pl.DataFrame | None = None  # item_id and columns of the catalog
     left_out: Mapping[str, int] = field(default_factory=dict)  # reason -> rows of the file
     kinds: Mapping[str, str] = field(default_factory=dict)  # the file's words -> ours, beside [events.kinds]
+    gone: Sequence[str] = ()  # keys of purchases of which returns have left nothing
+    time_format: str | None = None  # of times that are text, as in `read_times`
 
 
 def online_retail(rows: pl.DataFrame, name: str) -> Prepared:
@@ -39,7 +45,7 @@ def online_retail(rows: pl.DataFrame, name: str) -> Prepared:
     frequent description, its price the median of the file's last 90 days, or of all days when it was not sold in those.
     """
     require(rows.columns, _RETAIL, name)
-    lines = _lines(rows)
+    every = lines = _lines(rows)
     reasons = Counter[str]()
     for reason, bad in _FAULTS.items():
         kept = lines.filter(~bad)
@@ -47,15 +53,20 @@ def online_retail(rows: pl.DataFrame, name: str) -> Prepared:
         lines = kept
     is_return = pl.col("quantity") < 0
     purchases = _take_returns_off(lines.filter(~is_return), lines.filter(is_return), reasons)
-    events = purchases.select(
+    is_left = pl.col("quantity") > 0
+    events = purchases.filter(is_left).select(
         "user_id",
         "item_id",
         "key",
+        "reduced",
         event=pl.lit("purchase"),
-        timestamp="InvoiceDate",
+        timestamp="date",
         value=pl.col("quantity") * pl.col("price"),
     )
-    return Prepared(events, _catalog(_lines(rows)), {reason: n for reason, n in reasons.items() if n})
+    gone = purchases.filter(~is_left)["key"].to_list()
+    reasons[RETURNED] = len(gone)
+    left_out = {reason: n for reason, n in reasons.items() if n}
+    return Prepared(events, _catalog(every), left_out, gone=gone)
 
 
 def retailrocket(rows: pl.DataFrame, name: str) -> Prepared:
@@ -75,18 +86,28 @@ def _lines(rows: pl.DataFrame) -> pl.DataFrame:
     def text(column: str) -> pl.Expr:
         return pl.col(column).cast(pl.String).str.strip_chars()
 
+    date = _iso_dates(rows["InvoiceDate"])
+    rows = rows.with_columns(date.alias("InvoiceDate"))
     quantity = pl.col("Quantity").cast(pl.Float64, strict=False)
     cancels = text("InvoiceNo").str.starts_with("C").fill_null(False)
     return rows.select(
-        pl.col("InvoiceDate"),
+        date="InvoiceDate",
+        time=read_times(date, None).microseconds,
         user_id=text("CustomerID").str.replace(r"\.0$", ""),
         item_id=text("StockCode"),
         title=text("Description"),
         quantity=pl.when(cancels).then(-quantity.abs()).otherwise(quantity),
         price=pl.col("UnitPrice").cast(pl.Float64, strict=False),
-        time=pl.col("InvoiceDate").cast(pl.String),
         key=pl.concat_str([pl.col(column).cast(pl.String).fill_null("") for column in _IDENTITY], separator="\x1f"),
     )
+
+
+def _iso_dates(given: pl.Series) -> pl.Series:
+    """Dates as text in ISO 8601; `12/1/2010 8:26` of the file's other form is the first of December."""
+    if given.dtype != pl.String:
+        return given
+    other = given.str.strip_chars().str.to_datetime("%m/%d/%Y %H:%M", time_unit="us", strict=False)
+    return pl.select(pl.coalesce(other.dt.strftime("%Y-%m-%d %H:%M:%S"), given)).to_series()
 
 
 # In this order: a row is counted under the first fault that it has.
@@ -99,7 +120,7 @@ _FAULTS: dict[str, pl.Expr] = {
 
 
 def _take_returns_off(purchases: pl.DataFrame, returns: pl.DataFrame, reasons: Counter[str]) -> pl.DataFrame:
-    """Each return off the same customer's latest earlier purchases of the item; what is left of 0 is gone."""
+    """Each return off the same customer's latest earlier purchases of the item: those are `reduced`, maybe to 0."""
     purchases = purchases.with_row_index("row")
     pairs = ["user_id", "item_id"]
     columns = [*pairs, "time", "quantity"]
@@ -126,10 +147,8 @@ def _take_returns_off(purchases: pl.DataFrame, returns: pl.DataFrame, reasons: C
         {"row": list(left), "left": list(left.values())}, schema={"row": pl.UInt32, "left": pl.Float64}
     )
     purchases = purchases.join(changed, on="row", how="left", maintain_order="left")
-    purchases = purchases.with_columns(quantity=pl.coalesce("left", "quantity")).drop("left", "row")
-    kept = purchases.filter(pl.col("quantity") > 0)
-    reasons[RETURNED] = purchases.height - kept.height
-    return kept
+    reduced = (pl.col("left") < pl.col("quantity")).fill_null(False)
+    return purchases.with_columns(reduced=reduced, quantity=pl.coalesce("left", "quantity")).drop("left", "row")
 
 
 def _catalog(lines: pl.DataFrame) -> pl.DataFrame:
@@ -143,8 +162,7 @@ def _catalog(lines: pl.DataFrame) -> pl.DataFrame:
         .sort(["item_id", "len", "title"], descending=[False, True, False])
         .unique("item_id", keep="first", maintain_order=True)
     )
-    moment = sales["time"].str.to_datetime(strict=False)
-    recent = sales.filter((moment > moment.max() - pl.duration(days=_PRICE_DAYS)).fill_null(False))
+    recent = sales.filter(pl.col("time") > pl.col("time").max() - _PRICE_DAYS * _DAY)
     prices = [part.group_by("item_id").agg(pl.col("price").median()) for part in (recent, sales)]
     items = prices[1].join(prices[0], on="item_id", how="left", suffix="_recent").join(titles, on="item_id", how="left")
     return items.select("item_id", "title", price=pl.coalesce("price_recent", "price")).sort("item_id")

@@ -5,7 +5,7 @@ that is refused or a process that dies leaves no half of them.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -41,6 +41,7 @@ class Imported:
     rows: int  # of the file
     inserted: int
     already_there: int  # events: passed over; items and users: written over
+    corrected: int  # events of an earlier import that a return in this file has reduced or taken away
     left_out: dict[str, int]  # reason -> rows
     findings: tuple[Finding, ...]  # why rows were left out, with examples
     items: int  # rows of the catalog that a preset has made out of the events
@@ -69,7 +70,7 @@ def import_file(
     report(f"read {path.name}", 1.0)
     if what != "events":
         return _import_table(config, store, rows, what, path.name, report)
-    prepared = PRESETS[preset](rows, path.name) if preset else Prepared(rows)
+    prepared = PRESETS[preset](rows, path.name) if preset else Prepared(rows, time_format=config.source.time_format)
     return _import_events(config, store, prepared, rows.height, path.name, report)
 
 
@@ -80,6 +81,7 @@ def _import_events(
     kept, findings = _judge(config, prepared, rows, name, now)
     reasons = {**prepared.left_out, **{finding.reason: finding.rows for finding in findings}}
     events = _with_ids(kept)
+    gone = set(_ids(prepared.gone)) - set(events["event_id"])
     reasons[DUPLICATE] = kept.height - events.height
     alive = _without_deleted(events, store)
     reasons[DELETED] = events.height - alive.height
@@ -93,14 +95,16 @@ def _import_events(
         occurred_at="time",
         received_at=pl.lit(now, pl.Int64),
     )
+    reduced = alive.filter("reduced").select("event_id", "value").iter_rows() if "reduced" in alive.columns else ()
     if prepared.items is not None:
         store.upsert_items(prepared.items.to_arrow(), report=report)
-    inserted = store.insert_events(table.to_arrow(), report=report)
+    inserted, corrected = store.import_events(table.to_arrow(), reduced=dict(reduced), gone=gone, report=report)
     return Imported(
         what="events",
         rows=rows,
         inserted=inserted,
         already_there=alive.height - inserted,
+        corrected=corrected,
         left_out={reason: count for reason, count in reasons.items() if count},
         findings=tuple(findings),
         items=0 if prepared.items is None else prepared.items.height,
@@ -113,9 +117,9 @@ def _judge(config: Config, prepared: Prepared, rows: int, name: str, now: int) -
     codes = config.events.codes
     words = codes | {word: codes[kind] for word, kind in prepared.kinds.items() if kind in codes}
     words |= {word: codes[kind] for word, kind in config.events.kinds.items()}
-    batch = normalize_events(prepared.rows, config.source.timezone, name)
+    batch = normalize_events(prepared.rows, config.source.timezone, name, prepared.time_format)
     if "key" in prepared.rows.columns:
-        batch = EventBatch(batch.frame.with_columns(prepared.rows["key"]), batch.naive)
+        batch = EventBatch(batch.frame.with_columns(prepared.rows["key"], prepared.rows["reduced"]), batch.naive)
     stream = Rows(Codes(), Codes(), words, now)
     kept = stream.sift(batch)
     findings = left_out(stream.reasons, stream.examples, rows, config.source.max_bad_share)
@@ -128,8 +132,12 @@ def _with_ids(events: pl.DataFrame) -> pl.DataFrame:
     """Each row once, with an id that follows from its content alone, so that another import finds it there."""
     content = ["key"] if "key" in events.columns else list(_CONTENT)
     texts = pl.concat_str([pl.col(column).cast(pl.String).fill_null("") for column in content], separator="\x1f")
-    ids = [hashlib.blake2b(text.encode(), digest_size=16).hexdigest() for text in events.select(texts).to_series()]
-    return events.with_columns(event_id=pl.Series(ids, dtype=pl.String)).unique("event_id", maintain_order=True)
+    ids = pl.Series(_ids(events.select(texts).to_series()), dtype=pl.String)
+    return events.with_columns(event_id=ids).unique("event_id", keep="first", maintain_order=True)
+
+
+def _ids(texts: Iterable[str]) -> list[str]:
+    return [hashlib.blake2b(text.encode(), digest_size=16).hexdigest() for text in texts]
 
 
 def _without_deleted(events: pl.DataFrame, store: Store) -> pl.DataFrame:
@@ -144,11 +152,11 @@ def _without_deleted(events: pl.DataFrame, store: Store) -> pl.DataFrame:
 
 def _import_table(config: Config, store: Store, rows: pl.DataFrame, what: str, name: str, report: Progress) -> Imported:
     require(rows.columns, (_KEYS[what],), name)
-    zone = config.source.timezone
-    found = normalize_items(rows, name, zone) if what == "items" else normalize_users(rows, name)
+    zone, form = config.source.timezone, config.source.time_format
+    found = normalize_items(rows, name, zone, form) if what == "items" else normalize_users(rows, name)
     before = store.count_rows()[what]
     write = store.upsert_items if what == "items" else store.upsert_users
     written = write(found.frame.to_arrow(), report=report)
     inserted = store.count_rows()[what] - before
     lost = {finding.reason: finding.rows for finding in found.findings if finding.left_out}
-    return Imported(what, rows.height, inserted, written - inserted, lost, found.findings, 0)
+    return Imported(what, rows.height, inserted, written - inserted, 0, lost, found.findings, 0)

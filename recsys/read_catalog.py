@@ -10,7 +10,7 @@ import pyarrow as pa
 from recsys.check import EXAMPLES, Finding
 from recsys.data import Catalog, Vocabulary
 from recsys.read_drivers import Select, frame
-from recsys.read_events import express, require
+from recsys.read_events import MARIADB_FLOAT, express, require
 from recsys.read_sql import Reader, bare
 from recsys.read_values import read_booleans, read_numbers, read_texts, read_times
 from recsys.store import MAX_ID_LENGTH
@@ -30,26 +30,31 @@ class Entries:
 NO_ITEMS = Entries(pl.DataFrame(schema={"item_id": pl.String}), ())  # a shop without a query of items
 
 
-def read_items(reader: Reader, query: str, name: str, zone: str | None, *, own: bool) -> Entries:
+def read_items(
+    reader: Reader, query: str, name: str, zone: str | None, form: str | None = None, *, own: bool
+) -> Entries:
     """Read a query of items; `own`: it is one of the own tables, with all unknown columns in a JSON object.
 
     Raises SourceError when the query fails or returns no item_id.
     """
-    rows = reader.table(query, name)
+    rows = reader.table(_select_items(reader, query, name), name)
     require(rows.columns, ("item_id",), f"the query of {name}")
     if own:
         rows = _unfold(rows)
-    return normalize_items(rows, name, zone)
+    return normalize_items(rows, name, zone, form)
 
 
-def normalize_items(rows: pl.DataFrame, name: str, zone: str | None) -> Entries:
-    """Bring a catalog of any types into the known ones; the first row of an id counts."""
-    return _normalize(rows, "item_id", name, zone)
+def normalize_items(rows: pl.DataFrame, name: str, zone: str | None, form: str | None = None) -> Entries:
+    """Bring a catalog of any types into the known ones; the first row of an id counts.
+
+    zone, form: as in `read_times`; created_at may also be ISO 8601, as which a driver's dates come.
+    """
+    return _normalize(rows, "item_id", name, zone, form)
 
 
 def normalize_users(rows: pl.DataFrame, name: str) -> Entries:
     """Bring users of any types into the known ones; the first row of an id counts."""
-    return _normalize(rows, "user_id", name, None)
+    return _normalize(rows, "user_id", name, None, None)
 
 
 def read_users(reader: Reader, query: str, name: str) -> Entries:
@@ -72,6 +77,25 @@ def read_users(reader: Reader, query: str, name: str) -> Entries:
     return normalize_users(rows, name)
 
 
+def _select_items(reader: Reader, query: str, name: str) -> Select:
+    """The query with its item_id as text as the events have theirs: 20 of a NUMERIC, a CHAR without its padding.
+
+    Only where the driver's values would not give the same: MariaDB forgets the order of what is put in parentheses.
+    """
+    types = {"item_id": pl.String}
+    if reader.dialect == "sqlite":
+        return Select(bare(query), types)
+    found = reader.columns(query, name)
+    if "item_id" not in found or (reader.dialect == "mysql" and found["item_id"] not in MARIADB_FLOAT):
+        return Select(bare(query), types)
+    quote = reader.engine.dialect.identifier_preparer.quote_identifier
+    parts = [
+        express(reader.dialect, column, code, f"the query of {name}") if column == "item_id" else quote(column)
+        for column, code in found.items()
+    ]
+    return Select(f"SELECT {', '.join(parts)} FROM ({bare(query)}\n) AS shop", types)
+
+
 def build_catalog(items: pl.DataFrame, extra: list[str]) -> Catalog:
     """The catalog's rows in their order, then rows of nulls for items that only occur in events."""
     table = items.drop("item_id")
@@ -90,12 +114,12 @@ def consent_of(users: pl.DataFrame, ids: pl.Series) -> pa.BooleanArray:
     return pa.array(joined["email_consent"].to_list(), pa.bool_())
 
 
-def _normalize(rows: pl.DataFrame, key: str, name: str, zone: str | None) -> Entries:
+def _normalize(rows: pl.DataFrame, key: str, name: str, zone: str | None, form: str | None) -> Entries:
     findings: list[Finding] = []
     rows = _unique(rows.with_columns(read_texts(rows[key])), key, name, findings)
     columns = []
     for given in rows.get_columns():
-        values = _bring(given, zone)
+        values = _bring(given, zone, form)
         lost = rows.filter(given.is_not_null() & values.is_null())
         if lost.height:
             advice = "the value counts as unknown"
@@ -104,13 +128,14 @@ def _normalize(rows: pl.DataFrame, key: str, name: str, zone: str | None) -> Ent
     return Entries(pl.DataFrame(columns), tuple(findings))
 
 
-def _bring(values: pl.Series, zone: str | None) -> pl.Series:
+def _bring(values: pl.Series, zone: str | None, form: str | None) -> pl.Series:
     if values.name == "price":
         return read_numbers(values)
     if values.name in ("available", "email_consent"):
         return read_booleans(values)
     if values.name == "created_at":
-        return read_times(values, zone).microseconds
+        read = [read_times(values, zone, each).microseconds for each in ((form, None) if form else (None,))]
+        return pl.select(pl.coalesce(read)).to_series()
     if values.name not in TEXTS and (values.dtype.is_numeric() or values.dtype == pl.Boolean):
         return values
     return read_texts(values)

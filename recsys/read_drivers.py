@@ -71,7 +71,8 @@ def frame(names: Sequence[str], rows: Sequence[Sequence[Any]], types: Mapping[st
 
 def _series(name: str, values: Sequence[Any], kind: Any) -> pl.Series:
     if kind is not None:
-        return pl.Series(name, values, dtype=kind, strict=False)
+        given = [_text(value) for value in values] if kind == pl.String else values
+        return pl.Series(name, given, dtype=kind, strict=False)
     found = {type(value) for value in values} - {type(None)}
     if found <= {bool}:
         return pl.Series(name, values, dtype=pl.Boolean if found else pl.Null)
@@ -93,6 +94,8 @@ def _text(value: Any) -> str | None:
         return None
     if isinstance(value, date | time):  # a datetime is a date
         return value.isoformat()
+    if isinstance(value, Decimal):  # 20.00 is 20, and never 2E+1
+        return f"{value.to_integral_value() if value == value.to_integral_value() else value:f}"
     return str(value)
 
 

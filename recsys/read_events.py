@@ -27,7 +27,8 @@ _POSTGRESQL_TIME = (1082, 1114, 1184)  # date, timestamp, timestamptz
 _POSTGRESQL_NUMBER = (20, 21, 23, 700, 701)
 _POSTGRESQL_NUMERIC, _POSTGRESQL_BYTES = 1700, 17
 _MARIADB_INTEGER = (1, 2, 3, 8, 9)
-_MARIADB_NUMBER = (*_MARIADB_INTEGER, 4, 5)
+MARIADB_FLOAT = (4, 5)
+_MARIADB_NUMBER = (*_MARIADB_INTEGER, *MARIADB_FLOAT)
 _MARIADB_TEXT = (*_MARIADB_INTEGER, 15, 252, 253, 254)
 _MARIADB_DECIMAL, _MARIADB_TIMESTAMP, _MARIADB_CLOCK = (0, 246), 7, (10, 12)
 
@@ -44,13 +45,15 @@ class EventBatch:
     naive: int  # rows whose time named no zone
 
 
-def read_events(reader: Reader, query: str, name: str, zone: str | None) -> Iterator[EventBatch]:
+def read_events(
+    reader: Reader, query: str, name: str, zone: str | None, form: str | None = None
+) -> Iterator[EventBatch]:
     """The rows of a query with user_id, item_id, event, timestamp and, if there is one, value.
 
     Raises SourceError when the query fails, lacks a column or has one whose type cannot be what it should be.
     """
     for frame in reader.batches(select_events(reader, query, name), name):
-        yield normalize_events(frame, zone, f"the query of {name}")
+        yield normalize_events(frame, zone, f"the query of {name}", form)
 
 
 def require(found: Sequence[str] | dict[str, Any], needed: Sequence[str], what: str) -> None:
@@ -122,6 +125,9 @@ def _postgresql(column: str, code: int, what: str) -> str:
     if column in IDS:
         if code == _POSTGRESQL_BYTES:
             raise _bytes(column, what)
+        if code == _POSTGRESQL_NUMERIC:
+            quoted = f'"{column}"'
+            return f"{_digits(quoted, 'trunc({0})', '{0}::text')} AS {quoted}"
         cast = "" if code in _POSTGRESQL_TEXT else "::text"
     elif column == "timestamp" and code in _POSTGRESQL_TIME:
         # The driver makes just any number of infinity.
@@ -139,31 +145,39 @@ def _mariadb(column: str, code: int) -> str:
         # As microseconds, which the driver cannot choke on: it panics at 0000-00-00. The session's zone is UTC.
         expression = f"TIMESTAMPDIFF(MICROSECOND, '1970-01-01', {quoted})"
         quoted = "zoned" if code == _MARIADB_TIMESTAMP else "clock"
-    elif code in _MARIADB_DECIMAL and column not in IDS:
-        expression = f"CAST({quoted} AS DOUBLE)"
+    elif code in _MARIADB_DECIMAL:
+        is_id = column in IDS
+        expression = _digits(quoted, "truncate({0}, 0)", "CAST({0} AS CHAR)") if is_id else f"CAST({quoted} AS DOUBLE)"
     elif code not in (_MARIADB_TEXT if column in IDS else (*_MARIADB_TEXT, *_MARIADB_NUMBER)):
         expression = f"CAST({quoted} AS CHAR)"
     return f"{expression} AS {quoted}"
+
+
+def _digits(column: str, whole: str, text: str) -> str:
+    """A decimal as an id: 20.00 is 20, as it is where the column has no places."""
+    whole = whole.format(column)
+    return f"CASE WHEN {column} = {whole} THEN {text.format(whole)} ELSE {text.format(column)} END"
 
 
 def _bytes(column: str, what: str) -> SourceError:
     return SourceError(f"{column} of {what} holds bytes; allowed are text and whole numbers")
 
 
-def normalize_events(frame: pl.DataFrame, zone: str | None, what: str) -> EventBatch:
+def normalize_events(frame: pl.DataFrame, zone: str | None, what: str, form: str | None = None) -> EventBatch:
     """Columns as a database or a file has them -> the columns of an EventBatch. Messages call the origin `what`.
 
+    zone, form: of times that name no zone, and of those that are text, as in `read_times`.
     Raises SourceError when a column of ids holds bytes.
     """
     for column in IDS:
         if frame[column].dtype == pl.Binary:
             raise _bytes(column, what)
     given = _given_time(frame)
-    times = read_times(given, zone)
+    times = read_times(given, zone, form)
     us, naive = times.microseconds, int(times.naive.sum())
     raw = _unread(given, us)
     if "timestamp_text" in frame.columns:  # SQLite, where some rows hold a number and some a text
-        texts = read_times(frame["timestamp_text"], zone)
+        texts = read_times(frame["timestamp_text"], zone, form)
         us = pl.select(pl.coalesce(us, texts.microseconds)).to_series()
         naive += int(texts.naive.sum())
         raw = pl.select(pl.coalesce(_unread(frame["timestamp_text"], us), raw)).to_series()

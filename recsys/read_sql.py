@@ -48,6 +48,7 @@ class Reader:
         """
         with self._cursor(name) as cursor:
             cursor.execute(f"SELECT * FROM ({bare(query)}\n) AS shop LIMIT 0")
+            _require_once([column[0] for column in cursor.description], name)
             return {column[0]: column[1] for column in cursor.description}
 
     def fetch(self, sql: str, name: str) -> list[tuple[Any, ...]]:
@@ -56,13 +57,13 @@ class Reader:
             cursor.execute(sql)
             return list(cursor.fetchall())
 
-    def table(self, query: str, name: str) -> pl.DataFrame:
+    def table(self, select: Select, name: str) -> pl.DataFrame:
         """All columns of a query that is not huge (a catalog), each as String, Int64, Float64, Boolean or Binary.
 
         Dates and times become ISO 8601 text, decimals Float64; a column of several types becomes text.
         Raises SourceError as `columns` does.
         """
-        parts = list(self._slow(Select(bare(query), {}), name))
+        parts = list(self._slow(select, name))
         names = set().union(*(part.columns for part in parts))
         for column in names:  # a type that only some blocks have: text is the one that holds all
             kinds = {part[column].dtype for part in parts} - {pl.Null()}
@@ -84,8 +85,8 @@ class Reader:
             raise
         except BaseException as error:  # connectorx panics with a class that is no Exception
             if read:
-                message = f"reading {name} from {self.where} stopped after {read:,} rows: {_first_line(error)}"
-                raise SourceError(message) from None
+                message = f"reading {name} from {self.where} stopped after {read:,} rows ({_kind(error)})"
+                raise SourceError(message, detail=_first_line(error)) from None
         else:
             return
         yield from (batch for batch in self._slow(select, name) if batch.height)
@@ -95,8 +96,7 @@ class Reader:
         with self._cursor(name, streamed=True) as cursor:
             cursor.execute(select.sql)
             names = [column[0] for column in cursor.description]
-            if len(set(names)) < len(names):
-                raise SourceError(f"the query of {name} returns a column twice; found: {', '.join(names)}")
+            _require_once(names, name)
             block = cursor.fetchmany(_BLOCK)
             if not block:
                 yield pl.DataFrame({column: pl.Series([], dtype=pl.String) for column in names})
@@ -119,7 +119,8 @@ class Reader:
                     yield cursor
         except (sa.exc.DBAPIError, self.engine.dialect.loaded_dbapi.Error) as error:
             cause = getattr(error, "orig", None) or error
-            raise SourceError(f"the query of {name} failed at {self.where}: {_first_line(cause)}") from None
+            message = f"the query of {name} failed at {self.where} ({_kind(cause)})"
+            raise SourceError(message, detail=_first_line(cause)) from None
 
 
 def open_reader(url: str | sa.URL) -> Reader:
@@ -134,6 +135,19 @@ def open_reader(url: str | sa.URL) -> Reader:
 def bare(query: str) -> str:
     """A query that can stand in parentheses: without the semicolon that people end it with."""
     return query.strip().rstrip(";").rstrip()
+
+
+def _require_once(names: list[str], query: str) -> None:
+    if len(set(names)) < len(names):
+        raise SourceError(f"the query of {query} returns a column twice; found: {', '.join(names)}")
+
+
+def _kind(error: BaseException) -> str:
+    """What a driver calls an error, without its words: `UndefinedTable 42P01`, `ProgrammingError 1146`."""
+    code = getattr(error, "sqlstate", None) or getattr(error, "sqlite_errorname", None)
+    if error.args and isinstance(error.args[0], int):  # MariaDB's number says more than its SQLSTATE
+        code = error.args[0]
+    return type(error).__name__ if code is None else f"{type(error).__name__} {code}"
 
 
 def _first_line(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from recsys.errors import ConfigError
 
 LAST_TIME = 253_402_300_800_000_000  # microseconds: the year 10000; beyond it nothing is a date
 
-_NAIVE = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d", "%Y%m%d")
+_NAIVE = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d", "%Y%m%d", "%Y%m%d%H%M%S")
 _ZONED = ("%Y-%m-%d %H:%M:%S%.f%:z", "%Y-%m-%d %H:%M%:z")
 _HOUR = 3_600_000_000
 _TRUE = ("1", "\x01", "1.0", "t", "true", "y", "yes", "on")
@@ -26,9 +26,10 @@ class Times:
     naive: pl.Series  # Boolean [n]: a date or a clock time without a zone
 
 
-def read_times(values: pl.Series, zone: str | None) -> Times:
+def read_times(values: pl.Series, zone: str | None, form: str | None = None) -> Times:
     """Unix seconds, milli-, micro- or nanoseconds (told apart by their size), dates, timestamps, ISO 8601 as text.
 
+    Numbers that look like 20200101 or 20200101120000 are such dates. form: how text is written instead (strptime).
     Times without a zone are taken in `zone` (None: UTC). Raises ConfigError when there is no such zone.
     """
     kind = values.dtype
@@ -41,12 +42,16 @@ def read_times(values: pl.Series, zone: str | None) -> Times:
     if kind == pl.Date:
         return Times(_localize(values.cast(pl.Datetime("us"), strict=False), zone), values.is_not_null())
     if kind.is_numeric():
-        return Times(read_unix_times(values), nothing)
-    return _read_text(values.cast(pl.String), zone)
+        return _read_numbers(values, zone)
+    text = values.cast(pl.String)
+    return _read_text(text, zone) if form is None else _read_form(text, zone, form)
 
 
 def read_unix_times(values: pl.Series) -> pl.Series:
-    """Numbers since 1970 -> microseconds, Int64. The size tells the unit (below 1e11: seconds)."""
+    """Numbers since 1970 -> microseconds, Int64. The size tells the unit (below 1e11: seconds).
+
+    Null where the digits are those of a date from 1900 to 2100: as seconds they would all be of August 1970.
+    """
     whole = values.dtype.is_integer()
     size = values.cast(pl.Float64, strict=False).abs()
     exact = values.cast(pl.Int64 if whole else pl.Float64, strict=False)
@@ -59,7 +64,29 @@ def read_unix_times(values: pl.Series) -> pl.Series:
         .then(exact)
         .otherwise(exact // 1_000)
     )
+    scaled = pl.when(~_looks_like_date(size)).then(scaled)
     return pl.select(scaled).to_series().cast(pl.Int64, strict=False)
+
+
+def _looks_like_date(numbers: pl.Series) -> pl.Series:
+    """Where a number (Float64) is YYYYMMDD or YYYYMMDDhhmmss of the years 1900 to 2100."""
+    return numbers.is_between(19_000_101, 21_001_231) | numbers.is_between(19_000_101_000_000, 21_001_231_235_959)
+
+
+def _read_numbers(values: pl.Series, zone: str | None) -> Times:
+    us, naive = read_unix_times(values), pl.repeat(False, len(values), dtype=pl.Boolean, eager=True)
+    at = _looks_like_date(values.cast(pl.Float64)).fill_null(False).arg_true()
+    if len(at):
+        dates = _read_text(values.gather(at).cast(pl.Int64).cast(pl.String), zone)
+        us, naive = us.scatter(at, dates.microseconds), naive.scatter(at, dates.naive)
+    return Times(us, naive)
+
+
+def _read_form(text: pl.Series, zone: str | None, form: str) -> Times:
+    moments = text.str.strip_chars().str.to_datetime(form, time_unit="us", strict=False)
+    if moments.dtype == pl.Datetime("us", "UTC"):  # the form has a zone
+        return Times(_microseconds(moments), pl.repeat(False, len(text), dtype=pl.Boolean, eager=True))
+    return Times(_localize(moments, zone), moments.is_not_null())
 
 
 def _read_text(text: pl.Series, zone: str | None) -> Times:
@@ -121,10 +148,11 @@ def _localize(moments: pl.Series, zone: str | None) -> pl.Series:
 
 
 def read_texts(values: pl.Series) -> pl.Series:
-    """Any column as text: whole numbers as decimals; bytes are no text and become null."""
+    """Any column as text: whole numbers as decimals, 20.00 as 20; bytes are no text and become null."""
     if values.dtype == pl.Binary:
         return pl.repeat(None, len(values), dtype=pl.String, eager=True).alias(values.name)
-    return values.cast(pl.String, strict=False)
+    texts = values.cast(pl.String, strict=False)
+    return texts.str.replace(r"\.0+$", "") if isinstance(values.dtype, pl.Decimal) else texts
 
 
 def read_numbers(values: pl.Series) -> pl.Series:

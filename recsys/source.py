@@ -60,7 +60,7 @@ def check(config: Config, store: Store, *, now: int, report: Progress) -> Report
     try:
         return _load(config, store, now, report).report
     except RecsysError as error:
-        return Report({}, {}, {}, None, None, (Finding("error", "cannot be read", 0, 0, (), str(error)),))
+        return Report({}, {}, {}, None, None, (Finding("error", "cannot be read", 0, 0, (), error.in_full),))
 
 
 def read_consent(config: Config, store: Store, user_ids: Sequence[str]) -> pa.BooleanArray | None:
@@ -119,7 +119,8 @@ def _load(config: Config, store: Store, now: int, report: Progress) -> Loaded:
 
 
 def _read(config: Config, store: Store, now: int, report: Progress) -> _Reading:
-    zone, source = config.source.timezone, config.source
+    source = config.source
+    zone, form = source.timezone, source.time_format
     words = dict(config.events.codes)
     words |= {theirs: config.events.codes[ours] for theirs, ours in config.events.kinds.items()}
     watermark = store.now()
@@ -128,9 +129,9 @@ def _read(config: Config, store: Store, now: int, report: Progress) -> _Reading:
     queries = (own_events, own_items, own_users) if is_own else (source.interactions, source.items, source.users)
     with closing(open_reader(store.engine.url if is_own or source.url is None else source.url)) as shop:
         main = Rows(Codes(), Codes(), words, now)
-        mapping = {"interactions": _read_stream(shop, str(queries[0]), "interactions", zone, main, report)}
+        mapping = {"interactions": _read_stream(shop, str(queries[0]), "interactions", config, main, report)}
         report("read items", 0.0)
-        items = read_items(shop, queries[1], "items", zone, own=is_own) if queries[1] else NO_ITEMS
+        items = read_items(shop, queries[1], "items", zone, form, own=is_own) if queries[1] else NO_ITEMS
         users = read_users(shop, queries[2], "users") if queries[2] else None
     mapping["items"] = {c: c if c in ("item_id", *KNOWN) else "attribute" for c in items.frame.columns if queries[1]}
     mapping["users"] = {c: c for c in users.frame.columns} if users else {}
@@ -143,16 +144,14 @@ def _read(config: Config, store: Store, now: int, report: Progress) -> _Reading:
         kinds = tuple(kind for kind, code in config.events.codes.items() if code not in {words[w] for w in delivered})
     own = Rows(main.users, main.items, {kind: config.events.codes[kind] for kind in kinds}, now)
     with closing(open_reader(store.engine.url)) as service:
-        _read_stream(service, own_events, "own events", zone, own, report)
+        _read_stream(service, own_events, "own events", config, own, report)
     mapping["own kinds"] = {kind: kind for kind in kinds}
     return _Reading(main, own, items, users, mapping, watermark)
 
 
-def _read_stream(
-    reader: Reader, query: str, name: str, zone: str | None, rows: Rows, report: Progress
-) -> dict[str, str]:
+def _read_stream(reader: Reader, query: str, name: str, config: Config, rows: Rows, report: Progress) -> dict[str, str]:
     report(f"read {name}", 0.0)
-    for batch in read_events(reader, query, name, zone):
+    for batch in read_events(reader, query, name, config.source.timezone, config.source.time_format):
         rows.add(batch)
         report(f"read {name}", rows.read / (rows.read + _EXPECTED_ROWS))
     report(f"read {name}", 1.0)
@@ -242,8 +241,10 @@ def _item_rows(events: pl.DataFrame, codes: Codes, items: Entries, findings: lis
     extra = seen.filter(~seen.is_in(catalog.implode())).sort()
     if len(extra) and len(catalog):
         examples = tuple(f"item_id={identifier!r}" for identifier in extra.head(EXAMPLES))
-        advice = "kept, without attributes"
-        findings.append(Finding("note", "item without catalog row", len(extra), len(seen), examples, advice))
+        many = 2 * len(extra) > len(seen)
+        severity: Severity = "warning" if many else "note"
+        advice = "are the ids of both queries the same ones?" if many else "kept, without attributes"
+        findings.append(Finding(severity, "item without catalog row", len(extra), len(seen), examples, advice))
     return extra.to_list(), _rows_of(codes.ids, pl.concat([catalog.rename("id"), extra.rename("id")]))
 
 

@@ -1,7 +1,7 @@
 """Items, users and events: written in bulk, once, all or nothing; deleted for good; read by whose history is asked."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,20 @@ class Rows(Database):
         may be there: value, request_id. Events of a deleted user up to the deletion are left out.
         Raises RefusedError, with nothing written, when a column is missing or unknown or an id cannot be stored.
         """
+        return self.import_events(events, reduced={}, gone=(), report=report)[0]
+
+    def import_events(
+        self,
+        events: pa.Table,
+        *,
+        reduced: Mapping[str, float],
+        gone: Collection[str],
+        report: Callable[[str, float], None] | None = None,
+    ) -> tuple[int, int]:
+        """insert_events, and in the same transaction corrections of events that are there; how many of each.
+
+        reduced: event_id -> the value that it has from now on. gone: ids of events that never were.
+        """
         rows = conform(events, self.tables.events)
         if pc.any(pc.and_(pc.is_null(rows["user_id"]), pc.is_null(rows["visitor_id"]))).as_py():
             raise RefusedError("events: a row has neither user_id nor visitor_id; one of them is required")
@@ -47,7 +61,8 @@ class Rows(Database):
         with self.writing() as connection:
             users = pc.unique(rows["user_id"].drop_null()).to_pylist()
             rows = _without_deleted(rows, _read_deletions(connection, self.tables.deletions, users))
-            return put(connection, self.tables.events, rows, replace=False, report=report)
+            corrected = _correct(connection, self.tables.events, {**reduced, **dict.fromkeys(gone)})
+            return put(connection, self.tables.events, rows, replace=False, report=report), corrected
 
     def upsert_items(self, items: pa.Table, *, report: Callable[[str, float], None] | None = None) -> int:
         """Store items by item_id; returns how many. A column that is not there keeps what it was.
@@ -145,6 +160,23 @@ class Rows(Database):
                 conformed = conformed.append_column(stamp, revisions)
             put(connection, table, conformed, replace=True, stamp=stamp, report=report)
         return int(conformed.num_rows)
+
+
+def _correct(connection: sa.Connection, events: sa.Table, values: Mapping[str, float | None]) -> int:
+    """Set the values of events that are there, and remove those whose value is None; how many were another way."""
+    ids, changed = sorted(values), 0
+    for start in range(0, len(ids), _MANY_IDS):
+        mine = events.c.event_id.in_(ids[start : start + _MANY_IDS])
+        for event_id, value in connection.execute(sa.select(events.c.event_id, events.c.value).where(mine)).all():
+            this, new = events.c.event_id == event_id, values[event_id]
+            if new is None:
+                connection.execute(events.delete().where(this))
+            elif new != value:
+                connection.execute(events.update().where(this).values(value=new))
+            else:
+                continue
+            changed += 1
+    return changed
 
 
 def _next_revisions(connection: sa.Connection, counters: sa.Table, count: int) -> pa.Array:

@@ -51,6 +51,15 @@ def test_users_and_items_that_nobody_knows_count_as_missed(shop: Path, recsys: R
         assert abs(2 * rows[LISTED]["recall@20"] - alone["models"][name][LISTED]["recall@20"]) < 1e-9
 
 
+def test_rows_with_a_blank_are_counted_and_shown(shop: Path, recsys: Run) -> None:
+    blank = [("", "P00001"), ("1001", ""), ("", "")]
+    held = written(shop / "held.csv", [*purchases(shop)[:20], *blank])
+    done = recsys("evaluate", "--holdout", held, "--config", shop / "recsys.toml", "--json")
+    assert (parsed(done)["rows"], parsed(done)["left_out"]) == (20, 3)
+    done = recsys("evaluate", "--holdout", held, "--config", shop / "recsys.toml")
+    assert "20 rows held out, 3 without user_id or item_id left out" in done.stdout
+
+
 def test_a_file_without_the_columns_is_refused_by_name(shop: Path, recsys: Run) -> None:
     (shop / "held.csv").write_text("customer,item_id\n1001,P1\n")
     done = recsys("evaluate", "--holdout", shop / "held.csv", "--config", shop / "recsys.toml")

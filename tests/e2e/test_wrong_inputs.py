@@ -55,7 +55,7 @@ NO_GPU = pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="here it is al
 @pytest.mark.parametrize(
     ("variable", "value", "told"),
     [
-        ("TRAINING__MODELS", '["mf", "mff"]', "unknown name 'mff'; known: popularity, mf, two_tower"),
+        ("TRAINING__MODELS", '["mf", "mff"]', "unknown name 'mff'; known: popularity, mf, two_tower, sequence, auto"),
         ("TRAINING__MODELS", '["shop.models:best"]', "'shop.models:best' cannot be loaded"),
         ("INDEX__KIND", "cubic", "unknown name 'cubic'; known: flat"),
         pytest.param("TRAINING__DEVICE", "cuda", 'device is "cuda", but torch finds no GPU', marks=NO_GPU),
@@ -70,6 +70,28 @@ def test_a_name_that_nobody_knows_is_told_before_anything_is_read(shop, recsys, 
     [run] = parsed(recsys("runs", "--config", shop / "recsys.toml", "--json"))
     assert (run["status"], run["steps"]) == ("failed", [])
     assert told in run["error"]
+
+
+@pytest.mark.parametrize(
+    "command", [["recommend"], ["similar"], ["audience", "--size", "5", "--out", "a.csv", "--items"]]
+)
+@pytest.mark.parametrize("identifier", ["\udcff", "", "x" * 256], ids=["no text", "empty", "too long"])
+def test_an_id_that_cannot_be_one_is_wrong_usage(shop, recsys, command, identifier):
+    done = recsys(*command, identifier, "--config", shop / "recsys.toml")
+    assert done.returncode == 2, done.stderr
+    assert "allowed are 1 to 255 characters" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_the_words_of_a_database_are_for_the_terminal_alone(shop, recsys):
+    replaced(shop, "FROM page_views", "FROM page_view")
+    told = recsys("train", "--config", shop / "recsys.toml")
+    assert "no such table: page_view" in told.stderr
+    logged = recsys("train", "--config", shop / "recsys.toml", RECSYS_DUE="night 1")
+    assert "page_view" not in logged.stderr
+    assert "the query of interactions failed" in logged.stderr
+    errors = [run["error"] for run in parsed(recsys("runs", "--config", shop / "recsys.toml", "--json"))]
+    assert ["OperationalError SQLITE_ERROR" in error and "page_view" not in error for error in errors] == [True, True]
 
 
 def test_an_empty_shop_is_refused(shop, recsys):

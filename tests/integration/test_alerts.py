@@ -5,6 +5,7 @@ import socket
 import threading
 from datetime import datetime
 
+import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 from nights import Nights, receiver
@@ -47,6 +48,13 @@ def test_a_failure_and_a_refusal_are_posted_once_and_a_success_is_not(store, tel
     assert failed["tables"] == "recsys_"
     assert datetime.fromisoformat(failed["started_at"]) <= datetime.fromisoformat(failed["finished_at"])
     assert (refused["status"], refused["error"]) == ("refused", "the gate refused to publish")
+
+
+def test_what_a_library_says_of_a_value_is_posted_nowhere(sqlite_store, tell):
+    run_that(sqlite_store, pa.ArrowInvalid("could not parse 'anna@example.com'"))
+    with receiver() as (url, posted):
+        assert tell(sqlite_store, settings(url))
+    assert posted[0]["error"] == "ArrowInvalid; its own words are where the run was started"
 
 
 def test_an_answer_that_is_no_success_is_tried_again(sqlite_store, tell):

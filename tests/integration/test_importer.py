@@ -218,6 +218,85 @@ def test_online_retail_accounts_for_every_row(store: Store, tmp_path: Path) -> N
     assert len(stored(store)) == 2
 
 
+MONTHS = [
+    "1,11111,A,3,2011-01-03 08:00:00,1,7",
+    "2,11111,A,2,2011-01-04 08:00:00,1,7",
+    "3,22222,B,1,2011-01-05 08:00:00,1,7",
+    "C4,11111,A,-4,2011-02-01 08:00:00,1,7",
+    "5,22222,B,1,2011-02-02 08:00:00,1,8",
+]
+
+
+def test_a_return_in_a_longer_file_corrects_what_a_shorter_one_imported(store: Store, tmp_path: Path) -> None:
+    assert put(store, retail(tmp_path / "january.csv", *MONTHS[:3]), preset="online-retail").inserted == 3
+    both = retail(tmp_path / "both.csv", *MONTHS)
+    done = put(store, both, preset="online-retail")
+    assert (done.inserted, done.already_there, done.corrected) == (1, 2, 2)
+    left = [(*row[:2], row[4]) for row in stored(store)]
+    assert left == [("7", "11111", 1.0), ("7", "22222", 1.0), ("8", "22222", 1.0)]
+    again = put(store, both, preset="online-retail")
+    assert (again.inserted, again.already_there, again.corrected) == (0, 3, 0)
+    assert [(*row[:2], row[4]) for row in stored(store)] == left
+
+
+def test_of_twins_of_which_one_went_back_the_other_stays(sqlite_store: Store, tmp_path: Path) -> None:
+    lines = [MONTHS[0], MONTHS[0], "C4,11111,A,-3,2011-02-01 08:00:00,1,7"]
+    put(sqlite_store, retail(tmp_path / "r.csv", MONTHS[0]), preset="online-retail")
+    assert put(sqlite_store, retail(tmp_path / "r.csv", *lines), preset="online-retail").corrected == 0
+    assert [row[4] for row in stored(sqlite_store)] == [3.0]
+
+
+def test_online_retail_with_the_month_first_is_the_same_file(sqlite_store: Store, tmp_path: Path) -> None:
+    """Sorted as text, the return of 10 January would come before the purchase of 9 January."""
+    iso = retail(
+        tmp_path / "iso.csv",
+        "1,11111,A,3,2011-01-09 08:05:00,1,7",
+        "2,11111,A,5,2010-12-01 08:26:00,1,7",
+        "C3,11111,A,-3,2011-01-10 10:00:00,1,7",
+    )
+    american = retail(
+        tmp_path / "american.csv",
+        "1,11111,A,3,1/9/2011 8:05,1,7",
+        "2,11111,A,5,12/1/2010 8:26,1,7",
+        "C3,11111,A,-3,1/10/2011 10:00,1,7",
+    )
+    config = Config.model_validate({"source": {"time_format": "%d.%m.%Y"}})  # of the other files: presets know theirs
+    assert put(sqlite_store, american, preset="online-retail", config=config).inserted == 1
+    assert stored(sqlite_store) == [("7", "11111", "purchase", 1_291_191_960_000_000, 5.0)]
+    again = put(sqlite_store, iso, preset="online-retail")
+    assert (again.inserted, again.already_there) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "lines", [[], ["C1,11111,A,-1,2011-01-09 08:00:00,1,7"], ["1,POST,A,1,2011-01-09 08:00:00,1,7"]]
+)
+def test_online_retail_without_a_sale_is_an_empty_import(sqlite_store: Store, tmp_path: Path, lines: list[str]) -> None:
+    done = put(sqlite_store, retail(tmp_path / "r.csv", *lines), preset="online-retail")
+    assert (done.inserted, done.items) == (0, 0)
+
+
+def test_a_sale_of_no_readable_time_still_has_a_price(sqlite_store: Store, tmp_path: Path) -> None:
+    lines = [f"{at},11111,A,1,{'soon' if at == 0 else f'2011-01-09 08:00:{at:02}'},2,7" for at in range(50)]
+    config = Config.model_validate({"source": {"max_bad_share": 0.5}})
+    done = put(sqlite_store, retail(tmp_path / "r.csv", *lines), preset="online-retail", config=config)
+    assert (done.inserted, done.items, done.left_out) == (49, 1, {"unreadable time": 1})
+    assert "soon" in done.findings[0].examples[0]
+
+
+def test_times_of_the_configured_form(sqlite_store: Store, tmp_path: Path) -> None:
+    config = Config.model_validate({"source": {"time_format": "%d.%m.%Y %H:%M", "timezone": "Europe/Berlin"}})
+    path = write(tmp_path / "e.csv", [{**EVENTS[0], "timestamp": "1.1.2020 13:00"}])
+    assert put(sqlite_store, path, config=config).inserted == 1
+    assert stored(sqlite_store)[0][3] == NOON
+    with pytest.raises(RefusedError, match=r"unreadable time: 1 of 1 rows.*time_format"):
+        put(sqlite_store, write(tmp_path / "e.csv", [EVENTS[0]]), config=config)
+    items = [{"item_id": "x", "created_at": "1.1.2020 13:00"}, {"item_id": "y", "created_at": "2020-01-01 13:00"}]
+    put(sqlite_store, write(tmp_path / "i.csv", items), what="items", config=config)
+    with sqlite_store.reading() as connection:
+        found = connection.exec_driver_sql("SELECT created_at FROM recsys_items").scalars().all()
+    assert found == [NOON, NOON]
+
+
 def test_online_retail_names_and_prices_its_products(sqlite_store: Store, tmp_path: Path) -> None:
     path = retail(
         tmp_path / "r.csv",

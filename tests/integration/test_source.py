@@ -128,6 +128,19 @@ def test_times_without_a_zone_are_noticed_and_taken_in_the_configured_one(shop: 
     assert "UTC" in found(utc.report, "time without a zone").advice
 
 
+def test_times_as_text_are_read_in_the_configured_form(shop: Shop, sqlite_store: Store) -> None:
+    shop.add("events", [("a", "x", "view", "1/12/2019 8:26", 1), ("b", "y", "view", "12/1/2019 08:26", 1)])
+    with pytest.raises(RefusedError, match=r"unreadable time: 2 of 2 rows .*time_format"):
+        load(shop.config(), sqlite_store)
+    first_of_december = NOW - 31 * DAY - 214 * MINUTE
+    month_first = load(shop.config(time_format="%m/%d/%Y %H:%M"), sqlite_store)
+    assert [event[3] for event in events_of(month_first)] == [first_of_december - 323 * DAY, first_of_december]
+    day_first = load(shop.config(time_format="%d/%m/%Y %H:%M"), sqlite_store)
+    assert [event[3] for event in events_of(day_first)] == [first_of_december, first_of_december - 323 * DAY]
+    shop.add("events", [("c", "x", "view", SECONDS, 1)])  # a number among them stays one
+    assert NOW in {event[3] for event in events_of(load(shop.config(time_format="%d/%m/%Y %H:%M"), sqlite_store))}
+
+
 def test_the_catalog_comes_in_its_order_then_items_that_only_events_know(shop: Shop, sqlite_store: Store) -> None:
     shop.add("events", [("a", "z", "view", SECONDS, 1), ("a", "c", "view", SECONDS, 1), ("b", "x", "view", SECONDS, 1)])
     shop.add(
@@ -158,6 +171,15 @@ def test_the_catalog_comes_in_its_order_then_items_that_only_events_know(shop: S
     assert found(report, "price of items cannot be read").rows == 1
     missing = found(report, "item without catalog row")
     assert (missing.severity, missing.rows, missing.examples) == ("note", 1, ("item_id='x'",))
+
+
+def test_a_catalog_that_most_items_are_missing_from_is_a_warning(shop: Shop, sqlite_store: Store) -> None:
+    shop.add("events", GOOD)  # of 30 items
+    shop.add("items", [(f"i{at}", *[None] * 8) for at in range(15)])
+    config = shop.config(items="SELECT * FROM items")
+    assert found(check(config, sqlite_store), "item without catalog row").severity == "note"
+    shop.run("DELETE FROM items WHERE item_id = 'i0'")
+    assert found(check(config, sqlite_store), "item without catalog row").severity == "warning"
 
 
 def test_a_shop_without_a_query_of_items_has_the_items_of_its_events(shop: Shop, sqlite_store: Store) -> None:
@@ -247,8 +269,9 @@ def test_what_cannot_be_read_is_an_error_and_a_finding(
     shop: Shop, sqlite_store: Store, settings: dict[str, str], told: str
 ) -> None:
     shop.add("events", GOOD)
-    with pytest.raises(SourceError, match=told):
+    with pytest.raises(SourceError) as error:
         load(shop.config(**settings), sqlite_store)
+    assert told in error.value.in_full
     [finding] = check(shop.config(**settings), sqlite_store).findings
     assert finding.severity == "error"
     assert told in finding.advice

@@ -53,6 +53,34 @@ def test_a_date_is_its_midnight() -> None:
     assert times([date(2020, 1, 1)]) == [midnight]
 
 
+@pytest.mark.parametrize("form", [int, float, str])
+def test_a_date_written_as_a_number_is_that_date(form: type) -> None:
+    midnight = NOON - 12 * HOUR
+    assert times([form(20200101)]) == [midnight]
+    assert times([form(20200101120000)]) == [NOON]
+    assert times([form(20200101120000)], "Europe/Berlin") == [NOON - HOUR]
+    assert read_times(pl.Series([form(20200101)]), None).naive.to_list() == [True]
+    assert times([form(20201301), form(20200101250000)]) == [None, None]  # of no month and of no hour: no time
+    short = pl.Series([1_577_880_000, 20200101], dtype=pl.Int32)
+    assert read_times(short, None).microseconds.to_list() == [NOON, midnight]
+    if form is not str:
+        assert times([form(18991231), form(21010101)]) == [18991231 * 1_000_000, 21010101 * 1_000_000]
+
+
+def test_text_of_the_configured_form_is_read_by_that_form_alone() -> None:
+    given = pl.Series(["1/12/2020 8:26", "12/1/2020 08:26", "2020-01-12 08:26:00", "13/1/2020 8:26", None])
+    found = read_times(given, None, "%m/%d/%Y %H:%M")
+    twelfth = NOON + 11 * 24 * HOUR - 3 * HOUR - 34 * HOUR // 60
+    assert found.microseconds.to_list() == [twelfth, twelfth + 324 * 24 * HOUR, None, None, None]
+    assert found.naive.to_list() == [True, True, False, False, False]
+    berlin = read_times(given, "Europe/Berlin", "%m/%d/%Y %H:%M")
+    assert berlin.microseconds[0] == twelfth - HOUR
+    zoned = read_times(pl.Series(["12.01.2020 10:26 +0200"]), "Asia/Tokyo", "%d.%m.%Y %H:%M %z")
+    assert (zoned.microseconds.to_list(), zoned.naive.to_list()) == ([twelfth], [False])
+    assert read_times(pl.Series([1_577_880_000]), None, "%d.%m.%Y").microseconds.to_list() == [NOON]
+    assert read_times(pl.Series(["x"]), None, "%Q nonsense").microseconds.to_list() == [None]
+
+
 def test_microseconds_survive() -> None:
     assert times(["2020-01-01 12:00:00.123456"]) == [NOON + 123_456]
     assert times([datetime(2020, 1, 1, 12, 0, 0, 123_456)]) == [NOON + 123_456]
@@ -117,7 +145,8 @@ def report() -> Report:
         Finding("error", check.UNKNOWN_KIND, 20, 1_000, ("user_id=anna",), "map it"),
         Finding("note", "time without a zone", 1_000, 1_000),
     )
-    return Report({}, {"view": {"kind": "view", "rows": 980}}, {"events": 980}, 0, NOON, findings)
+    kinds = {"view": {"kind": "view", "rows": 980}, "anna@example.com": {"kind": None, "rows": 20}}
+    return Report({}, kinds, {"events": 980}, 0, NOON, findings)
 
 
 def test_a_refusal_names_the_reason_and_how_many_rows_but_nobody() -> None:
@@ -130,6 +159,7 @@ def test_a_refusal_names_the_reason_and_how_many_rows_but_nobody() -> None:
 def test_what_a_bundle_keeps_names_nobody() -> None:
     assert "anna" not in json.dumps(report().summary())
     assert report().summary()["events"] == 980
+    assert (set(report().summary()["kinds"]), report().summary()["unknown_kinds"]) == ({"view"}, 1)
 
 
 def test_the_report_is_json() -> None:

@@ -54,6 +54,29 @@ def test_a_typo_in_the_environment_is_refused():
         load_config(None, {"RECSYS_TRAINING__SED": "7"})
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[alerts]\nwebhook_url = ['https://hooks.example/SECRET']",
+        "[alerts]\nwebhook_url = 'ftp://hooks.example/SECRET'",
+        "[source]\nurl = ['postgresql://shop:SECRET@db/shop']",
+        "[store]\nurl = {main = 'postgresql://shop:SECRET@db/shop'}",
+        "store = 'postgresql://shop:SECRET@db/shop'",
+        "store = ['postgresql://shop:SECRET@db/shop']",
+    ],
+)
+def test_an_address_is_not_repeated(tmp_path, text):
+    with pytest.raises(ConfigError, match=r"url|store") as error:
+        load_config(written(tmp_path, text), {})
+    assert "SECRET" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["[store]\nurl = 'sqlite:///x.db'", "store = 5"])
+def test_a_variable_that_names_a_key_in_what_is_no_table_is_refused(tmp_path, text):
+    with pytest.raises(ConfigError, match=r"RECSYS_STORE__URL__X names a key in store(\.url)?, which is no table"):
+        load_config(written(tmp_path, text), {"RECSYS_STORE__URL__X": "1"})
+
+
 def test_paths_are_relative_to_the_file(tmp_path):
     config = load_config(written(tmp_path, "[source]\nurl = 'sqlite:///shop.db'\n"), {})
     assert config.store.url == f"sqlite:///{tmp_path}/recsys.db"
