@@ -12,17 +12,12 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 
-from recsys.config_values import apply_environment, explain, place_url
+from recsys.config_models import ModelSettings
+from recsys.config_values import Section, apply_environment, explain, place_url
 from recsys.cron import parse_cron, time_zone
 from recsys.errors import ConfigError
-
-
-class Section(BaseModel):
-    """A table of the file: frozen, and closed to unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class StoreSettings(Section):
@@ -146,101 +141,6 @@ class RecommendationSettings(Section):
         False, description="Recommend what the user has bought before (groceries: true); judged likewise"
     )
     exclude_sold_out: bool = Field(True, description="Leave out items whose `available` is false")
-
-
-class PopularitySettings(Section):
-    """The baseline: counts of target events, decayed."""
-
-    half_life_days: tuple[float, ...] = Field(
-        (7.0, 28.0, 36500.0), min_length=1, description="Candidates; the best on validation is taken (36500: all time)"
-    )
-
-
-class MfSettings(Section):
-    """Spectral matrix factorisation. Of several values the best on validation is taken."""
-
-    ranks: tuple[int, ...] = Field((64, 128, 256, 512), min_length=1, description="Dimensions D")
-    kind_exponents: tuple[float, ...] = Field(
-        (0.0, 1.0),
-        min_length=1,
-        description="An event counts as the weight of its kind to this power (0: all kinds alike)",
-    )
-    item_exponents: tuple[float, ...] = Field(
-        (0.2, 0.3, 0.4, 0.5),
-        min_length=1,
-        description="The matrix is divided by item degree to this power before it is factorised",
-    )
-    popularity_exponents: tuple[float, ...] = Field(
-        (0.0, 0.1, 0.2, 0.3, 0.4, 0.6),
-        min_length=1,
-        description="Item vectors are multiplied by item degree to this power",
-    )
-    singular_exponents: tuple[float, ...] = Field(
-        (0.25, 0.5),
-        min_length=1,
-        description="Both sides are multiplied by the singular values to this power: larger trusts the large ones more",
-    )
-    recency_half_life_days: tuple[float, ...] = Field(
-        (5.0, 10.0, 20.0, 60.0), min_length=1, description="Half-life of the recent demand of an item"
-    )
-    recency_exponents: tuple[float, ...] = Field(
-        (0.0, 0.3, 0.6, 0.9),
-        min_length=1,
-        description="Item vectors are multiplied by (1 + recent demand) / degree^0.7 to this power",
-    )
-    iterations: int = Field(6, ge=1, description="Power iterations of the randomised factorisation")
-
-
-class TwoTowerSettings(Section):
-    """Two towers of torchrec embeddings, trained with a sampled softmax."""
-
-    dim: int = Field(256, ge=4, multiple_of=4, description="Dimensions D")
-    epochs: int = Field(20, ge=1, description="At most so many passes over the events; validation stops earlier")
-    patience: int = Field(2, ge=1, description="Epochs without a better validation score before training stops")
-    batch_size: int = Field(2048, ge=1, description="Positives a step")
-    negatives: int = Field(1024, ge=1, description="Sampled items a step, shared by the batch")
-    learning_rate: float = Field(0.05, gt=0, description="Of the row-wise Adagrad fused into the backward pass")
-    temperatures: tuple[float, ...] = Field(
-        (0.07, 0.1, 0.15), min_length=1, description="The scores are divided by this; the best on validation is taken"
-    )
-    unit_items: tuple[bool, ...] = Field(
-        (True, False),
-        min_length=1,
-        description="Item vectors have length 1, or one that is learnt; the best on validation is taken",
-    )
-    demands: tuple[float, ...] = Field(
-        (0.0, 0.25, 0.5, 1.0),
-        min_length=1,
-        description="Weight of ln(1 + recent demand); the best on validation is taken",
-    )
-    recency_half_life_days: tuple[float, ...] = Field(
-        (10.0, 30.0), min_length=1, description="Half-life of the recent demand of an item"
-    )
-
-
-class AutoSettings(Section):
-    """The choice among candidates and of their blend."""
-
-    candidates: tuple[str, ...] = Field(
-        ("popularity", "mf", "two_tower"),
-        min_length=1,
-        description="Names of recsys.models.MODELS or dotted paths, the cheapest first",
-    )
-
-    @model_validator(mode="after")
-    def _others(self) -> "AutoSettings":
-        if "auto" in self.candidates or len(set(self.candidates)) != len(self.candidates):
-            raise ValueError("[models.auto] candidates: each model once, and not `auto` itself")
-        return self
-
-
-class ModelSettings(Section):
-    """Settings of the models, a table each."""
-
-    popularity: PopularitySettings = PopularitySettings()
-    mf: MfSettings = MfSettings()
-    two_tower: TwoTowerSettings = TwoTowerSettings()
-    auto: AutoSettings = AutoSettings()
 
 
 class TrainingSettings(Section):

@@ -1,11 +1,17 @@
-"""What stands between the configuration file and its tables: the environment, relative places, readable faults."""
+"""What a table is; the environment over the values of the file, relative places, readable faults."""
 
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class Section(BaseModel):
+    """A table of the file: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def apply_environment(values: dict[str, Any], environment: Mapping[str, str]) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from recsys.config import ModelSettings
+from recsys.config_models import ModelSettings
 from recsys.data import MICROSECONDS_PER_DAY, Catalog, Histories, Interactions, Vocabulary
 from recsys.models import MODELS, TrainingData, settings_of
 from recsys.names import resolve

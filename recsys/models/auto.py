@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from recsys.config import ModelSettings
+from recsys.config_models import ModelSettings
 from recsys.data import Float32
 from recsys.models import MODELS, TrainingData, settings_of
 from recsys.models.search import Settings

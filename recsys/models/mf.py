@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from recsys.config import MfSettings
+from recsys.config_models import MfSettings
 from recsys.data import MICROSECONDS_PER_DAY, Float32
 from recsys.models import TrainingData
 from recsys.models.device import pick_device

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from recsys.config import PopularitySettings
+from recsys.config_models import PopularitySettings
 from recsys.data import MICROSECONDS_PER_DAY, Interactions
 from recsys.models import TrainingData
 from recsys.models.search import Settings

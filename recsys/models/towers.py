@@ -18,7 +18,7 @@ from torchrec import EmbeddingBagConfig, KeyedJaggedTensor, PoolingType
 from torchrec.modules.fused_embedding_modules import FusedEmbeddingBagCollection
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
-from recsys.config import TwoTowerSettings
+from recsys.config_models import TwoTowerSettings
 from recsys.data import Float32, Int64
 from recsys.models.losses import corrected_scores, sampled_softmax
 

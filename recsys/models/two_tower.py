@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from recsys.config import TwoTowerSettings
+from recsys.config_models import TwoTowerSettings
 from recsys.data import MICROSECONDS_PER_DAY, Float32
 from recsys.features import item_tokens
 from recsys.models import TrainingData

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys.config import MfSettings
+from recsys.config_models import MfSettings
 from recsys.models import TrainingData
 from recsys.models.mf import train
 from recsys.vectors import Vectors

@@ -4,7 +4,7 @@ import model_contracts as contracts
 import numpy as np
 import pytest
 
-from recsys.config import ModelSettings
+from recsys.config_models import ModelSettings
 from recsys.models import auto
 from recsys.vectors import Constant, ItemEncoder, Part, Vectors, WeightedSum
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import sparse
 
-from recsys.config import TwoTowerSettings
+from recsys.config_models import TwoTowerSettings
 from recsys.models.towers import Pairs, Towers
 
 CPU = torch.device("cpu")
