@@ -7,14 +7,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from recsys.errors import ConfigError
+
 
 class Section(BaseModel):
     """A table of the file: frozen, and closed to unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-from recsys.errors import ConfigError
 
 
 def apply_environment(values: dict[str, Any], environment: Mapping[str, str]) -> None:

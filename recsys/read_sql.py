@@ -26,6 +26,7 @@ class Reader:
 
     url: sa.URL
     engine: sa.Engine
+    is_own: bool  # this process writes to it too
 
     @property
     def dialect(self) -> str:
@@ -76,6 +77,11 @@ class Reader:
 
     def batches(self, select: Select, name: str) -> Iterator[pl.DataFrame]:
         """The rows of a SELECT in batches, by the fastest road. Raises SourceError as `columns` does."""
+        if self.is_own and self.dialect == "sqlite":
+            # The fast road brings a SQLite of its own. A process loses all its locks of a file when it closes the file
+            # once: what the other one then writes can be lost.
+            yield from (batch for batch in self._slow(select, name) if batch.height)
+            return
         read = 0
         try:
             for batch in fast_road(self.url, select):
@@ -123,13 +129,14 @@ class Reader:
             raise SourceError(message, detail=_first_line(cause)) from None
 
 
-def open_reader(url: str | sa.URL) -> Reader:
+def open_reader(url: str | sa.URL, *, is_own: bool = False) -> Reader:
     """Get ready to read a database; it is connected to when first asked.
 
+    is_own: this process holds the database open to write to it.
     Raises ConfigError when the URL is none or of an unknown kind, SourceError when a SQLite file is not there.
     """
     parsed = database_url(url) if isinstance(url, str) else url
-    return Reader(parsed, open_engine(parsed))
+    return Reader(parsed, open_engine(parsed), is_own)
 
 
 def bare(query: str) -> str:

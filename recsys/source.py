@@ -7,11 +7,13 @@ came by both streams counts once. What is left out is counted by reason, and too
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import sqlalchemy as sa
 
 from recsys.check import EXAMPLES, UNKNOWN_KIND, Finding, Report, Severity, left_out
 from recsys.config import Config
@@ -73,7 +75,7 @@ def read_consent(config: Config, store: Store, user_ids: Sequence[str]) -> pa.Bo
     if query is None:
         return None
     url = store.engine.url if is_own or config.source.url is None else config.source.url
-    with closing(open_reader(url)) as shop:
+    with closing(_open(url, store)) as shop:
         users = read_users(shop, query, "users").frame
     if users["email_consent"].null_count() == users.height:
         return None
@@ -127,7 +129,7 @@ def _read(config: Config, store: Store, now: int, report: Progress) -> _Reading:
     own_events, own_items, own_users = own_queries(store, received_until=watermark)
     is_own = source.interactions is None
     queries = (own_events, own_items, own_users) if is_own else (source.interactions, source.items, source.users)
-    with closing(open_reader(store.engine.url if is_own or source.url is None else source.url)) as shop:
+    with closing(_open(store.engine.url if is_own or source.url is None else source.url, store)) as shop:
         main = Rows(Codes(), Codes(), words, now)
         mapping = {"interactions": _read_stream(shop, str(queries[0]), "interactions", config, main, report)}
         report("read items", 0.0)
@@ -143,10 +145,20 @@ def _read(config: Config, store: Store, now: int, report: Progress) -> _Reading:
     if kinds is None:
         kinds = tuple(kind for kind, code in config.events.codes.items() if code not in {words[w] for w in delivered})
     own = Rows(main.users, main.items, {kind: config.events.codes[kind] for kind in kinds}, now)
-    with closing(open_reader(store.engine.url)) as service:
+    with closing(_open(store.engine.url, store)) as service:
         _read_stream(service, own_events, "own events", config, own, report)
     mapping["own kinds"] = {kind: kind for kind in kinds}
     return _Reading(main, own, items, users, mapping, watermark)
+
+
+def _open(url: str | sa.URL, store: Store) -> Reader:
+    """A reader that knows whether it reads what the store writes to: the shop's tables may lie in the same file."""
+    shop, own = (_file_of(sa.make_url(found)) for found in (url, store.engine.url))
+    return open_reader(url, is_own=shop is not None and shop == own)
+
+
+def _file_of(url: sa.URL) -> Path | None:
+    return Path(url.database).resolve() if url.drivername.startswith("sqlite") and url.database else None
 
 
 def _read_stream(reader: Reader, query: str, name: str, config: Config, rows: Rows, report: Progress) -> dict[str, str]:

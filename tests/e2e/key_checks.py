@@ -21,7 +21,7 @@ from recsys import bundle as bundles
 from recsys import source
 from recsys.config import Config
 from recsys.errors import BundleError, ConfigError, RefusedError
-from recsys.evaluation import judge, validation_score
+from recsys.evaluation import judge
 from recsys.sample import END
 from recsys.store import open_store
 from recsys.vectors import Vectors
@@ -323,30 +323,6 @@ def always_better() -> Callable[[Vectors], float]:
     return lambda _: float(next(numbers))
 
 
-def check_patience(shop: Path) -> None:
-    def epochs(patience: str) -> int:
-        """Passes until training gives up on a score that only falls."""
-        scores: list[float] = []
-
-        def worse(_: Vectors) -> float:
-            scores.append(1 / (1 + len(scores)))
-            return scores[-1]
-
-        others = {**SINGLE, "RECSYS_MODELS__TWO_TOWER__EPOCHS": "8"}
-        fit(changed(shop, "models.two_tower.patience", patience, **others), "two_tower", worse)
-        return len(scores)
-
-    assert epochs("1") < epochs("4")
-
-
-def check_choice(shop: Path) -> None:
-    config = configured(shop, **SINGLE)
-    several = changed(shop, "models.popularity.half_life_days", "[7.0, 36500.0]", **SINGLE)
-    found = Night(several, loaded(several), None, quiet)
-    score = validation_score(found.loaded.catalog, found.splits, several)
-    assert differ(fit(config, "popularity"), fit(several, "popularity", score))
-
-
 CHECKS: dict[str, Callable[[Path], None]] = {
     "store.url": check_store_url,
     "store.table_prefix": check_table_prefix,
@@ -370,27 +346,6 @@ CHECKS: dict[str, Callable[[Path], None]] = {
     "evaluation.max_users": check_max_users,
     "recommendations.repeats": check_repeats,
     "recommendations.exclude_sold_out": check_exclude_sold_out,
-    "models.popularity.half_life_days": check_choice,
-    "models.mf.ranks": vectors_differ("mf", "models.mf.ranks", "[16]"),
-    "models.mf.item_exponents": vectors_differ("mf", "models.mf.item_exponents", "[0.0]"),
-    "models.mf.popularity_exponents": vectors_differ("mf", "models.mf.popularity_exponents", "[0.9]"),
-    "models.mf.recency_half_life_days": vectors_differ("mf", "models.mf.recency_half_life_days", "[3.0]"),
-    "models.mf.recency_exponents": vectors_differ("mf", "models.mf.recency_exponents", "[0.9]"),
-    "models.mf.kind_exponents": vectors_differ("mf", "models.mf.kind_exponents", "[0.0]"),
-    "models.mf.singular_exponents": vectors_differ("mf", "models.mf.singular_exponents", "[0.9]"),
-    "models.mf.iterations": vectors_differ("mf", "models.mf.iterations", "1"),
-    "models.two_tower.dim": vectors_differ("two_tower", "models.two_tower.dim", "12"),
-    "models.two_tower.epochs": vectors_differ("two_tower", "models.two_tower.epochs", "2"),
-    "models.two_tower.patience": check_patience,
-    "models.two_tower.batch_size": vectors_differ("two_tower", "models.two_tower.batch_size", "64"),
-    "models.two_tower.negatives": vectors_differ("two_tower", "models.two_tower.negatives", "16"),
-    "models.two_tower.learning_rate": vectors_differ("two_tower", "models.two_tower.learning_rate", "0.5"),
-    "models.two_tower.temperatures": vectors_differ("two_tower", "models.two_tower.temperatures", "[0.5]"),
-    "models.two_tower.unit_items": vectors_differ("two_tower", "models.two_tower.unit_items", "[false]"),
-    "models.two_tower.demands": vectors_differ("two_tower", "models.two_tower.demands", "[3.0]"),
-    "models.two_tower.recency_half_life_days": vectors_differ(
-        "two_tower", "models.two_tower.recency_half_life_days", "[2.0]"
-    ),
     "training.models": check_training_models,
     "training.seed": check_seed,
     "training.device": check_device,

@@ -1,10 +1,13 @@
-"""The checks of [models.sequence] and [models.auto], as those of key_checks."""
+"""The checks of the models' keys, as those of key_checks."""
 
 from collections.abc import Callable
 from pathlib import Path
 
-from key_checks import SINGLE, always_better, changed, differ, fit
+from key_checks import SINGLE, always_better, changed, differ, fit, loaded, vectors_differ
+from road import configured, quiet
 
+from jobs.candidates import Night
+from recsys.evaluation import validation_score
 from recsys.vectors import Vectors
 
 PREFIX = "models.sequence."
@@ -61,7 +64,52 @@ def check_budget(shop: Path) -> None:
         assert set(fit(config, "auto", always_better()).settings["skipped"]) == skipped
 
 
+def check_two_tower_patience(shop: Path) -> None:
+    def epochs(patience: str) -> int:
+        """Passes until training gives up on a score that only falls."""
+        scores: list[float] = []
+
+        def worse(_: Vectors) -> float:
+            scores.append(1 / (1 + len(scores)))
+            return scores[-1]
+
+        others = {**SINGLE, "RECSYS_MODELS__TWO_TOWER__EPOCHS": "8"}
+        fit(changed(shop, "models.two_tower.patience", patience, **others), "two_tower", worse)
+        return len(scores)
+
+    assert epochs("1") < epochs("4")
+
+
+def check_choice(shop: Path) -> None:
+    config = configured(shop, **SINGLE)
+    several = changed(shop, "models.popularity.half_life_days", "[7.0, 36500.0]", **SINGLE)
+    found = Night(several, loaded(several), None, quiet)
+    score = validation_score(found.loaded.catalog, found.splits, several)
+    assert differ(fit(config, "popularity"), fit(several, "popularity", score))
+
+
 MODEL_CHECKS: dict[str, Callable[[Path], None]] = {
+    "models.popularity.half_life_days": check_choice,
+    "models.mf.ranks": vectors_differ("mf", "models.mf.ranks", "[16]"),
+    "models.mf.item_exponents": vectors_differ("mf", "models.mf.item_exponents", "[0.0]"),
+    "models.mf.popularity_exponents": vectors_differ("mf", "models.mf.popularity_exponents", "[0.9]"),
+    "models.mf.recency_half_life_days": vectors_differ("mf", "models.mf.recency_half_life_days", "[3.0]"),
+    "models.mf.recency_exponents": vectors_differ("mf", "models.mf.recency_exponents", "[0.9]"),
+    "models.mf.kind_exponents": vectors_differ("mf", "models.mf.kind_exponents", "[0.0]"),
+    "models.mf.singular_exponents": vectors_differ("mf", "models.mf.singular_exponents", "[0.9]"),
+    "models.mf.iterations": vectors_differ("mf", "models.mf.iterations", "1"),
+    "models.two_tower.dim": vectors_differ("two_tower", "models.two_tower.dim", "12"),
+    "models.two_tower.epochs": vectors_differ("two_tower", "models.two_tower.epochs", "2"),
+    "models.two_tower.patience": check_two_tower_patience,
+    "models.two_tower.batch_size": vectors_differ("two_tower", "models.two_tower.batch_size", "64"),
+    "models.two_tower.negatives": vectors_differ("two_tower", "models.two_tower.negatives", "16"),
+    "models.two_tower.learning_rate": vectors_differ("two_tower", "models.two_tower.learning_rate", "0.5"),
+    "models.two_tower.temperatures": vectors_differ("two_tower", "models.two_tower.temperatures", "[0.5]"),
+    "models.two_tower.unit_items": vectors_differ("two_tower", "models.two_tower.unit_items", "[false]"),
+    "models.two_tower.demands": vectors_differ("two_tower", "models.two_tower.demands", "[3.0]"),
+    "models.two_tower.recency_half_life_days": vectors_differ(
+        "two_tower", "models.two_tower.recency_half_life_days", "[2.0]"
+    ),
     PREFIX + "dim": sequence_differs("dim", "16"),
     PREFIX + "length": sequence_differs("length", "3"),
     PREFIX + "blocks": sequence_differs("blocks", "2"),
