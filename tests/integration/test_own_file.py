@@ -43,9 +43,12 @@ def test_a_shop_in_the_same_file_is_read_as_carefully(tmp_path):
     shop.add("events", GOOD)
     store = open_store(f"sqlite:///{shop.path}", "recsys_")
     store.insert_events(own_events([("u1", "i1", "purchase", NOW - 5)]))
-    assert check(shop.config(), store).counts["events"] == len(GOOD) + 1
-    assert seen_by_another(shop.path) == 1
-    renamed = own_events([("late", "i1", "purchase", NOW - 1)])
-    store.insert_events(renamed.set_column(0, "event_id", [["late"]]))
+    with store.reading() as connection:
+        connection.exec_driver_sql("SELECT 1")
+        assert check(shop.config(), store).counts["events"] == len(GOOD) + 1
+        assert seen_by_another(shop.path) == 1
+        renamed = own_events([("late", "i1", "purchase", NOW - 1)])
+        store.insert_events(renamed.set_column(0, "event_id", [["late"]]))
+        assert seen_by_another(shop.path) == 2
     store.close()
     assert seen_by_another(shop.path) == 2
