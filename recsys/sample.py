@@ -124,7 +124,4 @@ users = "SELECT id AS user_id, email_consent, country FROM customers"
 
 [events.kinds]
 order = "purchase"
-
-[training]
-budget_minutes = 1.5  # a small shop that is looked at, not lived from
 '''
