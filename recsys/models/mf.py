@@ -66,16 +66,16 @@ def _choose(
         return score(model.vectors(tried, encode_items=False))
 
     # What kinds count changes which of the other values are good, so each has a search of its own.
-    found = [
-        coordinate_search(
-            values,
-            score_of,
-            start={"kind_exponent": kind, **start},
-            rounds=_ROUNDS,
-            report=lambda done, at=at: report("mf: choose settings", (at + done) / len(kinds)),
+    found = list[Settings]()
+    for kind in kinds:
+        done_before = len(found)
+
+        def told(done: float, before: int = done_before) -> None:
+            report("mf: choose settings", (before + done) / len(kinds))
+
+        found.append(
+            coordinate_search(values, score_of, start={"kind_exponent": kind, **start}, rounds=_ROUNDS, report=told)
         )
-        for at, kind in enumerate(kinds)
-    ]
     return found[0] if len(found) == 1 else max(found, key=score_of)
 
 
