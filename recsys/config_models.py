@@ -18,7 +18,7 @@ class MfSettings(Section):
 
     ranks: tuple[int, ...] = Field((64, 128, 256, 512), min_length=1, description="Dimensions D")
     kind_exponents: tuple[float, ...] = Field(
-        (0.0, 1.0),
+        (1.0, 0.0),
         min_length=1,
         description="An event counts as the weight of its kind to this power (0: all kinds alike)",
     )

@@ -53,20 +53,30 @@ def _choose(
     report: Callable[[str, float], None],
 ) -> Settings:
     values = _values(settings, model.data)
+    kinds = values.pop("kind_exponent")
     start = {name: middle(allowed) for name, allowed in values.items()}
     start["rank"] = next((rank for rank in sorted(values["rank"]) if rank >= _SEARCH_RANK), max(values["rank"]))
     start["iterations"] = settings.iterations
-    if not needs_search(values):
-        return start
+    if len(kinds) == 1 and not needs_search(values):
+        return {"kind_exponent": kinds[0], **start}
     if score is None:
         raise ValueError("mf has several values to choose from and no validation score to choose by")
-    return coordinate_search(
-        values,
-        lambda tried: score(model.vectors(tried, encode_items=False)),
-        start=start,
-        rounds=_ROUNDS,
-        report=lambda done: report("mf: choose settings", done),
-    )
+
+    def score_of(tried: Settings) -> float:
+        return score(model.vectors(tried, encode_items=False))
+
+    # What kinds count changes which of the other values are good, so each has a search of its own.
+    found = list[Settings]()
+    for kind in kinds:
+        done_before = len(found)
+
+        def told(done: float, before: int = done_before) -> None:
+            report("mf: choose settings", (before + done) / len(kinds))
+
+        found.append(
+            coordinate_search(values, score_of, start={"kind_exponent": kind, **start}, rounds=_ROUNDS, report=told)
+        )
+    return found[0] if len(found) == 1 else max(found, key=score_of)
 
 
 def _values(settings: MfSettings, data: TrainingData) -> dict[str, tuple[float, ...]]:
