@@ -105,7 +105,9 @@ class EventSettings(Section):
     same_event_minutes: float = Field(
         10.0, ge=0, description="The same user, item and kind from both streams within so many minutes counts once"
     )
-    history_length: int = Field(500, ge=1, description="Newest events of a user that make the history")
+    history_length: int = Field(
+        500, ge=1, description="Newest events of a user that make the history, beside all that was bought"
+    )
 
     @model_validator(mode="after")
     def _known(self) -> "EventSettings":

@@ -6,7 +6,7 @@ import torch
 from scipy import sparse
 
 from recsys.config_models import TwoTowerSettings
-from recsys.models.towers import Pairs, Towers
+from recsys.models.towers import Pairs, Towers, shuffle_in_runs
 
 CPU = torch.device("cpu")
 
@@ -59,3 +59,14 @@ def test_the_same_seed_gives_the_same_bits(negatives):
         return two.item_vectors
 
     np.testing.assert_array_equal(trained(), trained())
+
+
+def test_positives_come_once_each_in_short_runs_of_a_user_in_random_order():
+    users = np.repeat(np.arange(5), [1, 30, 9, 0, 3])
+    kept = np.arange(len(users)) != 4
+    order = shuffle_in_runs(users, kept, np.random.default_rng(0))
+    assert sorted(order) == np.flatnonzero(kept).tolist()
+    assert (order != np.sort(order)).mean() > 0.5
+    changes = np.count_nonzero(np.diff(users[order])) + 1
+    assert changes < len(order) / 2, "runs, or histories are summed again and again"
+    assert changes > len(np.unique(users)), "and not one run a user"
