@@ -18,7 +18,7 @@ from recsys.extract import timeline
 router = APIRouter(route_class=JsonRoute, tags=["users"])
 
 
-class PastEvent(BaseModel):
+class HistoryEvent(BaseModel):
     """One event of the history."""
 
     item_id: str = Field(examples=["85123A"])
@@ -34,7 +34,7 @@ class Known(BaseModel):
     request_id: str
     bundle: str = Field(description="The version of the bundle", examples=["20261123T020000.000000Z-mf-1a2b3c4d"])
     user_id: str
-    events: list[PastEvent] = Field(description="Newest first; nothing from before a deletion")
+    events: list[HistoryEvent] = Field(description="Newest first; nothing from before a deletion")
     warnings: list[Warning_] = []
 
 

@@ -15,7 +15,8 @@ class Proxy:
         self._flows = threading.Event()
         self._flows.set()
         self._door: socket.socket | None = None
-        self.port = 0
+        self._claim = _bound(0)  # keeps the port while the door is shut
+        self.port = self._claim.getsockname()[1]
         self._open()
 
     def cut(self) -> None:
@@ -51,13 +52,11 @@ class Proxy:
         """End for good."""
         self._flows.set()
         self.cut()
+        self._claim.close()
 
     def _open(self) -> None:
-        door = socket.socket()
-        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        door.bind(("127.0.0.1", self.port))
+        door = _bound(self.port)
         door.listen(128)
-        self.port = door.getsockname()[1]
         self._door = door
         threading.Thread(target=self._accept, args=(door,), daemon=True).start()
 
@@ -86,3 +85,11 @@ class Proxy:
         for end in (one, other):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+
+def _bound(port: int) -> socket.socket:
+    """A socket at a port, which several may share; nobody is let in before it listens."""
+    found = socket.socket()
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    found.bind(("127.0.0.1", port))
+    return found
