@@ -34,6 +34,7 @@ class Select:
 
     sql: str
     types: Mapping[str, Any]  # column -> pl.String, pl.Float64 or pl.Int64
+    classes: int = 0  # SQLite: what the ids of an event are in rows that say nothing else
 
 
 def open_engine(url: sa.URL) -> sa.Engine:

@@ -19,6 +19,7 @@ IDS = ("user_id", "item_id", "event")
 NEEDED = (*IDS, "timestamp")
 CLASSES = ("text", "integer", "real", "blob", "null")  # SQLite's, and a digit each in the column `classes`
 
+_MARK = "\x01recsys:"  # between an event and the classes of its row
 _SAMPLE = 1_000  # rows of SQLite that are looked at to see what the columns hold
 
 # Codes of the drivers for the types that come through as they are.
@@ -52,8 +53,10 @@ def read_events(
 
     Raises SourceError when the query fails, lacks a column or has one whose type cannot be what it should be.
     """
-    for frame in reader.batches(select_events(reader, query, name), name):
-        yield normalize_events(frame, zone, f"the query of {name}", form)
+    select = select_events(reader, query, name)
+    for frame in reader.batches(select, name):
+        found = _unfold(frame, select.classes) if reader.dialect == "sqlite" else frame
+        yield normalize_events(found, zone, f"the query of {name}", form)
 
 
 def require(found: Sequence[str] | dict[str, Any], needed: Sequence[str], what: str) -> None:
@@ -113,12 +116,26 @@ def _sqlite(reader: Reader, shop: str, has_value: bool, name: str) -> Select:
     if has_value:
         number_like = "value GLOB '*[0-9]*' AND NOT value GLOB '*[^0-9.eE+-]*'"
         parts["value"] = (f"CASE WHEN value < '' OR {number_like} THEN CAST(value AS REAL) END", pl.Float64)
-    parts["classes"] = (
-        f"CASE WHEN {' AND '.join(as_usual)} THEN {common or 'NULL'} ELSE {' + '.join(digits)} END",
-        pl.Int64,
-    )
+    # Only rows that are not as usual say so, behind their event: a column of its own would cost a tenth of the time.
+    event = "event" if usual[2] == "text" else "CAST(event AS TEXT)"
+    marked = f"coalesce({parts['event'][0]}, '') || char(1) || '{_MARK[1:]}' || ({' + '.join(digits)})"
+    parts["event"] = (f"CASE WHEN {' AND '.join(as_usual)} THEN {event} ELSE {marked} END", pl.String)
     selected = ", ".join(f"{expression} AS {column}" for column, (expression, _) in parts.items())
-    return Select(f"SELECT {selected} {shop}", {column: kind for column, (_, kind) in parts.items()})
+    return Select(f"SELECT {selected} {shop}", {column: kind for column, (_, kind) in parts.items()}, common)
+
+
+def _unfold(frame: pl.DataFrame, common: int) -> pl.DataFrame:
+    """The column `classes`, from what rows that are not as usual say behind their event."""
+    usual = pl.lit(common or None, pl.Int64)
+    if not frame["event"].str.contains(_MARK, literal=True).any():
+        return frame.with_columns(usual.alias("classes"))
+    parts = pl.col("event").str.split_exact(_MARK, 1).struct
+    frame = frame.with_columns(parts.field("field_0").alias("event"), parts.field("field_1").alias("classes"))
+    classes = pl.col("classes").cast(pl.Int64, strict=False)
+    has_event = class_of(classes, "event").fill_null(0) < CLASSES.index("blob")
+    return frame.with_columns(
+        pl.when(has_event).then(pl.col("event")).alias("event"), pl.coalesce(classes, usual).alias("classes")
+    )
 
 
 def _postgresql(column: str, code: int, what: str) -> str:
