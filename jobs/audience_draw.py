@@ -120,7 +120,7 @@ def shop_of(ground: Ground, deleted: Bool) -> Shop:
     """The extract in the rows of the bundle, without the deleted users [U]."""
     extract, settings = ground.extract, ground.config
     bundle, targets = ground.bundle, settings.evaluation.targets
-    item_rows = bundle.catalog.ids.rows_of(list(extract.items))
+    item_rows = extract.items.rows_in(bundle.catalog.ids)
     codes = codes_in(extract.kinds, bundle.kinds)
     purchases = purchases_of(extract.events, item_rows, len(bundle.catalog), extract.codes_of(targets))
 

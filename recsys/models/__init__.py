@@ -8,7 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from recsys.data import Catalog, Interactions
+import numpy as np
+import numpy.typing as npt
+
+from recsys.data import MICROSECONDS_PER_DAY, Catalog, Interactions
 from recsys.vectors import Vectors
 
 MODELS: dict[str, str] = {
@@ -31,6 +34,13 @@ class TrainingData:
     target_codes: tuple[int, ...]  # kinds that have to be foreseen
     half_life_days: tuple[float, ...]  # candidates for the decay of a history
     budget_seconds: float = math.inf  # what `auto` may take to choose
+
+    def recent_demand(self, half_life_days: float) -> npt.NDArray[np.float64]:
+        """The weights of each item's events, halved every `half_life_days`: [I]."""
+        events = self.events
+        ages = (self.now - events.times) / MICROSECONDS_PER_DAY
+        weights = np.asarray(self.kind_weights)[events.kinds] * np.exp2(-ages / half_life_days)
+        return np.bincount(events.items, weights, minlength=events.item_count).astype(np.float64)
 
 
 class Train(Protocol):

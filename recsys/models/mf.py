@@ -13,7 +13,7 @@ import torch
 from scipy import sparse
 
 from recsys.config_models import MfSettings
-from recsys.data import MICROSECONDS_PER_DAY, Float32
+from recsys.data import Float32
 from recsys.models import TrainingData
 from recsys.models.device import pick_device
 from recsys.models.item_encoder import fill_in
@@ -177,10 +177,7 @@ class Spectral:
         """(1 + recent demand)^r of every item: float32 [I]."""
         if chosen["recency_exponent"] == 0:
             return np.ones(self.data.events.item_count, np.float32)
-        events = self.data.events
-        ages = (self.data.now - events.times) / MICROSECONDS_PER_DAY
-        counts = np.asarray(self.data.kind_weights)[events.kinds] * np.exp2(-ages / chosen["recency_half_life_days"])
-        demand = np.bincount(events.items, counts, minlength=events.item_count)
+        demand = self.data.recent_demand(chosen["recency_half_life_days"])
         return np.asarray((1 + demand) ** chosen["recency_exponent"], np.float32)
 
 

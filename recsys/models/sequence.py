@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from recsys.config_models import SequenceSettings
-from recsys.data import MICROSECONDS_PER_DAY, Float32
+from recsys.data import Float32
 from recsys.features import item_tokens
 from recsys.models import TrainingData
 from recsys.models.device import pick_device
@@ -153,12 +153,9 @@ class _Model:
         return replace(vectors, parts=parts, item_encoder=found)
 
     def _demand(self, chosen: Settings) -> Float32:
-        events = self.data.events
         if chosen["demand"] == 0:
-            return np.zeros(events.item_count, np.float32)
-        ages = (self.data.now - events.times) / MICROSECONDS_PER_DAY
-        counts = self._lesson.kind_weights[events.kinds] * np.exp2(-ages / chosen["recency_half_life_days"])
-        demand = np.bincount(events.items, counts, minlength=events.item_count)
+            return np.zeros(self.data.events.item_count, np.float32)
+        demand = self.data.recent_demand(chosen["recency_half_life_days"])
         return np.asarray(chosen["demand"] * np.log1p(demand), np.float32)
 
 

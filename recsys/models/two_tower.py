@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from recsys.config_models import TwoTowerSettings
-from recsys.data import MICROSECONDS_PER_DAY, Float32
+from recsys.data import Float32
 from recsys.features import item_tokens
 from recsys.models import TrainingData
 from recsys.models.device import pick_device
@@ -208,8 +208,5 @@ class _Model:
         return replace(vectors, item_vectors=item, parts=parts, item_encoder=encoder)
 
     def _demand(self, chosen: Settings) -> Float32:
-        events = self.data.events
-        ages = (self.data.now - events.times) / MICROSECONDS_PER_DAY
-        counts = np.asarray(self.data.kind_weights)[events.kinds] * np.exp2(-ages / chosen["recency_half_life_days"])
-        demand = np.bincount(events.items, counts, minlength=events.item_count)
+        demand = self.data.recent_demand(chosen["recency_half_life_days"])
         return np.asarray(chosen["demand"] * np.log1p(demand), np.float32)
