@@ -1,0 +1,159 @@
+"""Time and memory of reading, training, indexing and publishing as a shop grows, on one machine.
+
+    python -m benchmarks.scale [--events 5000000 10000000 20000000] [--models mf two_tower sequence] [--folder DIR]
+
+Writes a generated shop of each size into a SQLite file (kept in DIR, where one is named), with a user for 20 events and
+an item for 100. Each model then gets a process of its own, so that its peak memory is its own: `mf` the whole fit at
+fixed settings, the deep models one pass over the events.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import scale_shop
+from recsys import bundle, extract
+from recsys.config import Config
+from recsys.config_models import SequenceSettings, TwoTowerSettings
+from recsys.models import MODELS, TrainingData
+from recsys.names import resolve
+from recsys.source import load
+from recsys.store import open_store
+
+STEPS = ("read", "train", "index", "publish")
+_DAYS = {"half_life_days": 90.0, "recency_half_life_days": 10.0}
+_FIXED = {"dim", "batch_size", "negatives", "learning_rate", "length", "blocks", "dropout", "full_softmax_items"}
+_TOWER = {"dim": 64, "negatives": 1024}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "mf": {
+        **_DAYS,
+        **{"rank": 256, "iterations": 6, "kind_exponent": 1.0, "recency_exponent": 0.3},
+        **{"item_exponent": 0.4, "popularity_exponent": 0.2, "singular_exponent": 0.25},
+    },
+    "two_tower": {
+        **TwoTowerSettings(**_TOWER).model_dump(include=_FIXED),
+        **_DAYS,
+        **{"temperature": 0.1, "unit_items": True, "demand": 0.25, "epochs": 1},
+    },
+    "sequence": {
+        **SequenceSettings(**_TOWER).model_dump(include=_FIXED),
+        **{"temperature": 0.07, "demand": 0.25, "recency_half_life_days": 10.0, "epochs": 1},
+    },
+}
+
+
+def main() -> None:
+    """Generate, measure each model at each size in a process of its own, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, nargs="+", default=[5_000_000, 10_000_000, 20_000_000])
+    parser.add_argument("--models", choices=SETTINGS, nargs="+", default=list(SETTINGS))
+    parser.add_argument("--folder", type=Path, help="where the shops are kept for the next time")
+    parser.add_argument("--measure", metavar="MODEL", help="one model on the shop of --folder, in this process")
+    arguments = parser.parse_args()
+    if arguments.measure:
+        print(json.dumps(measure(arguments.measure, arguments.folder, arguments.events[0])))
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.folder or Path(temporary)
+        for events in arguments.events:
+            started = time.perf_counter()
+            if not shop(folder, events).exists():
+                scale_shop.write(shop(folder, events), events, seed=0, report=lambda _: None)
+                print(f"{events:,} events written in {time.perf_counter() - started:.0f} s", flush=True)
+        print(f"{torch.get_num_threads()} threads, seconds (times of the size before), peak memory")
+        print("| model | events |" + "".join(f" {step} |" for step in (*STEPS, "all", "peak")))
+        print("|---|" + "---|" * (len(STEPS) + 3))
+        for model in arguments.models:
+            _rows(model, folder, sorted(arguments.events))
+
+
+def shop(folder: Path, events: int) -> Path:
+    """The SQLite file of a size."""
+    return folder / f"shop-{events}.db"
+
+
+def _rows(model: str, folder: Path, sizes: list[int]) -> None:
+    before: dict[str, float] = {}
+    for events in sizes:
+        command = [sys.executable, "-m", "benchmarks.scale", "--measure", model, "--folder", str(folder)]
+        done = subprocess.run([*command, "--events", str(events)], check=True, stdout=subprocess.PIPE)
+        found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+        cells = [
+            f"{found[step]:.1f}" + (f" ({found[step] / before[step]:.2f})" if before else "")
+            for step in (*STEPS, "all")
+        ]
+        print(f"| `{model}` | {events:,} | {' | '.join(cells)} | {found['GiB']:.2f} GiB |", flush=True)
+        before = found
+
+
+def measure(model: str, folder: Path, events: int) -> dict[str, float]:
+    """Seconds of each step, of all, and the peak memory in GiB."""
+    seconds: dict[str, float] = {}
+
+    @contextmanager
+    def step(name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        seconds[name] = time.perf_counter() - started
+
+    with tempfile.TemporaryDirectory() as place:
+        config = Config.model_validate(
+            {
+                "store": {"url": f"sqlite:///{place}/recsys.db"},
+                "folder": {"path": place},
+                "source": {"url": f"sqlite:///{shop(folder, events)}", **scale_shop.QUERIES},
+            }
+        )
+        store = open_store(config.store.url)
+        now = (scale_shop.START + scale_shop.DAYS * 86_400) * 1_000_000
+        with step("read"):
+            loaded = load(config, store, now=now, report=lambda _step, _done: None)
+        data = TrainingData(
+            loaded.events,
+            loaded.catalog,
+            now,
+            tuple(config.events.weights.values()),
+            tuple(config.target_codes),
+            config.events.half_life_days,
+        )
+        with step("train"):
+            vectors = resolve(model, MODELS)(
+                data, SETTINGS[model], score=None, seed=0, device="auto", report=lambda _step, _done: None
+            )
+        with step("index"):
+            users = np.random.default_rng(0).choice(loaded.events.user_count, 1000, replace=False)
+            length, codes = config.events.history_length, config.target_codes
+            queries = vectors.encode(loaded.events.histories(users, now, length, always=codes))
+            fresh = bundle.assemble(
+                vectors,
+                loaded.catalog,
+                data.recent_demand(28.0).astype(np.float32),
+                kinds=loaded.kinds,
+                index_settings=config.index,
+                queries=queries,
+            )
+        with step("publish"):
+            prepared = extract.write(config.folder.path, loaded)
+            version = bundle.save(
+                replace(fresh, evaluation=vectors), config.folder.path, facts={"config_hash": "scale"}
+            )
+            extract.publish(config.folder.path, prepared)
+            bundle.publish(config.folder.path, version)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return {**seconds, "all": sum(seconds.values()), "GiB": peak}
+
+
+if __name__ == "__main__":
+    main()
