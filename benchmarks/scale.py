@@ -40,7 +40,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "mf": {
         **_DAYS,
         **{"rank": 256, "iterations": 6, "kind_exponent": 1.0, "recency_exponent": 0.3},
-        **{"item_exponent": 0.4, "popularity_exponent": 0.2, "singular_exponent": 0.25},
+        **{"user_exponent": 0.5, "item_exponent": 0.4, "popularity_exponent": 0.2, "singular_exponent": 0.25},
     },
     "two_tower": {
         **TwoTowerSettings(**_TOWER).model_dump(include=_FIXED),

@@ -22,6 +22,11 @@ class MfSettings(Section):
         min_length=1,
         description="An event counts as the weight of its kind to this power (0: all kinds alike)",
     )
+    user_exponents: tuple[float, ...] = Field(
+        (0.2, 0.35, 0.5),
+        min_length=1,
+        description="The matrix is divided by user degree to this power before it is factorised",
+    )
     item_exponents: tuple[float, ...] = Field(
         (0.2, 0.3, 0.4, 0.5),
         min_length=1,
@@ -104,7 +109,7 @@ class AutoSettings(Section):
     """The choice among candidates and of their blend."""
 
     candidates: tuple[str, ...] = Field(
-        ("popularity", "mf", "two_tower"),
+        ("popularity", "mf", "two_tower", "sequence"),
         min_length=1,
         description="Names of recsys.models.MODELS or dotted paths, the cheapest first",
     )

@@ -11,7 +11,7 @@ from recsys.names import resolve
 SETTINGS = ModelSettings.model_validate(
     {
         "mf": {"ranks": [8], "popularity_exponents": [0.2], "recency_exponents": [0.3], "recency_half_life_days": [20]}
-        | {"item_exponents": [0.4], "singular_exponents": [0.25]},
+        | {"user_exponents": [0.5], "item_exponents": [0.4], "singular_exponents": [0.25]},
         "two_tower": {
             "dim": 8,
             "epochs": 4,

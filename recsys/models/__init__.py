@@ -35,6 +35,12 @@ class TrainingData:
     half_life_days: tuple[float, ...]  # candidates for the decay of a history
     budget_seconds: float = math.inf  # what `auto` may take to choose
 
+    @property
+    def timeless(self) -> bool:
+        """Whether all events have the same time, so that there is neither age nor order to learn from."""
+        times = self.events.times
+        return len(times) == 0 or bool(times.min() == times.max())
+
     def recent_demand(self, half_life_days: float) -> npt.NDArray[np.float64]:
         """The weights of each item's events, halved every `half_life_days`: [I]."""
         events = self.events

@@ -24,13 +24,15 @@ _ROUNDS = 2
 _SCALE_USERS = 200
 _BLEND_SHARE = 0.15  # of the time, kept for choosing the weights
 _PROJECTED_FROM = 0.02  # of a pass: from then on its speed tells when it will end
+_HOPELESS = 0.5  # of the best candidate's score: who has not reached it after a pass over the events is given up
+_IN_ORDER = ("sequence",)  # the models that learn from the order of events alone
 
 Report = Callable[[str, float], None]
 Score = Callable[[Vectors], float]
 
 
-class _OutOfTimeError(Exception):
-    """A candidate's time is up, or will be before its present pass over the events has ended."""
+class _EndedError(Exception):
+    """A candidate's time is up, or will be before its present pass over the events has ended, or it is no use."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +81,13 @@ def _candidates(
     which should be the cheapest, takes what it needs, so that there is something to publish however slow the machine.
     """
     end = time.monotonic() + data.budget_seconds * (1 - _BLEND_SHARE)
-    found, skipped = [], {}
-    names = models.auto.candidates
+    pointless = set(_IN_ORDER) & set(models.auto.candidates) if data.timeless else set()
+    found, skipped = list[_Found](), dict.fromkeys(pointless, "all events have the same time, and so no order")
+    names = [name for name in models.auto.candidates if name not in pointless]
     for place, name in enumerate(names):
         now = time.monotonic()
         deadline = now + max(0.0, end - now) / (len(names) - place) if place else math.inf
-        trial = _Trial(score, deadline, report)
+        trial = _Trial(score, deadline, max((f.score for f in found), default=0.0), report)
         try:
             vectors = resolve(name, MODELS)(
                 data,
@@ -95,7 +98,7 @@ def _candidates(
                 report=trial.report,
             )
             trial.keep(vectors, score(vectors))
-        except _OutOfTimeError as reason:
+        except _EndedError as reason:
             skipped[name] = str(reason) if trial.best is None else f"stopped early: {reason}"
         if trial.best is not None:
             found.append(_Found(name, trial.best, trial.best_score))
@@ -103,12 +106,15 @@ def _candidates(
 
 
 class _Trial:
-    """One candidate's training: keeps the best vectors that were scored, and ends it when its time is up."""
+    """One candidate's training: keeps the best vectors that were scored, and ends it when its time is up.
 
-    def __init__(self, score: Score, deadline: float, report: Report) -> None:
+    Or when it is far behind the best of the others after a pass over the events: its time is for those to come.
+    """
+
+    def __init__(self, score: Score, deadline: float, others_best: float, report: Report) -> None:
         self.best: Vectors | None = None
         self.best_score = -math.inf
-        self._score, self._deadline, self._report = score, deadline, report
+        self._score, self._deadline, self._others_best, self._report = score, deadline, others_best, report
         self._started = time.monotonic()
         self._step, self._first = "", (self._started, 0.0)
 
@@ -122,6 +128,8 @@ class _Trial:
         self._end_in_time(time.monotonic())
         value = self._score(vectors)
         self.keep(vectors, value)
+        if vectors.settings.get("epochs", 0) >= 1 and self.best_score < _HOPELESS * self._others_best:
+            raise _EndedError(f"it reached {self.best_score:.4f}, the best before it {self._others_best:.4f}")
         return value
 
     def report(self, step: str, done: float) -> None:
@@ -134,12 +142,12 @@ class _Trial:
             to_come = (now - self._first[0]) / (done - self._first[1]) * (1 - done)
             if now + to_come > self._deadline:
                 left = self._deadline - now
-                raise _OutOfTimeError(f"{step} takes {to_come:.0f} s more, {left:.0f} s were left for it")
+                raise _EndedError(f"{step} takes {to_come:.0f} s more, {left:.0f} s were left for it")
         self._report(step, done)
 
     def _end_in_time(self, now: float) -> None:
         if now > self._deadline:
-            raise _OutOfTimeError(f"its {self._deadline - self._started:.0f} s were over")
+            raise _EndedError(f"its {self._deadline - self._started:.0f} s were over")
 
 
 def _choose_weights(

@@ -1,6 +1,6 @@
 """Spectral matrix factorisation: a weighted, scaled interaction matrix and its largest singular values, no gradient.
 
-With R [U, I] the weights of the users' histories, N = diag(deg_u^-.5) R diag(deg_i^-b) ≈ U S V^T. The history vector of
+With R [U, I] the weights of the users' histories, N = diag(deg_u^-a) R diag(deg_i^-b) ≈ U S V^T. The history vector of
 an item is V S^p deg_i^-b, its item vector V S^p deg_i^g ((1 + recent demand) / deg_i^.7)^r. A user is the sum of the
 history's vectors over the root of their weights. An event counts as its kind's configured weight to the power of k: at
 k = 0 a view says as much as a purchase.
@@ -25,7 +25,7 @@ _ALL_TIME_DAYS = 36500.0
 _SEARCH_RANK = 128  # settings other than the rank are chosen at the first rank that is at least this
 _ROUNDS = 2
 _REPLACED = 0.7  # each unit of recency takes the place of so much popularity: then the two barely interact
-_START_EXPONENT = 0.4  # of the towers: what most sets choose
+_START = {"user_exponent": 0.5, "item_exponent": 0.4, "iterations": 4}  # of the towers
 _KEPT = 4  # factorisations, of which each holds I x D numbers
 
 
@@ -81,16 +81,18 @@ def _choose(
 
 def _values(settings: MfSettings, data: TrainingData) -> dict[str, tuple[float, ...]]:
     """What the search may vary: nothing about time where all events have the same, no rank above the matrix's own."""
-    timeless = len(data.events) == 0 or data.events.times.min() == data.events.times.max()
     weights = np.asarray(data.kind_weights)[np.unique(data.events.kinds)]
     alike = len(np.unique(weights[weights > 0])) <= 1
     most = max(1, min(data.events.user_count, data.events.item_count))
     return {
         "kind_exponent": (1.0,) if alike else settings.kind_exponents,
-        "half_life_days": (_ALL_TIME_DAYS,) if timeless else data.half_life_days,
-        "recency_exponent": (0.0,) if timeless else settings.recency_exponents,
-        "recency_half_life_days": settings.recency_half_life_days[:1] if timeless else settings.recency_half_life_days,
+        "half_life_days": (_ALL_TIME_DAYS,) if data.timeless else data.half_life_days,
+        "recency_exponent": (0.0,) if data.timeless else settings.recency_exponents,
+        "recency_half_life_days": settings.recency_half_life_days[:1]
+        if data.timeless
+        else settings.recency_half_life_days,
         "rank": tuple(sorted({min(rank, most) for rank in settings.ranks})),  # the exponents depend on it
+        "user_exponent": settings.user_exponents,
         "item_exponent": settings.item_exponents,
         "popularity_exponent": settings.popularity_exponents,
         "singular_exponent": settings.singular_exponents,
@@ -105,7 +107,7 @@ class Spectral:
         self._seed = seed
         self._device = device
         self._weights: tuple[WeightedSum, sparse.csr_array] | None = None
-        self._factors: dict[tuple[WeightedSum, float], Factors] = {}
+        self._factors: dict[tuple[WeightedSum, float, float], Factors] = {}
 
     def vectors(
         self, chosen: Settings, *, encode_items: bool, report: Callable[[float], None] = lambda _: None
@@ -142,22 +144,22 @@ class Spectral:
 
     def start(self, half_life_days: float, dim: int) -> tuple[Float32, Float32]:
         """Where the towers start: history and item vectors [I, dim], zeros beyond the rank that the events have."""
-        chosen = {"item_exponent": _START_EXPONENT, "rank": dim, "iterations": 4}
+        chosen = {**_START, "rank": dim}
         factors = self._factorise(self._encoder(half_life_days), chosen, exactly=False, report=lambda _: None).cut(dim)
         scaled = np.zeros((self.data.events.item_count, dim), np.float32)
         scaled[:, : factors.rank] = (factors.item_vectors * factors.singular_values**0.25).cpu().numpy()
         degrees = np.asarray(self.history_weights(half_life_days).sum(axis=0), np.float32)
-        return scaled * _power(degrees, -_START_EXPONENT)[:, None], scaled
+        return scaled * _power(degrees, -_START["item_exponent"])[:, None], scaled
 
     def _factorise(
         self, encoder: WeightedSum, chosen: Settings, *, exactly: bool, report: Callable[[float], None]
     ) -> Factors:
         """At least as many factors as chosen; exactly as many, as if nothing had been tried before, when asked."""
-        key = (encoder, chosen["item_exponent"])
+        key = (encoder, chosen["user_exponent"], chosen["item_exponent"])
         found = self._factors.pop(key, None)
         if found is None or found.rank < chosen["rank"] or (exactly and found.rank != chosen["rank"]):
             weights = self._weights_of(encoder)
-            by_user = _power(np.asarray(weights.sum(axis=1), np.float32), -0.5)
+            by_user = _power(np.asarray(weights.sum(axis=1), np.float32), -chosen["user_exponent"])
             by_item = _power(np.asarray(weights.sum(axis=0), np.float32), -chosen["item_exponent"])
             scaled = sparse.csr_array(sparse.diags_array(by_user) @ weights @ sparse.diags_array(by_item))
             found = factorise(

@@ -130,9 +130,8 @@ class _Model:
 
     def demand_values(self, settings: SequenceSettings) -> Mapping[str, tuple[float, ...]]:
         """What is tried for demand: one half-life where all events have the same time."""
-        times, days = self.data.events.times, settings.recency_half_life_days
-        timeless = len(times) == 0 or times.min() == times.max()
-        return {"demand": settings.demands, "recency_half_life_days": (_ALL_TIME_DAYS,) if timeless else days}
+        days = (_ALL_TIME_DAYS,) if self.data.timeless else settings.recency_half_life_days
+        return {"demand": settings.demands, "recency_half_life_days": days}
 
     def vectors(self, items: Float32, encoder: UserEncoder, chosen: Settings) -> Vectors:
         """The waist: items of length 1 [I, D], searched for by cosine / temperature plus demand."""

@@ -129,8 +129,7 @@ class _Model:
 
     def values(self, settings: TwoTowerSettings) -> Mapping[str, tuple[float, ...]]:
         """What is chosen by the start alone: nothing about time where all events have the same."""
-        times = self.data.events.times
-        timeless = len(times) == 0 or times.min() == times.max()
+        timeless = self.data.timeless
         days = settings.recency_half_life_days
         return {
             "half_life_days": (_ALL_TIME_DAYS,) if timeless else self.data.half_life_days,

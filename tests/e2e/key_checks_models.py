@@ -91,6 +91,7 @@ def check_choice(shop: Path) -> None:
 MODEL_CHECKS: dict[str, Callable[[Path], None]] = {
     "models.popularity.half_life_days": check_choice,
     "models.mf.ranks": vectors_differ("mf", "models.mf.ranks", "[16]"),
+    "models.mf.user_exponents": vectors_differ("mf", "models.mf.user_exponents", "[0.0]"),
     "models.mf.item_exponents": vectors_differ("mf", "models.mf.item_exponents", "[0.0]"),
     "models.mf.popularity_exponents": vectors_differ("mf", "models.mf.popularity_exponents", "[0.9]"),
     "models.mf.recency_half_life_days": vectors_differ("mf", "models.mf.recency_half_life_days", "[3.0]"),

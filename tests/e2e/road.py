@@ -12,6 +12,7 @@ QUICK = """
 [models.mf]
 ranks = [32]
 item_exponents = [0.4]
+user_exponents = [0.5]
 popularity_exponents = [0.2]
 recency_half_life_days = [20]
 recency_exponents = [0.3]
@@ -20,6 +21,9 @@ kind_exponents = [1]
 [models.two_tower]
 dim = 16
 epochs = 2
+[models.sequence]
+dim = 16
+epochs = 1
 """
 
 

@@ -53,7 +53,7 @@ def test_a_night_of_auto_publishes_its_blend_and_says_what_it_chose_from(shop):
     bundle = bundles.load(shop / "recsys-data")
     settings = bundle.vectors.settings
     assert bundle.vectors.model == bundle.evaluation.model == "auto"
-    assert set(settings["comparison"]) == {"popularity", "mf", "two_tower", "blend"}
+    assert set(settings["comparison"]) == {"popularity", "mf", "two_tower", "sequence", "blend"}
     assert settings["comparison"]["blend"] >= max(settings["comparison"].values())
     shown = next(part for part in output.parts if "auto chose from" in getattr(part, "title", ""))
     assert {row[0]: row[1] for row in shown.rows} == settings["comparison"]

@@ -21,6 +21,7 @@ SETTINGS = """
 [models.mf]
 ranks = [16]
 item_exponents = [0.4]
+user_exponents = [0.5]
 popularity_exponents = [0.2]
 recency_half_life_days = [20]
 recency_exponents = [0.3]

@@ -1,10 +1,12 @@
 """Auto blends what serves better together, publishes a single where nothing is gained, and keeps to its time."""
 
+from dataclasses import replace
+
 import model_contracts as contracts
 import numpy as np
 import pytest
 
-from recsys.config_models import ModelSettings
+from recsys.config_models import AutoSettings, ModelSettings
 from recsys.models import auto
 from recsys.vectors import Constant, ItemEncoder, Part, Vectors, WeightedSum
 
@@ -158,3 +160,28 @@ def test_the_first_candidate_is_never_cut_short():
     vectors = trained("slow", "endless", score=share_in_order, budget=100)
     assert set(weights(vectors)) == {"slow"}
     assert list(vectors.settings["skipped"]) == ["test_auto:endless"]
+
+
+def hopeless(data, settings, *, score, seed, device, report):
+    for epoch in range(1, 100):
+        vectors = useless(data, settings, score=score, seed=seed, device=device, report=report)
+        clock[0] += 1
+        score(replace(vectors, settings={"epochs": epoch}))
+    raise AssertionError("nobody ended it")
+
+
+@pytest.mark.usefixtures("hand_wound")
+def test_a_candidate_far_behind_after_a_pass_leaves_its_time_to_the_others():
+    vectors = trained("left", "hopeless", "right", score=lambda found: max(0.0, share_in_order(found) - 0.55))
+    assert clock[0] == 1, "one pass was enough to see it"
+    assert "the best before it" in vectors.settings["skipped"]["test_auto:hopeless"]
+    assert {"left", "right"} <= set(weights(vectors))
+
+
+def test_order_is_not_learnt_where_all_events_have_the_same_time():
+    models = contracts.SETTINGS.model_copy(update={"auto": AutoSettings(candidates=("mf", "sequence"))})
+    data = contracts.checkerboard()
+    events = replace(data.events, times=np.full(len(data.events), contracts.NOW - 1))
+    for at, skipped in ((data, set()), (replace(data, events=events), {"sequence"})):
+        found = auto.train(at, models, score=share_in_order, seed=0, device="cpu", report=lambda *_: None)
+        assert {name for name, why in found.settings["skipped"].items() if "no order" in why} == skipped

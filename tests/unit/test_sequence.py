@@ -48,7 +48,12 @@ def test_where_order_decides_it_is_far_ahead_of_a_model_without():
     settings = SequenceSettings(**shape, batch_size=32, epochs=16)
     fixed = {**settings.model_dump(), "temperature": 0.1, "demand": 0.0, "recency_half_life_days": 10.0}
     ours = contracts.trained("sequence", data, fixed, score=None)
-    exponents = {"item_exponents": (0.4,), "popularity_exponents": (0.2,), "recency_exponents": (0.0,)}
+    exponents = {
+        "item_exponents": (0.4,),
+        "user_exponents": (0.5,),
+        "popularity_exponents": (0.2,),
+        "recency_exponents": (0.0,),
+    }
     plain = contracts.trained("mf", data, MfSettings(ranks=(16,), recency_half_life_days=(20.0,), **exponents))
     assert next_is_first(ours, data) > 0.95
     assert next_is_first(plain, data) < 0.5
