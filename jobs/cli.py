@@ -151,6 +151,21 @@ def evaluate(
 
 
 @app.command()
+def tune(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="mf, two_tower or sequence.")],
+    trials: Annotated[int, typer.Option("--trials", min=1, help="How many in all, with those of earlier calls.")] = 50,
+    minutes: Annotated[float | None, typer.Option("--minutes", min=0, help="End after so long, if not before.")] = None,
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Search a model's settings wider than the nights do, and print what to configure. Asked again, it goes on.
+
+    Example: recsys tune mf --trials 20 --minutes 30
+    """
+    _call("jobs.tune:tune", config, as_json, model=model, trials=trials, minutes=minutes)
+
+
+@app.command()
 def recommend(
     users: Annotated[
         list[str], typer.Argument(metavar="USER...", callback=_ids, help="Ids; unknown ones get popular items.")

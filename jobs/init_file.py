@@ -78,7 +78,7 @@ def commented_toml(config: Config) -> str:
         lines += ["", f"# {type(section).__doc__}", f"[{table}]"]
         for key, field in type(section).model_fields.items():
             value = getattr(section, key)
-            shown = _toml(value if value is not None else (field.examples or ["…"])[0])
+            shown = toml_value(value if value is not None else (field.examples or ["…"])[0])
             lines += [f"# {field.description}", f"{'# ' * (value == field.default)}{key} = {shown}"]
     return "\n".join(lines) + "\n"
 
@@ -98,7 +98,7 @@ def configuration_page() -> str:
         ]
         for key, field in type(section).model_fields.items():
             value = getattr(section, key)
-            default = "unset" if value is None else f"`{_toml(value)}`"
+            default = "unset" if value is None else f"`{toml_value(value)}`"
             lines.append(f"| `{key}` | {default} | {field.description} |")
     return "\n".join(lines[1:]) + "\n"
 
@@ -114,12 +114,13 @@ def _sections(config: Config) -> Iterator[tuple[str, BaseModel]]:
             yield name, section
 
 
-def _toml(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """A value of the configuration as TOML writes it."""
     if isinstance(value, dict):
-        pairs = [f"{key if _BARE.fullmatch(key) else json.dumps(key)} = {_toml(v)}" for key, v in value.items()]
+        pairs = [f"{key if _BARE.fullmatch(key) else json.dumps(key)} = {toml_value(v)}" for key, v in value.items()]
         return f"{{ {', '.join(pairs)} }}" if pairs else "{}"
     if isinstance(value, tuple):
-        return f"[{', '.join(_toml(v) for v in value)}]"
+        return f"[{', '.join(toml_value(v) for v in value)}]"
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
     return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)

@@ -26,6 +26,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "onnx": ("recsys/models/",),
     "onnxscript": (),
     "apscheduler": ("jobs/scheduler.py",),
+    "optuna": ("jobs/tune*",),
     "typer": ("jobs/cli.py",),
     "rich": ("jobs/", "benchmarks/"),
     "fastapi": ("api/",),
@@ -163,6 +164,7 @@ except SystemExit:
         "polars",
         "sqlalchemy",
         "alembic",
+        "optuna",
     }
     assert loaded & heavy == set()
 

@@ -1,0 +1,336 @@
+"""A wider search for a model's settings, by Optuna, as long as the operator asks; the nights never search like this.
+
+Every trial is a training on the fit events with one value for each setting, scored on validation; the holdout stays
+unseen. Studies lie in one SQLite file in `[folder] path`, and each trial is in it before the next one begins: killed at
+any moment, the search goes on with what it had. Source of the method: J. Bergstra et al., "Algorithms for
+hyper-parameter optimization", NIPS 2011, for the sampler (TPE).
+"""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from jobs import candidates, ledger
+from jobs.candidates import Night, fit
+from jobs.commands import open_configured
+from jobs.gate import METRIC
+from jobs.show import Output, Report, Table
+from jobs.train import read
+from jobs.tune_space import HALF_LIFE, SPACES, Space, as_toml, params_of, space_of, with_values, written
+from recsys.artifact import check_folder, crash_point
+from recsys.config import Config
+from recsys.data import Array
+from recsys.errors import ConfigError, RecsysError
+from recsys.evaluation import validation_score
+from recsys.features import item_tokens
+from recsys.vectors import Vectors
+
+LEASE = "tune"
+FILE = "tune.db"
+
+_CONFIGURED = "configured"  # an attribute of the trial that is the configuration's own choice: the digest of it
+_SHOWN = 5
+_STARTUP, _WARMUP = 5, 2  # trials before one is ended early, and epochs that each has
+_FAILURES = 3  # so many trials in a row that fail are no accident of their settings
+
+
+class _OutOfTimeError(Exception):
+    """The minutes are over."""
+
+
+def tune(config: Config, *, model: str, trials: int, minutes: float | None, report: Report) -> Output:
+    """Go on with the search for the model's settings until its study has so many trials; a row in the ledger.
+
+    The first trial is what a night would choose from the configuration, however long that takes. minutes: of searching
+    after it; None: as long as it takes. Nothing is published, and no file of the operator's is changed.
+    Raises ConfigError for a model without a space, RefusedError when the source's check or another search says no,
+    RecsysError when the folder or the studies' file cannot be used.
+    """
+    if model not in SPACES:
+        raise ConfigError(f"there is nothing to tune in {model!r}; allowed are {', '.join(SPACES)}")
+    store = open_configured(config)
+    with ledger.run(store, LEASE, config) as run:
+        candidates.check_settings(config)
+        check_folder(config.folder.path, writable=True)
+        night = Night(config, read(config, store, run, now=None, report=report), run, report)
+        with _studies(config.folder.path) as storage:
+            search = _Search(night, model, storage)
+            found = search.finished
+            report(f"study {search.name}: {found} trials were there", 1.0)
+            configured = search.configured()
+            with run.step("trials") as counts:
+                ended_by = search.go_on(trials, math.inf if minutes is None else time.monotonic() + minutes * 60)
+                counts.update(found=found, **search.counts())
+            output = _output(search, configured, found=found, asked=trials, ended_by=ended_by)
+        run.metrics = {name: output.data[name] for name in _IN_LEDGER}
+    return output
+
+
+_IN_LEDGER = ("model", "study", "trials", "configured", "best", "improvement", "toml")
+
+
+@contextmanager
+def _studies(folder: Path) -> Iterator[optuna.storages.RDBStorage]:
+    """The file of all studies. Raises RecsysError when it is none, or of another version of Optuna."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / FILE
+    try:
+        storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
+    except Exception as error:  # SQLite's, SQLAlchemy's or Optuna's own, by what is wrong
+        reason = str(error).partition("\n")[0]
+        raise RecsysError(
+            f"{path} cannot be opened: {reason}; allowed is what Optuna {optuna.__version__} writes, "
+            "and without the file the search begins anew"
+        ) from None
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+@dataclass(frozen=True)
+class _Search:
+    """A model's study on tonight's data. Whoever makes one holds the lease: trials left running are of the dead."""
+
+    night: Night
+    model: str
+    storage: optuna.storages.RDBStorage
+
+    @cached_property
+    def space(self) -> Space:
+        """What may be varied."""
+        return space_of(self.night.config, self.model, len(self.night.loaded.catalog))
+
+    @cached_property
+    def score(self) -> Callable[[Vectors], float]:
+        """NDCG@20 on validation."""
+        return validation_score(self.night.loaded.catalog, self.night.splits, self.night.config)
+
+    @cached_property
+    def name(self) -> str:
+        """The study's: the same only where trials can be compared."""
+        return f"{self.model}-{self._digest()}"
+
+    @cached_property
+    def others(self) -> int:
+        """The model's studies on other data or of other settings."""
+        names = optuna.get_all_study_names(self.storage)
+        return sum(name.startswith(f"{self.model}-") and name != self.name for name in names)
+
+    @cached_property
+    def study(self) -> optuna.Study:
+        """Begun, or found; what a killed process left half done has failed."""
+        study = optuna.create_study(
+            storage=self.storage,
+            study_name=self.name,
+            direction="maximize",
+            load_if_exists=True,
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=_STARTUP, n_warmup_steps=_WARMUP),
+        )
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            study.tell(trial.number, state=TrialState.FAIL)
+        return study
+
+    @property
+    def finished(self) -> int:
+        """The trials that came to an end of their own: with a score, or ended early for a low one."""
+        return len(self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
+
+    def counts(self) -> dict[str, int]:
+        """How many trials came to what end."""
+        states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
+        ends = {"scored": TrialState.COMPLETE, "ended_early": TrialState.PRUNED, "failed": TrialState.FAIL}
+        return {name: states.count(state) for name, state in ends.items()}
+
+    def configured(self) -> FrozenTrial:
+        """The trial of what a night chooses from the configured values; it is not done twice."""
+        config = self.night.config
+        choice = _hexdigest([config.events.half_life_days, getattr(config.models, self.model).model_dump()])
+        for trial in self.study.get_trials(states=(TrialState.COMPLETE,)):
+            if trial.user_attrs.get(_CONFIGURED) == choice:
+                return trial
+        with self.night.run.step("configured settings") as counts:
+            vectors = self._trained(self.night, self.score)
+            counts[METRIC] = value = self.score(vectors)
+        self.study.add_trial(
+            optuna.trial.create_trial(
+                value=value,
+                params=params_of(vectors.settings, self.space),
+                distributions=self.space,
+                user_attrs={_CONFIGURED: choice},
+            )
+        )
+        return self.study.trials[-1]
+
+    def go_on(self, trials: int, deadline: float) -> str:
+        """Until there are so many trials, or the monotonic clock says so; which of the two it was."""
+        # A sampler that went on with the same seed would propose once more what it has proposed before.
+        seed = self.night.config.training.seed + len(self.study.get_trials(deepcopy=False))
+        self.study.sampler = optuna.samplers.TPESampler(seed=seed)
+        failures = 0
+        while self.finished < trials:
+            self.night.report("trials", self.finished / trials)
+            trial = self.study.ask(self.space)
+            try:
+                self.study.tell(trial, self._value(trial, deadline))
+                failures = 0
+            except optuna.TrialPruned:
+                self.study.tell(trial, state=TrialState.PRUNED)
+            except _OutOfTimeError:
+                self.study.tell(trial, state=TrialState.FAIL)
+                return "minutes"
+            except (MemoryError, RuntimeError):  # too large for this machine: torch says that by a RuntimeError
+                self.study.tell(trial, state=TrialState.FAIL)
+                failures += 1
+                if failures == _FAILURES:
+                    raise
+            except BaseException:
+                self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+                raise
+        self.night.report("trials", 1.0)
+        return "trials"
+
+    def _value(self, trial: optuna.Trial, deadline: float) -> float:
+        attempt = _Attempt(trial, self.score, deadline)
+        config = with_values(self.night.config, self.model, trial.params)
+        vectors = self._trained(replace(self.night, config=config, report=attempt.report), attempt.score)
+        crash_point(f"in trial {trial.number}")
+        return self.score(vectors)
+
+    def _trained(self, night: Night, score: Callable[[Vectors], float]) -> Vectors:
+        splits = self.night.splits
+        return fit(night, self.model, splits.fit, splits.validation_start, score=score)
+
+    def _digest(self) -> str:
+        """Of everything that a trial's score depends on beside what is varied."""
+        config, splits, catalog = self.night.config, self.night.splits, self.night.loaded.catalog
+        settings = {
+            "space": {key: optuna.distributions.distribution_to_json(found) for key, found in self.space.items()},
+            "fixed": getattr(config.models, self.model).model_dump(exclude=set(self.space)),
+            "events": config.events.model_dump(exclude={HALF_LIFE}),
+            "evaluation": config.evaluation.model_dump(),
+            "recommendations": config.recommendations.model_dump(include={"repeats"}),
+            "seed": config.training.seed,
+            "validation_start": splits.validation_start,
+        }
+        tokens = item_tokens(catalog.columns)
+        arrays: list[Array] = [catalog.ids.blob, catalog.ids.ends, tokens.offsets, tokens.hashes]
+        for events in (splits.fit, splits.validation):
+            arrays += [events.offsets, events.items, events.kinds, events.times]
+        return _hexdigest(settings, *arrays)
+
+
+@dataclass
+class _Attempt:
+    """One training: keeps the score of each epoch, and ends it when others were better by then or the time is up."""
+
+    trial: optuna.Trial
+    of: Callable[[Vectors], float]
+    deadline: float
+    epoch: int = 0
+
+    def score(self, vectors: Vectors) -> float:
+        """The score. Raises TrialPruned when it is below the median of the other trials after as many epochs."""
+        value = self.of(vectors)
+        self.trial.report(value, self.epoch)
+        self.epoch += 1
+        if self.trial.should_prune():
+            raise optuna.TrialPruned
+        return value
+
+    def report(self, _step: str, _share: float) -> None:
+        """What a training tells often: a chance to end it."""
+        if time.monotonic() > self.deadline:
+            raise _OutOfTimeError
+
+
+def _hexdigest(values: Any, *arrays: Array) -> str:
+    digest = hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=6)
+    for array in arrays:
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _output(search: _Search, configured: FrozenTrial, *, found: int, asked: int, ended_by: str) -> Output:
+    config, model = search.night.config, search.model
+    scored = search.study.get_trials(states=(TrialState.COMPLETE,))
+    # The configured settings win a tie: without a reason nothing is to be changed.
+    best = max((configured, *scored), key=_value_of)
+    is_better = best.number != configured.number
+    data = {
+        "run": search.night.run.run_id,
+        "model": model,
+        "study": search.name,
+        "file": str(config.folder.path / FILE),
+        "is_new": found == 0,
+        "other_studies": search.others,
+        "ended_by": ended_by,
+        "trials": {"asked": asked, "found": found, **search.counts()},
+        "configured": _described(search, configured),
+        "best": _described(search, best),
+        "improvement": _value_of(best) - _value_of(configured),
+        "toml": as_toml(config, model, best.params) if is_better else None,
+    }
+    first = sorted(scored, key=_value_of, reverse=True)[:_SHOWN]
+    return Output(data, [*_story(data), _comparison(search, configured, first), *_advice(data)])
+
+
+def _value_of(trial: FrozenTrial) -> float:
+    assert trial.value is not None, f"trial {trial.number} has no score"
+    return trial.value
+
+
+def _described(search: _Search, trial: FrozenTrial) -> dict[str, Any]:
+    settings = written(search.night.config, search.model, trial.params)
+    return {"trial": trial.number, METRIC: _value_of(trial), "settings": settings}
+
+
+def _comparison(search: _Search, configured: FrozenTrial, first: list[FrozenTrial]) -> Table:
+    """Settings downwards, trials across: what is configured, then the best."""
+    across = [configured, *(trial for trial in first if trial.number != configured.number)]
+    described = [_described(search, trial) for trial in across]
+    rows = [[METRIC, *(found[METRIC] for found in described)]]
+    for key in search.space:
+        values = [found["settings"][key] for found in described]
+        rows.append([key, *(value[0] if isinstance(value, tuple) else value for value in values)])
+    titles = ["configured", *(f"trial {trial.number}" for trial in across[1:])]
+    return Table(f"Validation, the best trials of {search.name}", ["", *titles], rows)
+
+
+def _story(data: dict[str, Any]) -> Iterator[str]:
+    counts = data["trials"]
+    if not data["is_new"]:
+        yield f"study {data['study']} went on: {counts['found']} trials were there"
+    elif data["other_studies"]:
+        yield (
+            f"study {data['study']} was begun, as the {data['other_studies']} before it are of other data or settings, "
+            "with which scores cannot be compared"
+        )
+    else:
+        yield f"study {data['study']} was begun"
+    ends = f"{counts['scored']} with a score, {counts['ended_early']} ended early for a low one"
+    yield f"trials now: {ends}, {counts['failed']} failed or cut off; kept in {data['file']}"
+    if data["ended_by"] == "minutes":
+        yield f"the minutes were over before there were {counts['asked']} trials; the same command goes on"
+
+
+def _advice(data: dict[str, Any]) -> Iterator[str]:
+    best, configured = data["best"][METRIC], data["configured"][METRIC]
+    if data["toml"] is None:
+        yield f"nothing is better on validation than what is configured ({configured:.4f}); leave it as it is"
+        return
+    share = f", {best / configured - 1:+.1%}" if configured else ""
+    yield f"{METRIC} on validation: {best:.4f}, configured {configured:.4f}{share}; these lines configure it:"
+    yield data["toml"]

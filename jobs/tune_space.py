@@ -1,0 +1,119 @@
+"""What a search may vary for each model, and how what it found is written into a configuration.
+
+The names are the keys of the configuration, so that a trial is a configuration with one value for each of them.
+"""
+
+from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from jobs.init_file import toml_value
+from recsys.config import Config
+
+Space = dict[str, BaseDistribution]
+
+HALF_LIFE = "half_life_days"  # a key of [events]; the others are keys of the model's own table
+_DIGITS = 3  # what is tried, told and written: more of them make no difference to a ranking
+_ALL_TIME_DAYS = 36500.0
+_RECENT: Space = {"recency_half_life_days": FloatDistribution(1, 365, log=True)}
+_DECAY: Space = {HALF_LIFE: FloatDistribution(3, _ALL_TIME_DAYS, log=True)}
+_TEMPERATURE_AND_DEMAND: Space = {
+    "temperatures": FloatDistribution(0.02, 0.5, log=True),
+    "demands": FloatDistribution(0, 2),
+    **_RECENT,
+}
+
+SPACES: dict[str, Space] = {
+    "mf": {
+        **_DECAY,
+        "ranks": IntDistribution(16, 1024, log=True),
+        "kind_exponents": FloatDistribution(0, 1.5),
+        "item_exponents": FloatDistribution(0, 0.8),
+        "popularity_exponents": FloatDistribution(-0.2, 1),
+        "singular_exponents": FloatDistribution(0, 1),
+        **_RECENT,
+        "recency_exponents": FloatDistribution(0, 1.5),
+    },
+    "two_tower": {
+        **_DECAY,
+        "dim": IntDistribution(32, 512, step=4),
+        "negatives": IntDistribution(256, 8192, log=True),
+        "learning_rate": FloatDistribution(0.005, 0.5, log=True),
+        "unit_items": CategoricalDistribution([True, False]),
+        **_TEMPERATURE_AND_DEMAND,
+    },
+    "sequence": {
+        "dim": IntDistribution(32, 256, step=8),
+        "length": IntDistribution(10, 200, log=True),
+        "blocks": IntDistribution(1, 3),
+        "dropout": FloatDistribution(0, 0.7),
+        "negatives": IntDistribution(256, 8192, log=True),
+        **_TEMPERATURE_AND_DEMAND,
+    },
+}
+
+
+def space_of(config: Config, model: str, items: int) -> Space:
+    """The model's space, made as wide as what is configured; without what plays no part for so many items."""
+    space = {key: _widened(found, _configured(config, model, key)) for key, found in SPACES[model].items()}
+    if model == "sequence" and items <= config.models.sequence.full_softmax_items:
+        del space["negatives"]  # the softmax is over all items
+    return space
+
+
+def with_values(config: Config, model: str, params: dict[str, Any]) -> Config:
+    """The configuration with these values of a space alone to choose from, checked as if they came from the file."""
+    values = written(config, model, params)
+    section = getattr(config.models, model)
+    own = {key: value for key, value in values.items() if key != HALF_LIFE}
+    models = config.models.model_copy(update={model: type(section).model_validate({**section.model_dump(), **own})})
+    events = config.events.model_copy(update={key: value for key, value in values.items() if key == HALF_LIFE})
+    return config.model_copy(update={"models": models, "events": events})
+
+
+def written(config: Config, model: str, params: dict[str, Any]) -> dict[str, Any]:
+    """Key -> value as the configuration wants it: a list of one where it takes several, floats with three digits."""
+    rounded = {k: float(f"{v:.{_DIGITS}g}") if isinstance(v, float) else v for k, v in params.items()}
+    return {
+        key: (value,) if isinstance(_value_of(config, model, key), tuple) else value for key, value in rounded.items()
+    }
+
+
+def params_of(chosen: dict[str, Any], space: Space) -> dict[str, Any]:
+    """The place in the space of the settings that a training chose for itself, as its vectors bear them.
+
+    They name a choice among `ranks` a `rank`. What lies outside is what a model sets where it plays no part, as the
+    decay where all events have the same time, so the nearest place is as good.
+    """
+    return {key: _nearest(space[key], chosen.get(key, chosen.get(key.removesuffix("s")))) for key in space}
+
+
+def as_toml(config: Config, model: str, params: dict[str, Any]) -> str:
+    """The lines of the file that configure these values."""
+    values = written(config, model, params)
+    lines = [f"{key} = {toml_value(value)}" for key, value in values.items() if key != HALF_LIFE]
+    shared = ["[events]", f"{HALF_LIFE} = {toml_value(values[HALF_LIFE])}", ""] if HALF_LIFE in values else []
+    return "\n".join([*shared, f"[models.{model}]", *lines]) + "\n"
+
+
+def _value_of(config: Config, model: str, key: str) -> Any:
+    return getattr(config.events if key == HALF_LIFE else getattr(config.models, model), key)
+
+
+def _configured(config: Config, model: str, key: str) -> tuple[Any, ...]:
+    value = _value_of(config, model, key)
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _widened(found: BaseDistribution, values: tuple[Any, ...]) -> BaseDistribution:
+    if isinstance(found, IntDistribution):
+        return IntDistribution(min(found.low, *values), max(found.high, *values), log=found.log, step=found.step)
+    if isinstance(found, FloatDistribution):
+        return FloatDistribution(min(found.low, *values), max(found.high, *values), log=found.log)
+    return found
+
+
+def _nearest(found: BaseDistribution, value: Any) -> Any:
+    if isinstance(found, IntDistribution | FloatDistribution):
+        return min(max(value, found.low), found.high)
+    return value

@@ -1,0 +1,117 @@
+"""What a search may try is always a valid configuration of one value each, and comes back from the lines it prints."""
+
+import time
+import tomllib
+from typing import Any
+
+import optuna
+import pytest
+from model_contracts import SETTINGS, checkerboard
+from optuna.distributions import FloatDistribution, IntDistribution
+from tiny import vectors
+
+from jobs.tune import _Attempt, _OutOfTimeError
+from jobs.tune_space import HALF_LIFE, SPACES, as_toml, params_of, space_of, with_values
+from recsys.config import Config
+from recsys.models import MODELS, settings_of
+from recsys.names import resolve
+from recsys.vectors import Vectors
+
+MANY_ITEMS = 1_000_000
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def proposals(model: str, count: int = 30) -> list[dict[str, Any]]:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    return [study.ask(space_of(Config(), model, MANY_ITEMS)).params for _ in range(count)]
+
+
+@pytest.mark.parametrize("model", SPACES)
+def test_every_proposal_is_a_valid_configuration_with_nothing_left_to_choose(model: str) -> None:
+    for params in proposals(model):
+        config = with_values(Config(), model, params)
+        section = getattr(config.models, model)
+        assert type(section).model_validate(section.model_dump()) == section
+        several = {k: v for k, v in section.model_dump().items() if isinstance(v, tuple) and len(v) != 1}
+        assert several == {}
+        assert len(config.events.half_life_days) == 1 or HALF_LIFE not in params
+
+
+@pytest.mark.parametrize("model", SPACES)
+def test_the_lines_that_are_printed_configure_what_was_tried(model: str) -> None:
+    for params in proposals(model):
+        lines = as_toml(Config(), model, params)
+        assert Config.model_validate(tomllib.loads(lines)) == with_values(Config(), model, params)
+
+
+@pytest.mark.parametrize("model", SPACES)
+def test_a_space_is_wider_than_what_is_configured(model: str) -> None:
+    config = Config()
+    for key, found in space_of(config, model, MANY_ITEMS).items():
+        if isinstance(found, IntDistribution | FloatDistribution):
+            configured = getattr(config.events if key == HALF_LIFE else getattr(config.models, model), key)
+            values = configured if isinstance(configured, tuple) else (configured,)
+            assert found.low <= min(values) <= max(values) <= found.high, key
+            assert found.high - found.low > max(values) - min(values), key
+
+
+def test_what_is_configured_beyond_a_space_widens_it() -> None:
+    config = Config.model_validate({"models": {"mf": {"ranks": [4, 2000]}, "two_tower": {"dim": 1000}}})
+    assert space_of(config, "mf", 10)["ranks"] == IntDistribution(4, 2000, log=True)
+    assert space_of(config, "two_tower", 10)["dim"] == IntDistribution(32, 1000, step=4)
+
+
+def test_negatives_are_varied_only_where_some_are_drawn() -> None:
+    most = Config().models.sequence.full_softmax_items
+    assert "negatives" not in space_of(Config(), "sequence", most)
+    assert "negatives" in space_of(Config(), "sequence", most + 1)
+
+
+@pytest.mark.parametrize("model", SPACES)
+def test_what_a_night_chose_has_a_place_in_the_space_that_trains_the_same(model: str) -> None:
+    data = checkerboard()
+    quick = {name: getattr(SETTINGS, name).model_copy(update={"epochs": 1}) for name in ("two_tower", "sequence")}
+    config = Config(models=SETTINGS.model_copy(update=quick))
+
+    def trained(configured: Config) -> dict[str, Any]:
+        found: Vectors = resolve(model, MODELS)(
+            data,
+            settings_of(configured.models, model),
+            score=lambda tried: float(tried.item_vectors[0, 0]),  # whatever prefers one to another
+            seed=0,
+            device="cpu",
+            report=lambda _step, _share: None,
+        )
+        return found.settings
+
+    chosen = trained(config)
+    space = space_of(config, model, len(data.catalog))
+    params = params_of(chosen, space)
+    optuna.trial.create_trial(params=params, distributions=space, value=0.0)  # refuses what lies outside
+    assert trained(with_values(config, model, params)) == chosen
+
+
+def test_a_training_that_is_worse_than_others_after_as_many_epochs_is_ended() -> None:
+    study = optuna.create_study(direction="maximize", pruner=optuna.pruners.MedianPruner(n_startup_trials=1))
+    found = vectors([[1.0]])
+    for scores in ([0.3, 0.5], [0.4, 0.6]):
+        trial, of = study.ask(), iter(scores)
+        attempt = _Attempt(trial, lambda _, of=of: next(of), time.monotonic() + 3600)
+        assert [attempt.score(found) for _ in scores] == scores
+        study.tell(trial, scores[-1])
+    of = iter([0.35, 0.2])
+    attempt = _Attempt(study.ask(), lambda _: next(of), time.monotonic() + 3600)
+    assert attempt.score(found) == 0.35
+    with pytest.raises(optuna.TrialPruned):
+        attempt.score(found)
+
+
+def test_a_training_is_ended_when_the_minutes_are_over() -> None:
+    trial = optuna.create_study().ask()
+    _Attempt(trial, lambda _: 0.0, time.monotonic() + 3600).report("mf: factorise", 0.5)
+    with pytest.raises(_OutOfTimeError):
+        _Attempt(trial, lambda _: 0.0, time.monotonic() - 1).report("mf: factorise", 0.5)
