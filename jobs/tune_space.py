@@ -28,6 +28,7 @@ SPACES: dict[str, Space] = {
         **_DECAY,
         "ranks": IntDistribution(16, 1024, log=True),
         "kind_exponents": FloatDistribution(0, 1.5),
+        "user_exponents": FloatDistribution(0, 0.8),
         "item_exponents": FloatDistribution(0, 0.8),
         "popularity_exponents": FloatDistribution(-0.2, 1),
         "singular_exponents": FloatDistribution(0, 1),
