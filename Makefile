@@ -38,8 +38,9 @@ ifneq ($(SERVE),no)
 	$(BIN)/recsys serve --host 127.0.0.1 --port 8000 --config $(DEMO)/recsys.toml
 endif
 
+# One thread for each of the two processes: threads of torch that wait for a core spin, and take it from those that work.
 test: $(INSTALLED)-dev ## all tests but the slow ones, with coverage
-	$(BIN)/python -m pytest -n 2 -m "not slow" --cov --cov-report=term:skip-covered --durations=10
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow" --cov --cov-report=term:skip-covered --durations=10
 
 test-slow: $(INSTALLED)-dev ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow --durations=10
