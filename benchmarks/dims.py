@@ -3,9 +3,9 @@
     python -m benchmarks.dims --data DIR [--dims 64 128 256 512 1024]
 
 Everything is chosen and judged on a split of the training data alone, so that a default may be chosen from the table:
-for each D all other settings are chosen anew. float16 and int8 (a scale for each dimension, as FAISS's 8-bit scalar
-quantizer has it) round item and history vectors alike, and what is judged are the rounded vectors. Search is FAISS's
-own over all items for the 100 best, one query at a time on one thread.
+for each D all other settings are chosen anew. float16 and int8 (a scale for each dimension) are FAISS's scalar
+quantizers: item and history vectors are judged as such an index reads them back. Search is FAISS's own over all items
+for the 100 best, one query at a time on one thread. The bundle is the product's, which holds float32.
 """
 
 import argparse
@@ -50,35 +50,34 @@ def main() -> None:
         seconds = time.perf_counter() - started
         users = np.random.default_rng(0).choice(splits.fit.user_count, QUERIES, replace=False)
         histories = splits.fit.histories(users, splits.validation_start, config.events.history_length)
-        for name, (rounded, index, size) in PRECISIONS.items():
-            stored = _rounded(vectors, rounded)
-            search = _search_ms(index(dim), stored, stored.encode(histories))
+        for name, (make, size) in PRECISIONS.items():
+            stored = _rounded(vectors, make)
+            search = _search_ms(_filled(make, vectors.item_vectors), stored.encode(histories))
             megabytes = size * 2 * stored.item_vectors.size / 1e6
             own = f"{_bundle_mb(stored, benchmark.catalog, config):.0f}" if name == "float32" else ""
             cells = f"{score(stored):.4f} | {megabytes:.0f} | {own} | {search:.2f}"
             print(f"| {dim} | {name} | {cells} | {f'{seconds:.0f}' if own else ''} |", flush=True)
 
 
-def _float16(values: Float32) -> Float32:
-    return values.astype(np.float16).astype(np.float32)
+def _filled(make: Callable[[int], faiss.Index], vectors: Float32) -> faiss.Index:
+    index = make(vectors.shape[1])
+    index.train(vectors)
+    index.add(vectors)
+    return index
 
 
-def _int8(values: Float32) -> Float32:
-    """Each number as one of the 256 levels between the least and the largest of its dimension."""
-    low, high = values.min(axis=0), values.max(axis=0)
-    step = np.maximum(high - low, np.float32(1e-30)) / 255
-    return np.asarray(np.round((values - low) / step) * step + low, np.float32)
+def _rounded(vectors: Vectors, make: Callable[[int], faiss.Index]) -> Vectors:
+    """The vectors as an index of that precision holds them."""
+
+    def read_back(values: Float32) -> Float32:
+        return np.asarray(_filled(make, values).reconstruct_n(0, len(values)), np.float32)
+
+    parts = tuple(replace(part, history_vectors=read_back(part.history_vectors)) for part in vectors.parts)
+    return replace(vectors, item_vectors=read_back(vectors.item_vectors), parts=parts)
 
 
-def _rounded(vectors: Vectors, rounded: Callable[[Float32], Float32]) -> Vectors:
-    parts = tuple(replace(part, history_vectors=rounded(part.history_vectors)) for part in vectors.parts)
-    return replace(vectors, item_vectors=rounded(vectors.item_vectors), parts=parts)
-
-
-def _search_ms(index: faiss.Index, vectors: Vectors, queries: Float32) -> float:
+def _search_ms(index: faiss.Index, queries: Float32) -> float:
     """The median of one query's time in milliseconds."""
-    index.train(vectors.item_vectors)
-    index.add(vectors.item_vectors)
     times = []
     for query in queries:
         started = time.perf_counter()
@@ -94,6 +93,7 @@ def _bundle_mb(vectors: Vectors, catalog: Catalog, config: Config) -> float:
         np.zeros(len(catalog), np.float32),
         kinds=tuple(config.events.weights),
         index_settings=config.index,
+        evaluation=vectors,  # which every night saves too
     )
     with tempfile.TemporaryDirectory() as folder:
         bundle.save(fresh, Path(folder), facts={"config_hash": "dims"})
@@ -104,14 +104,10 @@ def _quantizer(kind: int) -> Callable[[int], faiss.Index]:
     return lambda dim: faiss.IndexScalarQuantizer(dim, kind, faiss.METRIC_INNER_PRODUCT)
 
 
-PRECISIONS: dict[str, tuple[Callable[[Float32], Float32], Callable[[int], faiss.Index], int]] = {
-    "float32": (lambda values: values, faiss.IndexFlatIP, 4),
-    "float16": (
-        lambda values: values.astype(np.float16).astype(np.float32),
-        _quantizer(faiss.ScalarQuantizer.QT_fp16),
-        2,
-    ),
-    "int8": (_int8, _quantizer(faiss.ScalarQuantizer.QT_8bit), 1),
+PRECISIONS: dict[str, tuple[Callable[[int], faiss.Index], int]] = {  # and bytes of a number
+    "float32": (faiss.IndexFlatIP, 4),
+    "float16": (_quantizer(faiss.ScalarQuantizer.QT_fp16), 2),
+    "int8": (_quantizer(faiss.ScalarQuantizer.QT_8bit), 1),
 }
 
 

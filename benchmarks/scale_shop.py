@@ -1,7 +1,9 @@
 """A shop of any size, drawn at random day by day, so that memory is bounded by its users and not by its events.
 
 Demand is long-tailed (Zipf) within each of K tastes; a user has three of them. One event in four is about what stands
-next to the user's last item, so that order tells something. Shapes: U users, I items, N events of a day.
+next to the user's last item of an earlier day, so that order tells something.
+
+Shapes: U users, I items, N events of a day.
 """
 
 import sqlite3
@@ -29,7 +31,7 @@ class _State:
 
     activity: np.ndarray  # float64 [U], cumulated
     tastes: Int64  # [U, 3]
-    last: Int64  # [U], the item of the user's last event
+    last: Int64  # [U], the item of the user's last event before the day
     demand: np.ndarray  # float64 [items of a taste], cumulated
     place: Int64  # [items of a taste]: of each rank, so that neighbours are not of about the same demand
 

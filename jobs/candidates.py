@@ -194,4 +194,6 @@ def _comparison(name: str, settings: dict[str, Any]) -> Table:
         [model, settings["comparison"].get(model, ""), weights.get(model, ""), settings["skipped"].get(model, "")]
         for model in dict.fromkeys([*settings["comparison"], *settings["skipped"]])
     ]
-    return Table(f"Validation, what {name} chose from", ["candidate", METRIC, "weight in the blend", "time"], rows)
+    return Table(
+        f"Validation, what {name} chose from", ["candidate", METRIC, "weight in the blend", "why not in full"], rows
+    )

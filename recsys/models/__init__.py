@@ -68,7 +68,8 @@ class Train(Protocol):
         trained before, whose choices are then taken as they are.
         score: NDCG@20 on validation of vectors trained on `data`; higher is better. It chooses settings and epochs.
         Vectors that are given to it bear the settings with which they can be trained again: `auto` ends a training
-        that takes too long, and goes on with the best that was scored.
+        that takes too long, and goes on with the best that was scored. Where training makes passes over the events,
+        "epochs" is how many of them these vectors have seen: `auto` gives up what is far behind after the first.
         device: "cpu" or "cuda". report: is told the name of the step and the share done, 0 to 1; it is asked often, and
         the name of a pass over the events holds " epoch ".
         """

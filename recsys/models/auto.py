@@ -25,7 +25,7 @@ _SCALE_USERS = 200
 _BLEND_SHARE = 0.15  # of the time, kept for choosing the weights
 _PROJECTED_FROM = 0.02  # of a pass: from then on its speed tells when it will end
 _HOPELESS = 0.5  # of the best candidate's score: who has not reached it after a pass over the events is given up
-_IN_ORDER = ("sequence",)  # the models that learn from the order of events alone
+_IN_ORDER = {MODELS["sequence"]}  # the models that learn from the order of events alone
 
 Report = Callable[[str, float], None]
 Score = Callable[[Vectors], float]
@@ -77,16 +77,18 @@ def _candidates(
 ) -> tuple[list[_Found], dict[str, str]]:
     """What became of each candidate, in the order of the configuration, and why one is missing or unfinished.
 
-    Each may take its equal share of the time that is left: what the cheap ones leave is for the dear ones. The first,
-    which should be the cheapest, takes what it needs, so that there is something to publish however slow the machine.
+    Each may take half of the time that is left, the last all of it: what the cheap ones leave is for the dear ones. The
+    first, which should be the cheapest, takes what it needs, so that there is something to publish however slow the
+    machine.
     """
     end = time.monotonic() + data.budget_seconds * (1 - _BLEND_SHARE)
-    pointless = set(_IN_ORDER) & set(models.auto.candidates) if data.timeless else set()
+    names = _worth_trying(models.auto.candidates, data)
+    pointless = set(models.auto.candidates) - set(names)
     found, skipped = list[_Found](), dict.fromkeys(pointless, "all events have the same time, and so no order")
-    names = [name for name in models.auto.candidates if name not in pointless]
-    for place, name in enumerate(names):
+    for name in names:
         now = time.monotonic()
-        deadline = now + max(0.0, end - now) / (len(names) - place) if place else math.inf
+        share = 1.0 if name == names[-1] else 0.5
+        deadline = math.inf if name == names[0] else now + share * max(0.0, end - now)
         trial = _Trial(score, deadline, max((f.score for f in found), default=0.0), report)
         try:
             vectors = resolve(name, MODELS)(
@@ -105,6 +107,12 @@ def _candidates(
     return found, skipped
 
 
+def _worth_trying(names: tuple[str, ...], data: TrainingData) -> list[str]:
+    """The candidates that can learn something from the events; all of them where none would be left."""
+    able = [name for name in names if not data.timeless or MODELS.get(name, name) not in _IN_ORDER]
+    return able or list(names)
+
+
 class _Trial:
     """One candidate's training: keeps the best vectors that were scored, and ends it when its time is up.
 
@@ -116,7 +124,7 @@ class _Trial:
         self.best_score = -math.inf
         self._score, self._deadline, self._others_best, self._report = score, deadline, others_best, report
         self._started = time.monotonic()
-        self._step, self._first = "", (self._started, 0.0)
+        self._step, self._first, self._done = "", (self._started, 0.0), 0.0
 
     def keep(self, vectors: Vectors, value: float) -> None:
         """Take the vectors for the best when they are."""
@@ -128,7 +136,9 @@ class _Trial:
         self._end_in_time(time.monotonic())
         value = self._score(vectors)
         self.keep(vectors, value)
-        if vectors.settings.get("epochs", 0) >= 1 and self.best_score < _HOPELESS * self._others_best:
+        passes = vectors.settings.get("epochs", 0)
+        whole = isinstance(passes, int) and passes >= 1 and "most" not in vectors.settings
+        if whole and self.best_score < _HOPELESS * self._others_best:
             raise _EndedError(f"it reached {self.best_score:.4f}, the best before it {self._others_best:.4f}")
         return value
 
@@ -136,13 +146,14 @@ class _Trial:
         """Pass it on, and end when the time is up, or the pass over the events that has begun cannot end in time."""
         now = time.monotonic()
         self._end_in_time(now)
-        if step != self._step:
+        if step != self._step or done < self._done:
             self._step, self._first = step, (now, done)  # what is slow about a beginning does not count
         elif " epoch " in step and done - self._first[1] >= _PROJECTED_FROM:
             to_come = (now - self._first[0]) / (done - self._first[1]) * (1 - done)
             if now + to_come > self._deadline:
                 left = self._deadline - now
                 raise _EndedError(f"{step} takes {to_come:.0f} s more, {left:.0f} s were left for it")
+        self._done = done
         self._report(step, done)
 
     def _end_in_time(self, now: float) -> None:

@@ -147,6 +147,22 @@ def test_a_pass_that_cannot_end_in_time_is_not_waited_for():
     assert "test_auto:slow" not in trained("left", "slow", score=share_in_order, budget=1000).settings["skipped"]
 
 
+def twice(data, settings, *, score, seed, device, report):
+    for seconds in (1, 10):  # a trial on a sample of the events, then the pass itself, under one name
+        for done in range(11):
+            report("twice: epoch 1", done / 10)
+            clock[0] += seconds
+    return right(data, settings, score=score, seed=seed, device=device, report=report)
+
+
+@pytest.mark.usefixtures("hand_wound")
+def test_how_fast_a_pass_is_is_told_by_itself_and_not_by_one_before_it():
+    assert trained("left", "twice", score=share_in_order, budget=300).settings["skipped"] == {}
+    clock[0] = 0.0
+    slow = trained("left", "twice", score=share_in_order, budget=100).settings["skipped"]["test_auto:twice"]
+    assert "takes 90 s more" in slow
+
+
 @pytest.mark.usefixtures("hand_wound")
 def test_a_candidate_whose_time_is_up_counts_as_the_best_it_had_reached():
     vectors = trained("left", "endless", "useless", score=share_in_order, budget=1000)
@@ -171,7 +187,7 @@ def hopeless(data, settings, *, score, seed, device, report):
 
 
 @pytest.mark.usefixtures("hand_wound")
-def test_a_candidate_far_behind_after_a_pass_leaves_its_time_to_the_others():
+def test_a_candidate_far_behind_after_a_pass_is_given_up():
     vectors = trained("left", "hopeless", "right", score=lambda found: max(0.0, share_in_order(found) - 0.55))
     assert clock[0] == 1, "one pass was enough to see it"
     assert "the best before it" in vectors.settings["skipped"]["test_auto:hopeless"]

@@ -1,4 +1,4 @@
-"""Where there is no GPU, torch's meta device stands for one: what belongs there is computed there, and only there."""
+"""Where there is no GPU, torch's meta device stands for one: losses, products and the sequence tower stay there."""
 
 import numpy as np
 import pytest
