@@ -2,6 +2,7 @@
 
     pip install implicit    (for als and bpr; no dependency of the project)
     python -m benchmarks.compare --data DIR --model als|bpr|ease --k 20 --out ranked.npz [--trials 20] [--seed 0]
+    python -m benchmarks.compare --data DIR --model split --out split.npz    (the validation, for compare_rectools)
 
 Settings are drawn at random, the best NDCG@20 on validation is trained again on everything before the test. EASE holds
 a matrix of items by items twice, as float32: 12 GiB at 38,000 items, so run it alone.
@@ -23,7 +24,7 @@ from benchmarks.accuracy import ids_of
 from benchmarks.forms import Benchmark, read
 from recsys.config import Config
 from recsys.data import Float32, Int32, Int64, Interactions
-from recsys.evaluation import ndcg_per_user, targets_of
+from recsys.evaluation import Targets, ndcg_per_user, targets_of
 
 VALIDATION_USERS = 5000
 BLOCK = 1000
@@ -34,7 +35,7 @@ def main() -> None:
     """Read, draw settings, train again with the best, rank, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the set")
-    parser.add_argument("--model", choices=sorted(MODELS), required=True)
+    parser.add_argument("--model", choices=sorted([*MODELS, "split"]), required=True)
     parser.add_argument("--k", type=int, default=20)
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
@@ -43,6 +44,9 @@ def main() -> None:
     started = time.perf_counter()
     config = Config()
     benchmark = read(arguments.data, config=config, seed=arguments.seed)
+    if arguments.model == "split":
+        _write_split(benchmark, arguments.out, config)
+        return
     draw, fit = MODELS[arguments.model]
     generator = np.random.default_rng(arguments.seed)
     trials = [draw(generator) for _ in range(arguments.trials)]
@@ -62,6 +66,32 @@ def main() -> None:
     print(f"peak memory {peak:.2f} GiB, {torch.get_num_threads()} threads, seed {arguments.seed}")
 
 
+def _write_split(benchmark: Benchmark, path: Path, config: Config) -> None:
+    """What settings are chosen on: ids of users and items [E] to learn from, and [N] to find, as `_validate` has it."""
+    targets = _targets(benchmark, config)
+    user_ids = np.full(benchmark.known.user_count, -1, np.int64)
+    user_ids[benchmark.rows] = benchmark.users
+    fit, items = benchmark.splits.fit, ids_of(benchmark)
+    asked = targets.users[user_ids[targets.users] >= 0]
+    wanted = np.isin(np.repeat(targets.users, targets.counts), asked)
+    np.savez(
+        path,
+        users=np.where(
+            user_ids[fit.users] >= 0, user_ids[fit.users], -2 - fit.users
+        ),  # others need any id of their own
+        items=items[fit.items],
+        wanted_users=user_ids[np.repeat(targets.users, targets.counts)[wanted]],
+        wanted_items=items[targets.items[wanted]],
+    )
+
+
+def _targets(benchmark: Benchmark, config: Config) -> Targets:
+    splits = benchmark.splits
+    return targets_of(
+        splits.validation, splits.fit, target_codes=config.target_codes, repeats=benchmark.repeats
+    ).sample(VALIDATION_USERS, config.training.seed)
+
+
 def _matrix(events: Interactions) -> sparse.csr_matrix:
     """1 where a user has an event with an item: [U, I]. A matrix and not an array: that is what implicit takes."""
     matrix = sparse.csr_matrix(
@@ -73,11 +103,8 @@ def _matrix(events: Interactions) -> sparse.csr_matrix:
 
 
 def _validate(benchmark: Benchmark, scores: Scores, config: Config) -> float:
-    splits = benchmark.splits
-    targets = targets_of(
-        splits.validation, splits.fit, target_codes=config.target_codes, repeats=benchmark.repeats
-    ).sample(VALIDATION_USERS, config.training.seed)
-    rows = _rank(scores, targets.users.astype(np.int64), splits.fit, 20, repeats=benchmark.repeats)
+    targets = _targets(benchmark, config)
+    rows = _rank(scores, targets.users.astype(np.int64), benchmark.splits.fit, 20, repeats=benchmark.repeats)
     return float(ndcg_per_user(rows, targets).mean())
 
 

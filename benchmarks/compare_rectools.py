@@ -1,10 +1,11 @@
-"""RecTools' models on a set of `train.txt` and `test.txt`, chosen on a tenth of the training data, ranked and written.
+"""RecTools' models on a set of `train.txt` and `test.txt`, chosen on the project's validation, ranked and written.
 
     python -m venv rectools && rectools/bin/pip install rectools    (it needs an older numpy than the project)
-    rectools/bin/python benchmarks/compare_rectools.py --data DIR --k 20 --out ranked.npz [--trials 20] [--seed 0]
+    python -m benchmarks.compare --data DIR --model split --out split.npz
+    rectools/bin/python benchmarks/compare_rectools.py --data DIR --split split.npz --k 20 --out ranked.npz
 
-Settings of PureSVD, item neighbours (cosine, TF-IDF, BM25), ALS and BPR are drawn at random; the best NDCG@20 of 5,000
-users on the tenth is trained again on everything. No line of the project is in it.
+PureSVD, item neighbours (cosine, TF-IDF, BM25), ALS and BPR take turns, their settings are drawn at random; the best
+NDCG@20 is trained again on everything. No line of the project is in it.
 """
 
 import argparse
@@ -25,13 +26,14 @@ from rectools.models import (
     PureSVDModel,
 )
 
-VALIDATION_USERS = 5000
+FAMILIES = ("svd", "knn", "als", "bpr")
 
 
 def main() -> None:
     """Read, draw settings, train again with the best, rank, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the set")
+    parser.add_argument("--split", type=Path, required=True, help="what benchmarks.compare --model split wrote")
     parser.add_argument("--k", type=int, default=20)
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
@@ -40,12 +42,12 @@ def main() -> None:
     started = time.perf_counter()
     train = read(arguments.data, "train.txt")
     asked = read(arguments.data, "test.txt")[Columns.User].unique()
+    split = np.load(arguments.split)
+    fit = interactions(split["users"], split["items"])
+    held = pd.DataFrame({Columns.User: split["wanted_users"], Columns.Item: split["wanted_items"]})
+    wanted = held.groupby(Columns.User)[Columns.Item].apply(set)
     random = np.random.default_rng(arguments.seed)
-    held = random.random(len(train)) < 0.1
-    fit, held_out = train[~held], train[held]
-    wanted = held_out[held_out[Columns.User].isin(fit[Columns.User].unique())].groupby(Columns.User)[Columns.Item]
-    wanted = wanted.apply(set).sample(min(VALIDATION_USERS, wanted.ngroups), random_state=arguments.seed)
-    trials = [draw(random) for _ in range(arguments.trials)]
+    trials = [draw(FAMILIES[at % len(FAMILIES)], random) for at in range(arguments.trials)]
     figures = [ndcg(recommend(build(*trial), fit, wanted.index.to_numpy(), 20), wanted) for trial in trials]
     best = trials[int(np.argmax(figures))]
     chosen = time.perf_counter()
@@ -62,22 +64,33 @@ def read(folder: Path, name: str) -> pd.DataFrame:
     path = next(path for path in (folder / name, folder / f"{name}.gz") if path.exists())
     with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as lines:
         rows = [(user, item) for user, *items in (map(int, line.split()) for line in lines) for item in items]
-    found = pd.DataFrame(rows, columns=[Columns.User, Columns.Item])
-    return found.assign(**{Columns.Weight: 1.0, Columns.Datetime: pd.Timestamp("2020-01-01")})
+    users, found = np.array(rows, np.int64).T
+    return interactions(users, found)
 
 
-def draw(random: np.random.Generator) -> tuple[str, dict[str, Any]]:
-    """A model and its settings."""
-    name = str(random.choice(["svd", "knn", "als", "bpr"]))
+def interactions(users: np.ndarray, items: np.ndarray) -> pd.DataFrame:
+    """As RecTools wants them, which asks for a weight and a time."""
+    columns = {Columns.User: users, Columns.Item: items, Columns.Weight: 1.0}
+    return pd.DataFrame({**columns, Columns.Datetime: pd.Timestamp("2020-01-01")})
+
+
+def draw(name: str, random: np.random.Generator) -> tuple[str, dict[str, Any]]:
+    """A model of the family and its settings."""
     factors = int(random.choice([64, 128, 256, 512]))
     if name == "svd":
         return name, {"factors": factors}
     if name == "knn":
-        return str(random.choice(["cosine", "tfidf", "bm25"])), {"K": int(random.choice([50, 100, 200, 500]))}
-    rate = float(np.exp(random.uniform(np.log(1e-3), np.log(1e-1 if name == "bpr" else 1e2))))
+        return str(random.choice(["cosine", "tfidf", "bm25"])), {"K": int(random.choice([20, 50, 100, 200, 500]))}
+    common = {"factors": min(factors, 256), "iterations": int(random.integers(5, 26))}
     if name == "als":
-        return name, {"factors": min(factors, 256), "regularization": rate, "alpha": float(random.uniform(0.5, 50))}
-    return name, {"factors": min(factors, 256), "regularization": rate, "learning_rate": 0.05, "iterations": 100}
+        return name, {**common, "regularization": between(random, 1e-3, 1e2), "alpha": between(random, 0.5, 50)}
+    rates = {"regularization": between(random, 1e-4, 1e-1), "learning_rate": between(random, 5e-3, 2e-1)}
+    return name, {**common, **rates, "iterations": int(random.integers(30, 201))}
+
+
+def between(random: np.random.Generator, low: float, high: float) -> float:
+    """Drawn evenly on the scale of the logarithm."""
+    return float(np.exp(random.uniform(np.log(low), np.log(high))))
 
 
 def build(name: str, settings: dict[str, Any]) -> Any:
