@@ -7,8 +7,9 @@ processes there are, so a training may go on with fewer or more of them than it 
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +18,8 @@ import numpy.typing as npt
 import torch
 from torch import distributed, nn
 from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict, set_optimizer_state_dict
+from torch.nn.parallel import DistributedDataParallel
 from torchrec.distributed.model_parallel import DistributedModelParallel, get_default_sharders
 from torchrec.distributed.planner import EmbeddingShardingPlanner, ParameterConstraints, Topology
 from torchrec.distributed.types import ShardingType
@@ -25,6 +28,7 @@ from torchrec.distributed.types import ShardingType
 _SHARDINGS = [s.value for s in ShardingType if s is not ShardingType.DATA_PARALLEL]
 _COMPLETE = ".metadata"  # which torch writes last
 _EPOCH = "epoch-"
+_FLAT = StateDictOptions(flatten_optimizer_state_dict=True)  # the nested form is not read as it is written
 
 
 def backend_for(device: torch.device) -> str:
@@ -99,24 +103,57 @@ def shard(tables: nn.ModuleDict, device: torch.device) -> tuple[nn.Module, nn.Mo
     return whole, cast(nn.ModuleDict, whole.module)
 
 
-def save(folder: Path, epoch: int, whole: nn.Module) -> None:
-    """Checkpoint the tables, and in a group their optimiser's state; epoch 0 is the start.
+def replicate(module: nn.Module, device: torch.device) -> nn.Module:
+    """A module that each process of a group has whole; the gradients are divided by its size as those of tables."""
+    if not distributed.is_initialized():
+        return module
+    return DistributedDataParallel(module, device_ids=[device] if device.type == "cuda" else None)
+
+
+@dataclass(frozen=True)
+class AdamState:
+    """An optimiser of a module, as a checkpoint wants it."""
+
+    module: nn.Module
+    optimiser: torch.optim.Optimizer
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it has come to; zeros before its first step."""
+        return get_optimizer_state_dict(self.module, self.optimiser, options=_FLAT)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        set_optimizer_state_dict(self.module, self.optimiser, state, options=_FLAT)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a checkpoint holds."""
+
+    modules: Mapping[str, nn.Module]
+    others: Mapping[str, Any] = field(default_factory=dict)  # what training goes on with, beside the tables' optimisers
+
+
+def save(folder: Path, epoch: int, progress: Progress) -> None:
+    """Checkpoint the modules, and in a group what training goes on with; epoch 0 is the start.
 
     All processes of the group call it, each writes what it holds. A checkpoint that was not finished does not count.
     """
-    _transfer(state_dict_saver.save, folder, epoch, whole)
+    _transfer(state_dict_saver.save, folder, epoch, progress)
 
 
-def load(folder: Path, epoch: int, whole: nn.Module) -> None:
-    """Set tables, and in a group the optimiser's state, to those of a checkpoint, however either is sharded."""
-    _transfer(state_dict_loader.load, folder, epoch, whole)
+def load(folder: Path, epoch: int, progress: Progress) -> None:
+    """Set all of it to what a checkpoint holds, however either is sharded."""
+    _transfer(state_dict_loader.load, folder, epoch, progress)
 
 
-def _transfer(way: Callable[..., Any], folder: Path, epoch: int, whole: nn.Module) -> None:
-    # A start has no optimiser's state, and outside of a group is the job, which only reads what was learnt.
-    state: dict[str, Any] = {"tables": whole}
-    if isinstance(whole, DistributedModelParallel) and epoch:
-        state["optimiser"] = whole.fused_optimizer
+def _transfer(way: Callable[..., Any], folder: Path, epoch: int, progress: Progress) -> None:
+    state: dict[str, Any] = dict(progress.modules)
+    if distributed.is_initialized() and epoch:  # a start has nothing of it, and the job only reads what was learnt
+        state |= progress.others
+        for name, module in progress.modules.items():
+            if isinstance(module, DistributedModelParallel):
+                state[f"optimiser of {name}"] = module.fused_optimizer
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)  # as it should be in the job
         way(state, checkpoint_id=folder / f"{_EPOCH}{epoch}", no_dist=not distributed.is_initialized())

@@ -18,18 +18,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from recsys.artifact import alone, read_text, replace_text
 from recsys.errors import RecsysError
 from recsys.models import Workers, sharded
+from recsys.models.sharded import Progress
 
 RESTARTS = 3  # of the workers, before a training is given up
 WORK, PROGRESS, _LOG = "work.json", "progress", "log"
 _POLL_SECONDS = 0.1
 # Else workers that are started again meet in the store of those before them, and gloo waits at addresses of the dead.
 _FRESH_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-_TOLD_LINES = 30  # of the log, when it failed
+_TOLD_LINES = 60  # of the log, when it failed
 
 Report = Callable[[float], None]
 
@@ -38,7 +38,7 @@ Report = Callable[[float], None]
 class Pupil:
     """A model as a worker trains it."""
 
-    tables: nn.Module
+    progress: Progress
     train_epoch: Callable[[int, Report], float]  # epoch 1, 2, …, and what is told the share done
 
 
@@ -52,9 +52,9 @@ class Work:
 
 
 def train_together(
-    workers: Workers, work: Work, tables: nn.Module, epochs: int, device: torch.device, report: Callable[[int], Report]
+    workers: Workers, work: Work, progress: Progress, epochs: int, device: torch.device, report: Callable[[int], Report]
 ) -> Generator[int]:
-    """Train for so many epochs; yields each when it has ended, with `tables` as they were after it.
+    """Train for so many epochs; yields each when it has ended, with `progress` as it was after it.
 
     The workers go on meanwhile, and end with the last epoch or when the iterator is closed. report: is given the
     epoch. Other trainings in the same folder wait. Raises RecsysError when the workers died too often.
@@ -64,7 +64,7 @@ def train_together(
         folder = workers.folder / "work"
         shutil.rmtree(folder, ignore_errors=True)  # of a job that was killed
         _write(folder, work, epochs, device)
-        sharded.save(folder, 0, tables)
+        sharded.save(folder, 0, progress)
         with (folder / _LOG).open("wb") as log:
             process = subprocess.Popen(  # noqa: S603  (the command is ours)
                 _command(workers.count, folder), stdout=log, stderr=log, env={**_FRESH_STORE, **os.environ}
@@ -72,9 +72,10 @@ def train_together(
         try:
             for epoch in range(1, epochs + 1):
                 _wait(process, folder, epoch, report)
-                sharded.load(folder, epoch, tables)
+                sharded.load(folder, epoch, progress)
                 sharded.forget(folder, epoch)
                 yield epoch
+            process.wait()  # workers on other machines are let go only then
         finally:
             process.terminate()
             process.wait()
@@ -93,7 +94,14 @@ def _command(count: int, folder: Path) -> list[str]:
     """Torchrun on this machine alone, unless its own environment (PET_RDZV_ENDPOINT) says where several meet."""
     python = sys.executable
     where = [] if "PET_RDZV_ENDPOINT" in os.environ else ["--standalone"]
-    start = ["-m", "torch.distributed.run", *where, f"--nproc-per-node={count}", f"--max-restarts={RESTARTS}"]
+    start = [
+        "-m",
+        "torch.distributed.run",
+        *where,
+        f"--nproc-per-node={count}",
+        f"--max-restarts={RESTARTS}",
+        f"--log-dir={folder}",
+    ]
     worker = ["-m", "recsys.models.worker", str(folder)]
     return [python, "-m", "recsys.launch", str(os.getpid()), python, *start, *worker]
 

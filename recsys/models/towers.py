@@ -17,13 +17,12 @@ from torch.nn import functional
 from recsys.config_models import TwoTowerSettings
 from recsys.data import Array, Float32, Int64
 from recsys.models import sharded
+from recsys.models.arrays import arrays_of, matrix_of
 from recsys.models.losses import corrected_scores, sampled_softmax
 from recsys.models.tables import jagged, make_tables, put_rows, rows_of
 
 Bool: TypeAlias = npt.NDArray[np.bool_]
 
-_PARTS = ("data", "indices", "indptr")
-_ARRAYS = [(name, part) for name in ("weights", "features") for part in (*_PARTS, "shape")]
 _RUN = 8  # positives of a user that come one after the other, with one sum of the history
 
 
@@ -37,19 +36,12 @@ class Pairs:
     @property
     def arrays(self) -> dict[str, Array]:
         """The same as plain arrays, which several processes can read from a disk."""
-        return {f"{name}.{part}": np.asarray(getattr(getattr(self, name), part)) for name, part in _ARRAYS}
+        return arrays_of("weights", self.weights) | arrays_of("features", self.features)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> "Pairs":
         """What `arrays` told."""
-        return cls(
-            **{
-                name: sparse.csr_array(
-                    tuple(arrays[f"{name}.{part}"] for part in _PARTS), shape=tuple(arrays[f"{name}.shape"].tolist())
-                )
-                for name in ("weights", "features")
-            }
-        )
+        return cls(matrix_of("weights", arrays), matrix_of("features", arrays))
 
 
 class Towers:

@@ -25,6 +25,7 @@ from recsys.models.device import pick_device
 from recsys.models.item_encoder import fill_in, shared_tokens
 from recsys.models.mf import Spectral
 from recsys.models.search import Settings, coordinate_search, middle
+from recsys.models.sharded import Progress
 from recsys.models.torchrun import Pupil, Work, train_together
 from recsys.models.towers import Pairs, Towers, leave_one_out_positives
 from recsys.vectors import Constant, ItemEncoder, Part, Vectors, WeightedSum, token_matrix
@@ -130,7 +131,7 @@ def pupil(facts: Mapping[str, Any], arrays: Mapping[str, Array], device: torch.d
     def train_epoch(epoch: int, report: Callable[[float], None]) -> float:
         return towers.train_epoch(chosen["temperature"], draw, np.random.default_rng([seed, epoch]), report)
 
-    return Pupil(towers.tables, train_epoch)
+    return Pupil(Progress({"tables": towers.tables}), train_epoch)
 
 
 class _Model:
@@ -202,7 +203,9 @@ class _Model:
         facts = {"chosen": chosen, "seed": self._seed}
         work = Work("recsys.models.two_tower:pupil", facts, {**towers.pairs.arrays, "draw": draw})
         with closing(
-            train_together(workers, work, towers.tables, epochs, self._device, partial(self._told, chosen))
+            train_together(
+                workers, work, Progress({"tables": towers.tables}), epochs, self._device, partial(self._told, chosen)
+            )
         ) as ended:
             yield from ended
 

@@ -26,10 +26,10 @@ def work(folder: Path) -> None:
     with sharded.group(torch.device(plan["device"])) as device:
         pupil: Pupil = resolve(plan["pupil"])(plan["facts"], arrays, device)
         done = sharded.newest(folder)
-        sharded.load(folder, done, pupil.tables)
+        sharded.load(folder, done, pupil.progress)
         for epoch in range(done + 1, plan["epochs"] + 1):
             pupil.train_epoch(epoch, _progress(folder, epoch))
-            sharded.save(folder, epoch, pupil.tables)
+            sharded.save(folder, epoch, pupil.progress)
 
 
 def _progress(folder: Path, epoch: int) -> Report:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from key_checks import SINGLE, changed, loaded
 from model_contracts import checkerboard
@@ -14,51 +15,48 @@ from jobs import candidates
 from jobs.candidates import Night
 from recsys.errors import RecsysError
 from recsys.evaluation import validation_score
-from recsys.models import Workers, sharded, torchrun, two_tower
+from recsys.models import MODELS, Workers, sharded, torchrun
+from recsys.models.sharded import Progress
 from recsys.models.torchrun import Work, train_together
+from recsys.names import resolve
 
+TIME = {"recency_half_life_days": 10.0, "demand": 0.0}
 CHOSEN = {
-    **{"half_life_days": 90.0, "recency_half_life_days": 10.0, "demand": 0.0, "temperature": 0.2, "unit_items": True},
-    **{"epochs": 2, "dim": 16, "batch_size": 64, "negatives": 32, "learning_rate": 0.1},
+    "two_tower": TIME
+    | {"half_life_days": 90.0, "temperature": 0.2, "unit_items": True, "epochs": 2}
+    | {"dim": 16, "batch_size": 64, "negatives": 32, "learning_rate": 0.1},
+    "sequence": TIME
+    | {"temperature": 0.1, "epochs": 2, "dim": 16, "length": 8, "blocks": 1, "dropout": 0.0}
+    | {"batch_size": 64, "full_softmax_items": 0, "negatives": 16},
 }
 
 
-def learnt(workers: Workers | None, report=quiet) -> np.ndarray:
-    """The vectors of the items and those of the histories, side by side."""
+def learnt(model: str, workers: Workers | None, report=quiet) -> np.ndarray:
+    """The vectors of the items and, beside them, of users of one item each."""
     data = replace(checkerboard(cold=4), workers=workers)
-    found = two_tower.train(data, CHOSEN, score=None, seed=0, device="cpu", report=report)
-    return np.concatenate([found.item_vectors, found.parts[0].history_vectors], axis=1)
+    found = resolve(MODELS[model])(data, CHOSEN[model], score=None, seed=0, device="cpu", report=report)
+    items = len(found.item_vectors)
+    return np.concatenate([found.item_vectors, found.encode(tiny.histories(*([(item, 0)] for item in range(items))))])
 
 
-@pytest.fixture(scope="module")
-def alone() -> np.ndarray:
-    return learnt(None)
+def test_a_group_of_one_comes_to_the_same_bits(tmp_path):
+    np.testing.assert_array_equal(learnt("two_tower", Workers(1, tmp_path)), learnt("two_tower", None))
 
 
-@pytest.fixture(scope="module")
-def by_two(tmp_path_factory) -> np.ndarray:
-    return learnt(Workers(2, tmp_path_factory.mktemp("two")))
-
-
-def test_a_group_of_one_comes_to_the_same_bits(alone, tmp_path):
-    np.testing.assert_array_equal(learnt(Workers(1, tmp_path)), alone)
-
-
-def test_two_processes_learn_what_one_learns(alone, by_two):
-    np.testing.assert_allclose(by_two, alone, atol=1e-5)
-
-
-def test_a_worker_killed_in_mid_epoch_is_started_again_and_comes_to_the_same_bits(by_two, tmp_path, monkeypatch):
+@pytest.mark.parametrize("model", CHOSEN)
+def test_two_processes_learn_what_one_learns_though_one_is_killed_in_mid_epoch(model, tmp_path, monkeypatch):
     monkeypatch.setenv("RECSYS_CRASH_AT", "epoch 2, worker 1, restart 0")
     logs = []
 
     def report(step: str, done: float) -> None:
-        if done == 1:
+        if "epoch 2" in step and done == 1:
             logs.append((tmp_path / "work" / "log").read_text())
 
-    np.testing.assert_array_equal(learnt(Workers(2, tmp_path), report), by_two)
+    found = learnt(model, Workers(2, tmp_path), report)
     assert "failed (exitcode: -9) local_rank: 1" in logs[-1]
     assert not (tmp_path / "work").exists()
+    monkeypatch.delenv("RECSYS_CRASH_AT")
+    np.testing.assert_allclose(found, learnt(model, None), atol=1e-5)
 
 
 def test_two_processes_are_as_accurate_as_one_within_the_spread_of_seeds(shop):
@@ -83,7 +81,12 @@ def test_workers_that_fail_again_and_again_fail_the_job_with_their_last_words(tm
     with pytest.raises(RecsysError, match="in epoch 1: torchrun ended with code 1") as failed:
         next(
             train_together(
-                Workers(1, tmp_path), work, nn.Linear(1, 1), 1, torch.device("cpu"), lambda _: lambda _: None
+                Workers(1, tmp_path),
+                work,
+                Progress({"tables": nn.Linear(1, 1)}),
+                1,
+                torch.device("cpu"),
+                lambda _: lambda _: None,
             )
         )
     assert "none_such" in failed.value.in_full
