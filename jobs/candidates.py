@@ -110,15 +110,18 @@ def fit(
         target_codes=tuple(config.target_codes),
         half_life_days=config.events.half_life_days,
         budget_seconds=config.training.choice_seconds,
-        workers=Workers(config.training.processes, config.folder.path / "training")
-        if config.training.processes > 1
-        else None,
+        workers=_workers(config),
     )
     settings = chosen if chosen is not None else settings_of(config.models, name)
     vectors: Vectors = resolve(name, MODELS)(
         data, settings, score=score, seed=config.training.seed, device=config.training.device, report=night.report
     )
     return vectors if vectors.model == name else replace(vectors, model=name)
+
+
+def _workers(config: Config) -> Workers | None:
+    count = config.training.processes
+    return Workers(count, config.folder.path / "training") if count > 1 else None
 
 
 def choose(night: Night, name: str, splits: Splits) -> dict[str, Any]:

@@ -163,7 +163,7 @@ class TrainingSettings(Section):
     seed: int = Field(0, ge=0, description="Makes a run repeatable")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU when there is one")
     processes: int = Field(
-        1, ge=1, description="More than 1: `two_tower` is trained by so many, started by torchrun, its tables sharded"
+        1, ge=1, description="With more than 1, `two_tower` and `sequence` are trained by so many, their tables sharded"
     )
 
     @property

@@ -18,11 +18,14 @@ import numpy.typing as npt
 import torch
 from torch import distributed, nn
 from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict, set_optimizer_state_dict
 from torch.nn.parallel import DistributedDataParallel
 from torchrec.distributed.model_parallel import DistributedModelParallel, get_default_sharders
 from torchrec.distributed.planner import EmbeddingShardingPlanner, ParameterConstraints, Topology
 from torchrec.distributed.types import ShardingType
+
+from recsys.errors import RecsysError
 
 # Not data parallel: that leaves a copy of the table in each process, and no way to the optimiser's state.
 _SHARDINGS = [s.value for s in ShardingType if s is not ShardingType.DATA_PARALLEL]
@@ -138,12 +141,13 @@ def save(folder: Path, epoch: int, progress: Progress) -> None:
     """Checkpoint the modules, and in a group what training goes on with; epoch 0 is the start.
 
     All processes of the group call it, each writes what it holds. A checkpoint that was not finished does not count.
+    Raises RecsysError when it cannot be written.
     """
     _transfer(state_dict_saver.save, folder, epoch, progress)
 
 
 def load(folder: Path, epoch: int, progress: Progress) -> None:
-    """Set all of it to what a checkpoint holds, however either is sharded."""
+    """Set all of it to what a checkpoint holds, however either is sharded. Raises RecsysError when that cannot be."""
     _transfer(state_dict_loader.load, folder, epoch, progress)
 
 
@@ -156,7 +160,10 @@ def _transfer(way: Callable[..., Any], folder: Path, epoch: int, progress: Progr
                 state[f"optimiser of {name}"] = module.fused_optimizer
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)  # as it should be in the job
-        way(state, checkpoint_id=folder / f"{_EPOCH}{epoch}", no_dist=not distributed.is_initialized())
+        try:
+            way(state, checkpoint_id=folder / f"{_EPOCH}{epoch}", no_dist=not distributed.is_initialized())
+        except CheckpointException as error:  # which is no Exception
+            raise RecsysError(f"the checkpoint {epoch} in {folder} failed: {error}") from error
 
 
 def newest(folder: Path) -> int:

@@ -9,8 +9,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Generator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,53 +57,59 @@ def train_together(
     """Train for so many epochs; yields each when it has ended, with `progress` as it was after it.
 
     The workers go on meanwhile, and end with the last epoch or when the iterator is closed. report: is given the
-    epoch. Other trainings in the same folder wait. Raises RecsysError when the workers died too often.
+    epoch. Other trainings in the same folder wait. Raises RecsysError when the workers died too often
+    or the folder cannot be written to.
     """
     workers.folder.mkdir(parents=True, exist_ok=True)
     with alone(workers.folder):
         folder = workers.folder / "work"
         shutil.rmtree(folder, ignore_errors=True)  # of a job that was killed
-        _write(folder, work, epochs, device)
-        sharded.save(folder, 0, progress)
-        with (folder / _LOG).open("wb") as log:
-            process = subprocess.Popen(  # noqa: S603  (the command is ours)
-                _command(workers.count, folder), stdout=log, stderr=log, env={**_FRESH_STORE, **os.environ}
-            )
         try:
-            for epoch in range(1, epochs + 1):
-                _wait(process, folder, epoch, report)
-                sharded.load(folder, epoch, progress)
-                sharded.forget(folder, epoch)
-                yield epoch
-            process.wait()  # workers on other machines are let go only then
+            _write(folder, work, epochs, device)
+            sharded.save(folder, 0, progress)
+            with _started(workers.count, folder) as process:
+                for epoch in range(1, epochs + 1):
+                    _wait(process, folder, epoch, report)
+                    sharded.load(folder, epoch, progress)
+                    sharded.forget(folder, epoch)
+                    yield epoch
+                process.wait()  # workers on other machines are let go only then
         finally:
-            process.terminate()
-            process.wait()
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write(folder: Path, work: Work, epochs: int, device: torch.device) -> None:
-    folder.mkdir()
-    for name, array in work.arrays.items():
-        np.save(folder / f"{name}.npy", array, allow_pickle=False)
+    try:
+        folder.mkdir()
+        for name, array in work.arrays.items():
+            np.save(folder / f"{name}.npy", array, allow_pickle=False)
+    except OSError as error:
+        raise RecsysError(f"what the workers learn from could not be written to {folder}: {error}") from error
     plan = {"pupil": work.pupil, "facts": work.facts, "epochs": epochs, "device": device.type}
     replace_text(folder / WORK, json.dumps(plan))
 
 
+@contextmanager
+def _started(count: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Torchrun with its workers, which are ended with the block."""
+    with (folder / _LOG).open("wb") as log:
+        process = subprocess.Popen(  # noqa: S603  (the command is ours)
+            _command(count, folder), stdout=log, stderr=log, env={**_FRESH_STORE, **os.environ}
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
 def _command(count: int, folder: Path) -> list[str]:
     """Torchrun on this machine alone, unless its own environment (PET_RDZV_ENDPOINT) says where several meet."""
-    python = sys.executable
+    torchrun = [sys.executable, "-m", "torch.distributed.run"]
     where = [] if "PET_RDZV_ENDPOINT" in os.environ else ["--standalone"]
-    start = [
-        "-m",
-        "torch.distributed.run",
-        *where,
-        f"--nproc-per-node={count}",
-        f"--max-restarts={RESTARTS}",
-        f"--log-dir={folder}",
-    ]
+    how = [f"--nproc-per-node={count}", f"--max-restarts={RESTARTS}", f"--log-dir={folder}"]
     worker = ["-m", "recsys.models.worker", str(folder)]
-    return [python, "-m", "recsys.launch", str(os.getpid()), python, *start, *worker]
+    return [sys.executable, "-m", "recsys.launch", str(os.getpid()), *torchrun, *where, *how, *worker]
 
 
 def _wait(process: subprocess.Popen[bytes], folder: Path, epoch: int, report: Callable[[int], Report]) -> None:

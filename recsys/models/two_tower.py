@@ -34,6 +34,7 @@ _SAMPLING_EXPONENT = 0.5  # negatives are drawn by the root of an item's weight:
 _LENGTH_EXPONENT = 0.2  # free lengths start at the item's weight to this power, 1 on average
 _TRIAL_POSITIVES = 200_000  # enough to tell temperatures apart
 _ALL_TIME_DAYS = 36500.0
+_FIXED = {"dim", "batch_size", "negatives", "learning_rate"}  # settings that are not chosen
 
 Report = Callable[[str, float], None]
 
@@ -109,9 +110,6 @@ def _scored_with_demand(
     model: "_Model", vectors: Vectors, score: Callable[[Vectors], float]
 ) -> Callable[[Settings], float]:
     return lambda tried: score(model.with_demand(vectors, tried))
-
-
-_FIXED = {"dim", "batch_size", "negatives", "learning_rate"}
 
 
 def _fixed(settings: TwoTowerSettings) -> dict[str, Any]:

@@ -27,6 +27,7 @@ def work(folder: Path) -> None:
         pupil: Pupil = resolve(plan["pupil"])(plan["facts"], arrays, device)
         done = sharded.newest(folder)
         sharded.load(folder, done, pupil.progress)
+        sys.stderr.write(f"worker {sharded.rank()} begins with epoch {done + 1}\n")
         for epoch in range(done + 1, plan["epochs"] + 1):
             pupil.train_epoch(epoch, _progress(folder, epoch))
             sharded.save(folder, epoch, pupil.progress)
