@@ -16,7 +16,7 @@ from recsys.config import Config
 from recsys.data import Interactions, Splits, split_by_time
 from recsys.evaluation import Judgement, judge, validation_score
 from recsys.index import INDEXES
-from recsys.models import MODELS, TrainingData, settings_of
+from recsys.models import MODELS, TrainingData, Workers, settings_of
 from recsys.names import resolve
 from recsys.source import Loaded
 from recsys.vectors import Vectors
@@ -110,12 +110,18 @@ def fit(
         target_codes=tuple(config.target_codes),
         half_life_days=config.events.half_life_days,
         budget_seconds=config.training.choice_seconds,
+        workers=_workers(config),
     )
     settings = chosen if chosen is not None else settings_of(config.models, name)
     vectors: Vectors = resolve(name, MODELS)(
         data, settings, score=score, seed=config.training.seed, device=config.training.device, report=night.report
     )
     return vectors if vectors.model == name else replace(vectors, model=name)
+
+
+def _workers(config: Config) -> Workers | None:
+    count = config.training.processes
+    return Workers(count, config.folder.path / "training") if count > 1 else None
 
 
 def choose(night: Night, name: str, splits: Splits) -> dict[str, Any]:

@@ -216,7 +216,7 @@ def _begin(night: Night, children: dict[str, Child], entry: Entry) -> None:
     if due_at is None:
         return
     process = subprocess.Popen(  # noqa: S603  (the command is ours)
-        [sys.executable, "-m", "jobs.launch", str(os.getpid()), *entry.command],
+        [sys.executable, "-m", "recsys.launch", str(os.getpid()), *entry.command],
         stdin=subprocess.DEVNULL,
         start_new_session=True,
         env={**os.environ, DUE: f"{entry.job} {due_at}"},

@@ -162,6 +162,9 @@ class TrainingSettings(Section):
     )
     seed: int = Field(0, ge=0, description="Makes a run repeatable")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU when there is one")
+    processes: int = Field(
+        1, ge=1, description="With more than 1, `two_tower` and `sequence` are trained by so many, their tables sharded"
+    )
 
     @property
     def choice_seconds(self) -> float:
@@ -308,6 +311,7 @@ class Config(Section):
 _NOT_HASHED: dict[str, Any] = {
     **dict.fromkeys(("store", "folder", "api", "schedule", "alerts", "audience"), True),
     "source": {"url"},  # with its password
+    "training": {"processes"},  # however many they are, they learn the same
     "recommendations": {"exclude_sold_out"},  # read when it answers; judging lists what is sold out
 }
 

@@ -89,6 +89,28 @@ def test_every_library_comes_in_by_its_door(file: str) -> None:
             assert may_import(file, DOORS[library]), f"{file}:{line} imports {library}; that may: {allowed}"
 
 
+def test_the_only_tables_of_embeddings_are_torchrec_s() -> None:
+    makers = dict[str, set[str]]()
+    for file, tree in ((file, tree) for file, tree in SOURCES.items() if file.startswith("recsys/")):
+        called = {ast.unparse(node.func).rpartition(".")[2] for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        if found := {name for name in called if name.startswith("Embedding") or "EmbeddingBagCollection" in name}:
+            makers[file] = found
+    assert makers == {
+        "recsys/models/tables.py": {"FusedEmbeddingBagCollection", "EmbeddingBagConfig"},
+        "recsys/models/sharded.py": {"EmbeddingShardingPlanner"},
+    }
+    towers = ("recsys/models/towers.py", "recsys/models/sequence_learner.py")
+    assert all("make_tables" in ast.dump(SOURCES[file]) for file in towers)
+
+
+@pytest.mark.parametrize("file", SOURCES)
+def test_only_one_module_talks_between_processes(file: str) -> None:
+    for module, line in imports_of(SOURCES[file]):
+        talks = module.startswith(("torchrec.distributed", "torch.distributed"))
+        told = module.startswith("torch.distributed.elastic")  # torchrun's own side
+        assert not talks or told or file == "recsys/models/sharded.py", f"{file}:{line} imports {module}"
+
+
 @pytest.mark.parametrize("file", SOURCES)
 def test_nothing_is_imported_inside_a_function(file: str) -> None:
     for node in ast.walk(SOURCES[file]):

@@ -6,6 +6,7 @@ Every one has the signature of `Train`. Adding a model is a file with such a fun
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,6 +25,14 @@ MODELS: dict[str, str] = {
 
 
 @dataclass(frozen=True)
+class Workers:
+    """Processes that train a model's tables together."""
+
+    count: int  # on this machine
+    folder: Path  # through which they get their work, and which all their machines see
+
+
+@dataclass(frozen=True)
 class TrainingData:
     """What a model may learn from."""
 
@@ -34,6 +43,7 @@ class TrainingData:
     target_codes: tuple[int, ...]  # kinds that have to be foreseen
     half_life_days: tuple[float, ...]  # candidates for the decay of a history
     budget_seconds: float = math.inf  # what `auto` may take to choose
+    workers: Workers | None = None  # None: this process trains alone
 
     @property
     def timeless(self) -> bool:

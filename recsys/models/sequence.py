@@ -7,14 +7,17 @@ sequential recommendation", ICDM 2018; Y. Hou et al., "CORE", SIGIR 2022, for on
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 
 from recsys.config_models import SequenceSettings
-from recsys.data import Float32
+from recsys.data import Array, Float32
 from recsys.features import item_tokens
 from recsys.models import TrainingData
 from recsys.models.device import pick_device
@@ -23,6 +26,7 @@ from recsys.models.mf import Spectral
 from recsys.models.search import Settings, coordinate_search
 from recsys.models.sequence_learner import Learner, Lesson, TorchEncoder
 from recsys.models.sequence_tower import SequenceTower
+from recsys.models.torchrun import Pupil, Work, train_together
 from recsys.models.tower_export import export
 from recsys.onnx_encoder import OnnxEncoder
 from recsys.vectors import Constant, ItemEncoder, Part, UserEncoder, Vectors, token_matrix
@@ -47,8 +51,9 @@ def train(
     model = _Model(data, seed, pick_device(device), report)
     if isinstance(settings, dict):
         learner = model.learner(settings)
-        for epoch in range(1, settings["epochs"] + 1):
-            model.train_epoch(learner, epoch, settings)
+        with closing(model.passes(learner, settings, settings["epochs"])) as epochs:
+            for _ in epochs:
+                pass
         return model.finished(learner.item_vectors, learner.tower, settings)
     if score is None:
         raise ValueError("sequence has settings to choose and no validation score to choose by")
@@ -56,38 +61,45 @@ def train(
 
 
 def _choose(model: "_Model", settings: SequenceSettings, score: Score) -> Vectors:
-    """The temperature by the first epochs, the number of epochs by stopping early, demand at the end."""
+    """Demand by the start and again at the end, the temperature by the first epochs, their number by stopping early."""
     fixed = settings.model_dump(exclude=_CHOSEN)
     values = model.demand_values(settings)
     start = {**fixed, "epochs": 0, **{name: allowed[0] for name, allowed in values.items()}}
-    runs = [_Run(model, {**start, "temperature": temperature}, score) for temperature in settings.temperatures]
+    runs = [_Run(model, {**start, "temperature": temperature}, values, score) for temperature in settings.temperatures]
     while len(runs) > 1:  # half of them go on
         for run in runs:
             run.train_epoch()
         runs = sorted(runs, key=lambda run: -run.best_score)[: len(runs) // 2]
     run = runs[0]
-    while run.epoch < settings.epochs and run.epoch - run.best_epoch < settings.patience:
-        run.train_epoch()
-    items, tower, chosen = run.best_items, run.best_tower, run.chosen
-    chosen = coordinate_search(
-        values,
-        lambda tried: score(model.vectors(items, TorchEncoder(tower), tried)),
-        start=chosen,
-        rounds=2,
-        report=lambda _: None,
-    )
-    return model.finished(items, tower, chosen)
+    with closing(run.passes(settings.epochs)) as passes:
+        while run.epoch - run.best_epoch < settings.patience and next(passes, None):
+            pass
+    return model.finished(run.best_items, run.best_tower, run.with_demand(run.best_items, run.best_tower, run.chosen))
 
 
 class _Run:
     """Training at one temperature, and the best that it has come to."""
 
-    def __init__(self, model: "_Model", chosen: Settings, score: Score) -> None:
-        self._model, self._settings, self._score = model, chosen, score
+    def __init__(
+        self, model: "_Model", chosen: Settings, demand_values: Mapping[str, tuple[float, ...]], score: Score
+    ) -> None:
+        self._model, self._demand_values, self._score = model, demand_values, score
         self._learner = model.learner(chosen)
+        self._settings = self.with_demand(*self._learnt(), chosen)
         self.epoch = self.best_epoch = 0
         self.best_score = -1.0
         self._judge()
+
+    def with_demand(self, items: Float32, tower: SequenceTower, chosen: Settings) -> Settings:
+        """The settings with the demand that serves best beside what the tower says."""
+        encoder = TorchEncoder(tower)
+        return coordinate_search(
+            self._demand_values,
+            lambda tried: self._score(self._model.vectors(items, encoder, tried)),
+            start=chosen,
+            rounds=2,
+            report=lambda _: None,
+        )
 
     @property
     def chosen(self) -> Settings:
@@ -95,12 +107,28 @@ class _Run:
         return {**self._settings, "epochs": self.best_epoch}
 
     def train_epoch(self) -> None:
+        """One epoch more, here."""
         self.epoch += 1
         self._model.train_epoch(self._learner, self.epoch, self._settings)
         self._judge()
 
+    def passes(self, epochs: int) -> Generator[int]:
+        """Go on up to so many epochs, yield after each; here where it has begun here, as the optimisers' state is."""
+        if self.epoch == 0:
+            with closing(self._model.passes(self._learner, self._settings, epochs)) as ended:
+                for self.epoch in ended:
+                    self._judge()
+                    yield self.epoch
+        while self.epoch < epochs:
+            self.train_epoch()
+            yield self.epoch
+
+    def _learnt(self) -> tuple[Float32, SequenceTower]:
+        """Items and tower as they are now: whoever scores them may keep them."""
+        return self._learner.item_vectors, copy.deepcopy(self._learner.tower)
+
     def _judge(self) -> None:
-        items, tower = self._learner.item_vectors, copy.deepcopy(self._learner.tower)
+        items, tower = self._learnt()
         reached = {**self._settings, "epochs": self.epoch}
         found = self._score(self._model.vectors(items, TorchEncoder(tower), reached))
         if found > self.best_score:
@@ -120,13 +148,29 @@ class _Model:
 
     def learner(self, chosen: Settings) -> Learner:
         """A learner at its spectral start."""
-        settings = SequenceSettings(**{key: chosen[key] for key in SequenceSettings.model_fields if key not in _CHOSEN})
+        settings = _settings(chosen)
         start = _directions(Spectral(self.data, self._seed, self._device).start(_ALL_TIME_DAYS, settings.dim)[1])
         return Learner(self._lesson, start, settings, chosen["temperature"], self._device, self._seed)
 
+    def passes(self, learner: Learner, chosen: Settings, epochs: int) -> Generator[int]:
+        """Train for so many epochs, and yield after each: 1, 2, …; closing it ends the training."""
+        if self.data.workers is None:
+            for epoch in range(1, epochs + 1):
+                self.train_epoch(learner, epoch, chosen)
+                yield epoch
+            return
+        work = Work("recsys.models.sequence:pupil", {"chosen": chosen, "seed": self._seed}, self._lesson.arrays)
+        told = partial(self._told, chosen)
+        with closing(train_together(self.data.workers, work, learner.progress, epochs, self._device, told)) as ended:
+            yield from ended
+
     def train_epoch(self, learner: Learner, epoch: int, chosen: Settings) -> None:
+        """One epoch here."""
+        learner.train_epoch(epoch, self._told(chosen, epoch))
+
+    def _told(self, chosen: Settings, epoch: int) -> Callable[[float], None]:
         step = f"sequence: epoch {epoch}, temperature {chosen['temperature']:g}"
-        learner.train_epoch(epoch, lambda done: self._report(step, done))
+        return lambda done: self._report(step, done)
 
     def demand_values(self, settings: SequenceSettings) -> Mapping[str, tuple[float, ...]]:
         """What is tried for demand: one half-life where all events have the same time."""
@@ -156,6 +200,17 @@ class _Model:
             return np.zeros(self.data.events.item_count, np.float32)
         demand = self.data.recent_demand(chosen["recency_half_life_days"])
         return np.asarray(chosen["demand"] * np.log1p(demand), np.float32)
+
+
+def _settings(chosen: Mapping[str, Any]) -> SequenceSettings:
+    return SequenceSettings(**{key: chosen[key] for key in SequenceSettings.model_fields if key not in _CHOSEN})
+
+
+def pupil(facts: Mapping[str, Any], arrays: Mapping[str, Array], device: torch.device) -> Pupil:
+    """The learner as a worker of a group trains it; facts and arrays are those of `_Model.passes`."""
+    chosen, lesson = facts["chosen"], Lesson.from_arrays(arrays)
+    learner = Learner(lesson, None, _settings(chosen), chosen["temperature"], device, facts["seed"])
+    return Pupil(learner.progress, learner.train_epoch)
 
 
 def _directions(start: Float32) -> Float32:

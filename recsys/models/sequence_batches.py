@@ -4,7 +4,7 @@ Shapes: W windows, B windows in a batch, T events of its longest before the last
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 
 import numpy as np
@@ -25,6 +25,11 @@ class Batch:
     mask: npt.NDArray[np.bool_]  # [B, T], where an event stands
     next_items: Int64  # [B, T], the event after each
     next_kinds: Int64  # [B, T]
+    users: Int64  # [B], rows
+
+    def where(self, keep: npt.NDArray[np.bool_]) -> "Batch":
+        """Only the windows where `keep` [B] is true."""
+        return self if keep.all() else Batch(*(getattr(self, own.name)[keep] for own in fields(self)))
 
 
 def windows(events: Interactions, length: int) -> tuple[Int64, Int64]:
@@ -71,4 +76,5 @@ def _batch(events: Interactions, starts: Int64, stops: Int64) -> Batch:
         mask,
         events.items[after].astype(np.int64),
         events.kinds[after].astype(np.int64),
+        np.searchsorted(events.offsets, starts, side="right") - 1,
     )

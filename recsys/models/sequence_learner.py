@@ -3,23 +3,26 @@
 Shapes: I items, C candidates of a step, F feature tokens, B windows, T events, P events to foresee, D dim.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from scipy import sparse
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from recsys.config_models import SequenceSettings
-from recsys.data import Float32, Histories, Int64, Interactions
+from recsys.data import Array, Float32, Histories, Int64, Interactions
+from recsys.models import sharded
+from recsys.models.arrays import arrays_of, matrix_of
 from recsys.models.device import pick_precision
 from recsys.models.losses import corrected_scores, full_softmax, sampled_softmax
 from recsys.models.sequence_batches import Batch, batches, windows
 from recsys.models.sequence_tower import SequenceTower, TowerShape
+from recsys.models.sharded import AdamState, Progress
 from recsys.models.tables import jagged, make_tables, put_rows, rows_of
 from recsys.onnx_encoder import INPUTS, padded
 
@@ -38,6 +41,19 @@ class Lesson:
     features: sparse.csr_array  # [I, F]: 1 / sqrt(tokens of the item)
     kind_weights: Float32  # by kind code: what foreseeing an event counts
 
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """The same as plain arrays, which several processes can read from a disk."""
+        events = {name: getattr(self.events, name) for name in ("offsets", "items", "kinds", "times", "values")}
+        return events | arrays_of("features", self.features) | {"kind_weights": self.kind_weights}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Any]) -> "Lesson":
+        """What `arrays` told."""
+        features = matrix_of("features", arrays)
+        events = {name: arrays[name] for name in ("offsets", "items", "kinds", "times", "values")}
+        return cls(Interactions(**events, item_count=features.shape[0]), features, arrays["kind_weights"])
+
 
 class Learner:
     """Table, tower and their optimisers."""
@@ -45,16 +61,19 @@ class Learner:
     def __init__(
         self,
         lesson: Lesson,
-        start: Float32,
+        start: Float32 | None,
         settings: SequenceSettings,
         temperature: float,
         device: torch.device,
         seed: int,
     ) -> None:
-        """start: [I, D], directions in which the items stand at first; items without events stay out of it all."""
+        """start: [I, D], directions in which the items stand at first; items without events stay out of it all.
+
+        None in a group, where a checkpoint is loaded into `progress` instead.
+        """
         self._lesson, self._settings, self._temperature, self._device = lesson, settings, temperature, device
-        self._seed, self._steps = seed, 0
-        events, dim = lesson.events, start.shape[1]
+        self._seed, self._steps = seed, torch.zeros((), dtype=torch.int64)
+        events, dim = lesson.events, settings.dim
         weight = np.bincount(events.items, lesson.kind_weights[events.kinds], minlength=events.item_count)
         self._learnt = np.flatnonzero(np.bincount(events.items, minlength=events.item_count))
         self._draw = np.maximum(weight[self._learnt], 1e-6) ** _SAMPLING_EXPONENT
@@ -64,14 +83,22 @@ class Learner:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.tower = SequenceTower(shape).to(device)
-            self._tables = make_tables(
-                [("item", len(start), ["item"]), ("token", tokens, ["token"])], dim, _TABLE_RATE, device
+            tables = make_tables(
+                [("item", events.item_count, ["item"]), ("token", tokens, ["token"])],
+                dim,
+                _TABLE_RATE,
+                sharded.birthplace(device),
             )
-        put_rows(self._tables, "item", start)
-        put_rows(self._tables, "token", np.zeros((tokens, dim), np.float32))
+            whole, parts = sharded.shard(nn.ModuleDict({"item": tables}), device)
+        self._tables, self._reader = parts["item"], sharded.replicate(self.tower, device)
+        if start is not None:
+            put_rows(tables, "item", start)
+            put_rows(tables, "token", np.zeros((tokens, dim), np.float32))
         self._optimiser = torch.optim.AdamW(
             self.tower.parameters(), lr=_TOWER_RATE, betas=(0.9, 0.98), weight_decay=0.0
         )
+        others = {"adam": AdamState(self.tower, self._optimiser), "steps": self._steps}
+        self.progress = Progress({"tables": whole, "tower": self.tower}, others)
 
     @property
     def item_vectors(self) -> Float32:
@@ -86,26 +113,40 @@ class Learner:
     def train_epoch(self, epoch: int, report: Callable[[float], None]) -> float:
         """Epoch 1, 2, …: foresee every event once; returns the mean loss. report: is told the share done.
 
-        Each epoch has a seed of its own, so that stopping after it and training up to it agree.
+        Each epoch has a seed of its own, so that stopping after it and training up to it agree. In a group all draw the
+        same, and each takes its own users' windows out of every batch.
         """
         generator = np.random.default_rng([self._seed, epoch])
         total, weights = 0.0, 0.0
         self.tower.train()
         with torch.random.fork_rng():
-            torch.manual_seed(int(generator.integers(2**62)))
+            torch.manual_seed(int(generator.integers(2**62)) + sharded.rank())
             for batch, done in batches(self._lesson.events, *self._windows, self._settings.batch_size, generator):
-                weight = self._lesson.kind_weights[batch.next_kinds][batch.mask]
-                if weight.any():
-                    loss = self._loss(batch, weight, generator)
-                    self._step(loss / float(weight.sum()))
-                    total, weights = total + float(loss.detach()), weights + float(weight.sum())
+                whole = float(self._weight(batch).sum())
+                if whole > 0:
+                    loss = self._loss(*self._own(batch), generator)
+                    self._step(loss / whole * sharded.size())
+                    total, weights = total + float(loss.detach()), weights + whole
                 report(done)
-        return total / max(weights, 1e-12)
+        return sharded.total(total) / max(weights, 1e-12)
+
+    def _weight(self, batch: Batch) -> Float32:
+        """What foreseeing each of the batch's events counts: [P]."""
+        return self._lesson.kind_weights[batch.next_kinds][batch.mask]
+
+    def _own(self, batch: Batch) -> tuple[Batch, Float32]:
+        """The part of the batch that is learnt from here, and its weights; if there is none, a window that counts 0."""
+        keep = sharded.own(batch.users)
+        if keep.any():
+            part = batch.where(keep)
+            return part, self._weight(part)
+        part = batch.where(np.arange(len(keep)) == 0)
+        return part, np.zeros_like(self._weight(part))
 
     def _step(self, loss: Tensor) -> None:
         self._steps += 1
         for group in self._optimiser.param_groups:
-            group["lr"] = _TOWER_RATE * min(1.0, self._steps / _WARM_STEPS)
+            group["lr"] = _TOWER_RATE * min(1.0, int(self._steps) / _WARM_STEPS)
         self._optimiser.zero_grad()
         loss.backward()
         self._optimiser.step()
@@ -120,7 +161,7 @@ class Learner:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
             vectors = self._item_vectors(rows)
             read = np.where(batch.mask, np.searchsorted(rows, batch.items), 0)
-            users = self.tower(
+            users = self._reader(
                 vectors[self._tensor(read)],
                 self._tensor(batch.kinds),
                 self._tensor(batch.ages_days),

@@ -3,7 +3,7 @@
 Shapes: I items, F feature tokens, P pairs of a user and an item, B pairs in a batch, N sampled negatives, D dim.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -11,11 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy import sparse
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from recsys.config_models import TwoTowerSettings
-from recsys.data import Float32, Int64
+from recsys.data import Array, Float32, Int64
+from recsys.models import sharded
+from recsys.models.arrays import arrays_of, matrix_of
 from recsys.models.losses import corrected_scores, sampled_softmax
 from recsys.models.tables import jagged, make_tables, put_rows, rows_of
 
@@ -31,18 +33,28 @@ class Pairs:
     weights: sparse.csr_array  # [U, I]: what an item counts in a user's history; each entry is a positive
     features: sparse.csr_array  # [I, F]: 1 / sqrt(tokens of the item)
 
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """The same as plain arrays, which several processes can read from a disk."""
+        return arrays_of("weights", self.weights) | arrays_of("features", self.features)
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> "Pairs":
+        """What `arrays` told."""
+        return cls(matrix_of("weights", arrays), matrix_of("features", arrays))
+
 
 class Towers:
     """User tower: the sum of the history's vectors. Item tower: the item's own vector and those of its features.
 
-    User vectors have length 1. The tables are torchrec's, and their gradient steps are part of the backward pass.
+    User vectors have length 1. The tables are torchrec's, and their gradient steps are part of the backward pass. In a
+    group of processes each holds a share of the tables and learns from the users of its own.
     """
 
     def __init__(
         self,
         pairs: Pairs,
-        history: Float32,
-        item: Float32,
+        start: tuple[Float32, Float32] | None,
         settings: TwoTowerSettings,
         device: torch.device,
         *,
@@ -50,17 +62,21 @@ class Towers:
     ):
         """Start from history vectors and item vectors [I, D]; what the features add starts at zero.
 
+        start: None in a group, where a checkpoint is loaded into `tables` instead.
         unit_items: item vectors have length 1 like the users'; else their length is learnt, and tells of popularity.
         """
-        self._pairs, self._settings, self._device, self._unit_items = pairs, settings, device, unit_items
-        dim, rate = history.shape[1], settings.learning_rate
-        tokens = max(1, pairs.features.shape[1])  # a table of no rows is not allowed
-        self.user_tower = make_tables([("history", len(history), ["history", "own"])], dim, rate, device)
-        rows = [("item", len(item), ["item"]), ("token", tokens, ["token"])]
-        self.item_tower = make_tables(rows, dim, rate, device, weighted=False)
-        put_rows(self.user_tower, "history", history)
-        put_rows(self.item_tower, "item", item)
-        put_rows(self.item_tower, "token", np.zeros((tokens, dim), np.float32))
+        self.pairs, self._settings, self._device, self._unit_items = pairs, settings, device, unit_items
+        items, tokens = pairs.features.shape
+        tokens = max(1, tokens)  # a table of no rows is not allowed
+        made = settings.dim, settings.learning_rate, sharded.birthplace(device)
+        history = make_tables([("history", items, ["history", "own"])], *made)
+        item = make_tables([("item", items, ["item"]), ("token", tokens, ["token"])], *made, weighted=False)
+        self.tables, parts = sharded.shard(nn.ModuleDict({"user": history, "item": item}), device)
+        self.user_tower, self.item_tower = parts["user"], parts["item"]
+        if start is not None:
+            put_rows(history, "history", start[0])
+            put_rows(item, "item", start[1])
+            put_rows(item, "token", np.zeros((tokens, settings.dim), np.float32))
 
     @property
     def history_vectors(self) -> Float32:
@@ -71,8 +87,8 @@ class Towers:
     def item_vectors(self) -> Float32:
         """The item tower's output for every item: [I, D]."""
         rows = rows_of(self.item_tower, "item").cpu().numpy()
-        tokens = rows_of(self.item_tower, "token").cpu().numpy()[: self._pairs.features.shape[1]]
-        sums = np.asarray(rows + self._pairs.features @ tokens, np.float32)
+        tokens = rows_of(self.item_tower, "token").cpu().numpy()[: self.pairs.features.shape[1]]
+        sums = np.asarray(rows + self.pairs.features @ tokens, np.float32)
         if not self._unit_items:
             return sums
         return np.asarray(sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12), np.float32)
@@ -88,22 +104,23 @@ class Towers:
         """One pass over the positives in random order, each with the probability of its weight; returns the mean loss.
 
         draw: the probabilities [I] with which negatives are drawn. report: is told the share done. most: end after so
-        many positives.
+        many positives. In a group all draw the same, and each takes its own users' positives out of every batch.
         """
-        users, items, weights = _positives(self._pairs.weights)
+        users, items, weights = _positives(self.pairs.weights)
         # Leaving out by weight costs less time than weighting every loss, and expects the same gradient.
         order = shuffle_in_runs(users, generator.random(len(users)) < weights, generator)[:most]
         size, total = self._settings.batch_size, 0.0
         cumulated = np.cumsum(draw)
         for start in range(0, len(order), size):
             batch = order[start : start + size]
+            batch = batch[sharded.own(users[batch])]
             drawn = np.searchsorted(cumulated, generator.random(self._settings.negatives) * cumulated[-1], side="right")
             drawn = np.minimum(drawn, len(draw) - 1)
             loss = self._loss(users[batch], items[batch], weights[batch], drawn, draw, temperature)
-            loss.sum().backward()
+            (loss.sum() * sharded.size()).backward()
             total += float(loss.detach().sum())
             report(min(1.0, (start + size) / len(order)))
-        return total / max(1, len(order))
+        return sharded.total(total) / max(1, len(order))
 
     def _loss(
         self,
@@ -130,7 +147,7 @@ class Towers:
         A history is summed once for a run of the same user; the other rows of the run look nothing up.
         """
         first = np.diff(users, prepend=-1) != 0
-        histories = self._pairs.weights[users[first]]
+        histories = self.pairs.weights[users[first]]
         lengths = np.zeros(len(users), np.int64)
         lengths[: np.count_nonzero(first)] = np.diff(histories.indptr)
         pooled = self.user_tower(
@@ -146,7 +163,7 @@ class Towers:
         return functional.normalize(pooled["history"][run] - pooled["own"], dim=1)
 
     def _item_vectors(self, items: Int64) -> Tensor:
-        tokens = self._pairs.features[items]
+        tokens = self.pairs.features[items]
         one_each = np.ones(len(items), np.int64)
         pooled = self.item_tower(
             jagged(

@@ -7,21 +7,26 @@ item's. Sources: X. Yi et al., "Sampling-bias-corrected neural modeling for larg
 RecSys 2019, for the towers and the correction of the sample.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from recsys.config_models import TwoTowerSettings
-from recsys.data import Float32
+from recsys.data import Array, Float32
 from recsys.features import item_tokens
 from recsys.models import TrainingData
 from recsys.models.device import pick_device
 from recsys.models.item_encoder import fill_in, shared_tokens
 from recsys.models.mf import Spectral
 from recsys.models.search import Settings, coordinate_search, middle
+from recsys.models.sharded import Progress
+from recsys.models.torchrun import Pupil, Work, train_together
 from recsys.models.towers import Pairs, Towers, leave_one_out_positives
 from recsys.vectors import Constant, ItemEncoder, Part, Vectors, WeightedSum, token_matrix
 
@@ -29,6 +34,7 @@ _SAMPLING_EXPONENT = 0.5  # negatives are drawn by the root of an item's weight:
 _LENGTH_EXPONENT = 0.2  # free lengths start at the item's weight to this power, 1 on average
 _TRIAL_POSITIVES = 200_000  # enough to tell temperatures apart
 _ALL_TIME_DAYS = 36500.0
+_FIXED = {"dim", "batch_size", "negatives", "learning_rate"}  # settings that are not chosen
 
 Report = Callable[[str, float], None]
 
@@ -45,7 +51,7 @@ def train(
     """See recsys.models.Train. Raises ValueError when there is something to choose and no score to choose by."""
     model = _Model(data, settings, seed, pick_device(device), report)
     if isinstance(settings, dict):
-        return model.finished(model.trained(settings, settings["epochs"]), settings)
+        return model.finished(model.trained(settings), settings)
     if score is None:
         raise ValueError("two_tower has settings to choose and no validation score to choose by")
     return _choose(model, settings, score)
@@ -61,15 +67,15 @@ def _choose(model: "_Model", settings: TwoTowerSettings, score: Callable[[Vector
     chosen = _by_a_short_epoch(model, settings, {**chosen, "epochs": 1}, score)
     towers = model.towers(chosen)
     best_score, waited = -1.0, 0
-    for epoch in range(1, settings.epochs + 1):
-        model.train_epoch(towers, chosen, epoch)
-        vectors = model.vectors(towers, {**chosen, "epochs": epoch})
-        found = score(vectors)
-        waited += 1
-        if found > best_score:
-            best_score, kept, waited = found, vectors, 0
-        if waited >= settings.patience:
-            break
+    with closing(model.passes(towers, chosen, settings.epochs)) as epochs:
+        for epoch in epochs:
+            vectors = model.vectors(towers, {**chosen, "epochs": epoch})
+            found = score(vectors)
+            waited += 1
+            if found > best_score:
+                best_score, kept, waited = found, vectors, 0
+            if waited >= settings.patience:
+                break
     final = model.search(
         {"demand": values["demand"]}, kept.settings, lambda tried: score(model.with_demand(kept, tried)), rounds=1
     )
@@ -85,19 +91,19 @@ def _by_a_short_epoch(
     best, best_score, known = start, -1.0, []
     for name, allowed in (("temperature", settings.temperatures), ("unit_items", settings.unit_items)):
         for value in allowed:
-            tried = {**best, name: value}
+            tried = {**best, name: value, "most": _TRIAL_POSITIVES}
             if (tried["temperature"], tried["unit_items"]) in known:
                 continue
             known.append((tried["temperature"], tried["unit_items"]))
             towers = model.towers(tried)
-            model.train_epoch(towers, tried, 1, most=_TRIAL_POSITIVES)
+            model.train_epoch(towers, tried, 1)
             # A larger temperature makes the taste count for less beside demand, so demand is chosen again.
             vectors = model.vectors(towers, tried)
             demand = {"demand": settings.demands}
             tried = model.search(demand, tried, _scored_with_demand(model, vectors, score), rounds=1)
             if (found := score(model.with_demand(vectors, tried))) > best_score:
                 best, best_score = tried, found
-    return best
+    return {name: value for name, value in best.items() if name != "most"}
 
 
 def _scored_with_demand(
@@ -107,7 +113,24 @@ def _scored_with_demand(
 
 
 def _fixed(settings: TwoTowerSettings) -> dict[str, Any]:
-    return settings.model_dump(include={"dim", "batch_size", "negatives", "learning_rate"})
+    return settings.model_dump(include=_FIXED)
+
+
+def _settings(fixed: Mapping[str, Any]) -> TwoTowerSettings:
+    return TwoTowerSettings(**{key: fixed[key] for key in _FIXED})
+
+
+def pupil(facts: Mapping[str, Any], arrays: Mapping[str, Array], device: torch.device) -> Pupil:
+    """The towers as a worker of a group trains them; facts and arrays are those of `_Model.passes`."""
+    chosen, seed, draw = facts["chosen"], facts["seed"], np.asarray(arrays["draw"], np.float64)
+    pairs = Pairs.from_arrays(arrays)
+    towers = Towers(pairs, None, _settings(chosen), device, unit_items=chosen["unit_items"])
+
+    def train_epoch(epoch: int, report: Callable[[float], None]) -> float:
+        generator = np.random.default_rng([seed, epoch])
+        return towers.train_epoch(chosen["temperature"], draw, generator, report, chosen.get("most"))
+
+    return Pupil(Progress({"tables": towers.tables}), train_epoch)
 
 
 class _Model:
@@ -118,9 +141,7 @@ class _Model:
     ) -> None:
         fixed = settings if isinstance(settings, dict) else _fixed(settings)
         self.data, self._seed, self._device, self._report = data, seed, device, report
-        self._settings = TwoTowerSettings(
-            **{key: fixed[key] for key in ("dim", "batch_size", "negatives", "learning_rate")}
-        )
+        self._settings = _settings(fixed)
         self._spectral = Spectral(data, seed, device)
         tokens = item_tokens(data.catalog.columns)
         counts = np.bincount(data.events.items, minlength=data.events.item_count)
@@ -156,26 +177,51 @@ class _Model:
             item = item * np.asarray(weights.sum(axis=0), np.float32)[:, None] ** _LENGTH_EXPONENT
             item /= max(1e-12, float(np.linalg.norm(item[self._learnt], axis=1).mean())) if self._learnt.any() else 1.0
         pairs = Pairs(leave_one_out_positives(weights), self._features)
-        return Towers(pairs, history, item, self._settings, self._device, unit_items=chosen["unit_items"])
+        return Towers(pairs, (history, item), self._settings, self._device, unit_items=chosen["unit_items"])
 
-    def trained(self, chosen: Settings, epochs: int) -> Towers:
-        """Towers after so many epochs."""
+    def trained(self, chosen: Settings) -> Towers:
+        """Towers after the chosen number of epochs."""
         towers = self.towers(chosen)
-        for epoch in range(1, epochs + 1):
-            self.train_epoch(towers, chosen, epoch)
+        with closing(self.passes(towers, chosen, chosen["epochs"])) as epochs:
+            for _ in epochs:
+                pass
         return towers
 
-    def train_epoch(self, towers: Towers, chosen: Settings, epoch: int, most: int | None = None) -> None:
-        """Epoch 1, 2, …; each has a seed of its own, so that stopping after it and training up to it agree.
+    def passes(self, towers: Towers, chosen: Settings, epochs: int) -> Generator[int]:
+        """Train for so many epochs, and yield after each: 1, 2, …; closing it ends the training.
 
-        most: ends after so many positives.
+        Each has a seed of its own, so that stopping after it and training up to it agree.
         """
-        weights = np.asarray(self._spectral.history_weights(chosen["half_life_days"]).sum(axis=0), np.float64)
-        draw = np.where(weights > 0, np.maximum(weights, 1e-6) ** _SAMPLING_EXPONENT, 0.0)
-        generator = np.random.default_rng([self._seed, epoch])
-        step = f"two_tower: epoch {epoch}, temperature {chosen['temperature']:g}"
+        draw, workers = self._draw(chosen), self.data.workers
+        if workers is None or not draw.any():
+            for epoch in range(1, epochs + 1):
+                self.train_epoch(towers, chosen, epoch)
+                yield epoch
+            return
+        facts = {"chosen": chosen, "seed": self._seed}
+        work = Work("recsys.models.two_tower:pupil", facts, {**towers.pairs.arrays, "draw": draw})
+        with closing(
+            train_together(
+                workers, work, Progress({"tables": towers.tables}), epochs, self._device, partial(self._told, chosen)
+            )
+        ) as ended:
+            yield from ended
+
+    def train_epoch(self, towers: Towers, chosen: Settings, epoch: int) -> None:
+        """One epoch here. "most" of the settings, where it is there: ends after so many positives."""
+        draw = self._draw(chosen)
         if draw.any():
-            towers.train_epoch(chosen["temperature"], draw, generator, lambda done: self._report(step, done), most)
+            generator = np.random.default_rng([self._seed, epoch])
+            towers.train_epoch(chosen["temperature"], draw, generator, self._told(chosen, epoch), chosen.get("most"))
+
+    def _told(self, chosen: Settings, epoch: int) -> Callable[[float], None]:
+        step = f"two_tower: epoch {epoch}, temperature {chosen['temperature']:g}"
+        return lambda done: self._report(step, done)
+
+    def _draw(self, chosen: Settings) -> npt.NDArray[np.float64]:
+        """The probabilities [I] with which negatives are drawn; all 0 where there is nothing to learn from."""
+        weights = np.asarray(self._spectral.history_weights(chosen["half_life_days"]).sum(axis=0), np.float64)
+        return np.where(weights > 0, np.maximum(weights, 1e-6) ** _SAMPLING_EXPONENT, 0.0)
 
     def vectors(self, towers: Towers, chosen: Settings) -> Vectors:
         """What the towers have learnt, as the waist wants it; items without events keep zeros."""

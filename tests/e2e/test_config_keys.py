@@ -16,6 +16,10 @@ INDEX, SCHEDULER, ALERTS = "unit/test_index.py", "integration/test_scheduler.py"
 AUDIENCE, SOURCE = "e2e/test_campaign.py", "integration/test_source.py"
 # Keys that need a server, a clock or an index of its own: the test that changes them, beside what they set.
 ELSEWHERE: dict[str, tuple[str, str]] = {
+    "training.processes": (
+        "e2e/test_torchrun.py",
+        "test_two_processes_are_as_accurate_as_one_within_the_spread_of_seeds",
+    ),
     "source.time_format": (SOURCE, "test_times_as_text_are_read_in_the_configured_form"),
     "index.min_recall": (INDEX, "test_an_index_below_the_asked_recall_gives_way_to_the_exact_one"),
     "schedule.limit_minutes": (

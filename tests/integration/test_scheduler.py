@@ -231,7 +231,7 @@ def test_an_entry_that_is_changed_moves_the_next_due_time_but_not_a_missed_one(q
 
 
 def test_a_launched_program_does_not_start_when_its_parent_is_gone(tmp_path):
-    touch = [sys.executable, "-m", "jobs.launch", "{parent}", "/usr/bin/touch", str(tmp_path / "ran")]
+    touch = [sys.executable, "-m", "recsys.launch", "{parent}", "/usr/bin/touch", str(tmp_path / "ran")]
     stranger = [word.format(parent=1 if os.getpid() != 1 else 2) for word in touch]
     subprocess.run(stranger, check=True)
     assert not (tmp_path / "ran").exists()

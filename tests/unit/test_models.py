@@ -4,7 +4,7 @@ import model_contracts as contracts
 import numpy as np
 import pytest
 
-from recsys.models import MODELS, settings_of
+from recsys.models import MODELS, settings_of, two_tower
 
 PERSONAL = [name for name in MODELS if name != "popularity"]
 
@@ -99,3 +99,15 @@ def test_whatever_is_scored_can_be_trained_again_as_it_is(name):
     for vectors in scored[:: max(1, len(scored) // 5)]:
         again = contracts.trained(name, data, vectors.settings, score=None)
         np.testing.assert_allclose(contracts.scores(again, 0, 1), contracts.scores(vectors, 0, 1), atol=1e-3)
+
+
+def test_so_can_what_was_scored_after_a_trial_on_a_sample(monkeypatch):
+    monkeypatch.setattr(two_tower, "_TRIAL_POSITIVES", 200)
+    several = contracts.SETTINGS.two_tower.model_copy(update={"temperatures": (0.1, 0.3), "epochs": 1})
+    data, scored = contracts.checkerboard(), []
+    chosen = contracts.trained("two_tower", data, several, score=lambda v: scored.append(v) or own_group_share(v))
+    trials = [vectors for vectors in scored if "most" in vectors.settings]
+    assert {vectors.settings["temperature"] for vectors in trials} == {0.1, 0.3}
+    again = contracts.trained("two_tower", data, trials[-1].settings, score=None)
+    np.testing.assert_allclose(contracts.scores(again, 0, 1), contracts.scores(trials[-1], 0, 1), atol=1e-3)
+    assert "most" not in chosen.settings

@@ -17,7 +17,7 @@ def towers(weights, *, dim=8, features=None, **settings):
     start = random.standard_normal((2, items, dim)).astype(np.float32)
     features = sparse.csr_array((items, 0)) if features is None else features
     pairs = Pairs(sparse.csr_array(weights, dtype=np.float32), features)
-    return Towers(pairs, *start, TwoTowerSettings(dim=dim, **settings), CPU)
+    return Towers(pairs, (start[0], start[1]), TwoTowerSettings(dim=dim, **settings), CPU)
 
 
 def test_the_positive_is_no_part_of_its_own_history():
