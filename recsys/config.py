@@ -311,7 +311,7 @@ class Config(Section):
 _NOT_HASHED: dict[str, Any] = {
     **dict.fromkeys(("store", "folder", "api", "schedule", "alerts", "audience"), True),
     "source": {"url"},  # with its password
-    "training": {"processes"},  # however many they are, they learn the same
+    "training": {"processes"},  # however many they are, they learn the same but for rounding
     "recommendations": {"exclude_sold_out"},  # read when it answers; judging lists what is sold out
 }
 

@@ -86,7 +86,8 @@ def shard(tables: nn.ModuleDict, device: torch.device) -> tuple[nn.Module, nn.Mo
     """The whole that is checkpointed, and its parts to look up in: in a group placed as torchrec's planner says.
 
     torchrec divides the gradients by the size of the group. So a loss that is a sum over a batch has to be multiplied
-    by it, and then the step of a group is the step of one process with the batches of all.
+    by it, and then the step of a group is the step of one process with the batches of all: but where the planner cuts a
+    table by columns, row-wise Adagrad has a step size for each piece of a row.
     """
     if not distributed.is_initialized():
         return tables, tables
