@@ -38,7 +38,7 @@ class MfSettings(Section):
         description="Item vectors are multiplied by item degree to this power",
     )
     singular_exponents: tuple[float, ...] = Field(
-        (0.25, 0.5),
+        (0.15, 0.25, 0.5),
         min_length=1,
         description="Both sides are multiplied by the singular values to this power: larger trusts the large ones more",
     )
