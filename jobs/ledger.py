@@ -13,6 +13,7 @@ from typing import Any
 from recsys.config import Config
 from recsys.errors import RecsysError, RefusedError
 from recsys.store import Store
+from recsys.store_runs import INTERRUPTED
 
 RENEW_SECONDS = 10.0
 DUE = "RECSYS_DUE"  # in the environment of a scheduled process: the job and the due time that its run is for
@@ -67,7 +68,7 @@ def run(store: Store, job: str, config: Config) -> Iterator[Run]:
             status, error = "refused", str(refusal)
             raise
         except KeyboardInterrupt:
-            error = "interrupted"
+            error = INTERRUPTED
             raise
         except BaseException as failure:
             error = _words(failure)
