@@ -42,6 +42,17 @@ class Run:
         finally:
             self.store.step(self.run_id, name, round(time.perf_counter() - start, 3), counts)
 
+    def keep_lease(self) -> None:
+        """Renew the lease now, before something is written outside the store; one that merely expired is kept.
+
+        Raises RefusedError when it was lost, as after a suspension: another run may have begun.
+        """
+        if not self.store.renew(self.lease, self.fencing):
+            raise RefusedError(
+                f"the lease {self.lease!r} with fencing number {self.fencing} is lost: this run was away for too long, "
+                "and another has begun; `recsys runs` shows it"
+            )
+
 
 @contextmanager
 def run(store: Store, job: str, config: Config) -> Iterator[Run]:
