@@ -151,6 +151,7 @@ class _Search:
             load_if_exists=True,
             pruner=optuna.pruners.MedianPruner(n_startup_trials=_STARTUP, n_warmup_steps=_WARMUP),
         )
+        self.night.run.keep_lease()  # reading took its time, and what runs now may be another's
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
         return study
