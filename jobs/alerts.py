@@ -1,7 +1,8 @@
 """Tells of failed and refused runs, and of a job without a successful run for too long: in the log and by webhook.
 
 Alerts are read from the ledger, so one that a kill, a restart or a dead receiver kept from being posted is posted
-later, and runs that a person started are told of as well. A lease keeps two schedulers from telling twice.
+later, and runs that a person started are told of as well, unless Ctrl-C ended them. A lease keeps
+two schedulers from telling twice.
 """
 
 import json

@@ -22,7 +22,7 @@ from recsys.source import Loaded
 from recsys.vectors import Vectors
 
 BASELINE = "popularity"
-_PICK_DEVICE = "recsys.models.device:pick_device"
+PICK_DEVICE = "recsys.models.device:pick_device"
 _RECALL_USERS = 1000  # whose vectors measure the index
 
 
@@ -88,7 +88,7 @@ def check_settings(config: Config) -> None:
     for name in config.training.models:
         resolve(name, MODELS)
     resolve(config.index.kind, INDEXES)
-    resolve(_PICK_DEVICE)(config.training.device)
+    resolve(PICK_DEVICE)(config.training.device)
 
 
 def fit(

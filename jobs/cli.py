@@ -154,7 +154,9 @@ def evaluate(
 def tune(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="mf, two_tower or sequence.")],
     trials: Annotated[int, typer.Option("--trials", min=1, help="How many in all, with those of earlier calls.")] = 50,
-    minutes: Annotated[float | None, typer.Option("--minutes", min=0, help="End after so long, if not before.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", min=0, help="End so long after reading and the first trial.")
+    ] = None,
     config: ConfigOption = CONFIG,
     as_json: JsonOption = False,
 ) -> None:

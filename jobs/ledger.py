@@ -13,6 +13,7 @@ from typing import Any
 from recsys.config import Config
 from recsys.errors import RecsysError, RefusedError
 from recsys.store import Store
+from recsys.store_runs import INTERRUPTED
 
 RENEW_SECONDS = 10.0
 DUE = "RECSYS_DUE"  # in the environment of a scheduled process: the job and the due time that its run is for
@@ -41,6 +42,17 @@ class Run:
         finally:
             self.store.step(self.run_id, name, round(time.perf_counter() - start, 3), counts)
 
+    def keep_lease(self) -> None:
+        """Renew the lease now, before something is written outside the store; one that merely expired is kept.
+
+        Raises RefusedError when it was lost, as after a suspension: another run may have begun.
+        """
+        if not self.store.renew(self.lease, self.fencing):
+            raise RefusedError(
+                f"the lease {self.lease!r} with fencing number {self.fencing} is lost: this run was away for too long, "
+                "and another has begun; `recsys runs` shows it"
+            )
+
 
 @contextmanager
 def run(store: Store, job: str, config: Config) -> Iterator[Run]:
@@ -67,7 +79,7 @@ def run(store: Store, job: str, config: Config) -> Iterator[Run]:
             status, error = "refused", str(refusal)
             raise
         except KeyboardInterrupt:
-            error = "interrupted"
+            error = INTERRUPTED
             raise
         except BaseException as failure:
             error = _words(failure)

@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
@@ -26,19 +28,23 @@ from jobs.commands import open_configured
 from jobs.gate import METRIC
 from jobs.show import Output, Report, Table
 from jobs.train import read
-from jobs.tune_space import HALF_LIFE, SPACES, Space, as_toml, params_of, space_of, with_values, written
+from jobs.tune_space import HALF_LIFE, SPACES, Space, as_toml, params_of, placed, space_of, with_values, written
 from recsys.artifact import check_folder, crash_point
 from recsys.config import Config
 from recsys.data import Array
-from recsys.errors import ConfigError, RecsysError
+from recsys.errors import ConfigError, RecsysError, RefusedError
 from recsys.evaluation import validation_score
 from recsys.features import item_tokens
+from recsys.names import resolve
 from recsys.vectors import Vectors
 
 LEASE = "tune"
 FILE = "tune.db"
 
-_CONFIGURED = "configured"  # an attribute of the trial that is the configuration's own choice: the digest of it
+# Attributes of trials.
+_CONFIGURED = "configured"  # of the configuration's own choice: the digest of what it was chosen from
+_CHOSEN = "chosen"  # of the same: its settings, which may lie outside the space
+_REASON = "reason"  # why it failed
 _SHOWN = 5
 _STARTUP, _WARMUP = 5, 2  # trials before one is ended early, and epochs that each has
 _FAILURES = 3  # so many trials in a row that fail are no accident of their settings
@@ -48,13 +54,17 @@ class _OutOfTimeError(Exception):
     """The minutes are over."""
 
 
+class _FailedError(Exception):
+    """A trial ended by an error, whose class and first line this says."""
+
+
 def tune(config: Config, *, model: str, trials: int, minutes: float | None, report: Report) -> Output:
     """Go on with the search for the model's settings until its study has so many trials; a row in the ledger.
 
     The first trial is what a night would choose from the configuration, however long that takes. minutes: of searching
     after it; None: as long as it takes. Nothing is published, and no file of the operator's is changed.
     Raises ConfigError for a model without a space, RefusedError when the source's check or another search says no,
-    RecsysError when the folder or the studies' file cannot be used.
+    RecsysError when the folder or the studies' file cannot be used, or when trials fail one after the other.
     """
     if model not in SPACES:
         raise ConfigError(f"there is nothing to tune in {model!r}; allowed are {', '.join(SPACES)}")
@@ -69,14 +79,16 @@ def tune(config: Config, *, model: str, trials: int, minutes: float | None, repo
             report(f"study {search.name}: {found} trials were there", 1.0)
             configured = search.configured()
             with run.step("trials") as counts:
-                ended_by = search.go_on(trials, math.inf if minutes is None else time.monotonic() + minutes * 60)
-                counts.update(found=found, **search.counts())
+                try:
+                    ended_by = search.go_on(trials, math.inf if minutes is None else time.monotonic() + minutes * 60)
+                finally:
+                    counts.update(found=found, **search.counts(), failures=search.failures())
             output = _output(search, configured, found=found, asked=trials, ended_by=ended_by)
         run.metrics = {name: output.data[name] for name in _IN_LEDGER}
     return output
 
 
-_IN_LEDGER = ("model", "study", "trials", "configured", "best", "improvement", "toml")
+_IN_LEDGER = ("model", "study", "trials", "failures", "configured", "best", "improvement", "toml")
 
 
 @contextmanager
@@ -88,11 +100,11 @@ def _studies(folder: Path) -> Iterator[optuna.storages.RDBStorage]:
     try:
         storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
     except Exception as error:  # SQLite's, SQLAlchemy's or Optuna's own, by what is wrong
+        # RuntimeError: Optuna's, of another version's tables. A file that is only locked is not to be deleted.
+        is_foreign = isinstance(error, RuntimeError) or "not a database" in str(error)
+        allowed = f"; allowed is what Optuna {optuna.__version__} writes, and without the file the search begins anew"
         reason = str(error).partition("\n")[0]
-        raise RecsysError(
-            f"{path} cannot be opened: {reason}; allowed is what Optuna {optuna.__version__} writes, "
-            "and without the file the search begins anew"
-        ) from None
+        raise RecsysError(f"{path} cannot be opened: {reason}{allowed if is_foreign else ''}") from None
     try:
         yield storage
     finally:
@@ -111,7 +123,7 @@ class _Search:
     @cached_property
     def space(self) -> Space:
         """What may be varied."""
-        return space_of(self.night.config, self.model, len(self.night.loaded.catalog))
+        return space_of(self.night.config, self.model, len(np.unique(self.night.splits.fit.items)))
 
     @cached_property
     def score(self) -> Callable[[Vectors], float]:
@@ -139,8 +151,9 @@ class _Search:
             load_if_exists=True,
             pruner=optuna.pruners.MedianPruner(n_startup_trials=_STARTUP, n_warmup_steps=_WARMUP),
         )
+        self.night.run.keep_lease()  # reading took its time, and what runs now may be another's
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            study.tell(trial.number, state=TrialState.FAIL)
+            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
         return study
 
     @property
@@ -154,6 +167,11 @@ class _Search:
         ends = {"scored": TrialState.COMPLETE, "ended_early": TrialState.PRUNED, "failed": TrialState.FAIL}
         return {name: states.count(state) for name, state in ends.items()}
 
+    def failures(self) -> list[str]:
+        """The trials that failed by themselves and why, in their order."""
+        trials = self.study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+        return [f"trial {trial.number}: {trial.user_attrs[_REASON]}" for trial in trials if _REASON in trial.user_attrs]
+
     def configured(self) -> FrozenTrial:
         """The trial of what a night chooses from the configured values; it is not done twice."""
         config = self.night.config
@@ -164,12 +182,14 @@ class _Search:
         with self.night.run.step("configured settings") as counts:
             vectors = self._trained(self.night, self.score)
             counts[METRIC] = value = self.score(vectors)
+        params = params_of(vectors.settings, self.space)
+        self.night.run.keep_lease()
         self.study.add_trial(
             optuna.trial.create_trial(
                 value=value,
-                params=params_of(vectors.settings, self.space),
+                params=placed(params, self.space),
                 distributions=self.space,
-                user_attrs={_CONFIGURED: choice},
+                user_attrs={_CONFIGURED: choice, _CHOSEN: params},
             )
         )
         return self.study.trials[-1]
@@ -181,26 +201,50 @@ class _Search:
         self.study.sampler = optuna.samplers.TPESampler(seed=seed)
         failures = 0
         while self.finished < trials:
+            if time.monotonic() >= deadline:
+                return "minutes"
             self.night.report("trials", self.finished / trials)
+            self.night.run.keep_lease()
             trial = self.study.ask(self.space)
             try:
-                self.study.tell(trial, self._value(trial, deadline))
+                self._try(trial, deadline)
                 failures = 0
-            except optuna.TrialPruned:
-                self.study.tell(trial, state=TrialState.PRUNED)
             except _OutOfTimeError:
-                self.study.tell(trial, state=TrialState.FAIL)
                 return "minutes"
-            except (MemoryError, RuntimeError):  # too large for this machine: torch says that by a RuntimeError
-                self.study.tell(trial, state=TrialState.FAIL)
+            except _FailedError as failure:
                 failures += 1
                 if failures == _FAILURES:
-                    raise
-            except BaseException:
-                self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
-                raise
+                    raise RecsysError(
+                        f"{failures} trials in a row failed, the last by {failure}; what was found is kept: "
+                        f"`recsys tune {self.model} --trials {self.finished}` shows it, "
+                        "and the same command as before goes on with other values"
+                    ) from None
+            except optuna.exceptions.UpdateFinishedTrialError:
+                raise RefusedError(
+                    f"trial {trial.number} was ended by another search that has begun on the same {FILE}; "
+                    "a folder takes one search at a time, whatever the [store]"
+                ) from None
         self.night.report("trials", 1.0)
         return "trials"
+
+    def _try(self, trial: optuna.Trial, deadline: float) -> None:
+        """Train, and tell the study how it ended.
+
+        Raises _FailedError when it failed by itself, _OutOfTimeError at the deadline, and Optuna's
+        UpdateFinishedTrialError when another search has taken the trial for one of the dead.
+        """
+        state, value = TrialState.FAIL, None
+        try:
+            value = self._value(trial, deadline)
+            state = TrialState.COMPLETE
+        except optuna.TrialPruned:
+            state = TrialState.PRUNED
+        except (MemoryError, RuntimeError) as error:  # too large for this machine: torch says that by a RuntimeError
+            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+            trial.set_user_attr(_REASON, reason)  # an UpdateFinishedTrialError comes here too, and is raised again
+            raise _FailedError(reason) from error
+        finally:
+            self.study.tell(trial, value, state=state, skip_if_finished=True)
 
     def _value(self, trial: optuna.Trial, deadline: float) -> float:
         attempt = _Attempt(trial, self.score, deadline)
@@ -223,6 +267,8 @@ class _Search:
             "evaluation": config.evaluation.model_dump(),
             "recommendations": config.recommendations.model_dump(include={"repeats"}),
             "seed": config.training.seed,
+            "device": str(resolve(candidates.PICK_DEVICE)(config.training.device)),
+            "version": metadata.version("recsys"),
             "validation_start": splits.validation_start,
         }
         tokens = item_tokens(catalog.columns)
@@ -250,9 +296,9 @@ class _Attempt:
             raise optuna.TrialPruned
         return value
 
-    def report(self, _step: str, _share: float) -> None:
-        """What a training tells often: a chance to end it."""
-        if time.monotonic() > self.deadline:
+    def report(self, _step: str, share: float) -> None:
+        """What a training tells often: a chance to end it, unless it is about to end."""
+        if share < 1 and time.monotonic() >= self.deadline:
             raise _OutOfTimeError
 
 
@@ -278,6 +324,7 @@ def _output(search: _Search, configured: FrozenTrial, *, found: int, asked: int,
         "other_studies": search.others,
         "ended_by": ended_by,
         "trials": {"asked": asked, "found": found, **search.counts()},
+        "failures": search.failures(),
         "configured": _described(search, configured),
         "best": _described(search, best),
         "improvement": _value_of(best) - _value_of(configured),
@@ -293,7 +340,7 @@ def _value_of(trial: FrozenTrial) -> float:
 
 
 def _described(search: _Search, trial: FrozenTrial) -> dict[str, Any]:
-    settings = written(search.night.config, search.model, trial.params)
+    settings = written(search.night.config, search.model, trial.user_attrs.get(_CHOSEN, trial.params))
     return {"trial": trial.number, METRIC: _value_of(trial), "settings": settings}
 
 
@@ -322,6 +369,7 @@ def _story(data: dict[str, Any]) -> Iterator[str]:
         yield f"study {data['study']} was begun"
     ends = f"{counts['scored']} with a score, {counts['ended_early']} ended early for a low one"
     yield f"trials now: {ends}, {counts['failed']} failed or cut off; kept in {data['file']}"
+    yield from (f"  failed: {failure}" for failure in data["failures"][-_SHOWN:])
     if data["ended_by"] == "minutes":
         yield f"the minutes were over before there were {counts['asked']} trials; the same command goes on"
 

@@ -55,8 +55,11 @@ SPACES: dict[str, Space] = {
 
 
 def space_of(config: Config, model: str, items: int) -> Space:
-    """The model's space, made as wide as what is configured; without what plays no part for so many items."""
-    space = {key: _widened(found, _configured(config, model, key)) for key, found in SPACES[model].items()}
+    """The model's space, without what plays no part for so many items with events.
+
+    It is the same whatever is configured, so that a study goes on when what it found has been put into the file.
+    """
+    space = dict(SPACES[model])
     if model == "sequence" and items <= config.models.sequence.full_softmax_items:
         del space["negatives"]  # the softmax is over all items
     return space
@@ -81,12 +84,13 @@ def written(config: Config, model: str, params: dict[str, Any]) -> dict[str, Any
 
 
 def params_of(chosen: dict[str, Any], space: Space) -> dict[str, Any]:
-    """The place in the space of the settings that a training chose for itself, as its vectors bear them.
+    """The settings that a training chose for itself, as its vectors bear them: a choice among `ranks` is a `rank`."""
+    return {key: chosen.get(key, chosen.get(key.removesuffix("s"))) for key in space}
 
-    They name a choice among `ranks` a `rank`. What lies outside is what a model sets where it plays no part, as the
-    decay where all events have the same time, so the nearest place is as good.
-    """
-    return {key: _nearest(space[key], chosen.get(key, chosen.get(key.removesuffix("s")))) for key in space}
+
+def placed(params: dict[str, Any], space: Space) -> dict[str, Any]:
+    """The nearest place in the space: what is configured may lie outside, as may what a model sets by itself."""
+    return {key: _nearest(found, params[key]) for key, found in space.items()}
 
 
 def as_toml(config: Config, model: str, params: dict[str, Any]) -> str:
@@ -99,19 +103,6 @@ def as_toml(config: Config, model: str, params: dict[str, Any]) -> str:
 
 def _value_of(config: Config, model: str, key: str) -> Any:
     return getattr(config.events if key == HALF_LIFE else getattr(config.models, model), key)
-
-
-def _configured(config: Config, model: str, key: str) -> tuple[Any, ...]:
-    value = _value_of(config, model, key)
-    return value if isinstance(value, tuple) else (value,)
-
-
-def _widened(found: BaseDistribution, values: tuple[Any, ...]) -> BaseDistribution:
-    if isinstance(found, IntDistribution):
-        return IntDistribution(min(found.low, *values), max(found.high, *values), log=found.log, step=found.step)
-    if isinstance(found, FloatDistribution):
-        return FloatDistribution(min(found.low, *values), max(found.high, *values), log=found.log)
-    return found
 
 
 def _nearest(found: BaseDistribution, value: Any) -> Any:

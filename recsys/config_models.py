@@ -1,14 +1,20 @@
 """Settings of the models, a table of the configuration each."""
 
+from typing import Annotated
+
 from pydantic import Field, model_validator
 
 from recsys.config_values import Section
+
+Days = Annotated[float, Field(gt=0)]
+Rank = Annotated[int, Field(ge=1)]
+Temperature = Annotated[float, Field(gt=0)]
 
 
 class PopularitySettings(Section):
     """The baseline: counts of target events, decayed."""
 
-    half_life_days: tuple[float, ...] = Field(
+    half_life_days: tuple[Days, ...] = Field(
         (7.0, 28.0, 36500.0), min_length=1, description="Candidates; the best on validation is taken (36500: all time)"
     )
 
@@ -16,7 +22,7 @@ class PopularitySettings(Section):
 class MfSettings(Section):
     """Spectral matrix factorisation. Of several values the best on validation is taken."""
 
-    ranks: tuple[int, ...] = Field((64, 128, 256, 512), min_length=1, description="Dimensions D")
+    ranks: tuple[Rank, ...] = Field((64, 128, 256, 512), min_length=1, description="Dimensions D")
     kind_exponents: tuple[float, ...] = Field(
         (1.0, 0.0),
         min_length=1,
@@ -42,7 +48,7 @@ class MfSettings(Section):
         min_length=1,
         description="Both sides are multiplied by the singular values to this power: larger trusts the large ones more",
     )
-    recency_half_life_days: tuple[float, ...] = Field(
+    recency_half_life_days: tuple[Days, ...] = Field(
         (5.0, 10.0, 20.0, 60.0), min_length=1, description="Half-life of the recent demand of an item"
     )
     recency_exponents: tuple[float, ...] = Field(
@@ -62,7 +68,7 @@ class TwoTowerSettings(Section):
     batch_size: int = Field(2048, ge=1, description="Positives a step")
     negatives: int = Field(1024, ge=1, description="Sampled items a step, shared by the batch")
     learning_rate: float = Field(0.05, gt=0, description="Of the row-wise Adagrad fused into the backward pass")
-    temperatures: tuple[float, ...] = Field(
+    temperatures: tuple[Temperature, ...] = Field(
         (0.07, 0.1, 0.15), min_length=1, description="The scores are divided by this; the best on validation is taken"
     )
     unit_items: tuple[bool, ...] = Field(
@@ -75,7 +81,7 @@ class TwoTowerSettings(Section):
         min_length=1,
         description="Weight of ln(1 + recent demand); the best on validation is taken",
     )
-    recency_half_life_days: tuple[float, ...] = Field(
+    recency_half_life_days: tuple[Days, ...] = Field(
         (10.0, 30.0), min_length=1, description="Half-life of the recent demand of an item"
     )
 
@@ -92,7 +98,7 @@ class SequenceSettings(Section):
     batch_size: int = Field(2048, ge=1, description="Events to foresee in a step")
     full_softmax_items: int = Field(50_000, ge=0, description="With more items than these, negatives are sampled")
     negatives: int = Field(2048, ge=1, description="Sampled items a step, shared by the batch")
-    temperatures: tuple[float, ...] = Field(
+    temperatures: tuple[Temperature, ...] = Field(
         (0.07,), min_length=1, description="The cosine is divided by this; the best on validation is taken"
     )
     demands: tuple[float, ...] = Field(
@@ -100,7 +106,7 @@ class SequenceSettings(Section):
         min_length=1,
         description="Weight of ln(1 + recent demand); the best on validation is taken",
     )
-    recency_half_life_days: tuple[float, ...] = Field(
+    recency_half_life_days: tuple[Days, ...] = Field(
         (10.0, 30.0), min_length=1, description="Half-life of the recent demand of an item"
     )
 

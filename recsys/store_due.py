@@ -13,7 +13,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from recsys.store_insert import check_id, put
-from recsys.store_runs import DIED, Run, has_ended, run_of
+from recsys.store_runs import DIED, INTERRUPTED, Run, has_ended, run_of
 from recsys.store_tables import Database, clock
 
 NextDue = Callable[[int], int]  # the first due time after a moment; both microseconds UTC
@@ -134,12 +134,16 @@ class Dues(Database):
             return "again"
 
     def untold_runs(self, *, seconds: float) -> list[Run]:
-        """Failed and refused runs that ended in the last `seconds` and that no alert has told of, oldest first."""
+        """Failed and refused runs that ended in the last `seconds` and that no alert has told of, oldest first.
+
+        Without those that somebody started by hand and interrupted: who did so knows it.
+        """
         runs = self.tables.runs
         with self.reading() as connection:
             since = clock(connection) - round(seconds * 1e6)
             untold = runs.c.status.in_(("failed", "refused")) & runs.c.alerted_at.is_(None)
-            found = sa.select(runs).where(untold, runs.c.finished_at >= since).order_by(runs.c.run_id)
+            by_hand = runs.c.due_at.is_(None) & (sa.func.coalesce(runs.c.error, "") == INTERRUPTED)
+            found = sa.select(runs).where(untold, ~by_hand, runs.c.finished_at >= since).order_by(runs.c.run_id)
             return [run_of(row) for row in connection.execute(found).mappings()]
 
     def overdue_jobs(self, *, seconds: float) -> list[Overdue]:

@@ -20,6 +20,7 @@ from recsys.store_tables import Database, Tables, clock
 LEASE_SECONDS = 60
 OUTCOMES = ("done", "failed", "refused")
 DIED = "died: "  # begins the error of a run whose process was killed: that is no outcome, so its due time stays due
+INTERRUPTED = "interrupted"  # the whole error of a run that Ctrl-C ended
 
 
 @dataclass(frozen=True)

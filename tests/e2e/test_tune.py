@@ -8,23 +8,27 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
+from key_checks import loaded
 from road import configured, parsed, quiet
 from test_crash import expire_lease
 from test_interrupt import interrupted, started
 
 from jobs import candidates
+from jobs.candidates import Night
 from jobs.commands import open_configured
 from jobs.show import Output
-from jobs.tune import tune
+from jobs.tune import _Search, tune
 from recsys.config import Config
-from recsys.errors import ConfigError, RecsysError
+from recsys.errors import ConfigError, RecsysError, RefusedError
 
 Recsys = Callable[..., subprocess.CompletedProcess[str]]
-POOR = "[1]"  # one dimension: nearly every trial is better
+POOR = "[1]"  # one dimension, fewer than any trial has: nearly every one is better
 
 
 def files(folder: Path) -> dict[str, str]:
@@ -62,6 +66,7 @@ def test_a_killed_search_goes_on_and_its_lines_configure_what_it_found(trained_s
     assert (found["is_new"], found["ended_by"], found["configured"]["trial"]) == (False, "trials", 0)
     assert files(trained_shop) == before
     assert found["improvement"] > 0
+    assert found["configured"]["settings"]["ranks"] == [1]  # outside the space, and not the nearest place in it
     assert found["best"]["ndcg@20"] == pytest.approx(found["configured"]["ndcg@20"] + found["improvement"])
     with closing(open_configured(configured(trained_shop))) as store:
         assert [(run.job, run.status) for run in store.list_runs(2)] == [("tune", "done"), ("tune", "failed")]
@@ -70,9 +75,11 @@ def test_a_killed_search_goes_on_and_its_lines_configure_what_it_found(trained_s
     assert again.parts[0] == f"study {found['study']} went on: 4 trials were there"
     assert again.parts[-1] == found["toml"] == again.data["toml"]
     pasted(settings, found["toml"])
-    now = search(configured(trained_shop), 1).data
+    now = search(configured(trained_shop), 5).data
+    assert (now["study"], now["trials"]["found"], now["configured"]["trial"]) == (found["study"], 4, 5)
+    assert now["configured"]["settings"] == again.data["best"]["settings"]
     assert now["configured"]["ndcg@20"] == pytest.approx(found["best"]["ndcg@20"])
-    assert now["toml"] is None  # nothing is better than what is configured
+    assert now["toml"] is None  # of five that are in the study nothing is better than what is configured
 
 
 def test_other_data_begins_another_study(shop: Path) -> None:
@@ -93,7 +100,7 @@ def test_other_data_begins_another_study(shop: Path) -> None:
 def test_the_minutes_end_a_search_after_what_is_configured(shop: Path) -> None:
     output = search(configured(shop), 5, minutes=0)
     assert output.data["ended_by"] == "minutes"
-    assert output.data["trials"] == {"asked": 5, "found": 0, "scored": 1, "ended_early": 0, "failed": 1}
+    assert output.data["trials"] == {"asked": 5, "found": 0, "scored": 1, "ended_early": 0, "failed": 0}
     assert output.data["toml"] is None
     assert any("the same command goes on" in str(part) for part in output.parts)
 
@@ -122,24 +129,103 @@ def scored(shop: Path) -> int:
         return 0
 
 
-@pytest.mark.parametrize("failing", [{2}, {2, 3, 4}])
-def test_a_trial_that_is_too_large_fails_alone(shop: Path, monkeypatch: pytest.MonkeyPatch, failing: set[int]) -> None:
-    calls = 0
+def fit_instead(monkeypatch: pytest.MonkeyPatch, *acts: Callable[[], None]) -> None:
+    """Do one act before each training: the first is that of the configured settings, the second trial 1.
+
+    Each is scored once on the way, as by a model that has epochs.
+    """
+    waiting = iter(acts)
 
     def fit(*arguments: Any, **named: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls in failing:
-            raise RuntimeError("out of memory")
-        return candidates.fit(*arguments, **named)
+        next(waiting, nothing)()
+        found = candidates.fit(*arguments, **named)
+        named["score"](found)
+        return found
 
     monkeypatch.setattr("jobs.tune.fit", fit)
-    if len(failing) == 1:
-        data = search(configured(shop), 3).data
-        assert (data["trials"]["scored"], data["trials"]["failed"]) == (3, 1)
-    else:
-        with pytest.raises(RuntimeError, match="out of memory"):
-            search(configured(shop), 3)
+
+
+def nothing() -> None:
+    """Let the training be as it is."""
+
+
+def too_large() -> None:
+    raise RuntimeError("out of memory\nand much about where")
+
+
+def too_low() -> None:
+    raise optuna.TrialPruned
+
+
+def test_a_trial_that_is_too_large_fails_alone_and_says_why(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fit_instead(monkeypatch, nothing, too_large, too_large, too_low, too_large)
+    output = search(configured(shop), 3)
+    assert output.data["trials"] == {"asked": 3, "found": 0, "scored": 2, "ended_early": 1, "failed": 3}
+    why = [f"trial {number}: RuntimeError: out of memory" for number in (1, 2, 4)]
+    assert output.data["failures"] == why
+    assert f"  failed: {why[-1]}" in output.parts
+    with closing(open_configured(configured(shop))) as store:
+        assert store.list_runs(1)[0].steps[-1]["counts"]["failures"] == why
+
+
+def test_three_failures_in_a_row_end_a_search_that_can_go_on(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fit_instead(monkeypatch, nothing, nothing, too_large, too_large, too_large)
+    words = r"3 trials in a row failed, the last by RuntimeError: out of memory; .*`recsys tune mf --trials 2` shows it"
+    with pytest.raises(RecsysError, match=words):
+        search(configured(shop), 3)
+    assert search(configured(shop), 2).data["trials"]["found"] == 2
+
+
+def test_a_search_that_has_lost_its_lease_tries_no_more(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def taken() -> None:
+        expire_lease(shop)
+        with closing(open_configured(configured(shop))) as store:
+            assert store.acquire("tune", "another") is not None
+
+    fit_instead(monkeypatch, nothing, taken)
+    with pytest.raises(RefusedError, match="the lease 'tune' with fencing number 1 is lost"):
+        search(configured(shop), 5)
+
+
+def test_two_searches_in_one_folder_with_a_store_each_are_told_apart(
+    shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = configured(shop, RECSYS_STORE__URL=f"sqlite:///{shop}/other.db")
+
+    def second() -> None:
+        search(other, 1)
+
+    fit_instead(monkeypatch, nothing, second)
+    with pytest.raises(RefusedError, match="trial 1 was ended by another search"):
+        search(configured(shop), 5)
+    data = search(configured(shop), 1).data
+    assert (data["trials"]["scored"], data["trials"]["failed"], data["failures"]) == (1, 1, [])
+
+
+def test_a_study_is_of_one_version_and_one_device(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = configured(shop)
+    night = Night(config, loaded(config), None, quiet)  # type: ignore[arg-type]
+
+    def name() -> str:
+        return _Search(night, "mf", None).name  # type: ignore[arg-type]
+
+    first = name()
+    assert name() == first
+    with monkeypatch.context() as patch:
+        patch.setattr("jobs.tune.metadata.version", lambda _: "next")
+        assert name() != first
+    monkeypatch.setattr("recsys.models.device.pick_device", lambda _: "another")
+    assert name() != first
+
+
+def test_negatives_are_varied_by_the_items_that_have_events(shop: Path) -> None:
+    night = Night(configured(shop), loaded(configured(shop)), None, quiet)  # type: ignore[arg-type]
+    items = len(set(night.splits.fit.items.tolist()))
+    assert items < len(night.loaded.catalog)
+    for most, drawn in ((items, False), (items - 1, True)):
+        config = configured(shop, RECSYS_MODELS__SEQUENCE__FULL_SOFTMAX_ITEMS=str(most))
+        search = _Search(replace(night, config=config), "sequence", None)  # type: ignore[arg-type]
+        assert ("negatives" in search.space) is drawn
 
 
 @pytest.mark.parametrize("model", ["auto", "popularity", "reach:train"])
@@ -147,10 +233,3 @@ def test_a_model_that_cannot_be_tuned_is_named(shop: Path, model: str) -> None:
     words = f"there is nothing to tune in '{model}'; allowed are mf, two_tower, sequence"
     with pytest.raises(ConfigError, match=words):
         tune(configured(shop), model=model, trials=1, minutes=None, report=quiet)
-
-
-def test_a_file_that_is_no_study_is_named(shop: Path) -> None:
-    (shop / "recsys-data").mkdir()
-    (shop / "recsys-data" / "tune.db").write_text("what is this " * 100)
-    with pytest.raises(RecsysError, match=r"tune\.db cannot be opened: .*Optuna 5.* begins anew"):
-        search(configured(shop), 1)

@@ -50,6 +50,16 @@ def test_a_failure_and_a_refusal_are_posted_once_and_a_success_is_not(store, tel
     assert (refused["status"], refused["error"]) == ("refused", "the gate refused to publish")
 
 
+def test_an_interrupted_run_is_told_of_only_when_it_was_scheduled(store, tell, monkeypatch):
+    run_that(store, KeyboardInterrupt())
+    store.plan_due("train", "0 2 * * * UTC", lambda _: 7)
+    monkeypatch.setenv(ledger.DUE, "train 7")
+    run_that(store, KeyboardInterrupt())
+    with receiver() as (url, posted):
+        assert tell(store, settings(url))
+    assert [(message["run_id"], message["error"]) for message in posted] == [(2, "interrupted")]
+
+
 def test_what_a_library_says_of_a_value_is_posted_nowhere(sqlite_store, tell):
     run_that(sqlite_store, pa.ArrowInvalid("could not parse 'anna@example.com'"))
     with receiver() as (url, posted):

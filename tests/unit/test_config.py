@@ -24,6 +24,11 @@ def test_a_missing_file_names_the_command_that_writes_one(tmp_path):
     [
         ("[sourc]\nurl = 'x'", "sourc: unknown key; allowed here: .*source"),
         ("[models.mf]\nrank = 3", "models.mf.rank: unknown key; allowed here: .*ranks"),
+        ("[models.mf]\nranks = [64, 0]", r"models.mf.ranks.1: .*greater than or equal to 1 \(found 0\)"),
+        ("[models.popularity]\nhalf_life_days = [0]", r"half_life_days.0: .*greater than 0 \(found 0\)"),
+        ("[models.mf]\nrecency_half_life_days = [-1]", r"recency_half_life_days.0: .*greater than 0 \(found -1\)"),
+        ("[models.two_tower]\ntemperatures = [0.0]", r"temperatures.0: .*greater than 0 \(found 0.0\)"),
+        ("[models.sequence]\ntemperatures = [0.0]", r"temperatures.0: .*greater than 0 \(found 0.0\)"),
         ("[gate]\nmax_drop = 2", r"gate.max_drop: .*less than 1 \(found 2\)"),
         ("[training]\ndevice = 'tpu'", r"training.device: .*'auto', 'cpu' or 'cuda' \(found 'tpu'\)"),
         ("[events.kinds]\nbuy = 'purchas'", "'purchas': allowed are view, cart, purchase"),

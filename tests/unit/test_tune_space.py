@@ -1,7 +1,11 @@
 """What a search may try is always a valid configuration of one value each, and comes back from the lines it prints."""
 
+import re
+import sqlite3
 import time
 import tomllib
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -10,9 +14,10 @@ from model_contracts import SETTINGS, checkerboard
 from optuna.distributions import FloatDistribution, IntDistribution
 from tiny import vectors
 
-from jobs.tune import _Attempt, _OutOfTimeError
-from jobs.tune_space import HALF_LIFE, SPACES, as_toml, params_of, space_of, with_values
+from jobs.tune import _Attempt, _OutOfTimeError, _studies
+from jobs.tune_space import HALF_LIFE, SPACES, as_toml, params_of, placed, space_of, with_values
 from recsys.config import Config
+from recsys.errors import RecsysError
 from recsys.models import MODELS, settings_of
 from recsys.names import resolve
 from recsys.vectors import Vectors
@@ -59,10 +64,11 @@ def test_a_space_is_wider_than_what_is_configured(model: str) -> None:
             assert found.high - found.low > max(values) - min(values), key
 
 
-def test_what_is_configured_beyond_a_space_widens_it() -> None:
-    config = Config.model_validate({"models": {"mf": {"ranks": [4, 2000]}, "two_tower": {"dim": 1000}}})
-    assert space_of(config, "mf", 10)["ranks"] == IntDistribution(4, 2000, log=True)
-    assert space_of(config, "two_tower", 10)["dim"] == IntDistribution(32, 1000, step=4)
+def test_what_is_chosen_beyond_a_space_has_the_nearest_place_in_it() -> None:
+    for dim, place in ((4, 32), (100, 100), (1000, 512)):
+        config = Config.model_validate({"models": {"two_tower": {"dim": dim}}})
+        space = {"dim": space_of(config, "two_tower", 10)["dim"]}
+        assert placed({"dim": dim}, space) == {"dim": place}
 
 
 def test_negatives_are_varied_only_where_some_are_drawn() -> None:
@@ -91,7 +97,7 @@ def test_what_a_night_chose_has_a_place_in_the_space_that_trains_the_same(model:
     chosen = trained(config)
     space = space_of(config, model, len(data.catalog))
     params = params_of(chosen, space)
-    optuna.trial.create_trial(params=params, distributions=space, value=0.0)  # refuses what lies outside
+    optuna.trial.create_trial(params=placed(params, space), distributions=space, value=0.0)  # refuses what lies outside
     assert trained(with_values(config, model, params)) == chosen
 
 
@@ -115,3 +121,21 @@ def test_a_training_is_ended_when_the_minutes_are_over() -> None:
     _Attempt(trial, lambda _: 0.0, time.monotonic() + 3600).report("mf: factorise", 0.5)
     with pytest.raises(_OutOfTimeError):
         _Attempt(trial, lambda _: 0.0, time.monotonic() - 1).report("mf: factorise", 0.5)
+    _Attempt(trial, lambda _: 0.0, time.monotonic() - 1).report("mf: factorise", 1.0)  # it is trained: not thrown away
+
+
+def test_a_file_of_studies_that_cannot_be_opened_is_named_and_given_up_only_when_it_holds_none(tmp_path: Path) -> None:
+    def told(folder: Path) -> str:
+        with pytest.raises(RecsysError, match=r"tune\.db cannot be opened: ") as error, _studies(folder):
+            pass
+        return str(error.value)
+
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "tune.db").write_text("what is this " * 100)
+    assert re.search(r"not a database; allowed is .*Optuna 5.* begins anew", told(tmp_path / "text"))
+    with _studies(tmp_path / "other"), closing(sqlite3.connect(tmp_path / "other" / "tune.db")) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'v99'")
+        connection.commit()
+    assert re.search(r"version .*Optuna 5.* begins anew", told(tmp_path / "other"))
+    (tmp_path / "closed" / "tune.db").mkdir(parents=True)
+    assert told(tmp_path / "closed").endswith("unable to open database file")
