@@ -96,8 +96,8 @@ class SequenceSettings(Section):
     epochs: int = Field(30, ge=1, description="At most so many passes over the events; validation stops earlier")
     patience: int = Field(2, ge=1, description="Epochs without a better validation score before training stops")
     batch_size: int = Field(2048, ge=1, description="Events to foresee in a step")
-    full_softmax_items: int = Field(50_000, ge=0, description="With more items than these, negatives are sampled")
-    negatives: int = Field(2048, ge=1, description="Sampled items a step, shared by the batch")
+    full_softmax_items: int = Field(20_000, ge=0, description="With more items than these, negatives are sampled")
+    negatives: int = Field(4096, ge=1, description="Sampled items a step, shared by the batch")
     temperatures: tuple[Temperature, ...] = Field(
         (0.07,), min_length=1, description="The cosine is divided by this; the best on validation is taken"
     )
