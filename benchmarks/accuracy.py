@@ -1,15 +1,18 @@
 """Ranks the test users of a public set with the product's own choice, training and retrieval.
 
     python -m benchmarks.accuracy --data DIR --model NAME --k 20 --out ranked.npz [--seed 0]
+        [--set models.mf.ranks=[1024]] [--set training.budget_minutes=5]
 
 Settings are chosen on a split of the training data alone; the test is read for the ids of its users only. The lists go
 to OUT as `users` [B] and `items` [B, k], the ids of the set's files, for a scorer independent of the project.
 """
 
 import argparse
+import json
 import resource
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,10 +32,7 @@ def main() -> None:
     """Read, choose, train again, rank, write."""
     arguments = _arguments()
     started = time.perf_counter()
-    training = {"seed": arguments.seed, "device": arguments.device}
-    if arguments.budget_minutes is not None:
-        training["budget_minutes"] = arguments.budget_minutes
-    config = Config.model_validate({"training": training})
+    config = Config.model_validate(_overrides(arguments))
     benchmark = read(arguments.data, config=config, seed=arguments.seed)
     config = config.model_copy(
         update={"recommendations": config.recommendations.model_copy(update={"repeats": benchmark.repeats})}
@@ -66,8 +66,21 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="file for the lists")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--budget-minutes", type=float, help="[training] budget_minutes of `auto`")
+    parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=JSON", help="other than the default")
     return parser.parse_args()
+
+
+def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The configuration as far as it is not the default, table by table."""
+    tables: dict[str, Any] = {"training": {"seed": arguments.seed, "device": arguments.device}}
+    for assignment in arguments.set:
+        path, _, value = assignment.partition("=")
+        *names, key = path.split(".")
+        table = tables
+        for name in names:
+            table = table.setdefault(name, {})
+        table[key] = json.loads(value)
+    return tables
 
 
 def train(

@@ -23,6 +23,7 @@ from recsys.vectors import Part, Vectors, WeightedSum
 
 _ALL_TIME_DAYS = 36500.0
 _SEARCH_RANK = 128  # settings other than the rank are chosen at the first rank that is at least this
+_SEARCH_ITERATIONS = 4  # enough to tell settings apart
 _ROUNDS = 4  # two left it at a poorer optimum where decay and recency pull against each other
 _REPLACED = 0.7  # each unit of recency takes the place of so much popularity: then the two barely interact
 _START = {"user_exponent": 0.5, "item_exponent": 0.4, "iterations": 4}  # of the towers
@@ -56,9 +57,9 @@ def _choose(
     kinds = values.pop("kind_exponent")
     start = {name: middle(allowed) for name, allowed in values.items()}
     start["rank"] = next((rank for rank in sorted(values["rank"]) if rank >= _SEARCH_RANK), max(values["rank"]))
-    start["iterations"] = settings.iterations
     if len(kinds) == 1 and not needs_search(values):
-        return {"kind_exponent": kinds[0], **start}
+        return {"kind_exponent": kinds[0], **start, "iterations": settings.iterations}
+    start["iterations"] = min(_SEARCH_ITERATIONS, settings.iterations)
     if score is None:
         raise ValueError("mf has several values to choose from and no validation score to choose by")
 
@@ -76,7 +77,8 @@ def _choose(
         found.append(
             coordinate_search(values, score_of, start={"kind_exponent": kind, **start}, rounds=_ROUNDS, report=told)
         )
-    return found[0] if len(found) == 1 else max(found, key=score_of)
+    best = found[0] if len(found) == 1 else max(found, key=score_of)
+    return {**best, "iterations": settings.iterations}
 
 
 def _values(settings: MfSettings, data: TrainingData) -> dict[str, tuple[float, ...]]:
@@ -107,7 +109,7 @@ class Spectral:
         self._seed = seed
         self._device = device
         self._weights: tuple[WeightedSum, sparse.csr_array] | None = None
-        self._factors: dict[tuple[WeightedSum, float, float], Factors] = {}
+        self._factors: dict[tuple[WeightedSum, float, float, int], Factors] = {}
 
     def vectors(
         self, chosen: Settings, *, encode_items: bool, report: Callable[[float], None] = lambda _: None
@@ -155,7 +157,7 @@ class Spectral:
         self, encoder: WeightedSum, chosen: Settings, *, exactly: bool, report: Callable[[float], None]
     ) -> Factors:
         """At least as many factors as chosen; exactly as many, as if nothing had been tried before, when asked."""
-        key = (encoder, chosen["user_exponent"], chosen["item_exponent"])
+        key = (encoder, chosen["user_exponent"], chosen["item_exponent"], chosen["iterations"])
         found = self._factors.pop(key, None)
         if found is None or found.rank < chosen["rank"] or (exactly and found.rank != chosen["rank"]):
             weights = self._weights_of(encoder)
