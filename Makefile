@@ -40,7 +40,7 @@ endif
 
 # One thread for each of the two processes: threads of torch that wait for a core spin, and take it from those that work.
 test: $(INSTALLED)-dev ## all tests but the slow ones, with coverage
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow" --cov --cov-report=term:skip-covered --durations=10
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" --cov --cov-report=term:skip-covered --durations=10
 
 test-slow: $(INSTALLED)-dev ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow --durations=10
