@@ -99,7 +99,7 @@ def _candidates(
                 device=device,
                 report=trial.report,
             )
-            trial.keep(vectors, score(vectors))
+            trial.best, trial.best_score = vectors, score(vectors)  # its own choice, also where a trial had more luck
         except _EndedError as reason:
             skipped[name] = str(reason) if trial.best is None else f"stopped early: {reason}"
         if trial.best is not None:
