@@ -1,7 +1,7 @@
 """Reads the public benchmark sets, in the forms that they come in, as events with a split made from train alone.
 
-* `train.txt` and `test.txt`, one line a user (`user item item …`): no times; the last tenth of each line validates, for
-  lines keep the order of the events; where they do not, being sorted, a random tenth.
+* `train.txt` and `test.txt`, one line a user (`user item item …`): no times; a random tenth validates, as
+  sets of this form are split at random.
 * `events.csv` with `test.txt`: times in unix seconds; the last days of the events validate. With a `train.txt` beside
   them the user's items before the cut are masked, without it nothing is.
 * `events.csv` with `test_purchases.csv`, one purchase a user, taken from anywhere in time: one more of each user
@@ -59,20 +59,9 @@ def _read_lists(folder: Path, config: Config, seed: int) -> Benchmark:
     users, items = _pairs(folder, "train.txt")
     asked = np.unique(_pairs(folder, "test.txt")[0])
     ids, vocabulary, known = _events(users, items, np.zeros(len(users), np.int64), _purchases(users, config), asked)
-    held = _held_out(known, np.random.default_rng(seed))
+    held = np.random.default_rng(seed).random(len(known)) < VALIDATION_SHARE
     splits = Splits(known.select(~held), known.select(held), _none_of(known), validation_start=1, holdout_start=1)
     return Benchmark(splits, known, _catalog(vocabulary), asked, _rows(ids, asked), repeats=False)
-
-
-def _held_out(events: Interactions, generator: np.random.Generator) -> npt.NDArray[np.bool_]:
-    """Which events validate: bool [E]. The share of a user is rounded up or down at random, to be right on average."""
-    within = np.diff(events.users, prepend=-1) == 0
-    if np.mean(np.diff(events.items, prepend=-1)[within] > 0) > 0.9:
-        return generator.random(len(events)) < VALIDATION_SHARE
-    counts = np.diff(events.offsets)
-    held = np.floor(counts * VALIDATION_SHARE + generator.random(len(counts)))
-    from_end = np.repeat(events.offsets[1:], counts) - np.arange(len(events)) - 1
-    return np.asarray(from_end < np.repeat(held, counts))
 
 
 def _read_sequences(folder: Path) -> Benchmark:
