@@ -32,7 +32,7 @@ from recsys.vectors import Constant, ItemEncoder, Part, Vectors, WeightedSum, to
 
 _SAMPLING_EXPONENT = 0.5  # negatives are drawn by the root of an item's weight: between uniform and by demand
 _LENGTH_EXPONENT = 0.2  # free lengths start at the item's weight to this power, 1 on average
-_TRIAL_POSITIVES = 200_000  # enough to tell temperatures apart
+_TRIAL_POSITIVES = 500_000  # fewer mislead: training first loses some of the start, at each temperature another part
 _ALL_TIME_DAYS = 36500.0
 _FIXED = {"dim", "batch_size", "negatives", "learning_rate"}  # settings that are not chosen
 
