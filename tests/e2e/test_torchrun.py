@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -137,29 +137,36 @@ def processes(folder: Path) -> dict[int, str]:
     return {pid: line for pid, line in found.items() if f"recsys.models.worker {folder}/work" in line}
 
 
-def when_a_worker_is_there(folder: Path, act: Callable[[], None]) -> Callable[[str, float], None]:
-    """Acts when torchrun has started a worker, which imports then and trains a few seconds later."""
-    return lambda _step, _done: act() if len(processes(folder)) > 1 else None
-
-
 def test_a_training_that_ends_early_leaves_no_worker_and_lets_others_in(tmp_path):
+    def report(_step: str, _done: float) -> None:
+        if len(processes(tmp_path)) > 1:
+            end()
+
     with pytest.raises(EndedError):
-        learnt("two_tower", Workers(1, tmp_path), when_a_worker_is_there(tmp_path, end))
+        learnt("two_tower", Workers(1, tmp_path), report)
     assert processes(tmp_path) == {}
     assert not (tmp_path / "work").exists()
     with artifact.alone(tmp_path, end):
         pass
 
 
-def test_no_worker_outlives_a_torchrun_that_is_killed(tmp_path):
-    def kill() -> None:
-        [torchrun] = [pid for pid, line in processes(tmp_path).items() if "torch.distributed.run" in line]
-        os.kill(torchrun, signal.SIGKILL)
+def test_no_worker_outlives_a_torchrun_that_is_killed_while_the_worker_imports(tmp_path):
+    def report(_step: str, _done: float) -> None:
+        found = processes(tmp_path)
+        for pid, line in found.items():
+            if "torch.distributed.run" not in line and "libtorch" in Path(f"/proc/{pid}/maps").read_text():
+                [torchrun] = found.keys() - {pid}
+                os.kill(pid, signal.SIGSTOP)  # so that it cannot end by itself
+                os.kill(torchrun, signal.SIGKILL)
 
     with pytest.raises(RecsysError, match="torchrun ended with code -9"):
-        learnt("two_tower", Workers(1, tmp_path), when_a_worker_is_there(tmp_path, kill))
-    while processes(tmp_path):
+        learnt("two_tower", Workers(1, tmp_path), report)
+    end_by = time.monotonic() + 10
+    while (left := processes(tmp_path)) and time.monotonic() < end_by:
         time.sleep(0.05)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert left == {}
 
 
 def test_a_worker_whose_parent_died_before_it_could_ask_to_be_told_ends_by_itself(tmp_path):
