@@ -75,7 +75,8 @@ def learnt_with_a_kill(model, folder, monkeypatch, look) -> np.ndarray:
     with monkeypatch.context() as patch:
         patch.setenv("RECSYS_CRASH_AT", "epoch 2, worker 1, restart 0")
         found = learnt(model, Workers(2, folder), report)
-    assert "failed (exitcode: -9) local_rank: 1" in logs[-1]
+    # Which of them torchrun names depends on whether the other has noticed by the time that it looks.
+    assert "failed (exitcode: -9) local_rank: 1" in logs[-1] or "failed (exitcode: 1) local_rank: 0" in logs[-1]
     assert logs[-1].count("worker 0 begins with epoch 1") == logs[-1].count("worker 0 begins with epoch 2") == 1
     assert not (folder / "work").exists()
     return found
