@@ -239,7 +239,10 @@ class _Search:
             state = TrialState.COMPLETE
         except optuna.TrialPruned:
             state = TrialState.PRUNED
-        except (MemoryError, RuntimeError) as error:  # too large for this machine: torch says that by a RuntimeError
+        except (ConfigError, RefusedError):
+            raise
+        # Too large for this machine, which torch says by a RuntimeError, or its workers died.
+        except (MemoryError, RuntimeError, RecsysError) as error:
             reason = f"{type(error).__name__}: {error}".partition("\n")[0]
             trial.set_user_attr(_REASON, reason)  # an UpdateFinishedTrialError comes here too, and is raised again
             raise _FailedError(reason) from error

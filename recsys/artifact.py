@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ from recsys.errors import BundleError, RecsysError
 MANIFEST = "manifest.json"
 CURRENT = "CURRENT"
 _LEFTOVER, _LOCK = ".tmp-", ".lock"
+_POLL_SECONDS = 0.1
 _NEEDED = "[folder] path needs a folder that this user may read and write"
 
 
@@ -110,12 +112,12 @@ def verify(folder: Path) -> None:
 
 
 @contextmanager
-def alone(parent: Path) -> Iterator[None]:
+def alone(parent: Path, waits: Callable[[], None] | None = None) -> Iterator[None]:
     """Wait until no other thread or process is in here for the same folder, and keep them out meanwhile.
 
     The kernel gives the lock back when its process ends, however that comes. It does not nest, and whoever holds it
-    must not wait for the database: a run holds its lease when it comes here. Raises RecsysError when the folder cannot
-    be written to.
+    must not wait for the database: a run holds its lease when it comes here. waits: is called again and again until
+    nobody else is in here, and may raise. Raises RecsysError when the folder cannot be written to.
     """
     try:
         descriptor = os.open(parent / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -124,10 +126,22 @@ def alone(parent: Path) -> Iterator[None]:
             f"{parent} cannot be changed: {error.strerror}; a folder is needed that can be written"
         ) from None
     try:
+        while waits and _is_taken(descriptor):
+            waits()
+            time.sleep(_POLL_SECONDS)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
+
+
+def _is_taken(descriptor: int) -> bool:
+    """Whether somebody else has the lock; if nobody has, it is ours now."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
 
 
 def check_folder(folder: Path, *, writable: bool = False) -> None:

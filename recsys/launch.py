@@ -9,21 +9,28 @@ import os
 import signal
 import sys
 
+LAUNCHED = "RECSYS_LAUNCHED"  # in the environment of the other program: its process id, for its children to know
+
 _PR_SET_PDEATHSIG = 1
 
 
-def end_with_parent() -> None:
-    """Ask the kernel to kill this process when its parent dies. Raises OSError when the kernel does not."""
+def end_with_parent(parent: str | None) -> None:
+    """Ask the kernel to kill this process when its parent dies, and end it here when that is not `parent` any more.
+
+    None: whoever is the parent now. Raises OSError when the kernel does not do it.
+    """
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    if parent is not None and os.getppid() != int(parent):
+        sys.exit()
 
 
 def main() -> None:
-    """Ask for the signal, then turn into the command; both survive the exec."""
+    """Ask for the signal, then turn into the command; the signal and the process id survive the exec."""
     parent, *command = sys.argv[1:]
-    end_with_parent()
-    if os.getppid() == int(parent):
-        os.execv(command[0], command)  # noqa: S606  (a list, no shell: nothing to inject)
+    end_with_parent(parent)
+    os.environ[LAUNCHED] = str(os.getpid())
+    os.execv(command[0], command)  # noqa: S606  (a list, no shell: nothing to inject)
 
 
 if __name__ == "__main__":

@@ -166,10 +166,10 @@ class _Model:
 
     def train_epoch(self, learner: Learner, epoch: int, chosen: Settings) -> None:
         """One epoch here."""
-        learner.train_epoch(epoch, self._told(chosen, epoch))
+        learner.train_epoch(epoch, self._told(chosen, f"epoch {epoch}"))
 
-    def _told(self, chosen: Settings, epoch: int) -> Callable[[float], None]:
-        step = f"sequence: epoch {epoch}, temperature {chosen['temperature']:g}"
+    def _told(self, chosen: Settings, what: str) -> Callable[[float], None]:
+        step = f"sequence: {what}, temperature {chosen['temperature']:g}"
         return lambda done: self._report(step, done)
 
     def demand_values(self, settings: SequenceSettings) -> Mapping[str, tuple[float, ...]]:

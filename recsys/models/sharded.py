@@ -1,7 +1,7 @@
 """Tables over the processes of a group that torchrun started: placed, sharded, checkpointed by torchrec and torch.
 
-Outside such a group there is one process, and its tables are whole. The split of the data does not depend on how many
-processes there are, so a training may go on with fewer or more of them than it began with.
+Outside such a group there is one process, and its tables are whole. Neither the split of the data nor what a
+checkpoint holds depends on how many processes there are, so a training may go on with fewer or more than it began with.
 """
 
 import os
@@ -27,8 +27,10 @@ from torchrec.distributed.types import ShardingType
 
 from recsys.errors import RecsysError
 
-# Not data parallel: that leaves a copy of the table in each process, and no way to the optimiser's state.
-_SHARDINGS = [s.value for s in ShardingType if s is not ShardingType.DATA_PARALLEL]
+# Of these torchrec has the first alone on CPUs. Not by columns: row-wise Adagrad has a step size for each piece of a
+# row then, so that the numbers, and what a checkpoint holds, depend on the cut. Not data parallel: that leaves a copy
+# of the table in each process, and no way to the optimiser's state.
+_SHARDINGS = [ShardingType.TABLE_WISE.value, ShardingType.ROW_WISE.value]
 _COMPLETE = ".metadata"  # which torch writes last
 _EPOCH = "epoch-"
 _FLAT = StateDictOptions(flatten_optimizer_state_dict=True)  # the nested form is not read as it is written
@@ -78,7 +80,7 @@ def total(value: float) -> float:
 
 
 def birthplace(device: torch.device) -> torch.device:
-    """Where tables are made: in a group without memory, as no process may be able to hold a whole one."""
+    """Where tables are made: in a group without memory, as no process may be able to hold all of them."""
     return torch.device("meta") if distributed.is_initialized() else device
 
 
@@ -86,8 +88,7 @@ def shard(tables: nn.ModuleDict, device: torch.device) -> tuple[nn.Module, nn.Mo
     """The whole that is checkpointed, and its parts to look up in: in a group placed as torchrec's planner says.
 
     torchrec divides the gradients by the size of the group. So a loss that is a sum over a batch has to be multiplied
-    by it, and then the step of a group is the step of one process with the batches of all: but where the planner cuts a
-    table by columns, row-wise Adagrad has a step size for each piece of a row.
+    by it, and then the step of a group is the step of one process with the batches of all.
     """
     if not distributed.is_initialized():
         return tables, tables
@@ -163,7 +164,9 @@ def _transfer(way: Callable[..., Any], folder: Path, epoch: int, progress: Progr
         warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)  # as it should be in the job
         try:
             way(state, checkpoint_id=folder / f"{_EPOCH}{epoch}", no_dist=not distributed.is_initialized())
-        except CheckpointException as error:  # which is no Exception
+        except CheckpointException as error:  # which is no Exception, and may hold what is none
+            if any(isinstance(failure, KeyboardInterrupt) for failure, _ in error.failures.values()):
+                raise KeyboardInterrupt from error
             raise RecsysError(f"the checkpoint {epoch} in {folder} failed: {error}") from error
 
 
@@ -173,6 +176,11 @@ def newest(folder: Path) -> int:
     if distributed.is_initialized():
         distributed.broadcast_object_list(found, src=0)
     return found[0]
+
+
+def holds(folder: Path, before: int) -> bool:
+    """Whether a checkpoint of an epoch before this one is there."""
+    return any(epoch < before for epoch in _complete(folder))
 
 
 def forget(folder: Path, before: int) -> None:

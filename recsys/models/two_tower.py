@@ -212,10 +212,11 @@ class _Model:
         draw = self._draw(chosen)
         if draw.any():
             generator = np.random.default_rng([self._seed, epoch])
-            towers.train_epoch(chosen["temperature"], draw, generator, self._told(chosen, epoch), chosen.get("most"))
+            told = self._told(chosen, f"epoch {epoch}")
+            towers.train_epoch(chosen["temperature"], draw, generator, told, chosen.get("most"))
 
-    def _told(self, chosen: Settings, epoch: int) -> Callable[[float], None]:
-        step = f"two_tower: epoch {epoch}, temperature {chosen['temperature']:g}"
+    def _told(self, chosen: Settings, what: str) -> Callable[[float], None]:
+        step = f"two_tower: {what}, temperature {chosen['temperature']:g}"
         return lambda done: self._report(step, done)
 
     def _draw(self, chosen: Settings) -> npt.NDArray[np.float64]:

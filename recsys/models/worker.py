@@ -6,22 +6,30 @@ Goes on from the newest checkpoint in the folder, so it may be killed and starte
 import json
 import os
 import sys
+import time
 from pathlib import Path
+
+from recsys.launch import LAUNCHED, end_with_parent
+
+if __name__ == "__main__":  # before torch is imported: that takes seconds, in which the parent may die
+    end_with_parent(os.environ.get(LAUNCHED))
 
 import torch
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from recsys.artifact import crash_point, open_array, read_text, replace_text
-from recsys.launch import end_with_parent
 from recsys.models import sharded
 from recsys.models.torchrun import PROGRESS, WORK, Pupil, Report
 from recsys.names import resolve
 
+_POLL_SECONDS = 0.1
+
 
 @record  # so that torchrun ends with the words of the first that failed
 def work(folder: Path) -> None:
-    """Train up to the last epoch, with a checkpoint after each."""
-    plan = json.loads(read_text(folder / WORK))
+    """Train up to the last epoch, with a checkpoint after each; ends as soon as the folder holds other work."""
+    given = read_text(folder / WORK)
+    plan = json.loads(given)
     arrays = {path.stem: open_array(path) for path in folder.glob("*.npy")}
     with sharded.group(torch.device(plan["device"])) as device:
         pupil: Pupil = resolve(plan["pupil"])(plan["facts"], arrays, device)
@@ -29,7 +37,11 @@ def work(folder: Path) -> None:
         sharded.load(folder, done, pupil.progress)
         sys.stderr.write(f"worker {sharded.rank()} begins with epoch {done + 1}\n")
         for epoch in range(done + 1, plan["epochs"] + 1):
+            while sharded.holds(folder, before=epoch - 1):  # so that two checkpoints at most are there
+                time.sleep(_POLL_SECONDS)
             pupil.train_epoch(epoch, _progress(folder, epoch))
+            if read_text(folder / WORK) != given:
+                return
             sharded.save(folder, epoch, pupil.progress)
 
 
@@ -50,5 +62,4 @@ def _progress(folder: Path, epoch: int) -> Report:
 
 
 if __name__ == "__main__":
-    end_with_parent()
     work(Path(sys.argv[1]))

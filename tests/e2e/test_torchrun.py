@@ -1,6 +1,15 @@
 """Several processes train what one trains, with the tables shared out; one that dies is started again."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,22 +19,24 @@ from key_checks import SINGLE, changed, loaded
 from model_contracts import checkerboard
 from road import quiet
 from torch import nn
-from torch.distributed.checkpoint import state_dict_loader
+from torch.distributed.checkpoint import FileSystemWriter, state_dict_loader
 
 from jobs import candidates
 from jobs.candidates import Night
+from recsys import artifact
 from recsys.errors import RecsysError
 from recsys.evaluation import validation_score
-from recsys.models import MODELS, Workers, sharded, torchrun, two_tower
+from recsys.launch import LAUNCHED
+from recsys.models import MODELS, Workers, sequence, sharded, torchrun, two_tower, worker
 from recsys.models.sharded import Progress
-from recsys.models.torchrun import Work, train_together
+from recsys.models.torchrun import WORK, Pupil, Report, Work, train_together
 from recsys.names import resolve
 
 TIME = {"recency_half_life_days": 10.0, "demand": 0.0}
 CHOSEN = {
     "two_tower": TIME
     | {"half_life_days": 90.0, "temperature": 0.2, "unit_items": True, "epochs": 2}
-    | {"dim": 16, "batch_size": 64, "negatives": 32, "learning_rate": 0.1},
+    | {"dim": 256, "batch_size": 64, "negatives": 32, "learning_rate": 0.1},  # room for a cut by columns
     "sequence": TIME
     | {"temperature": 0.1, "epochs": 2, "dim": 16, "length": 8, "blocks": 1, "dropout": 0.0}
     | {"batch_size": 64, "full_softmax_items": 0, "negatives": 16},
@@ -41,7 +52,15 @@ def learnt(model: str, workers: Workers | None, report=quiet) -> np.ndarray:
 
 
 def test_a_group_of_one_comes_to_the_same_bits(tmp_path):
-    np.testing.assert_array_equal(learnt("two_tower", Workers(1, tmp_path)), learnt("two_tower", None))
+    steps = []
+
+    def report(step: str, done: float) -> None:
+        if step not in steps:
+            steps.append(step)
+
+    np.testing.assert_array_equal(learnt("two_tower", Workers(1, tmp_path), report), learnt("two_tower", None))
+    names = ["wait for workers", "epoch 1", "epoch 2"]
+    assert steps == [f"two_tower: {name}, temperature 0.2" for name in names]
 
 
 def learnt_with_a_kill(model, folder, monkeypatch, look) -> np.ndarray:
@@ -56,33 +75,144 @@ def learnt_with_a_kill(model, folder, monkeypatch, look) -> np.ndarray:
     with monkeypatch.context() as patch:
         patch.setenv("RECSYS_CRASH_AT", "epoch 2, worker 1, restart 0")
         found = learnt(model, Workers(2, folder), report)
-    assert "failed (exitcode: -9) local_rank: 1" in logs[-1]
+    # Which of them torchrun names depends on whether the other has noticed by the time that it looks.
+    assert "failed (exitcode: -9) local_rank: 1" in logs[-1] or "failed (exitcode: 1) local_rank: 0" in logs[-1]
     assert logs[-1].count("worker 0 begins with epoch 1") == logs[-1].count("worker 0 begins with epoch 2") == 1
     assert not (folder / "work").exists()
     return found
 
 
+def alone_two_tower() -> nn.Module:
+    """The table of histories after one process has trained it."""
+    chosen = CHOSEN["two_tower"]
+    return two_tower._Model(checkerboard(cold=4), chosen, 0, torch.device("cpu"), quiet).trained(chosen).user_tower
+
+
+def alone_sequence() -> nn.Module:
+    """The table of items after one process has trained it."""
+    chosen = CHOSEN["sequence"]
+    model = sequence._Model(checkerboard(cold=4), 0, torch.device("cpu"), quiet)
+    learner = model.learner(chosen)
+    for epoch in range(1, chosen["epochs"] + 1):
+        model.train_epoch(learner, epoch, chosen)
+    return learner._tables
+
+
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
-def test_two_processes_learn_what_one_learns_though_one_is_killed_in_mid_epoch(tmp_path, monkeypatch):
-    # The tables say little about the size of the gradients, as Adagrad divides by it; what it has summed up does.
-    name = "optimiser of tables.state.user.embedding_bags.history.weight.history.momentum1"
+@pytest.mark.parametrize(
+    ("model", "module", "table", "alone"),
+    [("two_tower", "user", "history", alone_two_tower), ("sequence", "item", "item", alone_sequence)],
+)
+def test_two_processes_learn_what_one_learns_though_one_is_killed_in_mid_epoch(
+    model, module, table, alone, tmp_path, monkeypatch
+):
+    # The tables say little about the size of the gradients, as Adagrad divides by it; what it has summed up does. That
+    # one process reads what two have written says that the number may change in between.
+    name = f"optimiser of tables.state.{module}.embedding_bags.{table}.weight.{table}.momentum1"
     state = {name: torch.zeros(checkerboard(cold=4).events.item_count)}
 
     def look() -> None:
         state_dict_loader.load(state, checkpoint_id=tmp_path / "work" / "epoch-2", no_dist=True)
 
-    found = learnt_with_a_kill("two_tower", tmp_path, monkeypatch, look)
-    np.testing.assert_allclose(found, learnt("two_tower", None), atol=1e-5)
-    chosen = CHOSEN["two_tower"]
-    alone = two_tower._Model(checkerboard(cold=4), chosen, 0, torch.device("cpu"), quiet).trained(chosen)
-    summed = alone.user_tower.fused_optimizer().state_dict()["state"]["history.weight"]["history.weight.momentum_1"]
+    found = learnt_with_a_kill(model, tmp_path, monkeypatch, look)
+    np.testing.assert_allclose(found, learnt(model, None), atol=1e-5)
+    summed = alone().fused_optimizer().state_dict()["state"][f"{table}.weight"][f"{table}.weight.momentum_1"]
     np.testing.assert_allclose(state[name], summed, rtol=1e-4)
     assert summed.max() > 0
 
 
-def test_the_sequence_model_goes_on_with_its_tower_s_optimiser_after_a_kill(tmp_path, monkeypatch):
-    found = learnt_with_a_kill("sequence", tmp_path, monkeypatch, lambda: None)
-    np.testing.assert_allclose(found, learnt("sequence", None), atol=1e-5)
+class EndedError(Exception):
+    """Somebody has seen enough."""
+
+
+def end() -> None:
+    raise EndedError
+
+
+def processes(folder: Path) -> dict[int, str]:
+    """What trains there, torchrun and its workers: process ids and command lines."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended meanwhile
+            found[int(path.parent.name)] = path.read_text().replace("\0", " ")
+    return {pid: line for pid, line in found.items() if f"recsys.models.worker {folder}/work" in line}
+
+
+def test_a_training_that_ends_early_leaves_no_worker_and_lets_others_in(tmp_path):
+    def report(_step: str, _done: float) -> None:
+        if len(processes(tmp_path)) > 1:
+            end()
+
+    with pytest.raises(EndedError):
+        learnt("two_tower", Workers(1, tmp_path), report)
+    assert processes(tmp_path) == {}
+    assert not (tmp_path / "work").exists()
+    with artifact.alone(tmp_path, end):
+        pass
+
+
+def test_no_worker_outlives_a_torchrun_that_is_killed_while_the_worker_imports(tmp_path):
+    def report(_step: str, _done: float) -> None:
+        found = processes(tmp_path)
+        for pid, line in found.items():
+            if "torch.distributed.run" not in line and "libtorch" in Path(f"/proc/{pid}/maps").read_text():
+                [torchrun] = found.keys() - {pid}
+                os.kill(pid, signal.SIGSTOP)  # so that it cannot end by itself
+                os.kill(torchrun, signal.SIGKILL)
+
+    with pytest.raises(RecsysError, match="torchrun ended with code -9"):
+        learnt("two_tower", Workers(1, tmp_path), report)
+    end_by = time.monotonic() + 10
+    while (left := processes(tmp_path)) and time.monotonic() < end_by:
+        time.sleep(0.05)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert left == {}
+
+
+def test_a_worker_whose_parent_died_before_it_could_ask_to_be_told_ends_by_itself(tmp_path):
+    command = [sys.executable, "-m", "recsys.models.worker", str(tmp_path)]
+    assert subprocess.run(command, env={**os.environ, LAUNCHED: "1"}, check=False).returncode == 0
+
+
+def unlearning(facts, arrays, device) -> Pupil:
+    """Learns nothing, and puts other work into the folder in epoch 4."""
+
+    def train_epoch(epoch: int, report: Report) -> float:
+        if epoch == 4:
+            (Path(facts["folder"]) / WORK).write_text("{}")
+        return 0.0
+
+    return Pupil(Progress({"tables": nn.Linear(1, 1)}), train_epoch)
+
+
+def test_workers_wait_for_the_job_and_leave_the_work_of_another_alone(tmp_path, monkeypatch):
+    alone = {"RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 0, "TORCHELASTIC_RESTART_COUNT": 0}
+    for name, value in alone.items():
+        monkeypatch.setenv(name, str(value))
+    there = []
+
+    def take(_seconds: float) -> None:
+        there.append(sorted(sharded._complete(tmp_path)))
+        sharded.forget(tmp_path, there[-1][-1])
+
+    monkeypatch.setattr(worker.time, "sleep", take)
+    facts = {"folder": str(tmp_path)}
+    plan = {"pupil": "test_torchrun:unlearning", "facts": facts, "epochs": 5, "device": "cpu"}
+    (tmp_path / WORK).write_text(json.dumps(plan))
+    sharded.save(tmp_path, 0, Progress({"tables": nn.Linear(1, 1)}))
+    worker.work(tmp_path)
+    assert there == [[0, 1], [1, 2], [2, 3]]
+    assert sharded.newest(tmp_path) == 3
+
+
+def test_ctrl_c_while_a_checkpoint_is_written_stays_ctrl_c(tmp_path, monkeypatch):
+    def interrupted(*_arguments) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FileSystemWriter, "write_data", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        sharded.save(tmp_path, 0, Progress({"tables": nn.Linear(1, 1)}))
 
 
 def test_two_processes_are_as_accurate_as_one_within_the_spread_of_seeds(shop):
@@ -101,22 +231,31 @@ def test_two_processes_are_as_accurate_as_one_within_the_spread_of_seeds(shop):
     assert abs(two - one[0]) <= np.ptp(one)
 
 
+def together(folder: Path, epochs: int) -> Generator[int]:
+    """The epochs of a training whose workers find nothing to train."""
+    work, progress = Work("recsys.models.two_tower:none_such", {}, {}), Progress({"tables": nn.Linear(1, 1)})
+    return train_together(
+        Workers(1, folder), work, progress, epochs, torch.device("cpu"), lambda _what: lambda _done: None
+    )
+
+
 def test_workers_that_fail_again_and_again_fail_the_job_with_their_last_words(tmp_path, monkeypatch):
     monkeypatch.setattr(torchrun, "RESTARTS", 0)
-    work = Work("recsys.models.two_tower:none_such", {}, {})
     with pytest.raises(RecsysError, match="in epoch 1: torchrun ended with code 1") as failed:
-        next(
-            train_together(
-                Workers(1, tmp_path),
-                work,
-                Progress({"tables": nn.Linear(1, 1)}),
-                1,
-                torch.device("cpu"),
-                lambda _: lambda _: None,
-            )
-        )
+        next(together(tmp_path, 1))
     assert "none_such" in failed.value.in_full
     assert not (tmp_path / "work").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(RecsysError, match=f"in {tmp_path}/file/training: .*Not a directory"):
+        next(together(tmp_path / "file" / "training", 1))
+
+
+def test_nothing_is_started_for_no_epochs(tmp_path):
+    assert list(together(tmp_path / "training", 0)) == []
+    assert not (tmp_path / "training").exists()
 
 
 @pytest.mark.parametrize(("device", "backend"), [("cpu", "gloo"), ("cuda", "nccl")])

@@ -153,15 +153,20 @@ def too_large() -> None:
     raise RuntimeError("out of memory\nand much about where")
 
 
+def without_workers() -> None:
+    raise RecsysError("the workers failed")
+
+
 def too_low() -> None:
     raise optuna.TrialPruned
 
 
 def test_a_trial_that_is_too_large_fails_alone_and_says_why(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fit_instead(monkeypatch, nothing, too_large, too_large, too_low, too_large)
+    fit_instead(monkeypatch, nothing, too_large, without_workers, too_low, too_large)
     output = search(configured(shop), 3)
     assert output.data["trials"] == {"asked": 3, "found": 0, "scored": 2, "ended_early": 1, "failed": 3}
-    why = [f"trial {number}: RuntimeError: out of memory" for number in (1, 2, 4)]
+    too_much = "RuntimeError: out of memory"
+    why = [f"trial 1: {too_much}", "trial 2: RecsysError: the workers failed", f"trial 4: {too_much}"]
     assert output.data["failures"] == why
     assert f"  failed: {why[-1]}" in output.parts
     with closing(open_configured(configured(shop))) as store:

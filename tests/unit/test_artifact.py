@@ -5,6 +5,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -49,6 +50,23 @@ def test_a_folder_is_written_with_the_size_and_checksum_of_every_file(tmp_path):
     }
     artifact.verify(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["one"]
+
+
+def test_who_waits_for_a_folder_is_asked_and_may_give_up(tmp_path):
+    def gives_up():
+        raise KeyError("waited")
+
+    with artifact.alone(tmp_path), pytest.raises(KeyError, match="waited"), artifact.alone(tmp_path, gives_up):
+        raise AssertionError("two were in there")
+    with artifact.alone(tmp_path, gives_up):
+        pass
+
+
+def test_who_waits_for_a_folder_comes_in_when_the_other_goes(tmp_path):
+    with ExitStack() as other:
+        other.enter_context(artifact.alone(tmp_path))
+        with artifact.alone(tmp_path, other.close), pytest.raises(KeyError), artifact.alone(tmp_path, {}.popitem):
+            raise AssertionError("two were in there")
 
 
 def test_a_failure_on_the_way_leaves_nothing(tmp_path):

@@ -30,11 +30,11 @@ def tells_apart(name, rows, length, *, demand=0.0):
 
 
 def left(data, settings, *, score, seed, device, report):
-    return tells_apart("left", np.arange(0, contracts.ITEMS, 2), 1000.0)
+    return tells_apart("left", np.arange(0, contracts.ITEMS, 2), **(settings or {"length": 1000.0}))
 
 
 def right(data, settings, *, score, seed, device, report):
-    return tells_apart("right", np.arange(1, contracts.ITEMS, 2), 0.01)
+    return tells_apart("right", np.arange(1, contracts.ITEMS, 2), **(settings or {"length": 0.01}))
 
 
 def useless(data, settings, *, score, seed, device, report):
