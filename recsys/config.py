@@ -158,7 +158,7 @@ class TrainingSettings(Section):
         ("auto",), min_length=1, description="What is judged: names of recsys.models.MODELS or dotted paths"
     )
     budget_minutes: float = Field(
-        20.0, gt=0, description="What `auto` may take to choose, to train for the gate and to train again, together"
+        30.0, gt=0, description="What `auto` may take to choose, to train for the gate and to train again, together"
     )
     seed: int = Field(0, ge=0, description="Makes a run repeatable")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU when there is one")
