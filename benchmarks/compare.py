@@ -67,22 +67,10 @@ def main() -> None:
 
 
 def _write_split(benchmark: Benchmark, path: Path, config: Config) -> None:
-    """What settings are chosen on: ids of users and items [E] to learn from, and [N] to find, as `_validate` has it."""
-    targets = _targets(benchmark, config)
-    user_ids = np.full(benchmark.known.user_count, -1, np.int64)
-    user_ids[benchmark.rows] = benchmark.users
-    fit, items = benchmark.splits.fit, ids_of(benchmark)
-    asked = targets.users[user_ids[targets.users] >= 0]
-    wanted = np.isin(np.repeat(targets.users, targets.counts), asked)
-    np.savez(
-        path,
-        users=np.where(
-            user_ids[fit.users] >= 0, user_ids[fit.users], -2 - fit.users
-        ),  # others need any id of their own
-        items=items[fit.items],
-        wanted_users=user_ids[np.repeat(targets.users, targets.counts)[wanted]],
-        wanted_items=items[targets.items[wanted]],
-    )
+    """What settings are chosen on, as for `_validate`: rows of users and items, [E] to learn from and [N] to find."""
+    fit, targets = benchmark.splits.fit, _targets(benchmark, config)
+    wanted_users = np.repeat(targets.users, targets.counts)
+    np.savez(path, users=fit.users, items=fit.items, wanted_users=wanted_users, wanted_items=targets.items)
 
 
 def _targets(benchmark: Benchmark, config: Config) -> Targets:

@@ -72,7 +72,7 @@ def main() -> None:
         for events in arguments.events:
             started = time.perf_counter()
             if not shop(folder, events).exists():
-                scale_shop.write(shop(folder, events), events, seed=0, report=lambda _: None)
+                scale_shop.write(shop(folder, events), events, seed=0)
                 print(f"{events:,} events written in {time.perf_counter() - started:.0f} s", flush=True)
         print(f"{torch.get_num_threads()} threads, seconds (times of the size before), peak memory")
         print("| model | events |" + "".join(f" {step} |" for step in (*STEPS, "all", "peak")))

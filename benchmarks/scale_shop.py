@@ -7,7 +7,7 @@ Shapes: U users, I items, N events of a day.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +48,7 @@ def days(events: int, seed: int) -> Iterator[tuple[Int64, Int64, np.ndarray, Int
 
 
 def _start(events: int, random: np.random.Generator) -> _State:
-    users, each = events // USER_EVENTS, max(2, events // ITEM_EVENTS // _TASTES)
+    users, each = events // USER_EVENTS, _items_of_a_taste(events)
     return _State(
         np.cumsum(random.lognormal(0, 1, users)),
         random.integers(0, _TASTES, (users, _OWN)),
@@ -56,6 +56,10 @@ def _start(events: int, random: np.random.Generator) -> _State:
         np.cumsum(np.arange(1, each + 1) ** -_ZIPF),
         random.permutation(each),
     )
+
+
+def _items_of_a_taste(events: int) -> int:
+    return max(2, events // ITEM_EVENTS // _TASTES)
 
 
 def _items(users: Int64, state: _State, random: np.random.Generator) -> Int64:
@@ -71,7 +75,7 @@ def _items(users: Int64, state: _State, random: np.random.Generator) -> Int64:
     return np.asarray(items, np.int64)
 
 
-def write(path: Path, events: int, *, seed: int, report: Callable[[float], None]) -> None:
+def write(path: Path, events: int, *, seed: int) -> None:
     """Fill a new SQLite file with `events` and `items`, the tables that QUERIES read."""
     unfinished = path.with_suffix(".unfinished")
     unfinished.unlink(missing_ok=True)
@@ -81,13 +85,12 @@ def write(path: Path, events: int, *, seed: int, report: Callable[[float], None]
             "CREATE TABLE items (item_id INTEGER PRIMARY KEY, title TEXT, category TEXT);"
             "CREATE TABLE events (user_id INTEGER, item_id INTEGER, event TEXT, timestamp INTEGER);"
         )
-        each = max(2, events // ITEM_EVENTS // _TASTES)
+        each = _items_of_a_taste(events)
         products = ((item, f"Product {item}", f"Taste {item // each}") for item in range(each * _TASTES))
         database.executemany("INSERT INTO items VALUES (?, ?, ?)", products)
-        for day, columns in enumerate(days(events, seed)):
+        for columns in days(events, seed):
             rows = zip(*(column.tolist() for column in columns), strict=True)
             database.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
-            report((day + 1) / DAYS)
         database.commit()
     unfinished.rename(path)
 

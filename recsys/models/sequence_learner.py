@@ -29,6 +29,7 @@ from recsys.onnx_encoder import INPUTS, padded
 _TABLE_RATE = 0.05  # of the table's row-wise Adagrad
 _TOWER_RATE = 0.001  # of the tower's Adam
 _HEADS = 2
+_EVENT_ARRAYS = ("offsets", "items", "kinds", "times", "values")  # of Interactions
 _WARM_STEPS = 100  # in which the tower's learning rate rises to its value
 _SAMPLING_EXPONENT = 0.5  # negatives are drawn by the root of an item's weight: between uniform and by demand
 
@@ -44,14 +45,14 @@ class Lesson:
     @property
     def arrays(self) -> dict[str, Array]:
         """The same as plain arrays, which several processes can read from a disk."""
-        events = {name: getattr(self.events, name) for name in ("offsets", "items", "kinds", "times", "values")}
+        events = {name: getattr(self.events, name) for name in _EVENT_ARRAYS}
         return events | arrays_of("features", self.features) | {"kind_weights": self.kind_weights}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Any]) -> "Lesson":
         """What `arrays` told."""
         features = matrix_of("features", arrays)
-        events = {name: arrays[name] for name in ("offsets", "items", "kinds", "times", "values")}
+        events = {name: arrays[name] for name in _EVENT_ARRAYS}
         return cls(Interactions(**events, item_count=features.shape[0]), features, arrays["kind_weights"])
 
 
