@@ -1,11 +1,13 @@
 """Time and memory of reading, training, indexing and publishing as a shop grows, on one machine.
 
     python -m benchmarks.scale [--events 5000000 10000000 20000000] [--models mf two_tower sequence] [--folder DIR]
+    python -m benchmarks.scale --night 30 --events 20000000 --models two_tower sequence auto
 
 Writes a generated shop of each size into a SQLite file (kept in DIR, where one is named), with a user for 20 events and
 an item for 100. Each model then gets a process of its own, so that its peak memory is its own: `mf` the whole fit at
 fixed settings (D = 256), the deep models one pass over the events with D = 64 and 1,024 sampled negatives. A night
-trains three times, and holds its candidates beside the events.
+trains three times, and holds its candidates beside the events: `--night MINUTES` measures that, `recsys train` with
+default settings but for the budget, and tells how well the model serves the last 28 days.
 """
 
 import argparse
@@ -25,6 +27,8 @@ import numpy as np
 import torch
 
 from benchmarks import scale_shop
+from jobs.show import progress
+from jobs.train import train
 from recsys import bundle, extract
 from recsys.config import Config
 from recsys.config_models import SequenceSettings, TwoTowerSettings
@@ -33,10 +37,13 @@ from recsys.names import resolve
 from recsys.source import load
 from recsys.store import open_store
 
+_NOW = (scale_shop.START + scale_shop.DAYS * 86_400) * 1_000_000  # microseconds: the end of the last day
+_JUDGED = ("auto", "popularity")
 STEPS = ("read", "train", "index", "publish")
 _DAYS = {"half_life_days": 90.0, "recency_half_life_days": 10.0}
-_FIXED = {"dim", "batch_size", "negatives", "learning_rate", "length", "blocks", "dropout", "full_softmax_items"}
-_TOWER = {"dim": 64, "negatives": 1024}
+_FIXED = {"dim", "pass_events", "batch_size", "negatives", "learning_rate"}
+_FIXED |= {"length", "blocks", "dropout", "full_softmax_items"}
+_TOWER = {"dim": 64, "negatives": 1024, "pass_events": 10**9}  # one pass is over all events
 SETTINGS: dict[str, dict[str, Any]] = {
     "mf": {
         **_DAYS,
@@ -59,12 +66,14 @@ def main() -> None:
     """Generate, measure each model at each size in a process of its own, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, nargs="+", default=[5_000_000, 10_000_000, 20_000_000])
-    parser.add_argument("--models", choices=SETTINGS, nargs="+", default=list(SETTINGS))
+    parser.add_argument("--models", choices=[*SETTINGS, "auto"], nargs="+", default=list(SETTINGS))
+    parser.add_argument("--night", type=float, metavar="MINUTES", help="whole nights within this budget")
     parser.add_argument("--folder", type=Path, help="where the shops are kept for the next time")
     parser.add_argument("--measure", metavar="MODEL", help="one model on the shop of --folder, in this process")
     arguments = parser.parse_args()
     if arguments.measure:
-        print(json.dumps(measure(arguments.measure, arguments.folder, arguments.events[0])))
+        asked = arguments.measure, arguments.folder, arguments.events[0]
+        print(json.dumps(night(*asked, arguments.night) if arguments.night else measure(*asked)))
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
@@ -74,11 +83,11 @@ def main() -> None:
             if not shop(folder, events).exists():
                 scale_shop.write(shop(folder, events), events, seed=0)
                 print(f"{events:,} events written in {time.perf_counter() - started:.0f} s", flush=True)
-        print(f"{torch.get_num_threads()} threads, seconds (times of the size before), peak memory")
-        print("| model | events |" + "".join(f" {step} |" for step in (*STEPS, "all", "peak")))
-        print("|---|" + "---|" * (len(STEPS) + 3))
-        for model in arguments.models:
-            _rows(model, folder, sorted(arguments.events))
+        print(f"{torch.get_num_threads()} threads")
+        if arguments.night:
+            _nights(arguments.models, folder, sorted(arguments.events), arguments.night)
+        else:
+            _steps(arguments.models, folder, sorted(arguments.events))
 
 
 def shop(folder: Path, events: int) -> Path:
@@ -86,18 +95,73 @@ def shop(folder: Path, events: int) -> Path:
     return folder / f"shop-{events}.db"
 
 
-def _rows(model: str, folder: Path, sizes: list[int]) -> None:
-    before: dict[str, float] = {}
-    for events in sizes:
-        command = [sys.executable, "-m", "benchmarks.scale", "--measure", model, "--folder", str(folder)]
-        done = subprocess.run([*command, "--events", str(events)], check=True, stdout=subprocess.PIPE)
-        found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-        cells = [
-            f"{found[step]:.1f}" + (f" ({found[step] / before[step]:.2f})" if before else "")
-            for step in (*STEPS, "all")
-        ]
-        print(f"| `{model}` | {events:,} | {' | '.join(cells)} | {found['GiB']:.2f} GiB |", flush=True)
-        before = found
+def _steps(models: list[str], folder: Path, sizes: list[int]) -> None:
+    print("seconds (times of the size before), peak memory")
+    _row("model", "events", *STEPS, "all", "peak")
+    _row(*["---"] * (len(STEPS) + 4))
+    for model in models:
+        before: dict[str, float] = {}
+        for events in sizes:
+            found = _in_a_process(model, folder, events)
+            cells = [
+                f"{found[step]:.1f}" + (f" ({found[step] / before[step]:.2f})" if before else "")
+                for step in (*STEPS, "all")
+            ]
+            _row(f"`{model}`", f"{events:,}", *cells, f"{found['GiB']:.2f} GiB")
+            before = found
+
+
+def _nights(models: list[str], folder: Path, sizes: list[int], minutes: float) -> None:
+    _row("model", "events", "seconds", "peak", "recall@20 / ndcg@20", "popularity", "stopped", "parts")
+    _row(*["---"] * 8)
+    for model in models:
+        for events in sizes:
+            found = _in_a_process(model, folder, events, "--night", str(minutes))
+            accuracy = [" / ".join(f"{found[of][name]:.4f}" for name in ("recall@20", "ndcg@20")) for of in _JUDGED]
+            cells = [f"{events:,}", f"{found['seconds']:.0f}", f"{found['GiB']:.2f} GiB", *accuracy]
+            _row(f"`{model}`", *cells, found["skipped"], found["parts"])
+
+
+def _row(*cells: object) -> None:
+    print("| " + " | ".join(map(str, cells)) + " |", flush=True)
+
+
+def _in_a_process(model: str, folder: Path, events: int, *options: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.scale", "--measure", model, "--folder", str(folder), *options]
+    done = subprocess.run([*command, "--events", str(events)], check=True, stdout=subprocess.PIPE)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def _config(folder: Path, events: int, place: str, **tables: Any) -> Config:
+    """Of a shop whose own files are in `place`."""
+    return Config.model_validate(
+        {
+            "store": {"url": f"sqlite:///{place}/recsys.db"},
+            "folder": {"path": place},
+            "source": {"url": f"sqlite:///{shop(folder, events)}", **scale_shop.QUERIES},
+            **tables,
+        }
+    )
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def night(model: str, folder: Path, events: int, minutes: float) -> dict[str, Any]:
+    """What a night of `recsys train` comes to: seconds, peak memory in GiB, accuracy on the last 28 days."""
+    models = {} if model == "auto" else {"auto": {"candidates": [model]}}
+    with tempfile.TemporaryDirectory() as place:
+        config = _config(folder, events, place, training={"budget_minutes": minutes}, models=models)
+        started = time.perf_counter()
+        with progress() as report:
+            told = train(config, report=report, now=_NOW).data
+        seconds = time.perf_counter() - started
+        chosen = bundle.load(config.folder.path).vectors.settings
+    judged = {name: told["models"][name]["all"] for name in _JUDGED}
+    parts = [{"model": part["model"], "weight": part["weight"], **part["settings"]} for part in chosen["parts"]]
+    return {"seconds": seconds, "GiB": _peak(), "skipped": chosen["skipped"], "parts": parts, **judged}
 
 
 def measure(model: str, folder: Path, events: int) -> dict[str, float]:
@@ -111,21 +175,14 @@ def measure(model: str, folder: Path, events: int) -> dict[str, float]:
         seconds[name] = time.perf_counter() - started
 
     with tempfile.TemporaryDirectory() as place:
-        config = Config.model_validate(
-            {
-                "store": {"url": f"sqlite:///{place}/recsys.db"},
-                "folder": {"path": place},
-                "source": {"url": f"sqlite:///{shop(folder, events)}", **scale_shop.QUERIES},
-            }
-        )
+        config = _config(folder, events, place)
         store = open_store(config.store.url)
-        now = (scale_shop.START + scale_shop.DAYS * 86_400) * 1_000_000
         with step("read"):
-            loaded = load(config, store, now=now, report=lambda _step, _done: None)
+            loaded = load(config, store, now=_NOW, report=lambda _step, _done: None)
         data = TrainingData(
             loaded.events,
             loaded.catalog,
-            now,
+            _NOW,
             tuple(config.events.weights.values()),
             tuple(config.target_codes),
             config.events.half_life_days,
@@ -137,7 +194,7 @@ def measure(model: str, folder: Path, events: int) -> dict[str, float]:
         with step("index"):
             users = np.random.default_rng(0).choice(loaded.events.user_count, 1000, replace=False)
             length, codes = config.events.history_length, config.target_codes
-            queries = vectors.encode(loaded.events.histories(users, now, length, always=codes))
+            queries = vectors.encode(loaded.events.histories(users, _NOW, length, always=codes))
             fresh = bundle.assemble(
                 vectors,
                 loaded.catalog,
@@ -153,8 +210,7 @@ def measure(model: str, folder: Path, events: int) -> dict[str, float]:
             )
             extract.publish(config.folder.path, prepared)
             bundle.publish(config.folder.path, version)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return {**seconds, "all": sum(seconds.values()), "GiB": peak}
+    return {**seconds, "all": sum(seconds.values()), "GiB": _peak()}
 
 
 if __name__ == "__main__":

@@ -63,7 +63,12 @@ class TwoTowerSettings(Section):
     """Two towers of torchrec embeddings, trained with a sampled softmax."""
 
     dim: int = Field(256, ge=4, multiple_of=4, description="Dimensions D")
-    epochs: int = Field(20, ge=1, description="At most so many passes over the events; validation stops earlier")
+    epochs: int = Field(20, ge=1, description="At most so many passes; validation stops earlier")
+    pass_events: int = Field(
+        2_000_000,
+        ge=1,
+        description="A pass learns from at most so many events, drawn anew for each: validation looks in between",
+    )
     patience: int = Field(2, ge=1, description="Epochs without a better validation score before training stops")
     batch_size: int = Field(2048, ge=1, description="Positives a step")
     negatives: int = Field(1024, ge=1, description="Sampled items a step, shared by the batch")
@@ -93,7 +98,12 @@ class SequenceSettings(Section):
     length: int = Field(50, ge=1, description="Newest events of a history that are read")
     blocks: int = Field(1, ge=1, description="Transformer blocks")
     dropout: float = Field(0.3, ge=0, lt=1, description="Share of the numbers that are set to 0 while training")
-    epochs: int = Field(30, ge=1, description="At most so many passes over the events; validation stops earlier")
+    epochs: int = Field(30, ge=1, description="At most so many passes; validation stops earlier")
+    pass_events: int = Field(
+        2_000_000,
+        ge=1,
+        description="A pass learns from at most so many events, drawn anew for each: validation looks in between",
+    )
     patience: int = Field(2, ge=1, description="Epochs without a better validation score before training stops")
     batch_size: int = Field(2048, ge=1, description="Events to foresee in a step")
     full_softmax_items: int = Field(20_000, ge=0, description="With more items than these, negatives are sampled")

@@ -78,8 +78,7 @@ def _candidates(
     """What became of each candidate, in the order of the configuration, and why one is missing or unfinished.
 
     Each may take half of the time that is left, the last all of it: what the cheap ones leave is for the dear ones. The
-    first, which should be the cheapest, takes what it needs, so that there is something to publish however slow the
-    machine.
+    first, which should be the cheapest, goes on until it has something to publish, however slow the machine.
     """
     end = time.monotonic() + data.budget_seconds * (1 - _BLEND_SHARE)
     names = _worth_trying(models.auto.candidates, data)
@@ -88,8 +87,8 @@ def _candidates(
     for name in names:
         now = time.monotonic()
         share = 1.0 if name == names[-1] else 0.5
-        deadline = math.inf if name == names[0] else now + share * max(0.0, end - now)
-        trial = _Trial(score, deadline, max((f.score for f in found), default=0.0), report)
+        deadline = now + share * max(0.0, end - now)
+        trial = _Trial(score, deadline, max((f.score for f in found), default=0.0), report, needed=name == names[0])
         try:
             vectors = resolve(name, MODELS)(
                 data,
@@ -117,14 +116,20 @@ class _Trial:
     """One candidate's training: keeps the best vectors that were scored, and ends it when its time is up.
 
     Or when it is far behind the best of the others after a pass over the events: its time is for those to come.
+    needed: not before there are any vectors.
     """
 
-    def __init__(self, score: Score, deadline: float, others_best: float, report: Report) -> None:
+    def __init__(self, score: Score, deadline: float, others_best: float, report: Report, *, needed: bool) -> None:
         self.best: Vectors | None = None
         self.best_score = -math.inf
-        self._score, self._deadline, self._others_best, self._report = score, deadline, others_best, report
+        self._score, self._others_best, self._report = score, others_best, report
+        self._until, self._needed = deadline, needed
         self._started = time.monotonic()
         self._step, self._first, self._done = "", (self._started, 0.0), 0.0
+
+    @property
+    def _deadline(self) -> float:
+        return math.inf if self._needed and self.best is None else self._until
 
     def keep(self, vectors: Vectors, value: float) -> None:
         """Take the vectors for the best when they are."""

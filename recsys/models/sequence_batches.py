@@ -46,10 +46,14 @@ def windows(events: Interactions, length: int) -> tuple[Int64, Int64]:
 
 
 def batches(
-    events: Interactions, starts: Int64, stops: Int64, size: int, generator: np.random.Generator
+    events: Interactions, starts: Int64, stops: Int64, size: int, most: int, generator: np.random.Generator
 ) -> Iterator[tuple[Batch, float]]:
-    """All windows in random order, about `size` events to foresee in a batch, with the share done after it."""
+    """Windows in random order, about `size` events to foresee in a batch, with the share done after it.
+
+    All of them, or so many that they have about `most` events to foresee.
+    """
     order = generator.permutation(len(starts))
+    order = order[: np.searchsorted(np.cumsum((stops - starts)[order] - 1), most) + 1]
     lengths = (stops - starts)[order]
     pool = np.arange(len(order)) // _POOL
     # Every other pool falls in length, so that no batch holds the longest of one and the shortest of the next.

@@ -112,7 +112,7 @@ class Learner:
         return found
 
     def train_epoch(self, epoch: int, report: Callable[[float], None]) -> float:
-        """Epoch 1, 2, …: foresee every event once; returns the mean loss. report: is told the share done.
+        """Epoch 1, 2, …: foresee each event once, or a sample; returns the mean loss. report: is told the share done.
 
         Each epoch has a seed of its own, so that stopping after it and training up to it agree. In a group all draw the
         same, and each takes its own users' windows out of every batch.
@@ -122,7 +122,8 @@ class Learner:
         self.tower.train()
         with torch.random.fork_rng():
             torch.manual_seed(int(generator.integers(2**62)) + sharded.rank())
-            for batch, done in batches(self._lesson.events, *self._windows, self._settings.batch_size, generator):
+            sizes = self._settings.batch_size, self._settings.pass_events
+            for batch, done in batches(self._lesson.events, *self._windows, *sizes, generator):
                 whole = float(self._weight(batch).sum())
                 if whole > 0:
                     loss = self._loss(*self._own(batch), generator)

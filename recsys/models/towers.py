@@ -99,12 +99,12 @@ class Towers:
         draw: npt.NDArray[np.float64],
         generator: np.random.Generator,
         report: Callable[[float], None],
-        most: int | None = None,
+        most: int,
     ) -> float:
-        """One pass over the positives in random order, each with the probability of its weight; returns the mean loss.
+        """Learn from at most so many positives, in random order, each with the probability of its weight.
 
-        draw: the probabilities [I] with which negatives are drawn. report: is told the share done. most: end after so
-        many positives. In a group all draw the same, and each takes its own users' positives out of every batch.
+        draw: the probabilities [I] with which negatives are drawn. report: is told the share done. Returns the mean
+        loss. In a group all draw the same, and each takes its own users' positives out of every batch.
         """
         users, items, weights = _positives(self.pairs.weights)
         # Leaving out by weight costs less time than weighting every loss, and expects the same gradient.

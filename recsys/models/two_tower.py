@@ -34,7 +34,7 @@ _SAMPLING_EXPONENT = 0.5  # negatives are drawn by the root of an item's weight:
 _LENGTH_EXPONENT = 0.2  # free lengths start at the item's weight to this power, 1 on average
 _TRIAL_POSITIVES = 500_000  # fewer mislead: training first loses some of the start, at each temperature another part
 _ALL_TIME_DAYS = 36500.0
-_FIXED = {"dim", "batch_size", "negatives", "learning_rate"}  # settings that are not chosen
+_FIXED = {"dim", "pass_events", "batch_size", "negatives", "learning_rate"}  # settings that are not chosen
 
 Report = Callable[[str, float], None]
 
@@ -120,6 +120,12 @@ def _settings(fixed: Mapping[str, Any]) -> TwoTowerSettings:
     return TwoTowerSettings(**{key: fixed[key] for key in _FIXED})
 
 
+def _most(chosen: Settings) -> int:
+    """The positives that an epoch ends after; "most" of the settings, where it is there, makes it a shorter one."""
+    whole = int(chosen["pass_events"])
+    return min(whole, chosen.get("most", whole))
+
+
 def pupil(facts: Mapping[str, Any], arrays: Mapping[str, Array], device: torch.device) -> Pupil:
     """The towers as a worker of a group trains them; facts and arrays are those of `_Model.passes`."""
     chosen, seed, draw = facts["chosen"], facts["seed"], np.asarray(arrays["draw"], np.float64)
@@ -128,7 +134,7 @@ def pupil(facts: Mapping[str, Any], arrays: Mapping[str, Array], device: torch.d
 
     def train_epoch(epoch: int, report: Callable[[float], None]) -> float:
         generator = np.random.default_rng([seed, epoch])
-        return towers.train_epoch(chosen["temperature"], draw, generator, report, chosen.get("most"))
+        return towers.train_epoch(chosen["temperature"], draw, generator, report, _most(chosen))
 
     return Pupil(Progress({"tables": towers.tables}), train_epoch)
 
@@ -208,12 +214,12 @@ class _Model:
             yield from ended
 
     def train_epoch(self, towers: Towers, chosen: Settings, epoch: int) -> None:
-        """One epoch here. "most" of the settings, where it is there: ends after so many positives."""
+        """One epoch here."""
         draw = self._draw(chosen)
         if draw.any():
             generator = np.random.default_rng([self._seed, epoch])
             told = self._told(chosen, f"epoch {epoch}")
-            towers.train_epoch(chosen["temperature"], draw, generator, told, chosen.get("most"))
+            towers.train_epoch(chosen["temperature"], draw, generator, told, _most(chosen))
 
     def _told(self, chosen: Settings, what: str) -> Callable[[float], None]:
         step = f"two_tower: {what}, temperature {chosen['temperature']:g}"

@@ -172,10 +172,13 @@ def test_a_candidate_whose_time_is_up_counts_as_the_best_it_had_reached():
 
 
 @pytest.mark.usefixtures("hand_wound")
-def test_the_first_candidate_is_never_cut_short():
+def test_the_first_candidate_goes_on_until_it_has_something_to_publish():
     vectors = trained("slow", "endless", score=share_in_order, budget=100)
     assert set(weights(vectors)) == {"slow"}
     assert list(vectors.settings["skipped"]) == ["test_auto:endless"]
+    clock[0] = 0.0
+    assert set(weights(trained("endless", score=share_in_order, budget=100))) == {"endless"}
+    assert clock[0] < 150, "and no longer"
 
 
 def hopeless(data, settings, *, score, seed, device, report):

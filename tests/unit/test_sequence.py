@@ -72,7 +72,7 @@ def interactions(*counts, items=50):
 def test_every_event_but_a_user_s_first_is_foreseen_once_in_its_context():
     events = interactions(0, 1, 2, 5, 6, 7, 40)
     seen = []
-    for batch, _ in batches(events, *windows(events, 5), 12, np.random.default_rng(1)):
+    for batch, _ in batches(events, *windows(events, 5), 12, 1000, np.random.default_rng(1)):
         assert batch.mask[:, -1].all(), "padded in front"
         for row, column in zip(*np.nonzero(batch.mask), strict=True):
             age, kind = batch.ages_days[row, column], batch.kinds[row, column]
@@ -88,9 +88,19 @@ def test_every_event_but_a_user_s_first_is_foreseen_once_in_its_context():
 
 def test_batches_hold_little_padding_and_about_as_many_events_as_asked():
     events = interactions(*np.random.default_rng(3).integers(2, 60, 2000))
-    found = [batch.mask for batch, _ in batches(events, *windows(events, 50), 500, np.random.default_rng(1))]
+    found = [batch.mask for batch, _ in batches(events, *windows(events, 50), 500, 10**6, np.random.default_rng(1))]
     assert sum(mask.sum() for mask in found) / sum(mask.size for mask in found) > 0.9
     assert max(mask.sum() for mask in found) <= 550
+
+
+def test_a_pass_takes_about_so_many_events_and_each_pass_others():
+    events = interactions(*[9] * 500)
+    passes = []
+    for seed in range(2):
+        found = [batch for batch, _ in batches(events, *windows(events, 5), 50, 400, np.random.default_rng(seed))]
+        assert 400 <= sum(batch.mask.sum() for batch in found) <= 405
+        passes.append({user for batch in found for user in batch.users})
+    assert len(passes[0] - passes[1]) > len(passes[0]) / 2
 
 
 def learner(events, weights=(1.0, 1.0, 1.0), **settings):
@@ -111,7 +121,7 @@ def test_the_loss_falls_with_all_items_and_with_a_sample_of_them(full):
 def test_the_sample_estimates_the_whole():
     events = interactions(*[20] * 40)
     with torch.random.fork_rng():
-        batch = next(iter(batches(events, *windows(events, 5), 400, np.random.default_rng(0))))[0]
+        batch = next(iter(batches(events, *windows(events, 5), 400, 1000, np.random.default_rng(0))))[0]
         weight = np.ones(int(batch.mask.sum()), np.float32)
         found = []
         for settings in ({"full_softmax_items": 1000}, {"full_softmax_items": 0, "negatives": 20_000}):

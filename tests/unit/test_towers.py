@@ -43,7 +43,7 @@ def test_training_finds_what_is_bought_together():
     weights = np.kron(np.eye(2), (random.random((60, 6)) < 0.6))  # two groups of users, each with items of its own
     two = towers(weights, batch_size=32, negatives=12, learning_rate=0.1)
     generator = np.random.default_rng(0)
-    losses = [two.train_epoch(0.2, np.ones(12), generator, lambda _: None) for _ in range(15)]
+    losses = [two.train_epoch(0.2, np.ones(12), generator, lambda _: None, 1000) for _ in range(15)]
     assert losses[-1] < losses[0] * 0.7
     likeness = two.history_vectors @ two.item_vectors.T
     assert likeness[:6, :6].mean() > likeness[:6, 6:].mean() + 0.5
@@ -55,10 +55,19 @@ def test_the_same_seed_gives_the_same_bits(negatives):
 
     def trained():
         two = towers(weights, negatives=negatives, batch_size=16)
-        two.train_epoch(0.1, np.ones(10), np.random.default_rng(5), lambda _: None)
+        two.train_epoch(0.1, np.ones(10), np.random.default_rng(5), lambda _: None, 1000)
         return two.item_vectors
 
     np.testing.assert_array_equal(trained(), trained())
+
+
+@pytest.mark.parametrize("most", [1, 50, 1000])
+def test_a_pass_ends_after_so_many_positives(most, monkeypatch):
+    two, seen = towers(np.ones((20, 5)), batch_size=16, negatives=4), []
+    loss = two._loss
+    monkeypatch.setattr(two, "_loss", lambda users, *rest: seen.extend(users) or loss(users, *rest))
+    two.train_epoch(0.1, np.ones(5), np.random.default_rng(5), lambda _: None, most)
+    assert len(seen) == min(most, 100)
 
 
 def test_positives_come_once_each_in_short_runs_of_a_user_in_random_order():
