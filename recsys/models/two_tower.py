@@ -123,7 +123,7 @@ def _settings(fixed: Mapping[str, Any]) -> TwoTowerSettings:
 def _most(chosen: Settings) -> int:
     """The positives that an epoch ends after; "most" of the settings, where it is there, makes it a shorter one."""
     whole = int(chosen["pass_events"])
-    return min(whole, chosen.get("most", whole))
+    return min(whole, int(chosen.get("most", whole)))
 
 
 def pupil(facts: Mapping[str, Any], arrays: Mapping[str, Array], device: torch.device) -> Pupil:
