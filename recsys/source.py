@@ -285,11 +285,17 @@ def _too_little(events: Interactions) -> list[Finding]:
             Finding("error", "no events", 0, 0, (), "the source has no event that counts; there is nothing to learn")
         ]
     found = []
-    for what, count in (("user", len(np.unique(events.users))), ("item", len(np.unique(events.items)))):
+    for what, count in _present(events).items():
         if count < 2:
             advice = f"all events are of one {what}; there is nothing to compare"
             found.append(Finding("error", f"only one {what}", len(events), len(events), (), advice))
     return found
+
+
+def _present(events: Interactions) -> dict[str, int]:
+    """How many users and items have events."""
+    items = np.bincount(events.items, minlength=events.item_count)
+    return {"user": int(np.count_nonzero(np.diff(events.offsets))), "item": int(np.count_nonzero(items))}
 
 
 def _report(
@@ -300,11 +306,12 @@ def _report(
         word: {"kind": names[main.kinds[word]] if word in main.kinds else None, "rows": rows}
         for word, rows in main.words.most_common()
     }
+    present = _present(events)
     counts = {
         "rows": main.read + (reading.own.read if reading.own else 0),
         "events": len(events),
-        "users": int((np.diff(events.offsets) > 0).sum()),
-        "items": len(np.unique(events.items)),
+        "users": present["user"],
+        "items": present["item"],
         "catalog": len(catalog),
     }
     first, last = (int(events.times.min()), int(events.times.max())) if len(events) else (None, None)
