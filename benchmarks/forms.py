@@ -57,7 +57,7 @@ def read(folder: Path, *, config: Config, seed: int) -> Benchmark:
 
 def _read_lists(folder: Path, config: Config, seed: int) -> Benchmark:
     users, items = _pairs(folder, "train.txt")
-    asked = np.unique(_pairs(folder, "test.txt")[0])
+    asked = np.unique(read_test(folder)[0])
     ids, vocabulary, known = _events(users, items, np.zeros(len(users), np.int64), _purchases(users, config), asked)
     held = np.random.default_rng(seed).random(len(known)) < VALIDATION_SHARE
     splits = Splits(known.select(~held), known.select(held), _none_of(known), validation_start=1, holdout_start=1)
@@ -79,7 +79,7 @@ def _read_sequences(folder: Path) -> Benchmark:
 
 def read_last(folder: Path, benchmark: Benchmark) -> Int32:
     """The row of each user's last item, which tests, in a set of sequences that `read` has read: int32 [B]."""
-    users, items = _pairs(folder, "sequences.txt")
+    users, items = read_test(folder)
     last = dict(zip(users.tolist(), items.tolist(), strict=True))
     return benchmark.catalog.ids.rows_of([str(last[user]) for user in benchmark.users.tolist()])
 
@@ -90,7 +90,7 @@ def _read_events(folder: Path, config: Config, seed: int) -> Benchmark:
     users, items, seconds = (np.array([int(row[column]) for row in rows]) for column in range(3))
     codes = config.events.codes
     kinds = np.array([codes[KINDS.get(row[3], row[3])] for row in rows], np.int8)
-    asked = np.unique(_test_users(folder))
+    asked = np.unique(read_test(folder)[0])
     ids, vocabulary, known = _events(users, items, seconds * 1_000_000, kinds, asked)
     splits = split_by_time(known, validation_days=config.evaluation.validation_days, holdout_days=0)
     if not _find(folder, "test.txt"):
@@ -156,11 +156,20 @@ def _attributes(folder: Path) -> dict[str, list[str]] | None:
         return {row["item_id"]: row["attributes"].split("|") for row in csv.DictReader(lines, delimiter="\t")}
 
 
-def _test_users(folder: Path) -> Int64:
+def read_test(folder: Path) -> tuple[Int64, Int64]:
+    """What a set's test asks for, as ids of its files: users [N] and items [N], each pair once."""
+    if _find(folder, "sequences.txt"):
+        users, items = _pairs(folder, "sequences.txt")
+        last = np.flatnonzero(np.diff(users, append=users[-1] - 1))
+        return users[last], items[last]
     if _find(folder, "test.txt"):
-        return _pairs(folder, "test.txt")[0]
-    with _opened(folder, "test_purchases.csv") as lines:
-        return np.array([int(row["user_id"]) for row in csv.DictReader(lines)], np.int64)
+        pairs = np.stack(_pairs(folder, "test.txt"))
+    else:
+        with _opened(folder, "test_purchases.csv") as lines:
+            rows = [(int(row["user_id"]), int(row["item_id"])) for row in csv.DictReader(lines)]
+        pairs = np.array(rows, np.int64).T
+    users, items = np.unique(pairs, axis=1)
+    return users, items
 
 
 def _pairs(folder: Path, name: str) -> tuple[Int64, Int64]:
