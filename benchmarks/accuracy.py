@@ -11,6 +11,7 @@ import argparse
 import json
 import resource
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,7 @@ def train(
     *,
     score: object = None,
     chosen: object = None,
+    report: Callable[[str, float], None] = lambda _step, _done: None,
 ) -> Vectors:
     """Train a model on events as of `now` (microseconds), as every night: choose by `score` or take `chosen`."""
     data = TrainingData(
@@ -110,7 +112,7 @@ def train(
         score=score,
         seed=config.training.seed,
         device=config.training.device,
-        report=lambda _step, _done: None,
+        report=report,
     )
     return vectors
 
