@@ -65,7 +65,7 @@ class TwoTowerSettings(Section):
     dim: int = Field(256, ge=4, multiple_of=4, description="Dimensions D")
     epochs: int = Field(20, ge=1, description="At most so many passes; validation stops earlier")
     pass_events: int = Field(
-        2_000_000,
+        1_000_000,
         ge=1,
         description="A pass learns from at most so many events, drawn anew for each: validation looks in between",
     )
@@ -100,7 +100,7 @@ class SequenceSettings(Section):
     dropout: float = Field(0.3, ge=0, lt=1, description="Share of the numbers that are set to 0 while training")
     epochs: int = Field(30, ge=1, description="At most so many passes; validation stops earlier")
     pass_events: int = Field(
-        2_000_000,
+        1_000_000,
         ge=1,
         description="A pass learns from at most so many events, drawn anew for each: validation looks in between",
     )

@@ -14,6 +14,7 @@ import numpy as np
 
 from recsys.config_models import ModelSettings
 from recsys.data import Float32
+from recsys.errors import RecsysError
 from recsys.models import MODELS, TrainingData, settings_of
 from recsys.models.search import Settings
 from recsys.names import resolve
@@ -58,7 +59,7 @@ def train(
     The settings of the vectors hold "parts" (model, weight and settings of each), "comparison" (the score on validation
     of each candidate and of the blend) and "skipped" (why a candidate is missing or stopped early). Candidates take
     data.budget_seconds together; when these are over, each counts as the best that it had reached.
-    Raises ValueError when there is no score to choose by.
+    Raises ValueError when there is no score to choose by, and RecsysError when every candidate failed.
     """
     if isinstance(settings, dict):
         return _again(data, settings, seed, device, report)
@@ -83,6 +84,7 @@ def _candidates(
     end = time.monotonic() + data.budget_seconds * (1 - _BLEND_SHARE)
     names = _worth_trying(models.auto.candidates, data)
     pointless = set(models.auto.candidates) - set(names)
+    failure: RecsysError | None = None
     found, skipped = list[_Found](), dict.fromkeys(pointless, "all events have the same time, and so no order")
     for name in names:
         now = time.monotonic()
@@ -101,8 +103,13 @@ def _candidates(
             trial.best, trial.best_score = vectors, score(vectors)  # its own choice, also where a trial had more luck
         except _EndedError as reason:
             skipped[name] = str(reason) if trial.best is None else f"stopped early: {reason}"
+        except RecsysError as error:  # such as workers that died too often: what it came to could not be trained again
+            failure, skipped[name] = error, f"failed: {error}"
+            continue
         if trial.best is not None:
             found.append(_Found(name, trial.best, trial.best_score))
+    if failure and not found:
+        raise failure
     return found, skipped
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from recsys.config_models import AutoSettings, ModelSettings
+from recsys.errors import RecsysError
 from recsys.models import auto
 from recsys.vectors import Constant, ItemEncoder, Part, Vectors, WeightedSum
 
@@ -179,6 +180,19 @@ def test_the_first_candidate_goes_on_until_it_has_something_to_publish():
     clock[0] = 0.0
     assert set(weights(trained("endless", score=share_in_order, budget=100))) == {"endless"}
     assert clock[0] < 150, "and no longer"
+
+
+def failing(data, settings, *, score, seed, device, report):
+    score(right(data, settings, score=score, seed=seed, device=device, report=report))
+    raise RecsysError("the workers failed")
+
+
+def test_a_candidate_that_fails_is_told_of_and_the_others_serve():
+    vectors = trained("failing", "left", "useless", score=share_in_order)
+    assert vectors.settings["skipped"] == {"test_auto:failing": "failed: the workers failed"}
+    assert "failing" not in weights(vectors)
+    with pytest.raises(RecsysError, match="workers failed"):
+        trained("failing", score=share_in_order)
 
 
 def hopeless(data, settings, *, score, seed, device, report):
