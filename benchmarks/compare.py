@@ -155,7 +155,7 @@ def _draw_bpr(generator: np.random.Generator) -> dict[str, Any]:
         "factors": int(generator.choice([64, 128, 256])),
         "regularization": _between(generator, 1e-4, 1e-1),
         "learning_rate": _between(generator, 5e-3, 2e-1),
-        "iterations": int(generator.integers(30, 201)),
+        "iterations": int(generator.integers(30, 101)),
     }
 
 

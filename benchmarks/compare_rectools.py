@@ -85,7 +85,7 @@ def draw(name: str, random: np.random.Generator) -> tuple[str, dict[str, Any]]:
     if name == "als":
         return name, {**common, "regularization": between(random, 1e-3, 1e2), "alpha": between(random, 0.5, 50)}
     rates = {"regularization": between(random, 1e-4, 1e-1), "learning_rate": between(random, 5e-3, 2e-1)}
-    return name, {**common, **rates, "iterations": int(random.integers(30, 201))}
+    return name, {**common, **rates, "iterations": int(random.integers(30, 101))}
 
 
 def between(random: np.random.Generator, low: float, high: float) -> float:
