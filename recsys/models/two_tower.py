@@ -10,7 +10,7 @@ RecSys 2019, for the towers and the correction of the sample.
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,8 @@ def _choose(model: "_Model", settings: TwoTowerSettings, score: Callable[[Vector
     chosen: Settings = {name: middle(allowed) for name, allowed in values.items()}
     chosen |= {"temperature": settings.temperatures[0], "unit_items": settings.unit_items[0], "epochs": 0}
     chosen |= _fixed(settings)
-    chosen = model.search(values, chosen, lambda tried: score(model.vectors(model.towers(tried), tried)), rounds=2)
+    start = model.starts(chosen)
+    chosen = model.search(values, chosen, lambda tried: score(model.with_demand(start(tried), tried)), rounds=2)
     chosen = _by_a_short_epoch(model, settings, {**chosen, "epochs": 1}, score)
     towers = model.towers(chosen)
     best_score, waited = -1.0, 0
@@ -184,6 +185,16 @@ class _Model:
             item /= max(1e-12, float(np.linalg.norm(item[self._learnt], axis=1).mean())) if self._learnt.any() else 1.0
         pairs = Pairs(leave_one_out_positives(weights), self._features)
         return Towers(pairs, (history, item), self._settings, self._device, unit_items=chosen["unit_items"])
+
+    def starts(self, chosen: Settings) -> Callable[[Settings], Vectors]:
+        """Settings -> what towers with their half-life know at their start; the last is kept, for it takes a while."""
+
+        @lru_cache(maxsize=1)
+        def start(half_life_days: float) -> Vectors:
+            settings = {**chosen, "half_life_days": half_life_days}
+            return self.vectors(self.towers(settings), settings)
+
+        return lambda tried: start(tried["half_life_days"])
 
     def trained(self, chosen: Settings) -> Towers:
         """Towers after the chosen number of epochs."""
