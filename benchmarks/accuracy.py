@@ -10,6 +10,7 @@ to OUT as `users` [B] and `items` [B, k], the ids of the set's files, for a scor
 import argparse
 import json
 import resource
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +18,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 
 from benchmarks.forms import Benchmark, read
 from recsys.bundle import Bundle, assemble
 from recsys.config import Config
+from recsys.config_values import explain
 from recsys.data import Int64, Interactions
 from recsys.evaluation import validation_score
 from recsys.models import MODELS, TrainingData, settings_of
@@ -33,8 +36,13 @@ def main() -> None:
     """Read, choose, train again, rank, write."""
     arguments = _arguments()
     started = time.perf_counter()
-    config = Config.model_validate(_overrides(arguments))
-    benchmark = read(arguments.data, config=config, seed=arguments.seed)
+    try:
+        config = Config.model_validate(_overrides(arguments))
+        benchmark = read(arguments.data, config=config, seed=arguments.seed)
+    except ValidationError as error:
+        sys.exit(explain(error, None, Config))
+    except FileNotFoundError as error:
+        sys.exit(str(error))
     config = config.model_copy(
         update={"recommendations": config.recommendations.model_copy(update={"repeats": benchmark.repeats})}
     )
@@ -67,20 +75,29 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="file for the lists")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=JSON", help="other than the default")
+    parser.add_argument(
+        "--set", type=_assignment, action="append", default=[], metavar="TABLE.KEY=JSON", help="other than the default"
+    )
     return parser.parse_args()
+
+
+def _assignment(text: str) -> tuple[list[str], Any]:
+    """The names of the tables and of the key, and the value."""
+    path, _, value = text.partition("=")
+    try:
+        return path.split("."), json.loads(value)
+    except json.JSONDecodeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not TABLE.KEY=JSON, as models.mf.ranks=[64] is") from None
 
 
 def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:
     """The configuration as far as it is not the default, table by table."""
     tables: dict[str, Any] = {"training": {"seed": arguments.seed, "device": arguments.device}}
-    for assignment in arguments.set:
-        path, _, value = assignment.partition("=")
-        *names, key = path.split(".")
+    for (*names, key), value in arguments.set:
         table = tables
         for name in names:
             table = table.setdefault(name, {})
-        table[key] = json.loads(value)
+        table[key] = value
     return tables
 
 

@@ -42,7 +42,9 @@ class Benchmark:
 
 
 def read(folder: Path, *, config: Config, seed: int) -> Benchmark:
-    """Read a folder of any of the forms. Raises FileNotFoundError, naming the forms, when it holds none of them."""
+    """Read a folder of any of the forms. Raises FileNotFoundError when there is no folder or no such set in it."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is no folder")
     if _find(folder, "sequences.txt"):
         return _read_sequences(folder)
     if _find(folder, "events.csv") and (_find(folder, "test.txt") or _find(folder, "test_purchases.csv")):

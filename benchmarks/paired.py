@@ -2,8 +2,8 @@
 
     python -m benchmarks.paired --data DIR [--k 20] OURS.npz OTHER.npz [MORE.npz ...]
 
-Reads what benchmarks.accuracy and benchmarks.compare wrote. Each row: recall@k, and how far the first file is ahead of
-the row's, with the 95 % interval of 10,000 resamples.
+Reads what benchmarks.accuracy and benchmarks.compare wrote. Each row: recall@k, and how far the first file is ahead,
+with the 95 % interval of 10,000 resamples.
 """
 
 import argparse
@@ -27,11 +27,15 @@ def main() -> None:
     parser.add_argument("ranked", type=Path, nargs="+", help="files of lists, ours first")
     arguments = parser.parse_args()
     users, items = read_test(arguments.data)
-    figures = [recall(path, users, items, arguments.k) for path in arguments.ranked]
-    for path, found in zip(arguments.ranked, figures, strict=True):
-        low, high = interval(figures[0] - found)
-        ahead = f"ahead {figures[0].mean() - found.mean():+.4f} ({low:+.4f} to {high:+.4f})"
-        print(f"{path}: recall@{arguments.k} {found.mean():.4f}, {arguments.ranked[0].stem} {ahead}")
+    first, *others = arguments.ranked
+    ours = recall(first, users, items, arguments.k)
+    print(f"| lists | recall@{arguments.k} of {len(ours):,} users | {first.stem} is ahead by (95 % interval) |")
+    print("|---|---|---|")
+    print(f"| {first.stem} | {ours.mean():.4f} | |")
+    for path in others:
+        found = recall(path, users, items, arguments.k)
+        low, high = interval(ours - found)
+        print(f"| {path.stem} | {found.mean():.4f} | {(ours - found).mean():+.4f} ({low:+.4f} to {high:+.4f}) |")
 
 
 def recall(path: Path, users: npt.NDArray[np.int64], items: npt.NDArray[np.int64], k: int) -> npt.NDArray[np.float64]:

@@ -119,7 +119,7 @@ def _nights(models: list[str], folder: Path, sizes: list[int], minutes: float) -
             found = _in_a_process(model, folder, events, "--night", str(minutes))
             accuracy = [" / ".join(f"{found[of][name]:.4f}" for name in ("recall@20", "ndcg@20")) for of in _JUDGED]
             cells = [f"{events:,}", f"{found['seconds']:.0f}", f"{found['GiB']:.2f} GiB", *accuracy]
-            _row(f"`{model}`", *cells, found["skipped"], found["parts"])
+            _row(f"`{model}`", *cells, found["stopped"], found["parts"])
 
 
 def _row(*cells: object) -> None:
@@ -160,8 +160,13 @@ def night(model: str, folder: Path, events: int, minutes: float) -> dict[str, An
         seconds = time.perf_counter() - started
         chosen = bundle.load(config.folder.path).vectors.settings
     judged = {name: told["models"][name]["all"] for name in _JUDGED}
-    parts = [{"model": part["model"], "weight": part["weight"], **part["settings"]} for part in chosen["parts"]]
-    return {"seconds": seconds, "GiB": _peak(), "skipped": chosen["skipped"], "parts": parts, **judged}
+    parts = [f"{part['weight']:g} x {part['model']} {_passes(part['settings'])}" for part in chosen["parts"]]
+    stopped = "; ".join(f"{name}: {why}" for name, why in chosen["skipped"].items())
+    return {"seconds": seconds, "GiB": _peak(), "stopped": stopped, "parts": ", ".join(parts), **judged}
+
+
+def _passes(settings: dict[str, Any]) -> str:
+    return f"after {settings['epochs']} passes" if "epochs" in settings else ""
 
 
 def measure(model: str, folder: Path, events: int) -> dict[str, float]:

@@ -23,6 +23,7 @@ from recsys.vectors import Vectors
 
 BASELINE = "popularity"
 PICK_DEVICE = "recsys.models.device:pick_device"
+_UNTRAINED = "its start, than which no pass over the events was better"
 _RECALL_USERS = 1000  # whose vectors measure the index
 
 
@@ -85,10 +86,16 @@ def check_settings(config: Config) -> None:
 
     Raises ConfigError that names what was asked for, what was found and what is allowed.
     """
-    for name in config.training.models:
+    check_names(config)
+    resolve(PICK_DEVICE)(config.training.device)
+
+
+def check_names(config: Config) -> None:
+    """As check_settings, of the models and the index."""
+    names = config.training.models
+    for name in dict.fromkeys([*names, *(config.models.auto.candidates if "auto" in names else ())]):
         resolve(name, MODELS)
     resolve(config.index.kind, INDEXES)
-    resolve(PICK_DEVICE)(config.training.device)
 
 
 def fit(
@@ -139,7 +146,8 @@ def judge_all(night: Night) -> list[Candidate]:
     known, found = splits.known, list[Candidate]()
     for name in night.names:
         chosen = choose(night, name, splits)
-        with night.run.step(f"fit {name}"):
+        with night.run.step(f"fit {name}") as counts:
+            counts["processes"] = night.config.training.processes
             vectors = fit(night, name, known, splits.holdout_start, chosen=chosen)
         with night.step(f"judge {name}") as counts:
             baseline = found[0].vectors if found else vectors
@@ -196,10 +204,13 @@ def comparisons(candidates: list[Candidate]) -> list[Table]:
 
 def _comparison(name: str, settings: dict[str, Any]) -> Table:
     weights = {part["model"]: part["weight"] for part in settings["parts"]}
+    told = dict(settings["skipped"])
+    for part in settings["parts"]:
+        if part["settings"].get("epochs") == 0:
+            told[part["model"]] = "; ".join(filter(None, (told.get(part["model"]), _UNTRAINED)))
     rows = [
-        [model, settings["comparison"].get(model, ""), weights.get(model, ""), settings["skipped"].get(model, "")]
+        [model, settings["comparison"].get(model, ""), weights.get(model, ""), told.get(model, "")]
         for model in dict.fromkeys([*settings["comparison"], *settings["skipped"]])
     ]
-    return Table(
-        f"Validation, what {name} chose from", ["candidate", METRIC, "weight in the blend", "why not in full"], rows
-    )
+    columns = ["candidate", METRIC, "weight of its scores", "why not in full"]
+    return Table(f"Validation, what {name} chose from", columns, rows)

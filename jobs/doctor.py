@@ -27,6 +27,7 @@ LIBRARIES: dict[str, str] = {
     "configuration": "jobs.doctor_places:check_configuration",
 }
 PLACES: dict[str, str] = {  # these ask the configuration
+    "models": "jobs.doctor_models:check_models",
     "device": "jobs.doctor_places:check_device",
     "folder": "jobs.doctor_places:check_folder",
     "clock": "jobs.doctor_places:check_clock",

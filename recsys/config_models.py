@@ -133,7 +133,9 @@ class AutoSettings(Section):
     @model_validator(mode="after")
     def _others(self) -> "AutoSettings":
         if "auto" in self.candidates or len(set(self.candidates)) != len(self.candidates):
-            raise ValueError("[models.auto] candidates: each model once, and not `auto` itself")
+            raise ValueError(
+                f"[models.auto] candidates {list(self.candidates)}: each model once is allowed, and not `auto` itself"
+            )
         return self
 
 

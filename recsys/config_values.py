@@ -48,9 +48,12 @@ def explain(error: ValidationError, path: Path | None, tables: type[BaseModel]) 
         message = f"{fault['msg']}"
         if fault["type"] == "extra_forbidden":
             message = f"unknown key; allowed here: {', '.join(_keys_at(tables, fault['loc'][:-1]))}"
-        elif fault["type"] != "value_error":
+        elif fault["type"] == "value_error":  # ours, which names the table itself
+            lines.append(f"  {message.removeprefix('Value error, ')}")
+            continue
+        else:
             message += f" (found {_found(fault['loc'], fault['input'])})"
-        lines.append(f"  {where}: {message}" if where else f"  {message.removeprefix('Value error, ')}")
+        lines.append(f"  {where}: {message}")
     return "\n".join(lines)
 
 

@@ -56,6 +56,7 @@ NO_GPU = pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="here it is al
     ("variable", "value", "told"),
     [
         ("TRAINING__MODELS", '["mf", "mff"]', "unknown name 'mff'; known: popularity, mf, two_tower, sequence, auto"),
+        ("MODELS__AUTO__CANDIDATES", '["mff"]', "unknown name 'mff'; known: popularity, mf, two_tower, sequence, auto"),
         ("TRAINING__MODELS", '["shop.models:best"]', "'shop.models:best' cannot be loaded"),
         ("INDEX__KIND", "cubic", "unknown name 'cubic'; known: flat"),
         pytest.param("TRAINING__DEVICE", "cuda", 'device is "cuda", but torch finds no GPU', marks=NO_GPU),

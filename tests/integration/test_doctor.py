@@ -149,6 +149,14 @@ def test_a_wrong_configuration_is_shown_and_what_asks_it_is_not_checked(config: 
     assert findings["torchrec"]["ok"]
 
 
+@pytest.mark.parametrize("table", ["[training]\nmodels", "[models.auto]\ncandidates"])
+def test_a_model_that_nobody_knows_is_found(config: Path, table: str) -> None:
+    config.write_text(f"{table} = ['mff']\n")
+    finding = run_check("models", config)
+    assert not finding.ok
+    assert "unknown name 'mff'; known: popularity, mf, two_tower, sequence, auto" in finding.found
+
+
 def test_a_store_without_tables_or_with_old_ones_needs_init_and_is_not_touched(config: Path) -> None:
     finding = run_check("store", config)
     assert not finding.ok

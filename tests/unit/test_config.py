@@ -38,6 +38,10 @@ def test_a_missing_file_names_the_command_that_writes_one(tmp_path):
         ("[evaluation]\ntargets = ['order']", "'order': allowed are view, cart, purchase"),
         ("[source]\nitems = 'select 1'", "none for interactions"),
         ("[source]\ninteractions = 'select 1'", "no url"),
+        (
+            "[models.auto]\ncandidates = ['auto']",
+            r"wrong:\n  \[models.auto\] candidates \['auto'\]: each model once",
+        ),
         ("[store\n", "cannot be read"),
     ],
 )
