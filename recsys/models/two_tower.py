@@ -92,11 +92,13 @@ def _by_a_short_epoch(
     best, best_score, known = start, -1.0, []
     for name, allowed in (("temperature", settings.temperatures), ("unit_items", settings.unit_items)):
         for value in allowed:
-            tried = {**best, name: value, "most": _TRIAL_POSITIVES}
+            tried = {**best, name: value}
             if (tried["temperature"], tried["unit_items"]) in known:
                 continue
             known.append((tried["temperature"], tried["unit_items"]))
             towers = model.towers(tried)
+            if towers.pairs.weights.nnz > _TRIAL_POSITIVES:  # else it is as good as a pass over all
+                tried["most"] = _TRIAL_POSITIVES
             model.train_epoch(towers, tried, 1)
             # A larger temperature makes the taste count for less beside demand, so demand is chosen again.
             vectors = model.vectors(towers, tried)
