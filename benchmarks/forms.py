@@ -1,7 +1,8 @@
 """Reads the public benchmark sets, in the forms that they come in, as events with a split made from train alone.
 
-* `train.txt` and `test.txt`, one line a user (`user item item …`): no times; a random tenth validates, as
-  sets of this form are split at random.
+* `train.txt` and `test.txt`, one line a user (`user item item …`): no times. Where items are numbered in the order in
+  which the lines name them, the lines are as they were written down, and the last tenth of each validates; where
+  nothing tells of an order, a random tenth.
 * `events.csv` with `test.txt`: times in unix seconds; the last days of the events validate. With a `train.txt` beside
   them the user's items before the cut are masked, without it nothing is.
 * `events.csv` with `test_purchases.csv`, one purchase a user, taken from anywhere in time: one more of each user
@@ -27,6 +28,7 @@ from recsys.data import MICROSECONDS_PER_DAY, Catalog, Int32, Int64, Interaction
 
 KINDS = {"buy": "purchase", "transaction": "purchase", "addtocart": "cart"}  # the sets' words for our kinds
 VALIDATION_SHARE = 0.1  # of the events, where there are no times
+ALMOST_ALL = 0.9
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,23 @@ def _read_lists(folder: Path, config: Config, seed: int) -> Benchmark:
     users, items = _pairs(folder, "train.txt")
     asked = np.unique(read_test(folder)[0])
     ids, vocabulary, known = _events(users, items, np.zeros(len(users), np.int64), _purchases(users, config), asked)
-    held = np.random.default_rng(seed).random(len(known)) < VALIDATION_SHARE
+    held = _held_out(known, np.random.default_rng(seed))
     splits = Splits(known.select(~held), known.select(held), _none_of(known), validation_start=1, holdout_start=1)
     return Benchmark(splits, known, _catalog(vocabulary), asked, _rows(ids, asked), repeats=False)
+
+
+def _held_out(events: Interactions, generator: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """Which events, in the order of the lines, validate: bool [E]. A share of a line is rounded at random."""
+    within = np.diff(events.users, prepend=-1) == 0
+    is_sorted = np.mean(np.diff(events.items, prepend=-1)[within] > 0) > ALMOST_ALL
+    first_named = np.unique(events.items, return_index=True)[1]  # of each item
+    is_numbered_so = np.mean(np.diff(first_named) > 0) > ALMOST_ALL
+    if is_sorted or not is_numbered_so:
+        return generator.random(len(events)) < VALIDATION_SHARE
+    counts = np.diff(events.offsets)
+    held = np.floor(counts * VALIDATION_SHARE + generator.random(len(counts)))
+    from_end = np.repeat(events.offsets[1:], counts) - np.arange(len(events)) - 1
+    return np.asarray(from_end < np.repeat(held, counts))
 
 
 def _read_sequences(folder: Path) -> Benchmark:

@@ -44,6 +44,19 @@ def test_a_random_tenth_of_the_lines_validates(tmp_path, order):
     assert len(read.splits.validation) + len(read.splits.fit) == len(read.known)
 
 
+def test_the_ends_of_lines_validate_where_items_are_numbered_as_the_lines_name_them(tmp_path):
+    random = np.random.default_rng(1)
+    lines = [random.permutation(300)[:30] for _ in range(40)]
+    named = list(dict.fromkeys(np.concatenate(lines).tolist()))
+    lines = [[named.index(item) for item in line] for line in lines]
+    read = lists(tmp_path, lines)
+    ids = np.array([int(i) for i in read.catalog.ids])
+    for user, line in enumerate(lines):
+        start, stop = read.splits.validation.offsets[user : user + 2]
+        assert ids[read.splits.validation.items[start:stop]].tolist() == line[-3:]
+    assert len(read.splits.fit) == 40 * 27
+
+
 def test_short_lines_give_their_share_on_average(tmp_path):
     read = lists(tmp_path, [np.random.default_rng(user).permutation(5).tolist() for user in range(400)])
     assert 0.06 < len(read.splits.validation) / len(read.known) < 0.14
