@@ -11,6 +11,7 @@ run it alone.
 
 import argparse
 import importlib
+import math
 import resource
 import time
 from collections.abc import Callable
@@ -51,7 +52,7 @@ def main() -> None:
     draw, fit = MODELS[arguments.model]
     generator = np.random.default_rng(arguments.seed)
     trials = [draw(generator) for _ in range(arguments.trials)]
-    validated = [0.0]
+    validated = [math.nan]
     if len(trials) > 1:
         validated = [_validate(benchmark, fit(_matrix(benchmark.splits.fit), trial), config) for trial in trials]
     best = trials[int(np.argmax(validated))]

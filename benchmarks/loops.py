@@ -125,7 +125,7 @@ class _Watch:
             return
         if self._started is None:
             self._started = time.perf_counter()
-            if self._profiler:
+            if self._profiler and done < 1:
                 self._profiler.start()
             return
         self.steps += 1

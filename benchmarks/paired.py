@@ -7,6 +7,7 @@ with the 95 % interval of 10,000 resamples.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,8 @@ def main() -> None:
 def recall(path: Path, users: npt.NDArray[np.int64], items: npt.NDArray[np.int64], k: int) -> npt.NDArray[np.float64]:
     """Of each test user, ascending, the share of the wanted items in the first k: [B]; 0 for who is not in the file."""
     ranked = np.load(path, allow_pickle=False)
+    if ranked["items"].shape[1] < k:
+        sys.exit(f"{path} has lists of {ranked['items'].shape[1]} items; {k} are asked for: --k")
     lists = dict(zip(ranked["users"].tolist(), ranked["items"][:, :k].tolist(), strict=True))
     found = np.array([item in lists.get(user, ()) for user, item in zip(users.tolist(), items.tolist(), strict=True)])
     asked, at = np.unique(users, return_inverse=True)

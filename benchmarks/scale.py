@@ -32,6 +32,7 @@ from jobs.train import train
 from recsys import bundle, extract
 from recsys.config import Config
 from recsys.config_models import SequenceSettings, TwoTowerSettings
+from recsys.errors import RefusedError
 from recsys.models import MODELS, TrainingData
 from recsys.names import resolve
 from recsys.source import load
@@ -71,6 +72,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the shops are kept for the next time")
     parser.add_argument("--measure", metavar="MODEL", help="one model on the shop of --folder, in this process")
     arguments = parser.parse_args()
+    if "auto" in arguments.models and not arguments.night:
+        parser.error("auto has no fixed settings: it is for --night")
     if arguments.measure:
         asked = arguments.measure, arguments.folder, arguments.events[0]
         print(json.dumps(night(*asked, arguments.night) if arguments.night else measure(*asked)))
@@ -155,8 +158,11 @@ def night(model: str, folder: Path, events: int, minutes: float) -> dict[str, An
     with tempfile.TemporaryDirectory() as place:
         config = _config(folder, events, place, training={"budget_minutes": minutes}, models=models)
         started = time.perf_counter()
-        with progress() as report:
-            told = train(config, report=report, now=_NOW).data
+        try:
+            with progress() as report:
+                told = train(config, report=report, now=_NOW).data
+        except RefusedError as error:  # by the gate, as after any night
+            sys.exit(str(error))
         seconds = time.perf_counter() - started
         chosen = bundle.load(config.folder.path).vectors.settings
     judged = {name: told["models"][name]["all"] for name in _JUDGED}

@@ -146,8 +146,7 @@ def judge_all(night: Night) -> list[Candidate]:
     known, found = splits.known, list[Candidate]()
     for name in night.names:
         chosen = choose(night, name, splits)
-        with night.run.step(f"fit {name}") as counts:
-            counts["processes"] = night.config.training.processes
+        with night.run.step(f"fit {name}"):
             vectors = fit(night, name, known, splits.holdout_start, chosen=chosen)
         with night.step(f"judge {name}") as counts:
             baseline = found[0].vectors if found else vectors
@@ -207,7 +206,7 @@ def _comparison(name: str, settings: dict[str, Any]) -> Table:
     told = dict(settings["skipped"])
     for part in settings["parts"]:
         if part["settings"].get("epochs") == 0:
-            told[part["model"]] = "; ".join(filter(None, (told.get(part["model"]), _UNTRAINED)))
+            told.setdefault(part["model"], _UNTRAINED)
     rows = [
         [model, settings["comparison"].get(model, ""), weights.get(model, ""), told.get(model, "")]
         for model in dict.fromkeys([*settings["comparison"], *settings["skipped"]])

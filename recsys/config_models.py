@@ -67,7 +67,7 @@ class TwoTowerSettings(Section):
     pass_events: int = Field(
         1_000_000,
         ge=1,
-        description="A pass learns from at most so many events, drawn anew for each: validation looks in between",
+        description="A pass learns from about so many events at most, drawn anew for each: validation looks in between",
     )
     patience: int = Field(2, ge=1, description="Epochs without a better validation score before training stops")
     batch_size: int = Field(2048, ge=1, description="Positives a step")
@@ -102,7 +102,7 @@ class SequenceSettings(Section):
     pass_events: int = Field(
         1_000_000,
         ge=1,
-        description="A pass learns from at most so many events, drawn anew for each: validation looks in between",
+        description="A pass learns from about so many events at most, drawn anew for each: validation looks in between",
     )
     patience: int = Field(2, ge=1, description="Epochs without a better validation score before training stops")
     batch_size: int = Field(2048, ge=1, description="Events to foresee in a step")

@@ -147,7 +147,7 @@ def _grouped(users: Int32, user_count: int) -> tuple[Int64, Int64]:
     """
     marks = (np.ones(len(users), np.bool_), (users, np.arange(len(users))))
     grouped = sparse.csr_array(marks, shape=(user_count, max(1, len(users))))
-    return grouped.indptr.astype(np.int64), grouped.indices.astype(np.int64)
+    return grouped.indptr.astype(np.int64), grouped.indices.astype(np.int64, copy=False)
 
 
 @dataclass(frozen=True)
@@ -175,8 +175,7 @@ class Interactions:
     ) -> "Interactions":
         """Sort unordered rows, each array [E]. Rows of one user at one time keep the order they came in."""
         offsets, order = _grouped(users, user_count)
-        earlier, same = np.diff(times[order]) < 0, np.diff(users[order]) == 0
-        if (earlier & same).any():
+        if (np.diff(times[order])[np.diff(users[order]) == 0] < 0).any():
             by_time = np.argsort(times, kind="stable")
             order = by_time[_grouped(users[by_time], user_count)[1]]
         return cls(offsets, items[order], kinds[order], times[order], values[order], item_count)

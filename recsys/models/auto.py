@@ -5,6 +5,7 @@ of their standard deviation over the items), multiplied by a weight chosen on va
 item vectors, so that one inner product ranks the blend. A blend of one is that candidate.
 """
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import numpy as np
 
 from recsys.config_models import ModelSettings
 from recsys.data import Float32
-from recsys.errors import RecsysError
+from recsys.errors import ConfigError, RecsysError, RefusedError
 from recsys.models import MODELS, TrainingData, settings_of
 from recsys.models.search import Settings
 from recsys.names import resolve
@@ -27,6 +28,8 @@ _BLEND_SHARE = 0.15  # of the time, kept for choosing the weights
 _PROJECTED_FROM = 0.02  # of a pass: from then on its speed tells when it will end
 _HOPELESS = 0.5  # of the best candidate's score: who has not reached it after a pass over the events is given up
 _IN_ORDER = {MODELS["sequence"]}  # the models that learn from the order of events alone
+
+_log = logging.getLogger(__name__)
 
 Report = Callable[[str, float], None]
 Score = Callable[[Vectors], float]
@@ -79,7 +82,8 @@ def _candidates(
     """What became of each candidate, in the order of the configuration, and why one is missing or unfinished.
 
     Each may take half of the time that is left, the last all of it: what the cheap ones leave is for the dear ones. The
-    first, which should be the cheapest, goes on until it has something to publish, however slow the machine.
+    first, which should be the cheapest, goes on until it has something to publish, however slow the machine; and where
+    it failed, the next.
     """
     end = time.monotonic() + data.budget_seconds * (1 - _BLEND_SHARE)
     names = _worth_trying(models.auto.candidates, data)
@@ -90,7 +94,7 @@ def _candidates(
         now = time.monotonic()
         share = 1.0 if name == names[-1] else 0.5
         deadline = now + share * max(0.0, end - now)
-        trial = _Trial(score, deadline, max((f.score for f in found), default=0.0), report, needed=name == names[0])
+        trial = _Trial(score, deadline, max((f.score for f in found), default=0.0), report, needed=not found)
         try:
             vectors = resolve(name, MODELS)(
                 data,
@@ -103,7 +107,10 @@ def _candidates(
             trial.best, trial.best_score = vectors, score(vectors)  # its own choice, also where a trial had more luck
         except _EndedError as reason:
             skipped[name] = str(reason) if trial.best is None else f"stopped early: {reason}"
+        except (ConfigError, RefusedError):  # nothing would mend these but another configuration, or another night
+            raise
         except RecsysError as error:  # such as workers that died too often: what it came to could not be trained again
+            _log.warning("%s failed: %s", name, error.in_full)
             failure, skipped[name] = error, f"failed: {error}"
             continue
         if trial.best is not None:

@@ -63,8 +63,7 @@ def _choose(model: "_Model", settings: TwoTowerSettings, score: Callable[[Vector
     chosen: Settings = {name: middle(allowed) for name, allowed in values.items()}
     chosen |= {"temperature": settings.temperatures[0], "unit_items": settings.unit_items[0], "epochs": 0}
     chosen |= _fixed(settings)
-    start = model.starts(chosen)
-    chosen = model.search(values, chosen, lambda tried: score(model.with_demand(start(tried), tried)), rounds=2)
+    chosen = model.search(values, chosen, _scored_at_the_start(model, chosen, score), rounds=2)
     chosen = _by_a_short_epoch(model, settings, {**chosen, "epochs": 1}, score)
     towers = model.towers(chosen)
     best_score, waited = -1.0, 0
@@ -83,6 +82,19 @@ def _choose(model: "_Model", settings: TwoTowerSettings, score: Callable[[Vector
     return model.with_demand(kept, final)
 
 
+def _scored_at_the_start(
+    model: "_Model", chosen: Settings, score: Callable[[Vectors], float]
+) -> Callable[[Settings], float]:
+    """The score of untrained towers; those of the last half-life are kept, for they take a while to build."""
+
+    @lru_cache(maxsize=1)
+    def start(half_life_days: float) -> Vectors:
+        settings = {**chosen, "half_life_days": half_life_days}
+        return model.vectors(model.towers(settings), settings)
+
+    return lambda tried: score(model.with_demand(start(tried["half_life_days"]), tried))
+
+
 def _by_a_short_epoch(
     model: "_Model", settings: TwoTowerSettings, start: Settings, score: Callable[[Vectors], float]
 ) -> Settings:
@@ -97,7 +109,7 @@ def _by_a_short_epoch(
                 continue
             known.append((tried["temperature"], tried["unit_items"]))
             towers = model.towers(tried)
-            if towers.pairs.weights.nnz > _TRIAL_POSITIVES:  # else it is as good as a pass over all
+            if min(towers.pairs.weights.nnz, settings.pass_events) > _TRIAL_POSITIVES:  # else it is a pass like any
                 tried["most"] = _TRIAL_POSITIVES
             model.train_epoch(towers, tried, 1)
             # A larger temperature makes the taste count for less beside demand, so demand is chosen again.
@@ -187,16 +199,6 @@ class _Model:
             item /= max(1e-12, float(np.linalg.norm(item[self._learnt], axis=1).mean())) if self._learnt.any() else 1.0
         pairs = Pairs(leave_one_out_positives(weights), self._features)
         return Towers(pairs, (history, item), self._settings, self._device, unit_items=chosen["unit_items"])
-
-    def starts(self, chosen: Settings) -> Callable[[Settings], Vectors]:
-        """Settings -> what towers with their half-life know at their start; the last is kept, for it takes a while."""
-
-        @lru_cache(maxsize=1)
-        def start(half_life_days: float) -> Vectors:
-            settings = {**chosen, "half_life_days": half_life_days}
-            return self.vectors(self.towers(settings), settings)
-
-        return lambda tried: start(tried["half_life_days"])
 
     def trained(self, chosen: Settings) -> Towers:
         """Towers after the chosen number of epochs."""

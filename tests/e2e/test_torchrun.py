@@ -32,7 +32,7 @@ from recsys.models.sharded import Progress
 from recsys.models.torchrun import WORK, Pupil, Report, Work, train_together
 from recsys.names import resolve
 
-TIME = {"recency_half_life_days": 10.0, "demand": 0.0}
+TIME = {"recency_half_life_days": 10.0, "demand": 0.0, "pass_events": 400}  # of 750: passes are samples
 CHOSEN = {
     "two_tower": TIME
     | {"half_life_days": 90.0, "temperature": 0.2, "unit_items": True, "epochs": 2}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from recsys.config_models import AutoSettings, ModelSettings
-from recsys.errors import RecsysError
+from recsys.errors import ConfigError, RecsysError
 from recsys.models import auto
 from recsys.vectors import Constant, ItemEncoder, Part, Vectors, WeightedSum
 
@@ -193,6 +193,20 @@ def test_a_candidate_that_fails_is_told_of_and_the_others_serve():
     assert "failing" not in weights(vectors)
     with pytest.raises(RecsysError, match="workers failed"):
         trained("failing", score=share_in_order)
+
+
+def mistaken(data, settings, *, score, seed, device, report):
+    raise ConfigError("no such device")
+
+
+def test_what_another_configuration_would_mend_is_not_passed_over():
+    with pytest.raises(ConfigError, match="no such device"):
+        trained("left", "mistaken", score=share_in_order)
+
+
+@pytest.mark.usefixtures("hand_wound")
+def test_where_the_first_failed_the_next_goes_on_until_it_has_something_to_publish():
+    assert set(weights(trained("failing", "slow", score=share_in_order, budget=100))) == {"slow"}
 
 
 def hopeless(data, settings, *, score, seed, device, report):

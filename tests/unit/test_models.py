@@ -101,6 +101,13 @@ def test_whatever_is_scored_can_be_trained_again_as_it_is(name):
         np.testing.assert_allclose(contracts.scores(again, 0, 1), contracts.scores(vectors, 0, 1), atol=1e-3)
 
 
+def test_a_trial_over_all_events_is_a_pass_like_any_other():
+    several = contracts.SETTINGS.two_tower.model_copy(update={"temperatures": (0.1, 0.3), "epochs": 1})
+    scored = []
+    contracts.trained("two_tower", contracts.checkerboard(), several, score=lambda v: scored.append(v) or 1.0)
+    assert not any("most" in vectors.settings for vectors in scored)
+
+
 def test_so_can_what_was_scored_after_a_trial_on_a_sample(monkeypatch):
     monkeypatch.setattr(two_tower, "_TRIAL_POSITIVES", 200)
     several = contracts.SETTINGS.two_tower.model_copy(update={"temperatures": (0.1, 0.3), "epochs": 1})
