@@ -64,7 +64,8 @@ NO_GPU = pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="here it is al
 )
 def test_a_name_that_nobody_knows_is_told_before_anything_is_read(shop, recsys, command, variable, value, told):
     change(shop, "DROP TABLE page_views")  # whoever reads fails with code 1
-    done = recsys(command, "--config", shop / "recsys.toml", **{f"RECSYS_{variable}": value})
+    environment = {"RECSYS_TRAINING__MODELS": '["auto"]', f"RECSYS_{variable}": value}
+    done = recsys(command, "--config", shop / "recsys.toml", **environment)
     assert done.returncode == 2, done.stderr
     assert told in done.stderr
     assert "Traceback" not in done.stderr
