@@ -280,14 +280,18 @@ def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> N
 
 @contextmanager
 def _signals(wake: SimpleQueue[bool]) -> Iterator[None]:
-    """SIGTERM and SIGINT end us; the end of a child wakes us."""
+    """SIGTERM and SIGINT end us; the end of a child wakes us.
+
+    Afterwards a second SIGTERM changes nothing, for `timeout` and supervisors signal a process and then its group. A
+    second Ctrl-C still ends what hangs.
+    """
     answers = {signal.SIGTERM: False, signal.SIGINT: False, signal.SIGCHLD: True}
     before = {number: signal.signal(number, lambda *_, go=go: wake.put(go)) for number, go in answers.items()}
     try:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if number == signal.SIGTERM else handler)
 
 
 @contextmanager

@@ -153,6 +153,15 @@ def test_an_end_asked_for_ends_the_job_with_its_group_and_leaves_the_night_to_th
     assert [run.status for run in nights.ended(due_at)] == ["done"]
 
 
+@pytest.mark.parametrize("seconds", [0.0, 0.005, 0.02, 0.05])
+def test_a_second_request_to_end_changes_nothing(quick, seconds):
+    scheduler = quick.start()
+    quick.planned()
+    scheduler.send_signal(signal.SIGTERM)
+    time.sleep(seconds)
+    assert quick.stop(scheduler) == 0
+
+
 def test_a_run_over_its_limit_is_ended_with_its_group_has_failed_and_is_not_tried_again(quick):
     quick.mode("hang")
     quick.start()
