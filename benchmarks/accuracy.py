@@ -113,7 +113,21 @@ def train(
     report: Callable[[str, float], None] = lambda _step, _done: None,
 ) -> Vectors:
     """Train a model on events as of `now` (microseconds), as every night: choose by `score` or take `chosen`."""
-    data = TrainingData(
+    settings = settings_of(config.models, model) if chosen is None else chosen
+    vectors: Vectors = resolve(model, MODELS)(
+        data_of(benchmark, events, now, config),
+        settings,
+        score=score,
+        seed=config.training.seed,
+        device=config.training.device,
+        report=report,
+    )
+    return vectors
+
+
+def data_of(benchmark: Benchmark, events: Interactions, now: int, config: Config) -> TrainingData:
+    """What a model may learn from `events` as of `now` (microseconds)."""
+    return TrainingData(
         events=events,
         catalog=benchmark.catalog,
         now=now,
@@ -122,16 +136,6 @@ def train(
         half_life_days=config.events.half_life_days,
         budget_seconds=config.training.choice_seconds,
     )
-    settings = settings_of(config.models, model) if chosen is None else chosen
-    vectors: Vectors = resolve(model, MODELS)(
-        data,
-        settings,
-        score=score,
-        seed=config.training.seed,
-        device=config.training.device,
-        report=report,
-    )
-    return vectors
 
 
 def _rank(benchmark: Benchmark, vectors: Vectors, k: int, config: Config) -> Int64:

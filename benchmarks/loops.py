@@ -16,12 +16,11 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.accuracy import train
+from benchmarks.accuracy import data_of, train
 from benchmarks.forms import Benchmark, read
 from benchmarks.scale import SETTINGS
 from recsys.config import Config
 from recsys.config_models import SequenceSettings, TwoTowerSettings
-from recsys.models import TrainingData
 from recsys.models import spectral as parts
 from recsys.models.mf import Spectral
 from recsys.models.sparse_rows import SparseRows
@@ -73,9 +72,7 @@ def _copy_rate() -> float:
 
 def _mf(benchmark: Benchmark, config: Config, product: float, copy: float) -> None:
     """An iteration's two sparse products and its basis."""
-    events = benchmark.known
-    kinds, codes = tuple(config.events.weights.values()), tuple(config.target_codes)
-    data = TrainingData(events, benchmark.catalog, benchmark.splits.holdout_start, kinds, codes, (36500.0,))
+    data = data_of(benchmark, benchmark.known, benchmark.splits.holdout_start, config)
     weights = Spectral(data, 0, torch.device("cpu")).history_weights(36500.0)
     rows = SparseRows.from_scipy(weights, torch.device("cpu"))
     turned = SparseRows.from_scipy(weights.T.tocsr(), torch.device("cpu"))
