@@ -91,6 +91,8 @@ def migrate(store: Database) -> None:
         _lock_migrations(connection, store.prefix)
         try:
             command.upgrade(config, "head")
+            if connection.dialect.name == "mysql":  # who gets the lock next must find what was done under it
+                connection.exec_driver_sql("COMMIT")
         except CommandError as error:
             raise RecsysError(f"the tables {store.prefix}… cannot be brought to {head}: {error}") from None
         finally:

@@ -10,7 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from recsys.errors import ConfigError, RecsysError, RefusedError
-from recsys.store import Store, database_url, migrate, open_store, own_queries
+from recsys.store import Store, database_url, migrate, open_store, own_queries, revisions
 
 NAMES = {"items", "users", "events", "deletions", "runs", "leases", "due", "keys", "counters", "migrations"}
 NAMES |= {"audiences", "audience_members"}
@@ -111,6 +111,23 @@ def open_and_close(url: str) -> int:
 def test_several_processes_may_create_the_tables_at_once(database):
     with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("spawn")) as pool:
         assert list(pool.map(open_and_close, [database] * 3)) == [len(NAMES)] * 3
+
+
+@pytest.mark.parametrize("database", ["mariadb"], indirect=True)  # whose lock does not end with the transaction
+def test_the_lock_of_the_migrations_is_given_up_after_they_are_there_for_everybody(database):
+    seen = []
+
+    def look(_connection, _cursor, statement, *_):
+        if "RELEASE_LOCK" in statement:
+            seen.append(revisions(other))
+
+    store, other = open_store(database, migrated=False), open_store(database, migrated=False)
+    sa.event.listen(store.engine, "before_cursor_execute", look)
+    migrate(store)
+    newest = revisions(other)[1]
+    store.close()
+    other.close()
+    assert seen == [(newest, newest)]
 
 
 def test_tables_of_a_newer_version_are_refused(database):
