@@ -21,7 +21,7 @@ from recsys.models.search import Settings
 from recsys.names import resolve
 from recsys.vectors import Constant, ItemEncoder, Vectors
 
-_WEIGHTS = (0.1, 0.25, 0.5, 1.0, 2.0)  # tried for a candidate beside the best one, whose own is 1
+_WEIGHTS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)  # tried for a candidate beside the best one, whose own is 1
 _ROUNDS = 2
 _SCALE_USERS = 200
 _BLEND_SHARE = 0.15  # of the time, kept for choosing the weights
