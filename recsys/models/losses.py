@@ -4,32 +4,71 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 _BLOCK_SCORES = 2**21  # that the whole softmax holds at a time: 8 MiB, which stay in the processor's cache
 
 
-def sampled_softmax(positives: Tensor, corrected: Tensor) -> Tensor:
-    """Cross-entropy of each positive against all items, the others estimated by N items drawn with replacement.
+def sampled_softmax(
+    users: Tensor,
+    positives: Tensor,
+    drawn: Tensor,
+    log_expected: Tensor,
+    items: tuple[Tensor, Tensor],
+    weights: Tensor,
+    *,
+    precision: torch.dtype = torch.float32,
+) -> Tensor:
+    """The weighted sum of each user's cross-entropy against all items, estimated by N items drawn with replacement.
 
-    positives: scores [B]. corrected: scores [B, N] of the drawn items, less log(N q), the log of how often each is
-    expected among the N; -inf where the drawn item is the row's own positive, which does not count. Returns [B].
+    users, positives: [B, D]; a score is an inner product. drawn: [N, D]. log_expected: [N], log(N q), the log of how
+    often each is expected among the N. items: which items the positives [B] and the drawn [N] are; a row's own positive
+    does not count against itself. weights: [B]. Returns a scalar; precision and gradient are as those of full_softmax.
 
     An item drawn more often than others stands for fewer of them: exp(score) is divided by N q, the logQ correction,
     which makes the sum an unbiased estimate of the softmax's own over the other items. Source: Y. Bengio and
     J.-S. Senécal, "Adaptive importance sampling to accelerate training of a neural probabilistic language model", 2008.
     """
-    return functional.softplus(torch.logsumexp(corrected, dim=1) - positives)
+    rows = (users, positives, drawn, log_expected, *items, weights)
+    return _SampledSoftmax.apply(*rows, precision)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def corrected_scores(users: Tensor, drawn: Tensor, log_expected: Tensor, hits: tuple[Tensor, Tensor]) -> Tensor:
-    """The scores [B, N] of users [B, D] and drawn items [N, D] as sampled_softmax wants them.
+class _SampledSoftmax(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        users: Tensor,
+        positives: Tensor,
+        drawn: Tensor,
+        log_expected: Tensor,
+        wanted: Tensor,
+        others: Tensor,
+        weights: Tensor,
+        precision: torch.dtype,
+    ) -> Tensor:
+        own_scores = (users * positives).sum(1, keepdim=True)
+        by_user, by_drawn, rest = torch.empty_like(users), torch.zeros_like(drawn), torch.empty_like(own_scores)
+        total = torch.zeros((), device=users.device)
+        narrow, drawn = users.to(precision), drawn.to(precision)
+        step = max(1, _BLOCK_SCORES // max(1, len(drawn)))
+        for start in range(0, len(users), step):
+            block = slice(start, start + step)
+            own, positive, weight = narrow[block], own_scores[block], weights[block, None]
+            scores = (own @ drawn.T).float().sub_(log_expected)
+            scores.masked_fill_(wanted[block, None] == others, -torch.inf)
+            largest = torch.maximum(scores.amax(dim=1, keepdim=True), positive)
+            shares, share = scores.sub_(largest).exp_(), (positive - largest).exp()
+            sums = shares.sum(dim=1, keepdim=True) + share
+            total += ((sums.log() + largest - positive) * weight).sum()
+            rest[block] = (share / sums - 1) * weight
+            shares = shares.mul_(weight / sums).to(precision)
+            by_user[block] = shares @ drawn
+            by_drawn += shares.T @ own
+        ctx.save_for_backward(by_user.addcmul_(rest, positives), rest * users, by_drawn)
+        return total
 
-    log_expected: [N], log(N q). hits: row and column of each drawn item that is the row's own positive. One product
-    with the correction inside, and writes to the few hits alone: passes over [B, N] cost more than the arithmetic.
-    """
-    scores = torch.addmm(-log_expected[None, :], users, drawn.T)
-    return scores.index_put_(hits, scores.new_tensor(-torch.inf))
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return *(gradient * gradients[0] for gradient in ctx.saved_tensors), None, None, None, None, None
 
 
 def full_softmax(

@@ -19,7 +19,7 @@ from recsys.data import Array, Float32, Histories, Int64, Interactions
 from recsys.models import sharded
 from recsys.models.arrays import arrays_of, matrix_of
 from recsys.models.device import pick_precision
-from recsys.models.losses import corrected_scores, full_softmax, sampled_softmax
+from recsys.models.losses import full_softmax, sampled_softmax
 from recsys.models.sequence_batches import Batch, batches, windows
 from recsys.models.sequence_tower import SequenceTower, TowerShape
 from recsys.models.sharded import AdamState, Progress
@@ -179,12 +179,15 @@ class Learner:
         negative = self._tensor(np.searchsorted(rows, drawn))
         share = self._draw[np.searchsorted(self._learnt, drawn)] / self._draw.sum()
         log_expected = self._tensor(np.log(len(drawn) * share).astype(np.float32))
-        row, column = torch.nonzero(places[:, None] == negative[None, :], as_tuple=True)
-        users, vectors = users.float(), vectors.float()
-        losses = sampled_softmax(
-            (users * vectors[places]).sum(1), corrected_scores(users, vectors[negative], log_expected, (row, column))
+        return sampled_softmax(
+            users.float(),
+            vectors[places].float(),
+            vectors[negative].float(),
+            log_expected,
+            (places, negative),
+            self._tensor(weight),
+            precision=pick_precision(self._device),
         )
-        return (losses * self._tensor(weight)).sum()
 
     def _drawn(self, generator: np.random.Generator) -> Int64:
         cumulated = np.cumsum(self._draw)

@@ -18,7 +18,7 @@ from recsys.config_models import TwoTowerSettings
 from recsys.data import Array, Float32, Int64
 from recsys.models import sharded
 from recsys.models.arrays import arrays_of, matrix_of
-from recsys.models.losses import corrected_scores, sampled_softmax
+from recsys.models.losses import sampled_softmax
 from recsys.models.tables import jagged, make_tables, put_rows, rows_of
 
 Bool: TypeAlias = npt.NDArray[np.bool_]
@@ -117,8 +117,8 @@ class Towers:
             drawn = np.searchsorted(cumulated, generator.random(self._settings.negatives) * cumulated[-1], side="right")
             drawn = np.minimum(drawn, len(draw) - 1)
             loss = self._loss(users[batch], items[batch], weights[batch], drawn, draw, temperature)
-            (loss.sum() * sharded.size()).backward()
-            total += float(loss.detach().sum())
+            (loss * sharded.size()).backward()
+            total += float(loss.detach())
             report(min(1.0, (start + size) / len(order)))
         return sharded.total(total) / max(1, len(order))
 
@@ -135,10 +135,14 @@ class Towers:
         item_vectors = self._item_vectors(np.concatenate([items, drawn]))
         positive, negative = item_vectors[: len(items)], item_vectors[len(items) :]
         log_expected = np.log(len(drawn) * draw[drawn] / draw.sum()).astype(np.float32)
-        rows, columns = (torch.from_numpy(at).to(self._device) for at in _hits(items, drawn))
-        log_expected = torch.from_numpy(log_expected).to(self._device)
+        numbers = torch.from_numpy(items).to(self._device), torch.from_numpy(drawn).to(self._device)
         return sampled_softmax(
-            (user_vectors * positive).sum(1), corrected_scores(user_vectors, negative, log_expected, (rows, columns))
+            user_vectors,
+            positive,
+            negative,
+            torch.from_numpy(log_expected).to(self._device),
+            numbers,
+            user_vectors.new_ones(len(items)),
         )
 
     def _user_vectors(self, users: Int64, items: Int64, weights: Float32) -> Tensor:
@@ -196,16 +200,6 @@ def leave_one_out_positives(weights: sparse.csr_array) -> sparse.csr_array:
 def _positives(weights: sparse.csr_array) -> tuple[Int64, Int64, Float32]:
     users = np.repeat(np.arange(weights.shape[0]), np.diff(weights.indptr))
     return users, weights.indices.astype(np.int64), weights.data.astype(np.float32)
-
-
-def _hits(items: Int64, drawn: Int64) -> tuple[Int64, Int64]:
-    """Where a drawn item [N] is a row's positive [B]: rows and columns."""
-    order = np.argsort(drawn, kind="stable")
-    first, last = (np.searchsorted(drawn[order], items, side=side) for side in ("left", "right"))
-    counts = last - first
-    rows = np.repeat(np.arange(len(items)), counts)
-    within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return rows, order[first[rows] + within]
 
 
 def _row_values(features: sparse.csr_array) -> Float32:

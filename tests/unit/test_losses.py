@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from recsys.models import losses
-from recsys.models.losses import corrected_scores, sampled_softmax
+from recsys.models.losses import sampled_softmax
 
 ITEMS, DRAWN, ROUNDS = 30, 400, 300
 
@@ -22,11 +22,10 @@ def gradients(sign):
     for _ in range(ROUNDS):
         drawn = torch.multinomial(draw, DRAWN, replacement=True, generator=generator)
         log_expected = sign * torch.log(DRAWN * draw[drawn])
-        hits = (drawn == 3).nonzero()[:, 0]
         # A user of one dimension, 1, has the items' numbers as scores.
-        corrected = corrected_scores(torch.ones(1, 1), sampled[0, drawn, None], log_expected, (hits * 0, hits))
-        loss = sampled_softmax(sampled[:, 3], corrected)
-        (loss.sum() / ROUNDS).backward()
+        one, items = torch.ones(1, 1), (torch.tensor([3]), drawn)
+        loss = sampled_softmax(one, sampled[:, [3]], sampled[0, drawn, None], log_expected, items, one[0])
+        (loss / ROUNDS).backward()
     return full.grad.numpy()[0], sampled.grad.numpy()[0]
 
 
@@ -41,15 +40,35 @@ def test_the_correction_with_the_wrong_sign_is_far_off():
 
 
 def test_a_drawn_positive_does_not_count_against_itself():
-    hits = (torch.tensor([0]), torch.tensor([0]))
-    corrected = corrected_scores(torch.ones(1, 1), torch.tensor([[1.0], [0.0]]), torch.zeros(2), hits)
-    loss = sampled_softmax(torch.tensor([1.0]), corrected)
-    assert float(loss) == pytest.approx(float(np.log1p(np.exp(-1.0))))
+    assert loss_of_one([[1.0], [0.0]], [7, 8]) == pytest.approx(float(np.log1p(np.exp(-1.0))))
 
 
 def test_only_hits_leave_nothing_to_lose():
-    loss = sampled_softmax(torch.tensor([0.5]), torch.tensor([[-torch.inf]]))
-    assert float(loss) == 0
+    assert loss_of_one([[0.5]], [7]) == 0
+
+
+def loss_of_one(drawn, items):
+    """Of a user whose positive is item 7, with a score of 1."""
+    one, numbers = torch.ones(1, 1), (torch.tensor([7]), torch.tensor(items))
+    return float(sampled_softmax(one, one, torch.tensor(drawn), torch.zeros(len(items)), numbers, one[0]))
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
+def test_the_sampled_softmax_is_the_sum_of_its_rows_whatever_the_blocks(precision, tolerance, monkeypatch):
+    monkeypatch.setattr(losses, "_BLOCK_SCORES", 3 * ITEMS)  # so that the seven users come in three blocks
+    generator = torch.Generator().manual_seed(0)
+    users, positives, drawn = (torch.randn(n, 5, generator=generator).requires_grad_() for n in (7, 7, ITEMS))
+    wanted_items, drawn_items, weights = torch.arange(7) * 4, torch.arange(ITEMS), torch.linspace(0, 2, 7)
+    log_expected = torch.randn(ITEMS, generator=generator)
+    scores = (users @ drawn.T - log_expected).masked_fill(wanted_items[:, None] == drawn_items, -torch.inf)
+    scores = torch.cat([(users * positives).sum(1, keepdim=True), scores], dim=1)
+    expected = (torch.nn.functional.cross_entropy(scores, wanted_items * 0, reduction="none") * weights).sum()
+    wanted = torch.autograd.grad(expected * 3, (users, positives, drawn))
+    numbers = wanted_items, drawn_items
+    found = sampled_softmax(users, positives, drawn, log_expected, numbers, weights, precision=precision)
+    assert found.item() == pytest.approx(expected.item(), rel=tolerance)
+    for mine, theirs in zip(torch.autograd.grad(found * 3, (users, positives, drawn)), wanted, strict=True):
+        assert torch.linalg.norm(mine - theirs) < tolerance * torch.linalg.norm(theirs)
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
