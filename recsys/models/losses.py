@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_BLOCK_SCORES = 2**21  # that the whole softmax holds at a time: 8 MiB, which stay in the processor's cache
+_BLOCK_SCORES = 2**21  # that a softmax holds at a time: 8 MiB, which stay in the processor's cache
 
 
 def sampled_softmax(
