@@ -6,6 +6,8 @@ the tables up to date.
 """
 
 import re
+from collections.abc import Generator
+from contextlib import contextmanager
 
 import sqlalchemy as sa
 from alembic import command
@@ -86,18 +88,12 @@ def migrate(store: Database) -> None:
     found, head = revisions(store)
     if found == head:
         return
-    with store.writing() as connection:
+    with store.writing() as connection, _migrating_alone(connection, store.prefix):
         config.attributes["connection"] = connection
-        _lock_migrations(connection, store.prefix)
         try:
             command.upgrade(config, "head")
-            if connection.dialect.name == "mysql":  # who gets the lock next must find what was done under it
-                connection.exec_driver_sql("COMMIT")
         except CommandError as error:
             raise RecsysError(f"the tables {store.prefix}… cannot be brought to {head}: {error}") from None
-        finally:
-            if connection.dialect.name == "mysql":
-                connection.execute(sa.text("SELECT RELEASE_LOCK(:name)"), {"name": f"{store.prefix}migrations"})
 
 
 def revisions(store: Database) -> tuple[str | None, str | None]:
@@ -140,11 +136,22 @@ def _migrations(store: Database) -> AlembicConfig:
     return config
 
 
-def _lock_migrations(connection: sa.Connection, prefix: str) -> None:
-    locks = {  # MariaDB's DDL commits by itself, so its lock is the session's; SQLite's is the transaction itself
-        "sqlite": "SELECT :name IS NOT NULL",
+@contextmanager
+def _migrating_alone(connection: sa.Connection, prefix: str) -> Generator[None]:
+    """Hold the lock of the migrations: to the end of the transaction, but on MariaDB, whose DDL commits by itself."""
+    locks = {
+        "sqlite": "SELECT :name IS NOT NULL",  # the transaction itself is the lock
         "postgresql": "SELECT pg_advisory_xact_lock(hashtext(:name)) IS NOT NULL",
         "mysql": "SELECT GET_LOCK(:name, 60)",
     }
-    if not connection.execute(sa.text(locks[connection.dialect.name]), {"name": f"{prefix}migrations"}).scalar():
+    name, dialect = {"name": f"{prefix}migrations"}, connection.dialect.name
+    if not connection.execute(sa.text(locks[dialect]), name).scalar():
         raise RecsysError(f"another process has been migrating the tables {prefix}… for 60 seconds")
+    if dialect != "mysql":
+        yield
+        return
+    try:
+        yield
+        connection.exec_driver_sql("COMMIT")  # who gets the lock next must find what was done under it
+    finally:
+        connection.execute(sa.text("SELECT RELEASE_LOCK(:name)"), name)
