@@ -4,16 +4,19 @@
 
 `mf`: the parts of one iteration at D = 512, with the memory traffic of its look-ups and the arithmetic of its products,
 beside what a plain copy and a large product reach here. The others: torch's profiler over so many steps at the default
-sizes, by operator, with the arithmetic of the products.
+sizes, by operator, with the arithmetic of the products; then the sampled softmax alone, in blocks and as it is written
+in a line with all scores held.
 """
 
 import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
+from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.accuracy import data_of, train
@@ -21,6 +24,7 @@ from benchmarks.forms import Benchmark, read
 from benchmarks.scale import SETTINGS
 from recsys.config import Config
 from recsys.config_models import SequenceSettings, TwoTowerSettings
+from recsys.models import losses
 from recsys.models import spectral as parts
 from recsys.models.mf import Spectral
 from recsys.models.sparse_rows import SparseRows
@@ -28,6 +32,7 @@ from recsys.models.sparse_rows import SparseRows
 RANK, CARRIED = 512, 52  # dimensions of an iteration, and those carried along
 _COPIED, _SIDE = 2**27, 4096  # float32 numbers of a copy, side of a product
 _TOLD = 14  # operators
+_SOFTMAX_USERS, _SOFTMAX_DIM = 2048, 128
 _SIZES = {"dim", "negatives", "full_softmax_items"}
 
 
@@ -108,6 +113,32 @@ def _steps(benchmark: Benchmark, config: Config, model: str, steps: int, product
     rate = sum(row.flops for row in products) / (sum(row.self_cpu_time_total for row in products) / 1e6)
     share = sum(row.self_cpu_time_total for row in products) / busy
     print(f"products: {share:.0%} of the time, {rate / 1e9:.0f} GFLOP/s, {rate / product:.0%} of a large product")
+    _sampled_softmax(_SOFTMAX_USERS, defaults.negatives, _SOFTMAX_DIM)
+
+
+def _sampled_softmax(users: int, negatives: int, dim: int) -> None:
+    """Forward and backward, in blocks and with all scores held."""
+    user = torch.randn(users, dim).requires_grad_()
+    positive, drawn = (torch.randn(rows, dim).requires_grad_() for rows in (users, negatives))
+    wanted, others = (torch.randint(100 * negatives, (rows,)) for rows in (users, negatives))
+    log_expected, weights = torch.randn(negatives), torch.ones(users)
+
+    def held() -> None:
+        scores = (user @ drawn.T - log_expected).masked_fill(wanted[:, None] == others, -torch.inf)
+        own = (user * positive).sum(1, keepdim=True)
+        functional.cross_entropy(torch.cat([own, scores], 1), torch.zeros(users, dtype=torch.int64)).backward()
+
+    def in_blocks(precision: torch.dtype) -> None:
+        rows = (user, positive, drawn, log_expected, (wanted, others), weights)
+        losses.sampled_softmax(*rows, precision=precision).backward()
+
+    plain = _seconds(held)
+    print(
+        f"sampled softmax, {users:,} users by {negatives:,} items, D = {dim}: {plain * 1e3:.0f} ms with all scores held"
+    )
+    for precision in (torch.float32, torch.bfloat16):
+        found = _seconds(partial(in_blocks, precision))
+        print(f"in blocks of {precision}: {found * 1e3:.0f} ms, {plain / found:.1f} times as fast")
 
 
 class _Watch:

@@ -108,7 +108,7 @@ class Towers:
         """
         users, items, weights = _positives(self.pairs.weights)
         # Leaving out by weight costs less time than weighting every loss, and expects the same gradient.
-        order = shuffle_in_runs(users, generator.random(len(users)) < weights, generator)[:most]
+        order = shuffle_in_runs(users, generator.random(len(users)) < weights, most, generator)
         size, total = self._settings.batch_size, 0.0
         cumulated = np.cumsum(draw)
         for start in range(0, len(order), size):
@@ -178,18 +178,31 @@ class Towers:
         return functional.normalize(own, dim=1) if self._unit_items else own
 
 
-def shuffle_in_runs(users: Int64, kept: Bool, generator: np.random.Generator) -> Int64:
-    """The positions [<= P] of the kept positives in random order, but for runs of up to _RUN of the same user.
+def shuffle_in_runs(users: Int64, kept: Bool, most: int, generator: np.random.Generator) -> Int64:
+    """The positions of at most so many of the kept positives in random order, but for runs of up to _RUN of a user.
 
-    users: [P], ascending. A run's history is summed once: the look-ups fall by the length of the run.
+    users: [P], ascending. A run's history is summed once: the look-ups fall by the length of the run. Which runs come
+    is drawn first, so that the positives of the other users need not be put in order.
     """
-    order = generator.permutation(np.flatnonzero(kept))
-    order = order[np.argsort(users[order], kind="stable")]  # each user's positives together, in random order
-    counts = np.bincount(users[order])
-    place = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
-    run = np.cumsum(place % _RUN == 0) - 1
-    rank = generator.permutation(int(run[-1]) + 1 if len(run) else 0)
-    return np.asarray(order[np.argsort(rank[run], kind="stable")], np.int64)
+    at = np.flatnonzero(kept)
+    counts = np.bincount(users[at])
+    runs = -(-counts // _RUN)  # of each user
+    owners, ends = np.repeat(np.arange(len(runs)), runs), np.cumsum(runs)
+    lengths = np.full(len(owners), _RUN)
+    lengths[ends[counts > 0] - 1] += (counts - _RUN * runs)[counts > 0]
+    order = generator.permutation(len(owners))
+    order = order[: np.searchsorted(np.cumsum(lengths[order]), most) + 1]
+    rank = np.full(len(owners), -1)
+    rank[order] = np.arange(len(order))
+    asked = np.zeros(len(runs), np.bool_)
+    asked[owners[order]] = True
+    at = generator.permutation(at[asked[users[at]]])
+    at = at[np.argsort(users[at], kind="stable")]  # each user's positives together, in random order
+    counts = np.where(asked, counts, 0)
+    place = np.arange(len(at)) - np.repeat(np.cumsum(counts) - counts, counts)
+    comes = rank[(ends - runs)[users[at]] + place // _RUN]
+    at, comes = at[comes >= 0], comes[comes >= 0]
+    return np.asarray(at[np.argsort(comes, kind="stable")][:most], np.int64)
 
 
 def leave_one_out_positives(weights: sparse.csr_array) -> sparse.csr_array:

@@ -73,9 +73,25 @@ def test_a_pass_ends_after_so_many_positives(most, monkeypatch):
 def test_positives_come_once_each_in_short_runs_of_a_user_in_random_order():
     users = np.repeat(np.arange(5), [1, 30, 9, 0, 3])
     kept = np.arange(len(users)) != 4
-    order = shuffle_in_runs(users, kept, np.random.default_rng(0))
+    order = shuffle_in_runs(users, kept, 100, np.random.default_rng(0))
     assert sorted(order) == np.flatnonzero(kept).tolist()
     assert (order != np.sort(order)).mean() > 0.5
     changes = np.count_nonzero(np.diff(users[order])) + 1
     assert changes < len(order) / 2, "runs, or histories are summed again and again"
     assert changes > len(np.unique(users)), "and not one run a user"
+
+
+def test_a_sample_of_the_positives_takes_each_as_often_as_the_others():
+    users, generator = np.repeat(np.arange(6), [1, 30, 9, 0, 3, 16]), np.random.default_rng(0)
+    kept, taken, passes, most = np.arange(len(users)) != 4, np.zeros(len(users)), 3000, 20
+    for number in range(passes):
+        order = shuffle_in_runs(users, kept, most, generator)
+        assert len(order) == most
+        taken[order] += 1
+        assert taken.max() <= number + 1, "none comes twice"
+    share = taken[kept] / passes
+    assert not taken[~kept].any()
+    # The run that the sample's end falls into is cut, so that what is in long runs comes a little less often.
+    assert share.mean() == pytest.approx(most / kept.sum())
+    assert share.min() > 0.75 * share.mean()
+    assert share.max() < 1.35 * share.mean()
