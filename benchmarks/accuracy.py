@@ -25,7 +25,7 @@ from recsys.bundle import Bundle, assemble
 from recsys.config import Config
 from recsys.config_values import explain
 from recsys.data import Int64, Interactions
-from recsys.evaluation import validation_score
+from recsys.evaluation import ValidationScore
 from recsys.models import MODELS, TrainingData, settings_of
 from recsys.names import resolve
 from recsys.recommender import recommend
@@ -47,7 +47,7 @@ def main() -> None:
         update={"recommendations": config.recommendations.model_copy(update={"repeats": benchmark.repeats})}
     )
     read_at = time.perf_counter()
-    score = validation_score(benchmark.catalog, benchmark.splits, config)
+    score = ValidationScore(benchmark.catalog, benchmark.splits, config)
     splits = benchmark.splits
     chosen = train(benchmark, splits.fit, splits.validation_start, arguments.model, config, score=score)
     chosen_at = time.perf_counter()

@@ -19,7 +19,7 @@ from benchmarks.accuracy import train
 from benchmarks.forms import Benchmark, read, read_last
 from recsys.config import Config
 from recsys.data import Float32, Int32, Interactions
-from recsys.evaluation import validation_score
+from recsys.evaluation import ValidationScore
 from recsys.index import Bool
 
 K = 50
@@ -43,7 +43,7 @@ def main() -> None:
     asked = hidden[last]
     rows, wanted = benchmark.rows[asked], last[asked]
     splits = benchmark.splits
-    score = validation_score(benchmark.catalog, splits, config)
+    score = ValidationScore(benchmark.catalog, splits, config)
     chosen = train(benchmark, splits.fit, splits.validation_start, arguments.model, config, score=score)
     vectors = train(benchmark, benchmark.known, splits.holdout_start, arguments.model, config, chosen=chosen.settings)
     histories = benchmark.known.histories(rows, splits.holdout_start, config.events.history_length)

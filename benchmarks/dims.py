@@ -23,7 +23,7 @@ from benchmarks.forms import read
 from recsys import bundle
 from recsys.config import Config
 from recsys.data import Catalog, Float32
-from recsys.evaluation import validation_score
+from recsys.evaluation import ValidationScore
 from recsys.vectors import Vectors
 
 QUERIES, K = 200, 100
@@ -44,7 +44,7 @@ def main() -> None:
     for dim in arguments.dims:
         config = Config.model_validate({"models": {"mf": {"ranks": [dim]}}})
         config = config.model_copy(update={"recommendations": recommendations})
-        score = validation_score(benchmark.catalog, splits, config)
+        score = ValidationScore(benchmark.catalog, splits, config)
         started = time.perf_counter()
         vectors = train(benchmark, splits.fit, splits.validation_start, "mf", config, score=score)
         seconds = time.perf_counter() - started

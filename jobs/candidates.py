@@ -14,7 +14,7 @@ from jobs.show import Report, Table
 from recsys.bundle import Bundle, assemble
 from recsys.config import Config
 from recsys.data import Interactions, Splits, split_by_time
-from recsys.evaluation import Judgement, judge, validation_score
+from recsys.evaluation import Judgement, ValidationScore, judge
 from recsys.index import INDEXES
 from recsys.models import MODELS, TrainingData, Workers, settings_of
 from recsys.names import resolve
@@ -133,7 +133,7 @@ def _workers(config: Config) -> Workers | None:
 
 def choose(night: Night, name: str, splits: Splits) -> dict[str, Any]:
     """The settings of a model that serve best on validation, learnt from what is before it."""
-    score = validation_score(night.loaded.catalog, splits, night.config)
+    score = ValidationScore(night.loaded.catalog, splits, night.config)
     with night.run.step(f"choose {name}") as counts:
         counts["settings"] = fit(night, name, splits.fit, splits.validation_start, score=score).settings
     settings: dict[str, Any] = counts["settings"]

@@ -33,7 +33,7 @@ from recsys.artifact import check_folder, crash_point
 from recsys.config import Config
 from recsys.data import Array
 from recsys.errors import ConfigError, RecsysError, RefusedError
-from recsys.evaluation import validation_score
+from recsys.evaluation import ValidationScore
 from recsys.features import item_tokens
 from recsys.names import resolve
 from recsys.vectors import Vectors
@@ -128,7 +128,7 @@ class _Search:
     @cached_property
     def score(self) -> Callable[[Vectors], float]:
         """NDCG@20 on validation."""
-        return validation_score(self.night.loaded.catalog, self.night.splits, self.night.config)
+        return ValidationScore(self.night.loaded.catalog, self.night.splits, self.night.config)
 
     @cached_property
     def name(self) -> str:

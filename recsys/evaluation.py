@@ -3,7 +3,7 @@
 Shapes: U users, I items, B judged users, K = 20, N targets.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,26 +113,33 @@ def rank(bundle: Bundle, histories: Histories, config: Config) -> Int32:
     return recommend(bundle, histories, K, target_codes=codes, repeats=repeats).rows
 
 
-def validation_score(catalog: Catalog, splits: Splits, config: Config) -> Callable[[Vectors], float]:
+class ValidationScore:
     """What chooses settings while training: NDCG@20 on validation of vectors trained on the fit events.
 
     Histories and targets of at most 5,000 users, drawn by the seed, are gathered once; each call ranks all items
     through recommend(). Higher is better; 0 when nobody has a target.
     """
-    targets = targets_of(
-        splits.validation, splits.fit, target_codes=config.target_codes, repeats=config.recommendations.repeats
-    ).sample(min(config.evaluation.max_users, _VALIDATION_USERS), config.training.seed)
-    length, codes = config.events.history_length, config.target_codes
-    histories = splits.fit.histories(targets.users, splits.validation_start, length, always=codes)
-    wanted = splits.fit.of_kinds(config.target_codes).items
-    popularity = np.bincount(wanted, minlength=len(catalog)).astype(np.float32)
 
-    def score(vectors: Vectors) -> float:
-        kinds = tuple(config.events.weights)
-        bundle = assemble(vectors, catalog, popularity, kinds=kinds, index_settings=config.index)
-        return _mean(ndcg_per_user(rank(bundle, histories, config), targets))
+    def __init__(self, catalog: Catalog, splits: Splits, config: Config) -> None:
+        codes, repeats = config.target_codes, config.recommendations.repeats
+        most = min(config.evaluation.max_users, _VALIDATION_USERS)
+        targets = targets_of(splits.validation, splits.fit, target_codes=codes, repeats=repeats)
+        self._targets = targets.sample(most, config.training.seed)
+        length = config.events.history_length
+        self._histories = splits.fit.histories(self._targets.users, splits.validation_start, length, always=codes)
+        wanted = splits.fit.of_kinds(codes).items
+        self._popularity = np.bincount(wanted, minlength=len(catalog)).astype(np.float32)
+        self._catalog, self._config = catalog, config
 
-    return score
+    def __call__(self, vectors: Vectors) -> float:
+        """The mean over the users."""
+        return _mean(self.per_user(vectors))
+
+    def per_user(self, vectors: Vectors) -> Float32:
+        """The same users for all vectors: [B]."""
+        kinds = tuple(self._config.events.weights)
+        bundle = assemble(vectors, self._catalog, self._popularity, kinds=kinds, index_settings=self._config.index)
+        return ndcg_per_user(rank(bundle, self._histories, self._config), self._targets)
 
 
 def judge_targets(

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -32,7 +33,18 @@ _IN_ORDER = {MODELS["sequence"]}  # the models that learn from the order of even
 _log = logging.getLogger(__name__)
 
 Report = Callable[[str, float], None]
-Score = Callable[[Vectors], float]
+
+
+class Score(Protocol):
+    """What chooses: see recsys.evaluation.ValidationScore."""
+
+    def __call__(self, vectors: Vectors) -> float:
+        """The mean over users; higher is better."""
+        ...
+
+    def per_user(self, vectors: Vectors) -> Float32:
+        """Of the same users every time: [B]."""
+        ...
 
 
 class _EndedError(Exception):
@@ -185,11 +197,17 @@ def _choose_weights(
 ) -> tuple[dict[str, float], float]:
     """The weights of the candidates that are in, and their score together: the best has 1, others join if that helps.
 
-    Until the time is up.
+    Until the time is up. Each weight in its turn is the smallest that serves as well as the best of them.
     """
     best, *others = sorted(found, key=lambda f: -f.score)
     scaled = {f.name: _scaled(data, f.vectors, seed) for f in found}
-    weights, best_score = {best.name: 1.0}, best.score
+
+    def scores_of(tried: dict[str, float]) -> Float32:
+        return score.per_user(_side_by_side({name: scaled[name] for name in tried}, tried))
+
+    weights, by_user = {best.name: 1.0}, score.per_user(best.vectors)
+    if len(by_user) == 0:  # nobody to judge by
+        return weights, best.score
     changed = True
     for step in range(_ROUNDS * len(others)):
         if step % len(others) == 0:
@@ -197,15 +215,32 @@ def _choose_weights(
                 break
             changed = False
         other = others[step % len(others)].name
+        held = weights.get(other, 0.0)
+        tried = {held: by_user}
         for weight in (0.0, *_WEIGHTS):
-            tried = {**weights, other: weight} if weight else {n: w for n, w in weights.items() if n != other}
-            if tried == weights or time.monotonic() > deadline:
-                continue
-            value = score(_side_by_side({name: scaled[name] for name in tried}, tried))
-            if value > best_score:
-                weights, best_score, changed = tried, value, True
+            if weight not in tried and time.monotonic() <= deadline:
+                tried[weight] = scores_of(_with(weights, other, weight))
+        weight = _smallest_among_the_best(tried)
+        changed |= weight != held
+        weights, by_user = _with(weights, other, weight), tried[weight]
         report("auto: choose weights", (step + 1) / (_ROUNDS * len(others)))
-    return weights, best_score
+    return weights, float(by_user.mean())
+
+
+def _with(weights: dict[str, float], name: str, weight: float) -> dict[str, float]:
+    """The weights with another for one candidate, which is out at 0."""
+    return {n: w for n, w in {**weights, name: weight}.items() if w > 0}
+
+
+def _smallest_among_the_best(tried: dict[float, Float32]) -> float:
+    """The smallest weight whose score is behind the best by no more than the standard error of the difference.
+
+    So that noise brings nothing into the blend, and not more of it than is sure to help. tried: weight -> score of each
+    user [B]. Source: the rule of one standard error, L. Breiman et al., "Classification and regression trees", 1984.
+    """
+    best = max(tried.values(), key=lambda by_user: float(by_user.mean()))
+    behind = {weight: best - by_user for weight, by_user in tried.items()}
+    return min(w for w, lost in behind.items() if lost.mean() <= lost.std() / math.sqrt(len(lost)))
 
 
 def _again(data: TrainingData, settings: Settings, seed: int, device: str, report: Report) -> Vectors:

@@ -20,6 +20,7 @@ from recsys.config_models import SequenceSettings
 from recsys.data import Array, Float32
 from recsys.features import item_tokens
 from recsys.models import TrainingData
+from recsys.models.demand import beside_demand, demand_column, demand_part
 from recsys.models.device import pick_device
 from recsys.models.item_encoder import fill_in, shared_tokens
 from recsys.models.mf import Spectral
@@ -29,7 +30,7 @@ from recsys.models.sequence_tower import SequenceTower
 from recsys.models.torchrun import Pupil, Work, train_together
 from recsys.models.tower_export import export
 from recsys.onnx_encoder import OnnxEncoder
-from recsys.vectors import Constant, ItemEncoder, Part, UserEncoder, Vectors, token_matrix
+from recsys.vectors import Part, UserEncoder, Vectors, token_matrix
 
 _ALL_TIME_DAYS = 36500.0
 _CHOSEN = {"epochs", "patience", "temperatures", "demands", "recency_half_life_days"}  # what is no part of a Learner
@@ -179,27 +180,17 @@ class _Model:
 
     def vectors(self, items: Float32, encoder: UserEncoder, chosen: Settings) -> Vectors:
         """The waist: items of length 1 [I, D], searched for by cosine / temperature plus demand."""
-        item = np.concatenate([items / np.float32(chosen["temperature"]), self._demand(chosen)[:, None]], axis=1)
-        parts = (Part(items, encoder), Part(np.zeros((len(items), 1), np.float32), Constant()))
+        item = np.concatenate([items / np.float32(chosen["temperature"]), demand_column(self.data, chosen)], axis=1)
+        parts = (Part(items, encoder), demand_part(len(items)))
         return Vectors("sequence", item, parts, None, dict(chosen))
 
     def finished(self, items: Float32, tower: SequenceTower, chosen: Settings) -> Vectors:
         """The vectors, with an item encoder for what has no events or comes later, and the tower exported."""
-        encoder = OnnxEncoder(tower.shape.length, export(tower))
-        vectors = self.vectors(items, encoder, chosen)
+        vectors = self.vectors(items, OnnxEncoder(tower.shape.length, export(tower)), chosen)
         item, history = vectors.item_vectors, items.copy()
-        found = fill_in(self.data.catalog, item, history, self._learnt, device=self._device)
-        if found is not None:
-            nothing = np.zeros((len(found.token_hashes), 1), np.float32)
-            found = ItemEncoder(found.token_hashes, found.item_weights, (*found.history_weights, nothing))
+        encoder = fill_in(self.data.catalog, item, history, self._learnt, device=self._device)
         parts = (replace(vectors.parts[0], history_vectors=history), vectors.parts[1])
-        return replace(vectors, parts=parts, item_encoder=found)
-
-    def _demand(self, chosen: Settings) -> Float32:
-        if chosen["demand"] == 0:
-            return np.zeros(self.data.events.item_count, np.float32)
-        demand = self.data.recent_demand(chosen["recency_half_life_days"])
-        return np.asarray(chosen["demand"] * np.log1p(demand), np.float32)
+        return replace(vectors, parts=parts, item_encoder=beside_demand(encoder))
 
 
 def _settings(chosen: Mapping[str, Any]) -> SequenceSettings:

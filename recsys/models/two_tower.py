@@ -18,9 +18,10 @@ import numpy.typing as npt
 import torch
 
 from recsys.config_models import TwoTowerSettings
-from recsys.data import Array, Float32
+from recsys.data import Array
 from recsys.features import item_tokens
 from recsys.models import TrainingData
+from recsys.models.demand import beside_demand, demand_column, demand_part
 from recsys.models.device import pick_device
 from recsys.models.item_encoder import fill_in, shared_tokens
 from recsys.models.mf import Spectral
@@ -28,7 +29,7 @@ from recsys.models.search import Settings, coordinate_search, middle
 from recsys.models.sharded import Progress
 from recsys.models.torchrun import Pupil, Work, train_together
 from recsys.models.towers import Pairs, Towers, leave_one_out_positives
-from recsys.vectors import Constant, ItemEncoder, Part, Vectors, WeightedSum, token_matrix
+from recsys.vectors import Part, Vectors, WeightedSum, token_matrix
 
 _SAMPLING_EXPONENT = 0.5  # negatives are drawn by the root of an item's weight: between uniform and by demand
 _LENGTH_EXPONENT = 0.2  # free lengths start at the item's weight to this power, 1 on average
@@ -251,16 +252,14 @@ class _Model:
         item = towers.item_vectors / np.float32(chosen["temperature"])
         item[~self._learnt] = 0
         history = towers.history_vectors
-        parts = (Part(history, encoder), Part(np.zeros((len(item), 1), np.float32), Constant()))
-        plain = Vectors(
-            "two_tower", np.concatenate([item, np.zeros((len(item), 1), np.float32)], axis=1), parts, None, chosen
-        )
-        return self.with_demand(plain, chosen)
+        with_demand = np.concatenate([item, demand_column(self.data, chosen)], axis=1)
+        parts = (Part(history, encoder), demand_part(len(item)))
+        return Vectors("two_tower", with_demand, parts, None, dict(chosen))
 
     def with_demand(self, vectors: Vectors, chosen: Settings) -> Vectors:
         """The same vectors with another weight of demand."""
         item = vectors.item_vectors.copy()
-        item[:, -1] = self._demand(chosen) if chosen["demand"] else 0
+        item[:, -1:] = demand_column(self.data, chosen)
         return replace(vectors, item_vectors=item, settings=dict(chosen))
 
     def finished(self, towers: Towers, chosen: Settings) -> Vectors:
@@ -268,12 +267,5 @@ class _Model:
         vectors = self.vectors(towers, chosen)
         item, history = vectors.item_vectors.copy(), vectors.parts[0].history_vectors.copy()
         encoder = fill_in(self.data.catalog, item, history, self._learnt, device=self._device)
-        if encoder is not None:
-            nothing = np.zeros((len(encoder.token_hashes), 1), np.float32)
-            encoder = ItemEncoder(encoder.token_hashes, encoder.item_weights, (*encoder.history_weights, nothing))
         parts = (replace(vectors.parts[0], history_vectors=history), vectors.parts[1])
-        return replace(vectors, item_vectors=item, parts=parts, item_encoder=encoder)
-
-    def _demand(self, chosen: Settings) -> Float32:
-        demand = self.data.recent_demand(chosen["recency_half_life_days"])
-        return np.asarray(chosen["demand"] * np.log1p(demand), np.float32)
+        return replace(vectors, item_vectors=item, parts=parts, item_encoder=beside_demand(encoder))

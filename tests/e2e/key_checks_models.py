@@ -7,7 +7,7 @@ from key_checks import SINGLE, always_better, changed, differ, fit, loaded, vect
 from road import configured, quiet
 
 from jobs.candidates import Night
-from recsys.evaluation import validation_score
+from recsys.evaluation import ValidationScore
 from recsys.vectors import Vectors
 
 PREFIX = "models.sequence."
@@ -84,7 +84,7 @@ def check_choice(shop: Path) -> None:
     config = configured(shop, **SINGLE)
     several = changed(shop, "models.popularity.half_life_days", "[7.0, 36500.0]", **SINGLE)
     found = Night(several, loaded(several), None, quiet)
-    score = validation_score(found.loaded.catalog, found.splits, several)
+    score = ValidationScore(found.loaded.catalog, found.splits, several)
     assert differ(fit(config, "popularity"), fit(several, "popularity", score))
 
 

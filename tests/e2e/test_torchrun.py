@@ -25,7 +25,7 @@ from jobs import candidates
 from jobs.candidates import Night
 from recsys import artifact
 from recsys.errors import RecsysError
-from recsys.evaluation import validation_score
+from recsys.evaluation import ValidationScore
 from recsys.launch import LAUNCHED
 from recsys.models import MODELS, Workers, sequence, sharded, torchrun, two_tower, worker
 from recsys.models.device import pick_precision
@@ -224,7 +224,7 @@ def test_two_processes_are_as_accurate_as_one_within_the_spread_of_seeds(shop):
     def quality(seed: int, processes: int) -> float:
         config = changed(shop, "training.seed", str(seed), **single, RECSYS_TRAINING__PROCESSES=str(processes))
         night = Night(config, loaded(config), None, quiet)
-        splits, score = night.splits, validation_score(night.loaded.catalog, night.splits, config)
+        splits, score = night.splits, ValidationScore(night.loaded.catalog, night.splits, config)
         return score(candidates.fit(night, "two_tower", splits.fit, splits.validation_start, score=score))
 
     one = [quality(seed, 1) for seed in range(4)]

@@ -63,12 +63,26 @@ def endless(data, settings, *, score, seed, device, report):
     raise AssertionError("nobody ended it")
 
 
+class Judged:
+    """A score of vectors as that of a single user."""
+
+    def __init__(self, score):
+        self.score = score
+
+    def __call__(self, vectors):
+        return self.score(vectors)
+
+    def per_user(self, vectors):
+        return np.array([self.score(vectors)])
+
+
 def trained(*names, score=None, settings=None, budget=1e9):
     models = ModelSettings.model_validate({"auto": {"candidates": [f"test_auto:{name}" for name in names]}})
     data = contracts.checkerboard()
     data = type(data)(**{**vars(data), "budget_seconds": budget})
     chosen = models if settings is None else settings
-    return auto.train(data, chosen, score=score, seed=0, device="cpu", report=lambda *_: None)
+    judged = score and Judged(score)
+    return auto.train(data, chosen, score=judged, seed=0, device="cpu", report=lambda *_: None)
 
 
 def share_in_order(vectors):
@@ -102,6 +116,22 @@ def test_nothing_joins_the_best_without_a_gain():
     np.testing.assert_array_equal(
         vectors.item_vectors, left(None, None, score=0, seed=0, device="", report=0).item_vectors
     )
+
+
+def test_a_weight_is_the_smallest_that_noise_does_not_tell_from_the_best():
+    random = np.random.default_rng(0)
+    before, noise = random.random(1000), random.standard_normal((3, 1000))
+    tried = {0.0: before, 0.05: before + 0.1, 0.1: before + 0.1 + 0.01 * noise[0], 0.25: before + 0.05 * noise[1]}
+    tried[0.1] += 0.0001 - noise[0].mean() * 0.01  # a little better, by less than its standard error of .0003
+    assert max(tried, key=lambda weight: tried[weight].mean()) == 0.1
+    assert auto._smallest_among_the_best(tried) == 0.05
+    tried[0.1] += 0.001
+    assert auto._smallest_among_the_best(tried) == 0.1
+
+
+def test_where_nobody_can_be_asked_the_first_candidate_is_published(monkeypatch):
+    monkeypatch.setattr(Judged, "per_user", lambda _self, _vectors: np.zeros(0))
+    assert weights(trained("left", "right", score=lambda _vectors: 0.0)) == {"left": 1.0}
 
 
 def test_the_same_blend_comes_from_its_settings():
@@ -230,5 +260,5 @@ def test_order_is_not_learnt_where_all_events_have_the_same_time():
     data = contracts.checkerboard()
     events = replace(data.events, times=np.full(len(data.events), contracts.NOW - 1))
     for at, skipped in ((data, set()), (replace(data, events=events), {"sequence"})):
-        found = auto.train(at, models, score=share_in_order, seed=0, device="cpu", report=lambda *_: None)
+        found = auto.train(at, models, score=Judged(share_in_order), seed=0, device="cpu", report=lambda *_: None)
         assert {name for name, why in found.settings["skipped"].items() if "no order" in why} == skipped

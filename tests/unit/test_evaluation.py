@@ -10,6 +10,7 @@ from recsys.config import Config
 from recsys.data import Splits, Vocabulary
 from recsys.evaluation import (
     Targets,
+    ValidationScore,
     head_items,
     judge,
     judge_targets,
@@ -17,7 +18,6 @@ from recsys.evaluation import (
     ndcg_per_user,
     targets_from_ids,
     targets_of,
-    validation_score,
 )
 
 CUT = 100.0  # day
@@ -278,17 +278,17 @@ def test_the_validation_score_prefers_vectors_that_foresee_validation_and_never_
     rows = [(user, user % 6, PURCHASE, 50) for user in range(30)]
     rows += [(user, (user + 1) % 6, PURCHASE, 90) for user in range(30)]
     splits = split(rows, users=30, items=6)
-    score = validation_score(NEXT.catalog, splits, configured())
+    score = ValidationScore(NEXT.catalog, splits, configured())
     assert score(NEXT.vectors) == pytest.approx(1)
     worse = tiny.vectors(np.eye(6), np.roll(np.eye(6), 2, axis=1))
     assert score(worse) < 0.7
     with_holdout = split([*rows, *((user, (user + 2) % 6, PURCHASE, 110) for user in range(30))], users=30, items=6)
-    assert validation_score(NEXT.catalog, with_holdout, configured())(NEXT.vectors) == pytest.approx(1)
+    assert ValidationScore(NEXT.catalog, with_holdout, configured())(NEXT.vectors) == pytest.approx(1)
 
 
 def test_the_validation_score_of_nobody_is_zero():
     splits = split([(0, 0, VIEW, 1)], users=1, items=6)
-    assert validation_score(NEXT.catalog, splits, configured())(NEXT.vectors) == 0
+    assert ValidationScore(NEXT.catalog, splits, configured())(NEXT.vectors) == 0
 
 
 def test_targets_of_a_file_keep_unknown_users_and_items():
