@@ -132,7 +132,7 @@ def _fit_ease(matrix: sparse.csr_matrix, settings: dict[str, Any]) -> Scores:
     """H. Steck, "Embarrassingly shallow autoencoders for sparse data", WWW 2019."""
     gram = torch.from_numpy((matrix.T @ matrix).toarray())
     gram.diagonal().add_(settings["ridge"])
-    weights = torch.cholesky_inverse(torch.linalg.cholesky(gram))
+    weights = torch.cholesky_inverse(torch.linalg.cholesky(gram)).T.contiguous()  # it comes by columns; it is symmetric
     del gram
     weights.div_(-weights.diagonal()[None, :].clone())
     weights.fill_diagonal_(0)
