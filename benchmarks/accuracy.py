@@ -9,7 +9,6 @@ to OUT as `users` [B] and `items` [B, k], the ids of the set's files, for a scor
 
 import argparse
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ import torch
 from pydantic import ValidationError
 
 from benchmarks.forms import Benchmark, read
+from benchmarks.memory import peak_gib
 from recsys.bundle import Bundle, assemble
 from recsys.config import Config
 from recsys.config_values import explain
@@ -63,8 +63,8 @@ def main() -> None:
         f"seconds: {ended - started:.1f} in all; read {read_at - started:.1f}, choose {chosen_at - read_at:.1f}, "
         f"fit {fitted_at - chosen_at:.1f}, rank {ended - fitted_at:.1f}"
     )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"peak memory {peak:.2f} GiB, {torch.get_num_threads()} threads, dim {final.dim}, seed {arguments.seed}")
+    shape = f"{torch.get_num_threads()} threads, dim {final.dim}, seed {arguments.seed}"
+    print(f"peak memory {peak_gib():.2f} GiB, {shape}")
 
 
 def _arguments() -> argparse.Namespace:

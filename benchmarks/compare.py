@@ -12,7 +12,6 @@ run it alone.
 import argparse
 import importlib
 import math
-import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +23,7 @@ from scipy import sparse
 
 from benchmarks.accuracy import ids_of
 from benchmarks.forms import Benchmark, read
+from benchmarks.memory import peak_gib
 from recsys.config import Config
 from recsys.data import Float32, Int32, Int64, Interactions
 from recsys.evaluation import Targets, ndcg_per_user, targets_of
@@ -66,8 +66,7 @@ def main() -> None:
         f"seconds: {time.perf_counter() - started:.1f} in all; choose {chosen_at - started:.1f}, "
         f"fit {fitted_at - chosen_at:.1f}, processor {time.process_time():.0f}"
     )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"peak memory {peak:.2f} GiB, {torch.get_num_threads()} threads, seed {arguments.seed}")
+    print(f"peak memory {peak_gib():.2f} GiB, {torch.get_num_threads()} threads, seed {arguments.seed}")
 
 
 def _write_split(benchmark: Benchmark, path: Path, config: Config) -> None:

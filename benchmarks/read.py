@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -28,6 +27,7 @@ import polars as pl
 import psycopg
 import pymysql
 
+from benchmarks.memory import peak_gib
 from recsys.read_events import read_events, select_events
 from recsys.read_rows import Codes, Rows
 from recsys.read_sql import open_reader
@@ -99,9 +99,7 @@ def _measure(database: str, road: str, url: str) -> tuple[float, float]:
     rows = ROADS[database][road](url)
     seconds = time.perf_counter() - started
     assert rows > 0
-    # Not ru_maxrss: a new process takes over that of the one that started it.
-    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return seconds, int(peak.split()[1]) / 1024
+    return seconds, peak_gib() * 1024
 
 
 def _print(database: str, rows: int, found: dict[str, tuple[float, float]]) -> None:

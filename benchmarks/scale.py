@@ -12,7 +12,6 @@ default settings but for the budget, and tells how well the model serves the las
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ import numpy as np
 import torch
 
 from benchmarks import scale_shop
+from benchmarks.memory import peak_gib
 from jobs.show import progress
 from jobs.train import train
 from recsys import bundle, extract
@@ -148,10 +148,6 @@ def _config(folder: Path, events: int, place: str, **tables: Any) -> Config:
     )
 
 
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
 def night(model: str, folder: Path, events: int, minutes: float) -> dict[str, Any]:
     """What a night of `recsys train` comes to: seconds, peak memory in GiB, accuracy on the last 28 days."""
     models = {} if model == "auto" else {"auto": {"candidates": [model]}}
@@ -168,7 +164,7 @@ def night(model: str, folder: Path, events: int, minutes: float) -> dict[str, An
     judged = {name: told["models"][name]["all"] for name in _JUDGED}
     parts = [f"{part['weight']:g} x {part['model']} {_passes(part['settings'])}" for part in chosen["parts"]]
     stopped = "; ".join(f"{name}: {why}" for name, why in chosen["skipped"].items())
-    return {"seconds": seconds, "GiB": _peak(), "stopped": stopped, "parts": ", ".join(parts), **judged}
+    return {"seconds": seconds, "GiB": peak_gib(), "stopped": stopped, "parts": ", ".join(parts), **judged}
 
 
 def _passes(settings: dict[str, Any]) -> str:
@@ -221,7 +217,7 @@ def measure(model: str, folder: Path, events: int) -> dict[str, float]:
             )
             extract.publish(config.folder.path, prepared)
             bundle.publish(config.folder.path, version)
-    return {**seconds, "all": sum(seconds.values()), "GiB": _peak()}
+    return {**seconds, "all": sum(seconds.values()), "GiB": peak_gib()}
 
 
 if __name__ == "__main__":

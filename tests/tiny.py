@@ -16,6 +16,11 @@ VIEW, CART, PURCHASE = range(3)
 DAY = MICROSECONDS_PER_DAY
 
 
+def quiet(step: str, share: float) -> None:
+    """Report nothing, but see that what is told is a share."""
+    assert 0 <= share <= 1, step
+
+
 def events(rows: Sequence[tuple[int, int, int, float]], *, users: int, items: int) -> Interactions:
     """Interactions from (user, item, kind, day)."""
     columns = list(zip(*rows, strict=True)) or [[], [], [], []]

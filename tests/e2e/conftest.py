@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from road import QUICK, quiet
+from road import QUICK
+from tiny import quiet
 
 from jobs.init_file import sample
 from jobs.train import train

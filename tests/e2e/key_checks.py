@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from road import configured, quiet
+from road import configured
+from tiny import quiet
 
 from jobs import answers, candidates, commands, gate
 from jobs.candidates import Night

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from key_checks import SINGLE, always_better, changed, differ, fit, loaded, vectors_differ
-from road import configured, quiet
+from road import configured
+from tiny import quiet
 
 from jobs.candidates import Night
 from recsys.evaluation import ValidationScore

@@ -27,10 +27,6 @@ epochs = 1
 """
 
 
-def quiet(step: str, share: float) -> None:
-    """Report nothing."""
-
-
 def configured(folder: Path, **environment: str) -> Config:
     """The shop's configuration, with keys overridden as by environment variables."""
     return load_config(folder / "recsys.toml", environment)

@@ -10,7 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from road import configured, parsed, quiet
+from road import configured, parsed
+from tiny import quiet
 
 from jobs.audience import audience
 from jobs.train import train

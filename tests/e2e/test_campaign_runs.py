@@ -8,8 +8,9 @@ from contextlib import closing
 
 import numpy as np
 import pytest
-from road import configured, parsed, quiet
+from road import configured, parsed
 from test_crash import expire_lease
+from tiny import quiet
 
 from jobs.audience import audience
 from jobs.train import train

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from road import configured, quiet
+from road import configured
+from tiny import quiet
 
 from jobs import ledger
 from jobs.candidates import Night, judge_all

@@ -17,7 +17,7 @@ import tiny
 import torch
 from key_checks import SINGLE, changed, loaded
 from model_contracts import checkerboard
-from road import quiet
+from tiny import quiet
 from torch import nn
 from torch.distributed.checkpoint import FileSystemWriter, state_dict_loader
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from road import quiet
+from tiny import quiet
 
 from jobs.candidates import Night, judge_all
 from jobs.ledger import run

@@ -15,9 +15,10 @@ from typing import Any
 import optuna
 import pytest
 from key_checks import loaded
-from road import configured, parsed, quiet
+from road import configured, parsed
 from test_crash import expire_lease
 from test_interrupt import interrupted, started
+from tiny import quiet
 
 from jobs import candidates
 from jobs.candidates import Night

@@ -6,7 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from road import configured, parsed, quiet
+from road import configured, parsed
+from tiny import quiet
 
 from jobs.train import train
 from recsys import bundle as bundles

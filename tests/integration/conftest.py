@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from browser import Browser
-from serving import SETTINGS, Server, quiet
+from serving import SETTINGS, Server
+from tiny import quiet
 
 from jobs.init_file import sample
 from jobs.train import train

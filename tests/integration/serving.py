@@ -34,10 +34,6 @@ poll_seconds = 0.1
 """
 
 
-def quiet(step: str, share: float) -> None:
-    """Report nothing."""
-
-
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from tiny import quiet
 
 from recsys import source
 from recsys.check import Finding, Report
@@ -21,10 +22,6 @@ DAY = 86_400_000_000
 SECONDS = NOW // 1_000_000
 GOOD = [(f"u{at % 20}", f"i{at % 30}", "view", SECONDS - 100_000 + at, 1.0) for at in range(600)]
 SECTION = "SELECT user_id, item_id, event, timestamp, value FROM events"
-
-
-def quiet(step: str, share: float) -> None:
-    assert 0 <= share <= 1, step
 
 
 class Shop:

@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from tiny import quiet
 
 from recsys import source
 from recsys.config import Config
@@ -26,10 +27,6 @@ EVENTS = [
     {"user_id": "😀", "item_id": "x/'\"", "event": "buy", "timestamp": "1577880000", "value": 2.0},
 ]
 CONFIG = Config.model_validate({"events": {"kinds": {"buy": "purchase"}}})
-
-
-def quiet(step: str, share: float) -> None:
-    assert 0 <= share <= 1, step
 
 
 def put(

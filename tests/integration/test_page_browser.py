@@ -4,8 +4,9 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from serving import codes, ids, quiet
+from serving import codes, ids
 from test_api_keys import create
+from tiny import quiet
 
 from jobs.train import train
 from recsys.config import load_config

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tiny import DAY, PURCHASE, VIEW, events, vectors
+from tiny import DAY, PURCHASE, VIEW, events, quiet, vectors
 
 from recsys import audience_model
 from recsys.audience_model import Shop, buyers_of, first_seen, learn, learning_window, purchases_of, score
@@ -14,10 +14,6 @@ USERS, ITEMS = 600, 30
 RATES = np.array([0.002, 0.01, 0.05])  # purchases a day of the seldom, the usual and the frequent buyers
 DAYS = 300
 SIDES = np.repeat([[1.0, 0.0], [0.0, 1.0]], ITEMS // 2, axis=0) + 0.05 * np.arange(ITEMS)[:, None] / ITEMS
-
-
-def quiet(_step, _done):
-    pass
 
 
 def simulated(seed=0, *, days=DAYS) -> Interactions:

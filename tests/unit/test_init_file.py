@@ -3,14 +3,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from tiny import quiet
 
 from jobs.init_file import commented_toml, sample, write
 from recsys.config import Config, load_config
 from recsys.errors import ConfigError
-
-
-def quiet(step: str, share: float) -> None:
-    pass
 
 
 def test_the_written_file_is_the_default_configuration(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny import quiet
 
 from recsys.sample import END, Truth, generate, sample_config
 from recsys.sample_words import SHELVES
@@ -16,10 +17,6 @@ PURCHASES = """
 SELECT orders.customer_id - 1001, order_lines.sku, unixepoch(orders.placed_at)
 FROM orders JOIN order_lines ON order_lines.order_id = orders.id
 """
-
-
-def quiet(step: str, share: float) -> None:
-    pass
 
 
 @pytest.fixture(scope="module")
