@@ -2,11 +2,12 @@
 
     python -m benchmarks.paired --data DIR [--k 20] OURS.npz OTHER.npz [MORE.npz ...]
 
-Reads what benchmarks.accuracy and benchmarks.compare wrote. Each row: recall@k, and how far the first file is ahead,
-with the 95 % interval of 10,000 resamples.
+Reads what benchmarks.accuracy and benchmarks.compare wrote. Each row: recall@k and NDCG@k, and how far the first file
+is ahead in each, with the 95 % interval of 10,000 resamples.
 """
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from scipy import stats
 from benchmarks.forms import read_test
 
 RESAMPLES = 10_000
+_METRICS = ("recall", "NDCG")
 BATCH = 100  # resamples at a time: each is as long as the users are many
 
 
@@ -29,25 +31,35 @@ def main() -> None:
     arguments = parser.parse_args()
     users, items = read_test(arguments.data)
     first, *others = arguments.ranked
-    ours = recall(first, users, items, arguments.k)
-    print(f"| lists | recall@{arguments.k} of {len(ours):,} users | {first.stem} is ahead by (95 % interval) |")
+    ours = fared(first, users, items, arguments.k)
+    print(f"| lists of {ours.shape[1]:,} users | " + " | ".join(f"{name}@{arguments.k}" for name in _METRICS) + " |")
     print("|---|---|---|")
-    print(f"| {first.stem} | {ours.mean():.4f} | |")
+    print(f"| {first.stem} | " + " | ".join(f"{values.mean():.4f}" for values in ours) + " |")
     for path in others:
-        found = recall(path, users, items, arguments.k)
-        low, high = interval(ours - found)
-        print(f"| {path.stem} | {found.mean():.4f} | {(ours - found).mean():+.4f} ({low:+.4f} to {high:+.4f}) |")
+        print(f"| {path.stem} | " + " | ".join(map(_beside, ours, fared(path, users, items, arguments.k))) + " |")
 
 
-def recall(path: Path, users: npt.NDArray[np.int64], items: npt.NDArray[np.int64], k: int) -> npt.NDArray[np.float64]:
-    """Of each test user, ascending, the share of the wanted items in the first k: [B]; 0 for who is not in the file."""
+def _beside(ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64]) -> str:
+    low, high = interval(ours - theirs)
+    return f"{theirs.mean():.4f} ({(ours - theirs).mean():+.4f}: {low:+.4f} to {high:+.4f})"
+
+
+def fared(path: Path, users: npt.NDArray[np.int64], items: npt.NDArray[np.int64], k: int) -> npt.NDArray[np.float64]:
+    """Recall@k and NDCG@k of each test user, ascending: [2, B]; 0 for who is not in the file."""
     ranked = np.load(path, allow_pickle=False)
     if ranked["items"].shape[1] < k:
         sys.exit(f"{path} has lists of {ranked['items'].shape[1]} items; {k} are asked for: --k")
     lists = dict(zip(ranked["users"].tolist(), ranked["items"][:, :k].tolist(), strict=True))
-    found = np.array([item in lists.get(user, ()) for user, item in zip(users.tolist(), items.tolist(), strict=True)])
-    asked, at = np.unique(users, return_inverse=True)
-    return np.bincount(at, found, minlength=len(asked)) / np.bincount(at)
+    nothing: list[int] = []
+    hits = [lists.get(user, nothing) for user in users.tolist()]
+    gains = [
+        1 / math.log2(found.index(item) + 2) if item in found else 0.0
+        for item, found in zip(items.tolist(), hits, strict=True)
+    ]
+    _, at = np.unique(users, return_inverse=True)
+    wanted = np.bincount(at)
+    most = np.cumsum(1 / np.log2(np.arange(k) + 2))[np.minimum(wanted, k) - 1]
+    return np.stack([np.bincount(at, np.array(gains) > 0) / wanted, np.bincount(at, gains) / most])
 
 
 def interval(differences: npt.NDArray[np.float64]) -> tuple[float, float]:

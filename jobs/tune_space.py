@@ -9,14 +9,14 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from jobs.init_file import toml_value
 from recsys.config import Config
+from recsys.models import ALL_TIME_DAYS
 
 Space = dict[str, BaseDistribution]
 
 HALF_LIFE = "half_life_days"  # a key of [events]; the others are keys of the model's own table
 _DIGITS = 3  # what is tried, told and written: more of them make no difference to a ranking
-_ALL_TIME_DAYS = 36500.0
 _RECENT: Space = {"recency_half_life_days": FloatDistribution(1, 365, log=True)}
-_DECAY: Space = {HALF_LIFE: FloatDistribution(3, _ALL_TIME_DAYS, log=True)}
+_DECAY: Space = {HALF_LIFE: FloatDistribution(3, ALL_TIME_DAYS, log=True)}
 _TEMPERATURE_AND_DEMAND: Space = {
     "temperatures": FloatDistribution(0.02, 0.5, log=True),
     "demands": FloatDistribution(0, 2),
@@ -71,7 +71,8 @@ def with_values(config: Config, model: str, params: dict[str, Any]) -> Config:
     section = getattr(config.models, model)
     own = {key: value for key, value in values.items() if key != HALF_LIFE}
     models = config.models.model_copy(update={model: type(section).model_validate({**section.model_dump(), **own})})
-    events = config.events.model_copy(update={key: value for key, value in values.items() if key == HALF_LIFE})
+    shared = {key: value for key, value in values.items() if key == HALF_LIFE}
+    events = type(config.events).model_validate({**config.events.model_dump(), **shared})
     return config.model_copy(update={"models": models, "events": events})
 
 

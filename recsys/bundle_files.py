@@ -58,13 +58,12 @@ def write_vectors(folder: Path, vectors: Vectors) -> None:
 
 def describe(vectors: Vectors) -> dict[str, Any]:
     """What a manifest says about vectors beside their arrays."""
-    encoder = vectors.item_encoder
     return {
         "model": vectors.model,
         "dim": vectors.dim,
         "settings": vectors.settings,
         "parts": [encoder_to_dict(part.encoder) for part in vectors.parts],
-        "item_encoder": None if encoder is None else {"unit_item_vectors": encoder.unit_item_vectors},
+        "item_encoder": vectors.item_encoder is not None,
     }
 
 
@@ -81,7 +80,7 @@ def open_vectors(folder: Path, described: dict[str, Any], item_count: int) -> Ve
         model=described["model"],
         item_vectors=artifact.open_array(folder / "item_vectors.npy"),
         parts=parts,
-        item_encoder=_open_item_encoder(folder / "item_encoder", described["item_encoder"], len(parts)),
+        item_encoder=_open_item_encoder(folder / "item_encoder", len(parts)) if described["item_encoder"] else None,
         settings=described["settings"],
     )
     if fault := count_fault(vectors, item_count):
@@ -119,16 +118,13 @@ def _open_part(folder: Path, described: dict[str, Any]) -> Part:
     return Part(artifact.open_array(folder / "history_vectors.npy"), encoder_from_dict(described))
 
 
-def _open_item_encoder(folder: Path, described: dict[str, Any] | None, part_count: int) -> ItemEncoder | None:
-    if described is None:
-        return None
+def _open_item_encoder(folder: Path, part_count: int) -> ItemEncoder:
     return ItemEncoder(
         token_hashes=artifact.open_array(folder / "token_hashes.npy"),
         item_weights=artifact.open_array(folder / "item_weights.npy"),
         history_weights=tuple(
             artifact.open_array(folder / f"history_weights_{number}.npy") for number in range(part_count)
         ),
-        unit_item_vectors=bool(described["unit_item_vectors"]),
     )
 
 

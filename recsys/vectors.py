@@ -114,7 +114,6 @@ class ItemEncoder:
     token_hashes: npt.NDArray[np.uint64]  # [F], sorted
     item_weights: Float32  # [F, D]
     history_weights: tuple[Float32, ...]  # a part each: [F, Dp]
-    unit_item_vectors: bool = False  # the model searches by cosine: item vectors have length 1
 
     def design(self, tokens: Tokens) -> sparse.csr_array:
         """The feature matrix of n items: sparse [n, F]."""
@@ -124,8 +123,6 @@ class ItemEncoder:
         """n catalog rows -> item vectors [n, D] and, a part each, history vectors [n, Dp]."""
         design = self.design(item_tokens(columns))
         item_vectors = np.asarray(design @ self.item_weights, np.float32)
-        if self.unit_item_vectors:
-            item_vectors /= np.maximum(np.linalg.norm(item_vectors, axis=1, keepdims=True), np.float32(1e-12))
         return item_vectors, tuple(np.asarray(design @ w, np.float32) for w in self.history_weights)
 
 

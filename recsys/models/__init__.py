@@ -15,6 +15,8 @@ import numpy.typing as npt
 from recsys.data import MICROSECONDS_PER_DAY, Catalog, Interactions
 from recsys.vectors import Vectors
 
+ALL_TIME_DAYS = 36500.0  # a half-life after which nothing is forgotten
+
 MODELS: dict[str, str] = {
     "popularity": "recsys.models.popularity:train",
     "mf": "recsys.models.mf:train",

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -33,14 +33,12 @@ _IN_ORDER = {MODELS["sequence"]}  # the models that learn from the order of even
 _log = logging.getLogger(__name__)
 
 Report = Callable[[str, float], None]
+Score = Callable[[Vectors], float]
 
 
-class Score(Protocol):
-    """What chooses: see recsys.evaluation.ValidationScore."""
-
-    def __call__(self, vectors: Vectors) -> float:
-        """The mean over users; higher is better."""
-        ...
+@runtime_checkable
+class _OfUsers(Protocol):
+    """A score that is the mean over users and tells how each of them fared: recsys.evaluation.ValidationScore."""
 
     def per_user(self, vectors: Vectors) -> Float32:
         """Of the same users every time: [B]."""
@@ -197,34 +195,38 @@ def _choose_weights(
 ) -> tuple[dict[str, float], float]:
     """The weights of the candidates that are in, and their score together: the best has 1, others join if that helps.
 
-    Until the time is up. Each weight in its turn is the smallest that serves as well as the best of them.
+    Until the time is up. Each weight in its turn is the smallest of all that serves as well as the best of them.
     """
     best, *others = sorted(found, key=lambda f: -f.score)
     scaled = {f.name: _scaled(data, f.vectors, seed) for f in found}
 
-    def scores_of(tried: dict[str, float]) -> Float32:
-        return score.per_user(_side_by_side({name: scaled[name] for name in tried}, tried))
+    def by_user_of(tried: dict[str, float]) -> Float32:
+        return _by_user(score, _side_by_side({name: scaled[name] for name in tried}, tried))
 
-    weights, by_user = {best.name: 1.0}, score.per_user(best.vectors)
+    weights, by_user = {best.name: 1.0}, _by_user(score, best.vectors)
     if len(by_user) == 0:  # nobody to judge by
         return weights, best.score
-    changed = True
-    for step in range(_ROUNDS * len(others)):
-        if step % len(others) == 0:
-            if not changed:
-                break
-            changed = False
+    steps = len(others) * (_ROUNDS if len(others) > 1 else 1)  # a single one has nothing to wait for
+    changed_at = 0  # a round without a change is the last
+    for step in range(steps):
+        if step - changed_at >= len(others):
+            break
         other = others[step % len(others)].name
         held = weights.get(other, 0.0)
         tried = {held: by_user}
-        for weight in (0.0, *_WEIGHTS):
-            if weight not in tried and time.monotonic() <= deadline:
-                tried[weight] = scores_of(_with(weights, other, weight))
-        weight = _smallest_among_the_best(tried)
-        changed |= weight != held
-        weights, by_user = _with(weights, other, weight), tried[weight]
-        report("auto: choose weights", (step + 1) / (_ROUNDS * len(others)))
+        for weight in sorted({0.0, *_WEIGHTS} - {held}):
+            if time.monotonic() > deadline:  # some of them alone would mislead
+                return weights, float(by_user.mean())
+            tried[weight] = by_user_of(_with(weights, other, weight))
+        if (weight := _smallest_among_the_best(tried)) != held:
+            weights, by_user, changed_at = _with(weights, other, weight), tried[weight], step
+        report("auto: choose weights", (step + 1) / steps)
     return weights, float(by_user.mean())
+
+
+def _by_user(score: Score, vectors: Vectors) -> Float32:
+    """How each user fares: [B]; a score that tells of none counts as a single user's."""
+    return score.per_user(vectors) if isinstance(score, _OfUsers) else np.array([score(vectors)], np.float32)
 
 
 def _with(weights: dict[str, float], name: str, weight: float) -> dict[str, float]:
@@ -235,8 +237,9 @@ def _with(weights: dict[str, float], name: str, weight: float) -> dict[str, floa
 def _smallest_among_the_best(tried: dict[float, Float32]) -> float:
     """The smallest weight whose score is behind the best by no more than the standard error of the difference.
 
-    So that noise brings nothing into the blend, and not more of it than is sure to help. tried: weight -> score of each
-    user [B]. Source: the rule of one standard error, L. Breiman et al., "Classification and regression trees", 1984.
+    So that less of the noise gets into the blend: a part that helps nobody still joins in one case of six or more, and
+    would in most if the best were taken. tried: weight -> score of each user [B]. After the rule of one standard error,
+    L. Breiman et al., "Classification and regression trees", 1984, which takes that of the best itself.
     """
     best = max(tried.values(), key=lambda by_user: float(by_user.mean()))
     behind = {weight: best - by_user for weight, by_user in tried.items()}

@@ -22,14 +22,15 @@ def sampled_softmax(
 
     users, positives: [B, D]; a score is an inner product. drawn: [N, D]. log_expected: [N], log(N q), the log of how
     often each is expected among the N. items: which items the positives [B] and the drawn [N] are; a row's own positive
-    does not count against itself. weights: [B]. Returns a scalar; precision and gradient are as those of full_softmax.
+    does not count against itself. weights: [B]. Returns a scalar. Precision and gradient are as those of full_softmax,
+    except that the positives' own scores are float32.
 
     An item drawn more often than others stands for fewer of them: exp(score) is divided by N q, the logQ correction,
     which makes the sum an unbiased estimate of the softmax's own over the other items. Source: Y. Bengio and
     J.-S. Senécal, "Adaptive importance sampling to accelerate training of a neural probabilistic language model", 2008.
     """
-    rows = (users, positives, drawn, log_expected, *items, weights)
-    return _SampledSoftmax.apply(*rows, precision)  # type: ignore[no-any-return, no-untyped-call]
+    of_all = users, positives, drawn, log_expected, *items, weights
+    return _SampledSoftmax.apply(*of_all, precision)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _SampledSoftmax(torch.autograd.Function):
@@ -46,7 +47,7 @@ class _SampledSoftmax(torch.autograd.Function):
         precision: torch.dtype,
     ) -> Tensor:
         own_scores = (users * positives).sum(1, keepdim=True)
-        by_user, by_drawn, rest = torch.empty_like(users), torch.zeros_like(drawn), torch.empty_like(own_scores)
+        by_user, by_drawn, by_own = torch.empty_like(users), torch.zeros_like(drawn), torch.empty_like(own_scores)
         total = torch.zeros((), device=users.device)
         narrow, drawn = users.to(precision), drawn.to(precision)
         step = max(1, _BLOCK_SCORES // max(1, len(drawn)))
@@ -59,11 +60,11 @@ class _SampledSoftmax(torch.autograd.Function):
             shares, share = scores.sub_(largest).exp_(), (positive - largest).exp()
             sums = shares.sum(dim=1, keepdim=True) + share
             total += ((sums.log() + largest - positive) * weight).sum()
-            rest[block] = (share / sums - 1) * weight
+            by_own[block] = (share / sums - 1) * weight
             shares = shares.mul_(weight / sums).to(precision)
             by_user[block] = shares @ drawn
             by_drawn += shares.T @ own
-        ctx.save_for_backward(by_user.addcmul_(rest, positives), rest * users, by_drawn)
+        ctx.save_for_backward(by_user.addcmul_(by_own, positives), by_own * users, by_drawn)
         return total
 
     @staticmethod
@@ -77,7 +78,7 @@ def full_softmax(
     """The weighted sum of each user's cross-entropy against all items: a scalar.
 
     users: [B, D]. items: [I, D]; a score is an inner product. positives: [B], rows of `items`. weights: [B].
-    precision: of the factors of the products, which are summed in float32; the rest is float32.
+    precision: to which the products and their factors are rounded; their sums, and the rest, are float32.
     The gradient is computed on the way, a block of users at a time, so that no scores [B, I] are ever held.
     """
     return _FullSoftmax.apply(users, items, positives, weights, precision)  # type: ignore[no-any-return, no-untyped-call]

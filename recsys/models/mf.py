@@ -14,14 +14,13 @@ from scipy import sparse
 
 from recsys.config_models import MfSettings
 from recsys.data import Float32
-from recsys.models import TrainingData
+from recsys.models import ALL_TIME_DAYS, TrainingData
 from recsys.models.device import pick_device
 from recsys.models.item_encoder import fill_in
 from recsys.models.search import Settings, coordinate_search, middle, needs_search
 from recsys.models.spectral import Factors, factorise
 from recsys.vectors import Part, Vectors, WeightedSum
 
-_ALL_TIME_DAYS = 36500.0
 _SEARCH_RANK = 128  # settings other than the rank are chosen at the first rank that is at least this
 _SEARCH_ITERATIONS = 4  # enough to tell settings apart
 _ROUNDS = 4  # two left it at a poorer optimum where decay and recency pull against each other
@@ -88,7 +87,7 @@ def _values(settings: MfSettings, data: TrainingData) -> dict[str, tuple[float, 
     most = max(1, min(data.events.user_count, data.events.item_count))
     return {
         "kind_exponent": (1.0,) if alike else settings.kind_exponents,
-        "half_life_days": (_ALL_TIME_DAYS,) if data.timeless else data.half_life_days,
+        "half_life_days": (ALL_TIME_DAYS,) if data.timeless else data.half_life_days,
         "recency_exponent": (0.0,) if data.timeless else settings.recency_exponents,
         "recency_half_life_days": settings.recency_half_life_days[:1]
         if data.timeless

@@ -17,7 +17,7 @@ def coordinate_search(
     *,
     start: Settings,
     rounds: int,
-    report: Callable[[float], None],
+    report: Callable[[float], None] = lambda _: None,
 ) -> Settings:
     """The settings found best by varying one after the other, in the order of `values`, the rest held.
 

@@ -19,7 +19,7 @@ import torch
 from recsys.config_models import SequenceSettings
 from recsys.data import Array, Float32
 from recsys.features import item_tokens
-from recsys.models import TrainingData
+from recsys.models import ALL_TIME_DAYS, TrainingData
 from recsys.models.demand import beside_demand, demand_column, demand_part
 from recsys.models.device import pick_device
 from recsys.models.item_encoder import fill_in, shared_tokens
@@ -32,7 +32,6 @@ from recsys.models.tower_export import export
 from recsys.onnx_encoder import OnnxEncoder
 from recsys.vectors import Part, UserEncoder, Vectors, token_matrix
 
-_ALL_TIME_DAYS = 36500.0
 _CHOSEN = {"epochs", "patience", "temperatures", "demands", "recency_half_life_days"}  # what is no part of a Learner
 
 Report = Callable[[str, float], None]
@@ -86,7 +85,7 @@ class _Run:
     ) -> None:
         self._model, self._demand_values, self._score = model, demand_values, score
         self._learner = model.learner(chosen)
-        self._settings = self.with_demand(*self._learnt(), chosen)
+        self._settings = self.with_demand(*self._snapshot(), chosen)
         self.epoch = self.best_epoch = 0
         self.best_score = -1.0
         self._judge()
@@ -99,7 +98,6 @@ class _Run:
             lambda tried: self._score(self._model.vectors(items, encoder, tried)),
             start=chosen,
             rounds=2,
-            report=lambda _: None,
         )
 
     @property
@@ -124,12 +122,12 @@ class _Run:
             self.train_epoch()
             yield self.epoch
 
-    def _learnt(self) -> tuple[Float32, SequenceTower]:
+    def _snapshot(self) -> tuple[Float32, SequenceTower]:
         """Items and tower as they are now: whoever scores them may keep them."""
         return self._learner.item_vectors, copy.deepcopy(self._learner.tower)
 
     def _judge(self) -> None:
-        items, tower = self._learnt()
+        items, tower = self._snapshot()
         reached = {**self._settings, "epochs": self.epoch}
         found = self._score(self._model.vectors(items, TorchEncoder(tower), reached))
         if found > self.best_score:
@@ -142,15 +140,15 @@ class _Model:
 
     def __init__(self, data: TrainingData, seed: int, device: torch.device, report: Report) -> None:
         self.data, self._seed, self._device, self._report = data, seed, device, report
-        self._learnt = np.bincount(data.events.items, minlength=data.events.item_count) > 0
+        self._has_events = np.bincount(data.events.items, minlength=data.events.item_count) > 0
         tokens = item_tokens(data.catalog.columns)
-        features = token_matrix(tokens, shared_tokens(tokens, self._learnt))
+        features = token_matrix(tokens, shared_tokens(tokens, self._has_events))
         self._lesson = Lesson(data.events, features, np.asarray(data.kind_weights, np.float32))
 
     def learner(self, chosen: Settings) -> Learner:
         """A learner at its spectral start."""
         settings = _settings(chosen)
-        start = _directions(Spectral(self.data, self._seed, self._device).start(_ALL_TIME_DAYS, settings.dim)[1])
+        start = _directions(Spectral(self.data, self._seed, self._device).start(ALL_TIME_DAYS, settings.dim)[1])
         return Learner(self._lesson, start, settings, chosen["temperature"], self._device, self._seed)
 
     def passes(self, learner: Learner, chosen: Settings, epochs: int) -> Generator[int]:
@@ -175,7 +173,7 @@ class _Model:
 
     def demand_values(self, settings: SequenceSettings) -> Mapping[str, tuple[float, ...]]:
         """What is tried for demand: one half-life where all events have the same time."""
-        days = (_ALL_TIME_DAYS,) if self.data.timeless else settings.recency_half_life_days
+        days = (ALL_TIME_DAYS,) if self.data.timeless else settings.recency_half_life_days
         return {"demand": settings.demands, "recency_half_life_days": days}
 
     def vectors(self, items: Float32, encoder: UserEncoder, chosen: Settings) -> Vectors:
@@ -188,7 +186,7 @@ class _Model:
         """The vectors, with an item encoder for what has no events or comes later, and the tower exported."""
         vectors = self.vectors(items, OnnxEncoder(tower.shape.length, export(tower)), chosen)
         item, history = vectors.item_vectors, items.copy()
-        encoder = fill_in(self.data.catalog, item, history, self._learnt, device=self._device)
+        encoder = fill_in(self.data.catalog, item, history, self._has_events, device=self._device)
         parts = (replace(vectors.parts[0], history_vectors=history), vectors.parts[1])
         return replace(vectors, parts=parts, item_encoder=beside_demand(encoder))
 

@@ -20,6 +20,7 @@ from recsys.models import sharded
 from recsys.models.arrays import arrays_of, matrix_of
 from recsys.models.device import pick_precision
 from recsys.models.losses import full_softmax, sampled_softmax
+from recsys.models.negatives import Negatives, draw_by
 from recsys.models.sequence_batches import Batch, batches, windows
 from recsys.models.sequence_tower import SequenceTower, TowerShape
 from recsys.models.sharded import AdamState, Progress
@@ -31,7 +32,6 @@ _TOWER_RATE = 0.001  # of the tower's Adam
 _HEADS = 2
 _EVENT_ARRAYS = ("offsets", "items", "kinds", "times", "values")  # of Interactions
 _WARM_STEPS = 100  # in which the tower's learning rate rises to its value
-_SAMPLING_EXPONENT = 0.5  # negatives are drawn by the root of an item's weight: between uniform and by demand
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ class Learner:
         self._seed, self._steps = seed, torch.zeros((), dtype=torch.int64)
         events, dim = lesson.events, settings.dim
         weight = np.bincount(events.items, lesson.kind_weights[events.kinds], minlength=events.item_count)
-        self._learnt = np.flatnonzero(np.bincount(events.items, minlength=events.item_count))
-        self._draw = np.maximum(weight[self._learnt], 1e-6) ** _SAMPLING_EXPONENT
+        has_events = np.bincount(events.items, minlength=events.item_count) > 0
+        self._rows, self._negatives = np.flatnonzero(has_events), Negatives(draw_by(weight, has_events))
         self._windows = windows(events, settings.length)
         tokens = max(1, lesson.features.shape[1])  # a table of no rows is not allowed
         shape = TowerShape(dim, settings.blocks, _HEADS, settings.length, len(lesson.kind_weights), settings.dropout)
@@ -107,8 +107,8 @@ class Learner:
         rows = rows_of(self._tables, "item").cpu().numpy()
         tokens = rows_of(self._tables, "token").cpu().numpy()[: self._lesson.features.shape[1]]
         found = np.zeros_like(rows)
-        sums = rows[self._learnt] + self._lesson.features[self._learnt] @ tokens
-        found[self._learnt] = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
+        sums = rows[self._rows] + self._lesson.features[self._rows] @ tokens
+        found[self._rows] = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
         return found
 
     def train_epoch(self, epoch: int, report: Callable[[float], None]) -> float:
@@ -156,9 +156,9 @@ class Learner:
     def _loss(self, batch: Batch, weight: Float32, generator: np.random.Generator) -> Tensor:
         """The weighted sum of the losses over the batch's events to foresee."""
         wanted = batch.next_items[batch.mask]
-        whole = len(self._learnt) <= self._settings.full_softmax_items
-        drawn = None if whole else self._drawn(generator)
-        rows = self._learnt if drawn is None else np.unique(np.concatenate([batch.items[batch.mask], wanted, drawn]))
+        whole = len(self._rows) <= self._settings.full_softmax_items
+        drawn = None if whole else self._negatives.take(self._settings.negatives, generator)
+        rows = self._rows if drawn is None else np.unique(np.concatenate([batch.items[batch.mask], wanted, drawn[0]]))
         places = self._tensor(np.searchsorted(rows, wanted))
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
             vectors = self._item_vectors(rows)
@@ -176,9 +176,7 @@ class Learner:
             return full_softmax(
                 users.float(), vectors.float(), *rows_and_weights, precision=pick_precision(self._device)
             )
-        negative = self._tensor(np.searchsorted(rows, drawn))
-        share = self._draw[np.searchsorted(self._learnt, drawn)] / self._draw.sum()
-        log_expected = self._tensor(np.log(len(drawn) * share).astype(np.float32))
+        negative, log_expected = self._tensor(np.searchsorted(rows, drawn[0])), self._tensor(drawn[1])
         return sampled_softmax(
             users.float(),
             vectors[places].float(),
@@ -188,12 +186,6 @@ class Learner:
             self._tensor(weight),
             precision=pick_precision(self._device),
         )
-
-    def _drawn(self, generator: np.random.Generator) -> Int64:
-        cumulated = np.cumsum(self._draw)
-        at = np.searchsorted(cumulated, generator.random(self._settings.negatives) * cumulated[-1], side="right")
-        found: Int64 = self._learnt[np.minimum(at, len(cumulated) - 1)]
-        return found
 
     def _item_vectors(self, rows: Int64) -> Tensor:
         """The rows of the table [C, D], what their features add included, length 1."""

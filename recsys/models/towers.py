@@ -19,6 +19,7 @@ from recsys.data import Array, Float32, Int64
 from recsys.models import sharded
 from recsys.models.arrays import arrays_of, matrix_of
 from recsys.models.losses import sampled_softmax
+from recsys.models.negatives import Negatives
 from recsys.models.tables import jagged, make_tables, put_rows, rows_of
 
 Bool: TypeAlias = npt.NDArray[np.bool_]
@@ -103,20 +104,19 @@ class Towers:
     ) -> float:
         """Learn from at most so many positives, in random order, each with the probability of its weight.
 
-        draw: the probabilities [I] with which negatives are drawn. report: is told the share done. Returns the mean
+        draw: by what negatives are drawn, [I]. report: is told the share done. Returns the mean
         loss. In a group all draw the same, and each takes its own users' positives out of every batch.
         """
         users, items, weights = _positives(self.pairs.weights)
         # Leaving out by weight costs less time than weighting every loss, and expects the same gradient.
         order = shuffle_in_runs(users, generator.random(len(users)) < weights, most, generator)
         size, total = self._settings.batch_size, 0.0
-        cumulated = np.cumsum(draw)
+        negatives = Negatives(draw)
         for start in range(0, len(order), size):
             batch = order[start : start + size]
             batch = batch[sharded.own(users[batch])]
-            drawn = np.searchsorted(cumulated, generator.random(self._settings.negatives) * cumulated[-1], side="right")
-            drawn = np.minimum(drawn, len(draw) - 1)
-            loss = self._loss(users[batch], items[batch], weights[batch], drawn, draw, temperature)
+            drawn = negatives.take(self._settings.negatives, generator)
+            loss = self._loss(users[batch], items[batch], weights[batch], drawn, temperature)
             (loss * sharded.size()).backward()
             total += float(loss.detach())
             report(min(1.0, (start + size) / len(order)))
@@ -127,14 +127,13 @@ class Towers:
         users: Int64,
         items: Int64,
         weights: Float32,
-        drawn: Int64,
-        draw: npt.NDArray[np.float64],
+        negatives: tuple[Int64, Float32],
         temperature: float,
     ) -> Tensor:
+        drawn, log_expected = negatives
         user_vectors = self._user_vectors(users, items, weights) / temperature
         item_vectors = self._item_vectors(np.concatenate([items, drawn]))
         positive, negative = item_vectors[: len(items)], item_vectors[len(items) :]
-        log_expected = np.log(len(drawn) * draw[drawn] / draw.sum()).astype(np.float32)
         numbers = torch.from_numpy(items).to(self._device), torch.from_numpy(drawn).to(self._device)
         return sampled_softmax(
             user_vectors,

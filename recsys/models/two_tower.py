@@ -20,21 +20,20 @@ import torch
 from recsys.config_models import TwoTowerSettings
 from recsys.data import Array
 from recsys.features import item_tokens
-from recsys.models import TrainingData
+from recsys.models import ALL_TIME_DAYS, TrainingData
 from recsys.models.demand import beside_demand, demand_column, demand_part
 from recsys.models.device import pick_device
 from recsys.models.item_encoder import fill_in, shared_tokens
 from recsys.models.mf import Spectral
+from recsys.models.negatives import draw_by
 from recsys.models.search import Settings, coordinate_search, middle
 from recsys.models.sharded import Progress
 from recsys.models.torchrun import Pupil, Work, train_together
 from recsys.models.towers import Pairs, Towers, leave_one_out_positives
 from recsys.vectors import Part, Vectors, WeightedSum, token_matrix
 
-_SAMPLING_EXPONENT = 0.5  # negatives are drawn by the root of an item's weight: between uniform and by demand
 _LENGTH_EXPONENT = 0.2  # free lengths start at the item's weight to this power, 1 on average
 _TRIAL_POSITIVES = 500_000  # fewer mislead: training first loses some of the start, at each temperature another part
-_ALL_TIME_DAYS = 36500.0
 _FIXED = {"dim", "pass_events", "batch_size", "negatives", "learning_rate"}  # settings that are not chosen
 
 Report = Callable[[str, float], None]
@@ -64,10 +63,12 @@ def _choose(model: "_Model", settings: TwoTowerSettings, score: Callable[[Vector
     chosen: Settings = {name: middle(allowed) for name, allowed in values.items()}
     chosen |= {"temperature": settings.temperatures[0], "unit_items": settings.unit_items[0], "epochs": 0}
     chosen |= _fixed(settings)
-    chosen = model.search(values, chosen, _scored_at_the_start(model, chosen, score), rounds=2)
+    chosen = coordinate_search(values, _scored_at_the_start(model, chosen, score), start=chosen, rounds=2)
     chosen = _by_a_short_epoch(model, settings, {**chosen, "epochs": 1}, score)
     towers = model.towers(chosen)
-    best_score, waited = -1.0, 0
+    start = model.vectors(towers, {**chosen, "epochs": 0})
+    start_score = score(start)
+    best_score, waited = -1.0, 0  # of the passes: the first may lose some of the start, and the next make up for it
     with closing(model.passes(towers, chosen, settings.epochs)) as epochs:
         for epoch in epochs:
             vectors = model.vectors(towers, {**chosen, "epochs": epoch})
@@ -77,8 +78,10 @@ def _choose(model: "_Model", settings: TwoTowerSettings, score: Callable[[Vector
                 best_score, kept, waited = found, vectors, 0
             if waited >= settings.patience:
                 break
-    final = model.search(
-        {"demand": values["demand"]}, kept.settings, lambda tried: score(model.with_demand(kept, tried)), rounds=1
+    if start_score >= best_score:
+        kept = start
+    final = coordinate_search(
+        {"demand": values["demand"]}, _scored_with_demand(model, kept, score), start=kept.settings, rounds=1
     )
     return model.with_demand(kept, final)
 
@@ -116,7 +119,7 @@ def _by_a_short_epoch(
             # A larger temperature makes the taste count for less beside demand, so demand is chosen again.
             vectors = model.vectors(towers, tried)
             demand = {"demand": settings.demands}
-            tried = model.search(demand, tried, _scored_with_demand(model, vectors, score), rounds=1)
+            tried = coordinate_search(demand, _scored_with_demand(model, vectors, score), start=tried, rounds=1)
             if (found := score(model.with_demand(vectors, tried))) > best_score:
                 best, best_score = tried, found
     return {name: value for name, value in best.items() if name != "most"}
@@ -167,29 +170,18 @@ class _Model:
         self._spectral = Spectral(data, seed, device)
         tokens = item_tokens(data.catalog.columns)
         counts = np.bincount(data.events.items, minlength=data.events.item_count)
-        self._learnt = counts > 0
-        self._features = token_matrix(tokens, shared_tokens(tokens, self._learnt))
+        self._has_events = counts > 0
+        self._features = token_matrix(tokens, shared_tokens(tokens, self._has_events))
 
     def values(self, settings: TwoTowerSettings) -> Mapping[str, tuple[float, ...]]:
         """What is chosen by the start alone: nothing about time where all events have the same."""
         timeless = self.data.timeless
         days = settings.recency_half_life_days
         return {
-            "half_life_days": (_ALL_TIME_DAYS,) if timeless else self.data.half_life_days,
-            "recency_half_life_days": (_ALL_TIME_DAYS,) if timeless else days,
+            "half_life_days": (ALL_TIME_DAYS,) if timeless else self.data.half_life_days,
+            "recency_half_life_days": (ALL_TIME_DAYS,) if timeless else days,
             "demand": settings.demands,
         }
-
-    def search(
-        self,
-        values: Mapping[str, tuple[float, ...]],
-        start: Settings,
-        score: Callable[[Settings], float],
-        *,
-        rounds: int,
-    ) -> Settings:
-        """See coordinate_search."""
-        return coordinate_search(values, score, start=start, rounds=rounds, report=lambda _: None)
 
     def towers(self, chosen: Settings) -> Towers:
         """Towers at their spectral start."""
@@ -197,7 +189,11 @@ class _Model:
         weights = self._spectral.history_weights(chosen["half_life_days"])
         if not chosen["unit_items"]:
             item = item * np.asarray(weights.sum(axis=0), np.float32)[:, None] ** _LENGTH_EXPONENT
-            item /= max(1e-12, float(np.linalg.norm(item[self._learnt], axis=1).mean())) if self._learnt.any() else 1.0
+            item /= (
+                max(1e-12, float(np.linalg.norm(item[self._has_events], axis=1).mean()))
+                if self._has_events.any()
+                else 1.0
+            )
         pairs = Pairs(leave_one_out_positives(weights), self._features)
         return Towers(pairs, (history, item), self._settings, self._device, unit_items=chosen["unit_items"])
 
@@ -242,15 +238,15 @@ class _Model:
         return lambda done: self._report(step, done)
 
     def _draw(self, chosen: Settings) -> npt.NDArray[np.float64]:
-        """The probabilities [I] with which negatives are drawn; all 0 where there is nothing to learn from."""
+        """By what negatives are drawn, [I]; all 0 where there is nothing to learn from."""
         weights = np.asarray(self._spectral.history_weights(chosen["half_life_days"]).sum(axis=0), np.float64)
-        return np.where(weights > 0, np.maximum(weights, 1e-6) ** _SAMPLING_EXPONENT, 0.0)
+        return draw_by(weights, weights > 0)
 
     def vectors(self, towers: Towers, chosen: Settings) -> Vectors:
         """What the towers have learnt, as the waist wants it; items without events keep zeros."""
         encoder = WeightedSum(self.data.kind_weights, chosen["half_life_days"], scaling="unit")
         item = towers.item_vectors / np.float32(chosen["temperature"])
-        item[~self._learnt] = 0
+        item[~self._has_events] = 0
         history = towers.history_vectors
         with_demand = np.concatenate([item, demand_column(self.data, chosen)], axis=1)
         parts = (Part(history, encoder), demand_part(len(item)))
@@ -266,6 +262,6 @@ class _Model:
         """The vectors, with an item encoder for what has no events or comes later."""
         vectors = self.vectors(towers, chosen)
         item, history = vectors.item_vectors.copy(), vectors.parts[0].history_vectors.copy()
-        encoder = fill_in(self.data.catalog, item, history, self._learnt, device=self._device)
+        encoder = fill_in(self.data.catalog, item, history, self._has_events, device=self._device)
         parts = (replace(vectors.parts[0], history_vectors=history), vectors.parts[1])
         return replace(vectors, item_vectors=item, parts=parts, item_encoder=beside_demand(encoder))

@@ -63,26 +63,12 @@ def endless(data, settings, *, score, seed, device, report):
     raise AssertionError("nobody ended it")
 
 
-class Judged:
-    """A score of vectors as that of a single user."""
-
-    def __init__(self, score):
-        self.score = score
-
-    def __call__(self, vectors):
-        return self.score(vectors)
-
-    def per_user(self, vectors):
-        return np.array([self.score(vectors)])
-
-
 def trained(*names, score=None, settings=None, budget=1e9):
     models = ModelSettings.model_validate({"auto": {"candidates": [f"test_auto:{name}" for name in names]}})
     data = contracts.checkerboard()
     data = type(data)(**{**vars(data), "budget_seconds": budget})
     chosen = models if settings is None else settings
-    judged = score and Judged(score)
-    return auto.train(data, chosen, score=judged, seed=0, device="cpu", report=lambda *_: None)
+    return auto.train(data, chosen, score=score, seed=0, device="cpu", report=lambda *_: None)
 
 
 def share_in_order(vectors):
@@ -129,9 +115,43 @@ def test_a_weight_is_the_smallest_that_noise_does_not_tell_from_the_best():
     assert auto._smallest_among_the_best(tried) == 0.1
 
 
-def test_where_nobody_can_be_asked_the_first_candidate_is_published(monkeypatch):
-    monkeypatch.setattr(Judged, "per_user", lambda _self, _vectors: np.zeros(0))
-    assert weights(trained("left", "right", score=lambda _vectors: 0.0)) == {"left": 1.0}
+class OfUsers:
+    """A score that tells of each of its users."""
+
+    def __init__(self, per_user):
+        self.per_user = per_user
+
+    def __call__(self, vectors):
+        by_user = self.per_user(vectors)
+        return float(by_user.mean()) if len(by_user) else 0.0
+
+
+def test_where_nobody_can_be_asked_the_first_candidate_is_published():
+    assert weights(trained("left", "right", score=OfUsers(lambda _vectors: np.zeros(0)))) == {"left": 1.0}
+
+
+def test_what_helps_one_user_as_much_as_it_harms_another_stays_out():
+    def per_user(vectors):
+        gained = share_in_order(vectors) - share_in_order(left(None, None, score=0, seed=0, device="", report=0))
+        return np.array([0.5 + gained, 0.5 - 0.9 * gained])
+
+    assert weights(trained("left", "right", score=OfUsers(per_user))) == {"left": 1.0}
+    assert "right" in weights(trained("left", "right", score=lambda vectors: per_user(vectors).mean()))
+
+
+@pytest.mark.usefixtures("hand_wound")
+def test_a_part_that_was_chosen_is_not_lost_when_the_time_is_up():
+    def score(vectors):
+        clock[0] += 1
+        return share_in_order(vectors)
+
+    found = []
+    for budget in range(6, 60, 2):
+        clock[0] = 0.0
+        found.append("right" in weights(trained("left", "right", "useless", score=score, budget=budget)))
+    assert found == sorted(found), "with more time it stays in"
+    assert found[-1]
+    assert not found[0]
 
 
 def test_the_same_blend_comes_from_its_settings():
@@ -260,5 +280,5 @@ def test_order_is_not_learnt_where_all_events_have_the_same_time():
     data = contracts.checkerboard()
     events = replace(data.events, times=np.full(len(data.events), contracts.NOW - 1))
     for at, skipped in ((data, set()), (replace(data, events=events), {"sequence"})):
-        found = auto.train(at, models, score=Judged(share_in_order), seed=0, device="cpu", report=lambda *_: None)
+        found = auto.train(at, models, score=share_in_order, seed=0, device="cpu", report=lambda *_: None)
         assert {name for name, why in found.settings["skipped"].items() if "no order" in why} == skipped

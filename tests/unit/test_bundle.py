@@ -28,9 +28,7 @@ def full_bundle():
     """Two parts, an item encoder, vectors from before the refit, a catalog with every known column."""
     random = np.random.default_rng(0)
     table = {width: random.normal(size=(ITEMS, width)).astype(np.float32) for width in (3, 4, 7)}
-    encoder = ItemEncoder(
-        np.array([5, 9], np.uint64), table[7][:2], (table[3][:2], table[4][:2]), unit_item_vectors=True
-    )
+    encoder = ItemEncoder(np.array([5, 9], np.uint64), table[7][:2], (table[3][:2], table[4][:2]))
     parts = (Part(table[3], WeightedSum((0.2, 0.5, 1.0), 30.0, 2.0, "unit")), Part(table[4], Constant()))
     catalog = tiny.catalog(
         ITEMS,
@@ -101,7 +99,6 @@ def test_what_is_loaded_is_what_was_saved(tmp_path):
     for name in ("popularity", "with_vector", "most_popular"):
         np.testing.assert_array_equal(getattr(found, name), getattr(bundle, name))
     mine, theirs = found.vectors.item_encoder, bundle.vectors.item_encoder
-    assert mine.unit_item_vectors
     np.testing.assert_array_equal(mine.token_hashes, theirs.token_hashes)
     np.testing.assert_array_equal(mine.item_weights, theirs.item_weights)
     for mine_weights, their_weights in zip(mine.history_weights, theirs.history_weights, strict=True):

@@ -81,6 +81,16 @@ def test_positives_come_once_each_in_short_runs_of_a_user_in_random_order():
     assert changes > len(np.unique(users)), "and not one run a user"
 
 
+def test_runs_are_of_eight_and_hold_other_positives_of_the_user_in_each_pass():
+    users, generator = np.repeat(np.arange(50), 16), np.random.default_rng(0)
+    kept, found = np.ones(len(users), np.bool_), []
+    for _ in range(2):
+        runs = shuffle_in_runs(users, kept, len(users), generator).reshape(-1, 8)
+        assert (users[runs] == users[runs[:, :1]]).all()
+        found.append({frozenset(run) for run in runs.tolist()})
+    assert not found[0] & found[1]
+
+
 def test_a_sample_of_the_positives_takes_each_as_often_as_the_others():
     users, generator = np.repeat(np.arange(6), [1, 30, 9, 0, 3, 16]), np.random.default_rng(0)
     kept, taken, passes, most = np.arange(len(users)) != 4, np.zeros(len(users)), 3000, 20

@@ -125,5 +125,3 @@ def test_an_item_encoder_sums_the_rows_of_an_items_tokens():
     assert np.count_nonzero(item_vectors[1]) == 1
     assert item_vectors[2].tolist() == [0, 0]
     np.testing.assert_array_equal(np.concatenate(history_vectors, axis=1), item_vectors)
-    unit, _ = ItemEncoder(hashes, weights, (weights,), unit_item_vectors=True).encode(columns)
-    np.testing.assert_allclose(np.linalg.norm(unit, axis=1), [1, 1, 0], rtol=1e-6)

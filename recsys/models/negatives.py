@@ -1,0 +1,30 @@
+"""Items drawn with replacement, which stand for all others in a softmax."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.data import Float32, Int64
+
+_EXPONENT = 0.5  # items are drawn by the root of their weight: between uniform and by demand
+_LEAST = 1e-6  # of a weight: an item that has events can be drawn
+
+
+def draw_by(weights: npt.NDArray[Any], has_events: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """What `Negatives` draws by, from the weights of each item's events: [I]; 0 without events."""
+    return np.where(has_events, np.maximum(weights.astype(np.float64), _LEAST) ** _EXPONENT, 0.0)
+
+
+class Negatives:
+    """Draws rows of items in proportion to what is given for each: [I], not all 0."""
+
+    def __init__(self, draw: npt.NDArray[np.float64]) -> None:
+        self._draw, self._cumulated = draw, np.cumsum(draw)
+
+    def take(self, count: int, generator: np.random.Generator) -> tuple[Int64, Float32]:
+        """The rows [N], and log(N q), the log of how often each is expected among the N: see sampled_softmax."""
+        total = self._cumulated[-1]
+        rows = np.searchsorted(self._cumulated, generator.random(count) * total, side="right")
+        rows = np.minimum(rows, len(self._draw) - 1)
+        return rows.astype(np.int64), np.log(count * self._draw[rows] / total).astype(np.float32)
