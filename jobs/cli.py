@@ -356,7 +356,8 @@ def doctor(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> None:
 
     Example: recsys doctor --json
     """
-    ok, output = resolve("jobs.doctor:doctor")(config)
+    with resolve("jobs.show:progress")(quiet=as_json) as report:
+        ok, output = resolve("jobs.doctor:doctor")(config, report=report)
     resolve("jobs.show:show")(output, as_json=as_json)
     if not ok:
         sys.exit(1)

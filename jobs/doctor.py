@@ -10,9 +10,10 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
-from jobs.show import Output, Table
+from jobs.show import Output, Report, Table
 
 # name -> a function of the configuration's path that returns (ok, found, what is allowed or how to mend it)
 LIBRARIES: dict[str, str] = {
@@ -53,9 +54,9 @@ class Finding:
     allowed: str  # or, where something is wrong, how to mend it
 
 
-def doctor(config: Path) -> tuple[bool, Output]:
+def doctor(config: Path, *, report: Report) -> tuple[bool, Output]:
     """Whether everything is in place, and what is to be printed. Changes nothing."""
-    findings = examine(config)
+    findings = examine(config, report)
     ok = all(finding.ok for finding in findings)
     rows = [[f.name, "ok" if f.ok else "WRONG", f.found, f.allowed] for f in findings]
     wrong = [f.name for f in findings if not f.ok]
@@ -64,13 +65,19 @@ def doctor(config: Path) -> tuple[bool, Output]:
     return ok, Output({"ok": ok, "findings": [asdict(f) for f in findings]}, [table, summary])
 
 
-def examine(config: Path) -> list[Finding]:
+def examine(config: Path, report: Report) -> list[Finding]:
     """Run the checks, two at a time. Without a valid configuration those that ask it are not run, and say so."""
+    findings = list[Finding]()
     with ThreadPoolExecutor(2) as pool:
-        findings = list(pool.map(lambda name: run_check(name, config), LIBRARIES))
-        if findings[-1].ok:
-            return findings + list(pool.map(lambda name: run_check(name, config), PLACES))
-    return findings + [Finding(name, False, "not checked", "a valid configuration first") for name in PLACES]
+        for checks in (LIBRARIES, PLACES):
+            if findings and not findings[-1].ok:  # the configuration
+                findings += [Finding(name, False, "not checked", "a valid configuration first") for name in checks]
+                break
+            for finding in pool.map(partial(run_check, config=config), checks):
+                findings.append(finding)
+                report("checks", len(findings) / (len(LIBRARIES) + len(PLACES)))
+    report("checks", 1.0)
+    return findings
 
 
 def run_check(name: str, config: Path) -> Finding:

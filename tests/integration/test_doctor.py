@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from tiny import quiet
 
 from jobs.doctor import LIBRARIES, PLACES, doctor, run_check
 from jobs.doctor_libraries import TRIO
@@ -72,7 +73,7 @@ def test_the_three_versions_are_those_of_the_lock_files() -> None:
 
 def test_a_sound_installation_has_no_finding_against_it(config: Path) -> None:
     open_store(f"sqlite:///{config.parent / 'own.db'}").close()
-    ok, output = doctor(config)
+    ok, output = doctor(config, report=quiet)
     assert ok, output.data
     assert [finding["name"] for finding in output.data["findings"]] == [*LIBRARIES, *PLACES]
 
@@ -141,7 +142,7 @@ def test_the_cuda_build_without_its_libraries_is_told_from_a_broken_torch(config
 
 def test_a_wrong_configuration_is_shown_and_what_asks_it_is_not_checked(config: Path) -> None:
     config.write_text("[stor]\nurl = 'x'\n")
-    ok, output = doctor(config)
+    ok, output = doctor(config, report=quiet)
     findings = {finding["name"]: finding for finding in output.data["findings"]}
     assert not ok
     assert "stor: unknown key" in findings["configuration"]["found"]
