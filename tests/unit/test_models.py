@@ -118,3 +118,11 @@ def test_so_can_what_was_scored_after_a_trial_on_a_sample(monkeypatch):
     again = contracts.trained("two_tower", data, trials[-1].settings, score=None)
     np.testing.assert_allclose(contracts.scores(again, 0, 1), contracts.scores(trials[-1], 0, 1), atol=1e-3)
     assert "most" not in chosen.settings
+
+
+@pytest.mark.parametrize("name", ["two_tower", "sequence"])
+def test_what_training_only_harms_stays_as_it_was_at_the_start(name):
+    def score(vectors):
+        return 1.0 if vectors.settings["epochs"] == 0 else 0.5
+
+    assert contracts.trained(name, contracts.checkerboard(), score=score).settings["epochs"] == 0
