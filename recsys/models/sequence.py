@@ -21,7 +21,7 @@ from recsys.data import Array, Float32
 from recsys.features import item_tokens
 from recsys.models import ALL_TIME_DAYS, TrainingData
 from recsys.models.demand import beside_demand, demand_column, demand_part
-from recsys.models.device import pick_device
+from recsys.models.device import pick_device, pick_precision
 from recsys.models.item_encoder import fill_in, shared_tokens
 from recsys.models.mf import Spectral
 from recsys.models.search import Settings, coordinate_search
@@ -149,7 +149,8 @@ class _Model:
         """A learner at its spectral start."""
         settings = _settings(chosen)
         start = _directions(Spectral(self.data, self._seed, self._device).start(ALL_TIME_DAYS, settings.dim)[1])
-        return Learner(self._lesson, start, settings, chosen["temperature"], self._device, self._seed)
+        fixed = chosen["temperature"], self._device, self._seed, pick_precision(self._device)
+        return Learner(self._lesson, start, settings, *fixed)
 
     def passes(self, learner: Learner, chosen: Settings, epochs: int) -> Generator[int]:
         """Train for so many epochs, and yield after each: 1, 2, …; closing it ends the training."""
@@ -158,7 +159,9 @@ class _Model:
                 self.train_epoch(learner, epoch, chosen)
                 yield epoch
             return
-        work = Work("recsys.models.sequence:pupil", {"chosen": chosen, "seed": self._seed}, self._lesson.arrays)
+        precision = str(pick_precision(self._device)).removeprefix("torch.")  # the same on all machines of a group
+        facts = {"chosen": chosen, "seed": self._seed, "precision": precision}
+        work = Work("recsys.models.sequence:pupil", facts, self._lesson.arrays)
         told = partial(self._told, chosen)
         with closing(train_together(self.data.workers, work, learner.progress, epochs, self._device, told)) as ended:
             yield from ended
@@ -198,7 +201,8 @@ def _settings(chosen: Mapping[str, Any]) -> SequenceSettings:
 def pupil(facts: Mapping[str, Any], arrays: Mapping[str, Array], device: torch.device) -> Pupil:
     """The learner as a worker of a group trains it; facts and arrays are those of `_Model.passes`."""
     chosen, lesson = facts["chosen"], Lesson.from_arrays(arrays)
-    learner = Learner(lesson, None, _settings(chosen), chosen["temperature"], device, facts["seed"])
+    fixed = chosen["temperature"], device, facts["seed"], getattr(torch, facts["precision"])
+    learner = Learner(lesson, None, _settings(chosen), *fixed)
     return Pupil(learner.progress, learner.train_epoch)
 
 

@@ -18,7 +18,6 @@ from recsys.config_models import SequenceSettings
 from recsys.data import Array, Float32, Histories, Int64, Interactions
 from recsys.models import sharded
 from recsys.models.arrays import arrays_of, matrix_of
-from recsys.models.device import pick_precision
 from recsys.models.losses import full_softmax, sampled_softmax
 from recsys.models.negatives import Negatives, draw_by
 from recsys.models.sequence_batches import Batch, batches, windows
@@ -67,13 +66,14 @@ class Learner:
         temperature: float,
         device: torch.device,
         seed: int,
+        precision: torch.dtype,
     ) -> None:
         """start: [I, D], directions in which the items stand at first; items without events stay out of it all.
 
-        None in a group, where a checkpoint is loaded into `progress` instead.
+        None in a group, where a checkpoint is loaded into `progress` instead. precision: of the softmax's products.
         """
         self._lesson, self._settings, self._temperature, self._device = lesson, settings, temperature, device
-        self._seed, self._steps = seed, torch.zeros((), dtype=torch.int64)
+        self._seed, self._precision, self._steps = seed, precision, torch.zeros((), dtype=torch.int64)
         events, dim = lesson.events, settings.dim
         weight = np.bincount(events.items, lesson.kind_weights[events.kinds], minlength=events.item_count)
         has_events = np.bincount(events.items, minlength=events.item_count) > 0
@@ -173,9 +173,7 @@ class Learner:
             users = users / self._temperature
         if drawn is None:
             rows_and_weights = (places, self._tensor(weight))
-            return full_softmax(
-                users.float(), vectors.float(), *rows_and_weights, precision=pick_precision(self._device)
-            )
+            return full_softmax(users.float(), vectors.float(), *rows_and_weights, precision=self._precision)
         negative, log_expected = self._tensor(np.searchsorted(rows, drawn[0])), self._tensor(drawn[1])
         return sampled_softmax(
             users.float(),
@@ -184,7 +182,7 @@ class Learner:
             log_expected,
             (places, negative),
             self._tensor(weight),
-            precision=pick_precision(self._device),
+            precision=self._precision,
         )
 
     def _item_vectors(self, rows: Int64) -> Tensor:

@@ -107,7 +107,7 @@ def learner(events, weights=(1.0, 1.0, 1.0), **settings):
     settings = SequenceSettings(dim=8, length=5, **settings)
     start = np.random.default_rng(0).standard_normal((events.item_count, 8)).astype(np.float32)
     features = sparse.csr_array((events.item_count, 0), dtype=np.float32)
-    return Learner(Lesson(events, features, np.array(weights, np.float32)), start, settings, 0.1, CPU, 0)
+    return Learner(Lesson(events, features, np.array(weights, np.float32)), start, settings, 0.1, CPU, 0, torch.float32)
 
 
 @pytest.mark.parametrize("full", [0, 1000])
