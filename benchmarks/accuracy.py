@@ -73,8 +73,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--model", choices=sorted(MODELS), required=True)
     parser.add_argument("--k", type=int, default=20, help="length of the lists")
     parser.add_argument("--out", type=Path, required=True, help="file for the lists")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--seed", type=int, default=0, help="of the model, and of what is drawn for validation")
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: a GPU when there is one"
+    )
     parser.add_argument(
         "--set", type=_assignment, action="append", default=[], metavar="TABLE.KEY=JSON", help="other than the default"
     )

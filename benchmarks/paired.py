@@ -26,10 +26,13 @@ def main() -> None:
     """Read the lists, score them, compare the first with each of the others."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the set")
-    parser.add_argument("--k", type=int, default=20)
+    parser.add_argument("--k", type=int, default=20, help="how many of each list count")
     parser.add_argument("ranked", type=Path, nargs="+", help="files of lists, ours first")
     arguments = parser.parse_args()
-    users, items = read_test(arguments.data)
+    try:
+        users, items = read_test(arguments.data)
+    except FileNotFoundError as error:
+        sys.exit(str(error))
     first, *others = arguments.ranked
     ours = fared(first, users, items, arguments.k)
     print(f"| lists of {ours.shape[1]:,} users | " + " | ".join(f"{name}@{arguments.k}" for name in _METRICS) + " |")

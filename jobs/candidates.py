@@ -14,6 +14,7 @@ from jobs.show import Report, Table
 from recsys.bundle import Bundle, assemble
 from recsys.config import Config
 from recsys.data import Interactions, Splits, split_by_time
+from recsys.errors import ConfigError
 from recsys.evaluation import Judgement, ValidationScore, judge
 from recsys.index import INDEXES
 from recsys.models import MODELS, TrainingData, Workers, settings_of
@@ -93,9 +94,19 @@ def check_settings(config: Config) -> None:
 def check_names(config: Config) -> None:
     """As check_settings, of the models and the index."""
     names = config.training.models
-    for name in dict.fromkeys([*names, *(config.models.auto.candidates if "auto" in names else ())]):
-        resolve(name, MODELS)
-    resolve(config.index.kind, INDEXES)
+    _check("[training] models", names, MODELS)
+    if "auto" in names:
+        others = {name: found for name, found in MODELS.items() if name != "auto"}
+        _check("[models.auto] candidates", config.models.auto.candidates, others)
+    _check("[index] kind", (config.index.kind,), INDEXES)
+
+
+def _check(key: str, names: tuple[str, ...], known: dict[str, str]) -> None:
+    for name in names:
+        try:
+            resolve(name, known)
+        except ConfigError as error:
+            raise ConfigError(f"{key}: {error}") from error
 
 
 def fit(

@@ -158,13 +158,21 @@ class TrainingSettings(Section):
         ("auto",), min_length=1, description="What is judged: names of recsys.models.MODELS or dotted paths"
     )
     budget_minutes: float = Field(
-        30.0, gt=0, description="What `auto` may take to choose, to train for the gate and to train again, together"
+        30.0,
+        gt=0,
+        description="What `auto`, and no other model, may take to choose, train for the gate and train again",
     )
     seed: int = Field(0, ge=0, description="Makes a run repeatable")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU when there is one")
     processes: int = Field(
         1, ge=1, description="With more than 1, `two_tower` and `sequence` are trained by so many, their tables sharded"
     )
+
+    @model_validator(mode="after")
+    def _each_once(self) -> "TrainingSettings":
+        if len(set(self.models)) != len(self.models):
+            raise ValueError(f"[training] models {list(self.models)}: each model once is allowed")
+        return self
 
     @property
     def choice_seconds(self) -> float:

@@ -43,11 +43,17 @@ def explain(error: ValidationError, path: Path | None, tables: type[BaseModel]) 
     An address is not repeated, as it may hold a password, nor is what stands in the place of a table.
     """
     lines = [f"{path or 'the configuration'} is wrong:"]
-    for fault in error.errors():
+    faults = error.errors()
+    within = {fault["loc"][:-1] for fault in faults}
+    for fault in faults:
+        if fault["type"] == "too_short" and fault["loc"] in within:  # what is wrong about its values is told
+            continue
         where = ".".join(str(part) for part in fault["loc"])
         message = f"{fault['msg']}"
         if fault["type"] == "extra_forbidden":
             message = f"unknown key; allowed here: {', '.join(_keys_at(tables, fault['loc'][:-1]))}"
+        elif fault["type"] == "tuple_type":
+            message = f"should be a list in square brackets (found {_found(fault['loc'], fault['input'])})"
         elif fault["type"] == "value_error":  # ours, which names the table itself
             lines.append(f"  {message.removeprefix('Value error, ')}")
             continue

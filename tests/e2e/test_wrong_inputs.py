@@ -56,10 +56,14 @@ NO_GPU = pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="here it is al
 @pytest.mark.parametrize(
     ("variable", "value", "told"),
     [
-        ("TRAINING__MODELS", '["mf", "mff"]', "unknown name 'mff'; known: popularity, mf, two_tower, sequence, auto"),
-        ("MODELS__AUTO__CANDIDATES", '["mff"]', "unknown name 'mff'; known: popularity, mf, two_tower, sequence, auto"),
+        (
+            "TRAINING__MODELS",
+            '["mf", "mff"]',
+            "[training] models: unknown name 'mff'; known: popularity, mf, two_tower,",
+        ),
+        ("MODELS__AUTO__CANDIDATES", '["mff"]', "[models.auto] candidates: unknown name 'mff'; known: popularity, mf,"),
         ("TRAINING__MODELS", '["shop.models:best"]', "'shop.models:best' cannot be loaded"),
-        ("INDEX__KIND", "cubic", "unknown name 'cubic'; known: flat"),
+        ("INDEX__KIND", "cubic", "[index] kind: unknown name 'cubic'; known: flat"),
         pytest.param("TRAINING__DEVICE", "cuda", 'device is "cuda", but torch finds no GPU', marks=NO_GPU),
     ],
 )
