@@ -122,7 +122,7 @@ class SequenceSettings(Section):
 
 
 class AutoSettings(Section):
-    """The choice among candidates and of their blend."""
+    """The choice among candidates and of their blend; docs/architecture.md tells how it is made."""
 
     candidates: tuple[str, ...] = Field(
         ("popularity", "mf", "two_tower", "sequence"),
