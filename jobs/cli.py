@@ -155,7 +155,8 @@ def tune(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="mf, two_tower or sequence.")],
     trials: Annotated[int, typer.Option("--trials", min=1, help="How many in all, with those of earlier calls.")] = 50,
     minutes: Annotated[
-        float | None, typer.Option("--minutes", min=0, help="End so long after the first trial, a whole choice and training by what is configured.")
+        float | None,
+        typer.Option("--minutes", min=0, help="End so long after the first trial, which takes as long as a night."),
     ] = None,
     config: ConfigOption = CONFIG,
     as_json: JsonOption = False,
