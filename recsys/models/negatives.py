@@ -27,4 +27,4 @@ class Negatives:
         total = self._cumulated[-1]
         rows = np.searchsorted(self._cumulated, generator.random(count) * total, side="right")
         rows = np.minimum(rows, len(self._draw) - 1)
-        return rows.astype(np.int64), np.log(count * self._draw[rows] / total).astype(np.float32)
+        return rows, np.log(count * self._draw[rows] / total).astype(np.float32)

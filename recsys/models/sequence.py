@@ -140,6 +140,7 @@ class _Model:
 
     def __init__(self, data: TrainingData, seed: int, device: torch.device, report: Report) -> None:
         self.data, self._seed, self._device, self._report = data, seed, device, report
+        self._precision = pick_precision(device)
         self._has_events = np.bincount(data.events.items, minlength=data.events.item_count) > 0
         tokens = item_tokens(data.catalog.columns)
         features = token_matrix(tokens, shared_tokens(tokens, self._has_events))
@@ -149,7 +150,7 @@ class _Model:
         """A learner at its spectral start."""
         settings = _settings(chosen)
         start = _directions(Spectral(self.data, self._seed, self._device).start(ALL_TIME_DAYS, settings.dim)[1])
-        fixed = chosen["temperature"], self._device, self._seed, pick_precision(self._device)
+        fixed = chosen["temperature"], self._device, self._seed, self._precision
         return Learner(self._lesson, start, settings, *fixed)
 
     def passes(self, learner: Learner, chosen: Settings, epochs: int) -> Generator[int]:
@@ -159,7 +160,7 @@ class _Model:
                 self.train_epoch(learner, epoch, chosen)
                 yield epoch
             return
-        precision = str(pick_precision(self._device)).removeprefix("torch.")  # the same on all machines of a group
+        precision = str(self._precision).removeprefix("torch.")  # the same on all machines of a group
         facts = {"chosen": chosen, "seed": self._seed, "precision": precision}
         work = Work("recsys.models.sequence:pupil", facts, self._lesson.arrays)
         told = partial(self._told, chosen)
