@@ -21,3 +21,9 @@ def pick_precision(device: torch.device) -> torch.dtype:
     """bfloat16 where the processor multiplies it faster than float32: on GPUs, and on CPUs that have instructions."""
     able = device.type == "cuda" or torch.cpu.get_capabilities().get("avx512_bf16", False)
     return torch.bfloat16 if able else torch.float32
+
+
+def precision_named(name: str) -> torch.dtype:
+    """The precision of which `str` told the name: a group computes in that of the job, whatever its machines are."""
+    precision: torch.dtype = getattr(torch, name.removeprefix("torch."))
+    return precision

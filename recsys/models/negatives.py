@@ -1,4 +1,4 @@
-"""Items drawn with replacement, which stand for all others in a softmax."""
+"""Items that stand for all others in a softmax: drawn with replacement, or all of them where they are few."""
 
 from typing import Any
 
@@ -20,10 +20,15 @@ class Negatives:
     """Draws rows of items in proportion to what is given for each: [I], not all 0."""
 
     def __init__(self, draw: npt.NDArray[np.float64]) -> None:
-        self._draw, self._cumulated = draw, np.cumsum(draw)
+        self._draw, self._cumulated, self._all = draw, np.cumsum(draw), np.flatnonzero(draw)
 
     def take(self, count: int, generator: np.random.Generator) -> tuple[Int64, Float32]:
-        """The rows [N], and log(N q), the log of how often each is expected among the N: see sampled_softmax."""
+        """The rows [N], and log(N q), the log of how often each is expected among the N: see sampled_softmax.
+
+        Of no more items than asked for each is taken once, which makes it the softmax over all of them.
+        """
+        if len(self._all) <= count:
+            return self._all, np.zeros(len(self._all), np.float32)
         total = self._cumulated[-1]
         rows = np.searchsorted(self._cumulated, generator.random(count) * total, side="right")
         rows = np.minimum(rows, len(self._draw) - 1)

@@ -21,7 +21,7 @@ from recsys.data import Array, Float32
 from recsys.features import item_tokens
 from recsys.models import ALL_TIME_DAYS, TrainingData
 from recsys.models.demand import beside_demand, demand_column, demand_part
-from recsys.models.device import pick_device, pick_precision
+from recsys.models.device import pick_device, pick_precision, precision_named
 from recsys.models.item_encoder import fill_in, shared_tokens
 from recsys.models.mf import Spectral
 from recsys.models.search import Settings, coordinate_search
@@ -160,8 +160,7 @@ class _Model:
                 self.train_epoch(learner, epoch, chosen)
                 yield epoch
             return
-        precision = str(self._precision).removeprefix("torch.")  # the same on all machines of a group
-        facts = {"chosen": chosen, "seed": self._seed, "precision": precision}
+        facts = {"chosen": chosen, "seed": self._seed, "precision": str(self._precision)}
         work = Work("recsys.models.sequence:pupil", facts, self._lesson.arrays)
         told = partial(self._told, chosen)
         with closing(train_together(self.data.workers, work, learner.progress, epochs, self._device, told)) as ended:
@@ -202,7 +201,7 @@ def _settings(chosen: Mapping[str, Any]) -> SequenceSettings:
 def pupil(facts: Mapping[str, Any], arrays: Mapping[str, Array], device: torch.device) -> Pupil:
     """The learner as a worker of a group trains it; facts and arrays are those of `_Model.passes`."""
     chosen, lesson = facts["chosen"], Lesson.from_arrays(arrays)
-    fixed = chosen["temperature"], device, facts["seed"], getattr(torch, facts["precision"])
+    fixed = chosen["temperature"], device, facts["seed"], precision_named(facts["precision"])
     learner = Learner(lesson, None, _settings(chosen), *fixed)
     return Pupil(learner.progress, learner.train_epoch)
 

@@ -58,15 +58,17 @@ class Towers:
         start: tuple[Float32, Float32] | None,
         settings: TwoTowerSettings,
         device: torch.device,
-        *,
         unit_items: bool = True,
+        precision: torch.dtype = torch.float32,
     ):
         """Start from history vectors and item vectors [I, D]; what the features add starts at zero.
 
         start: None in a group, where a checkpoint is loaded into `tables` instead.
         unit_items: item vectors have length 1 like the users'; else their length is learnt, and tells of popularity.
+        precision: of the softmax's products.
         """
-        self.pairs, self._settings, self._device, self._unit_items = pairs, settings, device, unit_items
+        self.pairs, self._settings, self._device = pairs, settings, device
+        self._unit_items, self._precision = unit_items, precision
         items, tokens = pairs.features.shape
         tokens = max(1, tokens)  # a table of no rows is not allowed
         made = settings.dim, settings.learning_rate, sharded.birthplace(device)
@@ -142,6 +144,7 @@ class Towers:
             torch.from_numpy(log_expected).to(self._device),
             numbers,
             user_vectors.new_ones(len(items)),
+            precision=self._precision,
         )
 
     def _user_vectors(self, users: Int64, items: Int64, weights: Float32) -> Tensor:

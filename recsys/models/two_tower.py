@@ -18,11 +18,11 @@ import numpy.typing as npt
 import torch
 
 from recsys.config_models import TwoTowerSettings
-from recsys.data import Array
+from recsys.data import Array, Float32
 from recsys.features import item_tokens
 from recsys.models import ALL_TIME_DAYS, TrainingData
 from recsys.models.demand import beside_demand, demand_column, demand_part
-from recsys.models.device import pick_device
+from recsys.models.device import pick_device, pick_precision, precision_named
 from recsys.models.item_encoder import fill_in, shared_tokens
 from recsys.models.mf import Spectral
 from recsys.models.negatives import draw_by
@@ -149,7 +149,8 @@ def pupil(facts: Mapping[str, Any], arrays: Mapping[str, Array], device: torch.d
     """The towers as a worker of a group trains them; facts and arrays are those of `_Model.passes`."""
     chosen, seed, draw = facts["chosen"], facts["seed"], np.asarray(arrays["draw"], np.float64)
     pairs = Pairs.from_arrays(arrays)
-    towers = Towers(pairs, None, _settings(chosen), device, unit_items=chosen["unit_items"])
+    how = chosen["unit_items"], precision_named(facts["precision"])
+    towers = Towers(pairs, None, _settings(chosen), device, *how)
 
     def train_epoch(epoch: int, report: Callable[[float], None]) -> float:
         generator = np.random.default_rng([seed, epoch])
@@ -166,7 +167,7 @@ class _Model:
     ) -> None:
         fixed = settings if isinstance(settings, dict) else _fixed(settings)
         self.data, self._seed, self._device, self._report = data, seed, device, report
-        self._settings = _settings(fixed)
+        self._settings, self._precision = _settings(fixed), pick_precision(device)
         self._spectral = Spectral(data, seed, device)
         tokens = item_tokens(data.catalog.columns)
         counts = np.bincount(data.events.items, minlength=data.events.item_count)
@@ -189,13 +190,15 @@ class _Model:
         weights = self._spectral.history_weights(chosen["half_life_days"])
         if not chosen["unit_items"]:
             item = item * np.asarray(weights.sum(axis=0), np.float32)[:, None] ** _LENGTH_EXPONENT
-            item /= (
-                max(1e-12, float(np.linalg.norm(item[self._has_events], axis=1).mean()))
-                if self._has_events.any()
-                else 1.0
-            )
+        start = self._of_mean_length_1(history), self._of_mean_length_1(item)
         pairs = Pairs(leave_one_out_positives(weights), self._features)
-        return Towers(pairs, (history, item), self._settings, self._device, unit_items=chosen["unit_items"])
+        how = chosen["unit_items"], self._precision
+        return Towers(pairs, start, self._settings, self._device, *how)
+
+    def _of_mean_length_1(self, table: Float32) -> Float32:
+        """For Adagrad: its steps are as long whatever the rows are, and would soon undo a start of short ones."""
+        lengths = np.linalg.norm(table[self._has_events], axis=1)
+        return table / np.float32(lengths.mean()) if lengths.any() else table
 
     def trained(self, chosen: Settings) -> Towers:
         """Towers after the chosen number of epochs."""
@@ -216,7 +219,7 @@ class _Model:
                 self.train_epoch(towers, chosen, epoch)
                 yield epoch
             return
-        facts = {"chosen": chosen, "seed": self._seed}
+        facts = {"chosen": chosen, "seed": self._seed, "precision": str(self._precision)}
         work = Work("recsys.models.two_tower:pupil", facts, {**towers.pairs.arrays, "draw": draw})
         with closing(
             train_together(

@@ -117,7 +117,8 @@ def test_two_processes_learn_what_one_learns_though_one_is_killed_in_mid_epoch(
         state_dict_loader.load(state, checkpoint_id=tmp_path / "work" / "epoch-2", no_dist=True)
 
     # A sum of products in bfloat16 is rounded to it, so that what two add up would differ in the third digit.
-    monkeypatch.setattr(sequence, "pick_precision", lambda _device: torch.float32)
+    for trained in (sequence, two_tower):
+        monkeypatch.setattr(trained, "pick_precision", lambda _device: torch.float32)
     found = learnt_with_a_kill(model, tmp_path, monkeypatch, look)
     np.testing.assert_allclose(found, learnt(model, None), atol=1e-5)
     summed = alone().fused_optimizer().state_dict()["state"][f"{table}.weight"][f"{table}.weight.momentum_1"]

@@ -112,23 +112,23 @@ def learner(events, weights=(1.0, 1.0, 1.0), **settings):
 
 @pytest.mark.parametrize("full", [0, 1000])
 def test_the_loss_falls_with_all_items_and_with_a_sample_of_them(full):
-    one = learner(rings().events, full_softmax_items=full, negatives=64, batch_size=200)
+    one = learner(rings().events, full_softmax_items=full, negatives=16, batch_size=200)
     losses = [one.train_epoch(epoch, lambda _: None) for epoch in range(1, 9)]
     assert losses[-1] < losses[0] * 0.7
     assert np.isfinite(one.item_vectors).all()
 
 
-def test_the_sample_estimates_the_whole():
+def test_a_sample_of_all_items_is_the_whole():
     events = interactions(*[20] * 40)
     with torch.random.fork_rng():
         batch = next(iter(batches(events, *windows(events, 5), 400, 1000, np.random.default_rng(0))))[0]
         weight = np.ones(int(batch.mask.sum()), np.float32)
         found = []
-        for settings in ({"full_softmax_items": 1000}, {"full_softmax_items": 0, "negatives": 20_000}):
+        for settings in ({"full_softmax_items": 1000}, {"full_softmax_items": 0, "negatives": 50}):
             one = learner(events, dropout=0.0, **settings)
             one.tower.eval()
             found.append(float(one._loss(batch, weight, np.random.default_rng(5)).detach()))
-    assert found[1] == pytest.approx(found[0], rel=0.01)
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
 
 
 def test_a_kind_that_counts_nothing_is_not_foreseen():
