@@ -37,7 +37,7 @@ TIME = {"recency_half_life_days": 10.0, "demand": 0.0, "pass_events": 400}  # of
 CHOSEN = {
     "two_tower": TIME
     | {"half_life_days": 90.0, "temperature": 0.2, "unit_items": True, "epochs": 2}
-    | {"dim": 256, "batch_size": 64, "negatives": 32, "learning_rate": 0.1},  # room for a cut by columns
+    | {"dim": 256, "batch_size": 64, "negatives": 16, "learning_rate": 0.1},  # room for a cut by columns
     "sequence": TIME
     | {"temperature": 0.1, "epochs": 2, "dim": 16, "length": 8, "blocks": 1, "dropout": 0.0}
     | {"batch_size": 64, "full_softmax_items": 0, "negatives": 16},

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from recsys.models import MODELS, settings_of, two_tower
+from recsys.models.mf import Spectral
 
 PERSONAL = [name for name in MODELS if name != "popularity"]
 
@@ -126,3 +127,14 @@ def test_what_training_only_harms_stays_as_it_was_at_the_start(name):
         return 1.0 if vectors.settings["epochs"] == 0 else 0.5
 
     assert contracts.trained(name, contracts.checkerboard(), score=score).settings["epochs"] == 0
+
+
+def test_how_long_the_rows_of_the_start_are_plays_no_part(monkeypatch):
+    # Adagrad's steps are as long whatever they are: they are shorter the more items a shop has.
+    data, spectral = contracts.checkerboard(), Spectral.start
+    settings = contracts.trained("two_tower", data, score=lambda vectors: vectors.settings["epochs"]).settings
+    assert settings["epochs"] > 0
+    learnt = contracts.trained("two_tower", data, settings, score=None)
+    monkeypatch.setattr(Spectral, "start", lambda *given: tuple(0.01 * table for table in spectral(*given)))
+    again = contracts.trained("two_tower", data, settings, score=None)
+    np.testing.assert_allclose(contracts.scores(again, 0, 1), contracts.scores(learnt, 0, 1), atol=1e-3)
