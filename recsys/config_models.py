@@ -69,10 +69,14 @@ class TwoTowerSettings(Section):
         ge=1,
         description="A pass learns from about so many events at most, drawn anew for each: validation looks in between",
     )
-    patience: int = Field(2, ge=1, description="Epochs without a better validation score before training stops")
+    patience: int = Field(4, ge=1, description="Epochs without a better validation score before training stops")
     batch_size: int = Field(2048, ge=1, description="Positives a step")
     negatives: int = Field(4096, ge=1, description="Sampled items a step, shared by the batch")
-    learning_rate: float = Field(0.05, gt=0, description="Of the row-wise Adagrad fused into the backward pass")
+    learning_rate: float = Field(
+        0.05,
+        gt=0,
+        description="Of the row-wise Adagrad fused into the backward pass; rows begin with length 1 on average",
+    )
     temperatures: tuple[Temperature, ...] = Field(
         (0.07, 0.1, 0.15), min_length=1, description="The scores are divided by this; the best on validation is taken"
     )
