@@ -71,7 +71,7 @@ class TwoTowerSettings(Section):
     )
     patience: int = Field(4, ge=1, description="Epochs without a better validation score before training stops")
     batch_size: int = Field(2048, ge=1, description="Positives a step")
-    negatives: int = Field(4096, ge=1, description="Sampled items a step, shared by the batch")
+    negatives: int = Field(4096, ge=1, description="Items drawn a step, or all where no more; the batch shares them")
     learning_rate: float = Field(
         0.05,
         gt=0,
@@ -111,7 +111,7 @@ class SequenceSettings(Section):
     patience: int = Field(2, ge=1, description="Epochs without a better validation score before training stops")
     batch_size: int = Field(2048, ge=1, description="Events to foresee in a step")
     full_softmax_items: int = Field(20_000, ge=0, description="With more items than these, negatives are sampled")
-    negatives: int = Field(4096, ge=1, description="Sampled items a step, shared by the batch")
+    negatives: int = Field(4096, ge=1, description="Items drawn a step, or all where no more; the batch shares them")
     temperatures: tuple[Temperature, ...] = Field(
         (0.07,), min_length=1, description="The cosine is divided by this; the best on validation is taken"
     )
