@@ -190,15 +190,10 @@ class _Model:
         weights = self._spectral.history_weights(chosen["half_life_days"])
         if not chosen["unit_items"]:
             item = item * np.asarray(weights.sum(axis=0), np.float32)[:, None] ** _LENGTH_EXPONENT
-        start = self._of_mean_length_1(history), self._of_mean_length_1(item)
+        start = _of_length_1(history), _of_length_1(item)
         pairs = Pairs(leave_one_out_positives(weights), self._features)
         how = chosen["unit_items"], self._precision
         return Towers(pairs, start, self._settings, self._device, *how)
-
-    def _of_mean_length_1(self, table: Float32) -> Float32:
-        """For Adagrad: its steps are as long whatever the rows are, and would soon undo a start of short ones."""
-        lengths = np.linalg.norm(table[self._has_events], axis=1)
-        return table / np.float32(lengths.mean()) if lengths.any() else table
 
     def trained(self, chosen: Settings) -> Towers:
         """Towers after the chosen number of epochs."""
@@ -268,3 +263,12 @@ class _Model:
         encoder = fill_in(self.data.catalog, item, history, self._has_events, device=self._device)
         parts = (replace(vectors.parts[0], history_vectors=history), vectors.parts[1])
         return replace(vectors, item_vectors=item, parts=parts, item_encoder=beside_demand(encoder))
+
+
+def _of_length_1(table: Float32) -> Float32:
+    """The rows times what gives their median, of those that are not zero, length 1.
+
+    For Adagrad: its steps are as long whatever the rows are, and would soon undo a start of short ones.
+    """
+    lengths = np.linalg.norm(table, axis=1)
+    return table / np.float32(np.median(lengths[lengths > 0])) if lengths.any() else table
