@@ -23,6 +23,8 @@ _TEMPERATURE_AND_DEMAND: Space = {
     **_RECENT,
 }
 
+_NEGATIVES = IntDistribution(256, 8192, log=True)
+
 SPACES: dict[str, Space] = {
     "mf": {
         **_DECAY,
@@ -38,7 +40,7 @@ SPACES: dict[str, Space] = {
     "two_tower": {
         **_DECAY,
         "dim": IntDistribution(32, 512, step=4),
-        "negatives": IntDistribution(256, 8192, log=True),
+        "negatives": _NEGATIVES,
         "learning_rate": FloatDistribution(0.005, 0.5, log=True),
         "unit_items": CategoricalDistribution([True, False]),
         **_TEMPERATURE_AND_DEMAND,
@@ -48,7 +50,7 @@ SPACES: dict[str, Space] = {
         "length": IntDistribution(10, 200, log=True),
         "blocks": IntDistribution(1, 3),
         "dropout": FloatDistribution(0, 0.7),
-        "negatives": IntDistribution(256, 8192, log=True),
+        "negatives": _NEGATIVES,
         **_TEMPERATURE_AND_DEMAND,
     },
 }
@@ -60,7 +62,8 @@ def space_of(config: Config, model: str, items: int) -> Space:
     It is the same whatever is configured, so that a study goes on when what it found has been put into the file.
     """
     space = dict(SPACES[model])
-    if model == "sequence" and items <= config.models.sequence.full_softmax_items:
+    whole = config.models.sequence.full_softmax_items if model == "sequence" else 0
+    if "negatives" in space and items <= max(whole, _NEGATIVES.low):
         del space["negatives"]  # the softmax is over all items
     return space
 

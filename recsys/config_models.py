@@ -75,7 +75,7 @@ class TwoTowerSettings(Section):
     learning_rate: float = Field(
         0.05,
         gt=0,
-        description="Of the row-wise Adagrad fused into the backward pass; items' rows begin at a median length of 1",
+        description="Of the row-wise Adagrad in the backward pass; items begin at a median length of 1, features at 0",
     )
     temperatures: tuple[Temperature, ...] = Field(
         (0.07, 0.1, 0.15), min_length=1, description="The scores are divided by this; the best on validation is taken"

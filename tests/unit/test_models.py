@@ -129,12 +129,22 @@ def test_what_training_only_harms_stays_as_it_was_at_the_start(name):
     assert contracts.trained(name, contracts.checkerboard(), score=score).settings["epochs"] == 0
 
 
-def test_how_long_the_rows_of_the_start_are_plays_no_part(monkeypatch):
-    # Adagrad's steps are as long whatever they are: they are shorter the more items a shop has.
+@pytest.mark.parametrize("unit_items", [True, False])
+def test_how_long_the_rows_of_the_start_are_plays_no_part(unit_items, monkeypatch):
+    # Adagrad's steps are as long whatever the rows are, and the rows are shorter the more items a shop has.
     data, spectral = contracts.checkerboard(), Spectral.start
     settings = contracts.trained("two_tower", data, score=lambda vectors: vectors.settings["epochs"]).settings
     assert settings["epochs"] > 0
+    settings = {**settings, "unit_items": unit_items}
     learnt = contracts.trained("two_tower", data, settings, score=None)
-    monkeypatch.setattr(Spectral, "start", lambda *given: tuple(0.01 * table for table in spectral(*given)))
+    monkeypatch.setattr(Spectral, "start", lambda *given: tuple(table * 2.0**-7 for table in spectral(*given)))
     again = contracts.trained("two_tower", data, settings, score=None)
-    np.testing.assert_allclose(contracts.scores(again, 0, 1), contracts.scores(learnt, 0, 1), atol=1e-3)
+    np.testing.assert_array_equal(again.item_vectors, learnt.item_vectors)
+
+
+def test_nor_do_the_rows_of_what_counts_nothing():
+    start = np.random.default_rng(0).standard_normal((60, 4)).astype(np.float32)
+    alone = two_tower._of_length_1(start)
+    beside = two_tower._of_length_1(np.concatenate([np.zeros((600, 4), np.float32), start]))
+    np.testing.assert_array_equal(beside[600:], alone)
+    assert np.median(np.linalg.norm(alone, axis=1)) == pytest.approx(1, abs=1e-5)

@@ -6,6 +6,7 @@ import torch
 from scipy import sparse
 
 from recsys.config_models import TwoTowerSettings
+from recsys.models.negatives import Negatives
 from recsys.models.towers import Pairs, Towers, shuffle_in_runs
 
 CPU = torch.device("cpu")
@@ -105,3 +106,16 @@ def test_a_sample_of_the_positives_takes_each_as_often_as_the_others():
     assert share.mean() == pytest.approx(most / kept.sum())
     assert share.min() > 0.75 * share.mean()
     assert share.max() < 1.35 * share.mean()
+
+
+def test_the_loss_of_a_sample_estimates_that_of_all_items():
+    weights = (np.random.default_rng(2).random((40, 10)) < 0.4).astype(float)
+    two, draw = towers(weights), np.linspace(1, 12, 10)  # far from uniform
+    users, items = (at.astype(np.int64) for at in np.nonzero(weights))
+    few, many = Negatives(draw), Negatives(draw)
+    many._all = np.arange(20_001)  # else they would all be taken, which is no sample
+    found = [
+        float(two._loss(users, items, np.ones(len(users), np.float32), drawn, 0.5).detach())
+        for drawn in (of.take(20_000, np.random.default_rng(0)) for of in (few, many))
+    ]
+    assert found[1] == pytest.approx(found[0], rel=0.01)

@@ -72,9 +72,9 @@ def test_what_is_chosen_beyond_a_space_has_the_nearest_place_in_it() -> None:
 
 
 def test_negatives_are_varied_only_where_some_are_drawn() -> None:
-    most = Config().models.sequence.full_softmax_items
-    assert "negatives" not in space_of(Config(), "sequence", most)
-    assert "negatives" in space_of(Config(), "sequence", most + 1)
+    for model, most in (("sequence", Config().models.sequence.full_softmax_items), ("two_tower", 256)):
+        assert "negatives" not in space_of(Config(), model, most)
+        assert "negatives" in space_of(Config(), model, most + 1)
 
 
 @pytest.mark.parametrize("model", SPACES)
