@@ -69,7 +69,7 @@ class TwoTowerSettings(Section):
         ge=1,
         description="A pass learns from about so many events at most, drawn anew for each: validation looks in between",
     )
-    patience: int = Field(4, ge=1, description="Epochs without a better validation score before training stops")
+    patience: int = Field(2, ge=1, description="Epochs without a better validation score before training stops")
     batch_size: int = Field(2048, ge=1, description="Positives a step")
     negatives: int = Field(4096, ge=1, description="Items drawn a step, or all where no more; the batch shares them")
     learning_rate: float = Field(
