@@ -58,6 +58,7 @@ class Towers:
         start: tuple[Float32, Float32] | None,
         settings: TwoTowerSettings,
         device: torch.device,
+        *,
         unit_items: bool = True,
         precision: torch.dtype = torch.float32,
     ):

@@ -32,7 +32,7 @@ from recsys.models.torchrun import Pupil, Work, train_together
 from recsys.models.towers import Pairs, Towers, leave_one_out_positives
 from recsys.vectors import Part, Vectors, WeightedSum, token_matrix
 
-_LENGTH_EXPONENT = 0.2  # free lengths start at the item's weight to this power, 1 on average
+_LENGTH_EXPONENT = 0.2  # free lengths start at the item's weight to this power, their median at 1
 _TRIAL_POSITIVES = 500_000  # fewer mislead: training first loses some of the start, at each temperature another part
 _FIXED = {"dim", "pass_events", "batch_size", "negatives", "learning_rate"}  # settings that are not chosen
 
@@ -149,8 +149,8 @@ def pupil(facts: Mapping[str, Any], arrays: Mapping[str, Array], device: torch.d
     """The towers as a worker of a group trains them; facts and arrays are those of `_Model.passes`."""
     chosen, seed, draw = facts["chosen"], facts["seed"], np.asarray(arrays["draw"], np.float64)
     pairs = Pairs.from_arrays(arrays)
-    how = chosen["unit_items"], precision_named(facts["precision"])
-    towers = Towers(pairs, None, _settings(chosen), device, *how)
+    precision = precision_named(facts["precision"])
+    towers = Towers(pairs, None, _settings(chosen), device, unit_items=chosen["unit_items"], precision=precision)
 
     def train_epoch(epoch: int, report: Callable[[float], None]) -> float:
         generator = np.random.default_rng([seed, epoch])
@@ -192,8 +192,8 @@ class _Model:
             item = item * np.asarray(weights.sum(axis=0), np.float32)[:, None] ** _LENGTH_EXPONENT
         start = _of_length_1(history), _of_length_1(item)
         pairs = Pairs(leave_one_out_positives(weights), self._features)
-        how = chosen["unit_items"], self._precision
-        return Towers(pairs, start, self._settings, self._device, *how)
+        fixed = self._settings, self._device
+        return Towers(pairs, start, *fixed, unit_items=chosen["unit_items"], precision=self._precision)
 
     def trained(self, chosen: Settings) -> Towers:
         """Towers after the chosen number of epochs."""
