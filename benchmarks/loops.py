@@ -15,7 +15,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
@@ -28,7 +27,6 @@ from recsys.config_models import SequenceSettings, TwoTowerSettings
 from recsys.models import losses
 from recsys.models import spectral as parts
 from recsys.models.mf import Spectral
-from recsys.models.negatives import places
 from recsys.models.sparse_rows import SparseRows
 
 RANK, CARRIED = 512, 52  # dimensions of an iteration, and those carried along
@@ -122,18 +120,16 @@ def _sampled_softmax(users: int, negatives: int, dim: int) -> None:
     """Forward and backward, in blocks and with all scores held."""
     user = torch.randn(users, dim).requires_grad_()
     positive, drawn = (torch.randn(rows, dim).requires_grad_() for rows in (users, negatives))
-    wanted, others = (np.random.default_rng(0).integers(100 * negatives, size=rows) for rows in (users, negatives))
+    wanted, others = (torch.randint(100 * negatives, (rows,)) for rows in (users, negatives))
     log_expected, weights = torch.randn(negatives), torch.ones(users)
-    spared = places(np.arange(users + 1), wanted, others)
-    at, place = map(torch.from_numpy, spared)
 
     def held() -> None:
-        scores = (user @ drawn.T - log_expected).index_put((at, place), torch.tensor(-torch.inf))
+        scores = (user @ drawn.T - log_expected).masked_fill(wanted[:, None] == others, -torch.inf)
         own = (user * positive).sum(1, keepdim=True)
         functional.cross_entropy(torch.cat([own, scores], 1), torch.zeros(users, dtype=torch.int64)).backward()
 
     def in_blocks(precision: torch.dtype) -> None:
-        rows = (user, positive, drawn, log_expected, spared, weights)
+        rows = (user, positive, drawn, log_expected, (wanted, others), weights)
         losses.sampled_softmax(*rows, precision=precision).backward()
 
     plain = _seconds(held)

@@ -2,11 +2,8 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-
-from recsys.data import Int64
 
 _BLOCK_SCORES = 2**21  # that a softmax holds at a time: 8 MiB, which stay in the processor's cache
 
@@ -16,23 +13,23 @@ def sampled_softmax(
     positives: Tensor,
     drawn: Tensor,
     log_expected: Tensor,
-    spared: tuple[Int64, Int64],
+    items: tuple[Tensor, Tensor],
     weights: Tensor,
     *,
     precision: torch.dtype = torch.float32,
 ) -> Tensor:
-    """The weighted sum of each user's cross-entropy against other items, estimated by N items drawn with replacement.
+    """The weighted sum of each user's cross-entropy against all items, estimated by N items drawn with replacement.
 
     users, positives: [B, D]; a score is an inner product. drawn: [N, D]. log_expected: [N], log(N q), the log of how
-    often each is expected among the N. spared: rows of `users`, ascending, and for each a row of `drawn` that does not
-    count against it, as its own positive must not: see negatives.places. weights: [B]. Returns a scalar. Precision and
-    gradient are as those of full_softmax, except that the positives' own scores are float32.
+    often each is expected among the N. items: which items the positives [B] and the drawn [N] are; a row's own positive
+    does not count against itself. weights: [B]. Returns a scalar. Precision and gradient are as those of full_softmax,
+    except that the positives' own scores are float32.
 
     An item drawn more often than others stands for fewer of them: exp(score) is divided by N q, the logQ correction,
     which makes the sum an unbiased estimate of the softmax's own over the other items. Source: Y. Bengio and
     J.-S. Senécal, "Adaptive importance sampling to accelerate training of a neural probabilistic language model", 2008.
     """
-    of_all = users, positives, drawn, log_expected, *spared, weights
+    of_all = users, positives, drawn, log_expected, *items, weights
     return _SampledSoftmax.apply(*of_all, precision)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -44,8 +41,8 @@ class _SampledSoftmax(torch.autograd.Function):
         positives: Tensor,
         drawn: Tensor,
         log_expected: Tensor,
-        spared_users: Int64,
-        spared_drawn: Int64,
+        wanted: Tensor,
+        others: Tensor,
         weights: Tensor,
         precision: torch.dtype,
     ) -> Tensor:
@@ -54,13 +51,11 @@ class _SampledSoftmax(torch.autograd.Function):
         total = torch.zeros((), device=users.device)
         narrow, drawn = users.to(precision), drawn.to(precision)
         step = max(1, _BLOCK_SCORES // max(1, len(drawn)))
-        ends = np.searchsorted(spared_users, np.arange(0, len(users) + step, step))
-        at, place = (torch.from_numpy(rows).to(users.device) for rows in (spared_users, spared_drawn))
-        for number, start in enumerate(range(0, len(users), step)):
-            block, spared = slice(start, start + step), slice(ends[number], ends[number + 1])
+        for start in range(0, len(users), step):
+            block = slice(start, start + step)
             own, positive, weight = narrow[block], own_scores[block], weights[block, None]
             scores = (own @ drawn.T).float().sub_(log_expected)
-            scores[at[spared] - start, place[spared]] = -torch.inf
+            scores.masked_fill_(wanted[block, None] == others, -torch.inf)
             largest = torch.maximum(scores.amax(dim=1, keepdim=True), positive)
             shares, share = scores.sub_(largest).exp_(), (positive - largest).exp()
             sums = shares.sum(dim=1, keepdim=True) + share

@@ -1,13 +1,11 @@
 """Items that stand for all others in a softmax: drawn with replacement, or all of them where they are few."""
 
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from recsys.data import Float32, Int64
-
-Integers: TypeAlias = npt.NDArray[np.integer[Any]]
 
 _EXPONENT = 0.5  # items are drawn by the root of their weight: between uniform and by demand
 _LEAST = 1e-6  # of a weight: an item that has events can be drawn
@@ -35,16 +33,3 @@ class Negatives:
         rows = np.searchsorted(self._cumulated, generator.random(count) * total, side="right")
         rows = np.minimum(rows, len(self._draw) - 1)
         return rows, np.log(count * self._draw[rows] / total).astype(np.float32)
-
-
-def places(offsets: Integers, items: Integers, drawn: Int64) -> tuple[Int64, Int64]:
-    """Where the items of L lists are among the drawn [N], which may repeat.
-
-    List l is items[offsets[l]:offsets[l + 1]]. Returns the list of each find, ascending, and its place among the drawn.
-    """
-    order = np.argsort(drawn, kind="stable")
-    first, last = (np.searchsorted(drawn[order], items, side) for side in ("left", "right"))
-    counts = last - first
-    found = np.repeat(np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)), counts)
-    within = np.arange(len(found)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return found, order[np.repeat(first, counts) + within]

@@ -19,7 +19,7 @@ from recsys.data import Array, Float32, Histories, Int64, Interactions
 from recsys.models import sharded
 from recsys.models.arrays import arrays_of, matrix_of
 from recsys.models.losses import full_softmax, sampled_softmax
-from recsys.models.negatives import Negatives, draw_by, places
+from recsys.models.negatives import Negatives, draw_by
 from recsys.models.sequence_batches import Batch, batches, windows
 from recsys.models.sequence_tower import SequenceTower, TowerShape
 from recsys.models.sharded import AdamState, Progress
@@ -159,7 +159,7 @@ class Learner:
         whole = len(self._rows) <= self._settings.full_softmax_items
         drawn = None if whole else self._negatives.take(self._settings.negatives, generator)
         rows = self._rows if drawn is None else np.unique(np.concatenate([batch.items[batch.mask], wanted, drawn[0]]))
-        at = self._tensor(np.searchsorted(rows, wanted))
+        places = self._tensor(np.searchsorted(rows, wanted))
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
             vectors = self._item_vectors(rows)
             read = np.where(batch.mask, np.searchsorted(rows, batch.items), 0)
@@ -172,14 +172,15 @@ class Learner:
             )[self._tensor(batch.mask)]
             users = users / self._temperature
         if drawn is None:
-            rows_and_weights = (at, self._tensor(weight))
+            rows_and_weights = (places, self._tensor(weight))
             return full_softmax(users.float(), vectors.float(), *rows_and_weights, precision=self._precision)
+        negative, log_expected = self._tensor(np.searchsorted(rows, drawn[0])), self._tensor(drawn[1])
         return sampled_softmax(
             users.float(),
-            vectors[at].float(),
-            vectors[self._tensor(np.searchsorted(rows, drawn[0]))].float(),
-            self._tensor(drawn[1]),
-            places(np.arange(len(wanted) + 1), wanted, drawn[0]),
+            vectors[places].float(),
+            vectors[negative].float(),
+            log_expected,
+            (places, negative),
             self._tensor(weight),
             precision=self._precision,
         )

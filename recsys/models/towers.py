@@ -19,7 +19,7 @@ from recsys.data import Array, Float32, Int64
 from recsys.models import sharded
 from recsys.models.arrays import arrays_of, matrix_of
 from recsys.models.losses import sampled_softmax
-from recsys.models.negatives import Negatives, places
+from recsys.models.negatives import Negatives
 from recsys.models.tables import jagged, make_tables, put_rows, rows_of
 
 Bool: TypeAlias = npt.NDArray[np.bool_]
@@ -134,29 +134,29 @@ class Towers:
         temperature: float,
     ) -> Tensor:
         drawn, log_expected = negatives
-        first = np.diff(users, prepend=-1) != 0
-        histories, run = self.pairs.weights[users[first]], np.cumsum(first) - 1
-        user_vectors = self._user_vectors(histories, run, items, weights) / temperature
+        user_vectors = self._user_vectors(users, items, weights) / temperature
         item_vectors = self._item_vectors(np.concatenate([items, drawn]))
-        # What is in the history is nothing to be told from: it was wanted too.
-        known = histories[run]
+        positive, negative = item_vectors[: len(items)], item_vectors[len(items) :]
+        numbers = torch.from_numpy(items).to(self._device), torch.from_numpy(drawn).to(self._device)
         return sampled_softmax(
             user_vectors,
-            item_vectors[: len(items)],
-            item_vectors[len(items) :],
+            positive,
+            negative,
             torch.from_numpy(log_expected).to(self._device),
-            places(known.indptr, known.indices, drawn),
+            numbers,
             user_vectors.new_ones(len(items)),
             precision=self._precision,
         )
 
-    def _user_vectors(self, histories: sparse.csr_array, run: Int64, items: Int64, weights: Float32) -> Tensor:
+    def _user_vectors(self, users: Int64, items: Int64, weights: Float32) -> Tensor:
         """Each history without the positive itself, else the tower would learn to find what it was given: [B, D].
 
-        histories: [R, I], each summed once; run: [B], ascending, whose history is that of each positive.
+        A history is summed once for a run of the same user; the other rows of the run look nothing up.
         """
-        lengths = np.zeros(len(items), np.int64)  # the kernel wants as many as of the other feature
-        lengths[: histories.shape[0]] = np.diff(histories.indptr)
+        first = np.diff(users, prepend=-1) != 0
+        histories = self.pairs.weights[users[first]]
+        lengths = np.zeros(len(users), np.int64)
+        lengths[: np.count_nonzero(first)] = np.diff(histories.indptr)
         pooled = self.user_tower(
             jagged(
                 {
@@ -166,7 +166,8 @@ class Towers:
                 self._device,
             )
         ).to_dict()
-        return functional.normalize(pooled["history"][torch.from_numpy(run).to(self._device)] - pooled["own"], dim=1)
+        run = torch.from_numpy(np.cumsum(first) - 1).to(self._device)
+        return functional.normalize(pooled["history"][run] - pooled["own"], dim=1)
 
     def _item_vectors(self, items: Int64) -> Tensor:
         tokens = self.pairs.features[items]

@@ -6,7 +6,6 @@ import torch
 
 from recsys.models import losses
 from recsys.models.losses import sampled_softmax
-from recsys.models.negatives import places
 
 ITEMS, DRAWN, ROUNDS = 30, 400, 300
 
@@ -24,8 +23,8 @@ def gradients(sign):
         drawn = torch.multinomial(draw, DRAWN, replacement=True, generator=generator)
         log_expected = sign * torch.log(DRAWN * draw[drawn])
         # A user of one dimension, 1, has the items' numbers as scores.
-        one, own = torch.ones(1, 1), spared([[3]], drawn)
-        loss = sampled_softmax(one, sampled[:, [3]], sampled[0, drawn, None], log_expected, own, one[0])
+        one, items = torch.ones(1, 1), (torch.tensor([3]), drawn)
+        loss = sampled_softmax(one, sampled[:, [3]], sampled[0, drawn, None], log_expected, items, one[0])
         (loss / ROUNDS).backward()
     return full.grad.numpy()[0], sampled.grad.numpy()[0]
 
@@ -50,13 +49,8 @@ def test_only_hits_leave_nothing_to_lose():
 
 def loss_of_one(drawn, items):
     """Of a user whose positive is item 7, with a score of 1."""
-    one, own = torch.ones(1, 1), spared([[7]], torch.tensor(items))
-    return float(sampled_softmax(one, one, torch.tensor(drawn), torch.zeros(len(items)), own, one[0]))
-
-
-def spared(lists, drawn):
-    """What does not count against each user, as sampled_softmax wants it."""
-    return places(np.cumsum([0, *map(len, lists)]), np.concatenate(lists).astype(np.int64), drawn.numpy())
+    one, numbers = torch.ones(1, 1), (torch.tensor([7]), torch.tensor(items))
+    return float(sampled_softmax(one, one, torch.tensor(drawn), torch.zeros(len(items)), numbers, one[0]))
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
@@ -64,20 +58,14 @@ def test_the_sampled_softmax_is_the_sum_of_its_rows_whatever_the_blocks(precisio
     monkeypatch.setattr(losses, "_BLOCK_SCORES", 3 * ITEMS)  # so that the seven users come in three blocks
     generator = torch.Generator().manual_seed(0)
     users, positives, drawn = (torch.randn(n, 5, generator=generator).requires_grad_() for n in (7, 7, ITEMS))
-    lists, drawn_items, weights = (
-        [[4, 9], [], [1], [2, 3, 4, 5], [], [8], [14, 0]],
-        torch.arange(ITEMS) // 2,
-        torch.linspace(0, 2, 7),
-    )
+    wanted_items, drawn_items, weights = torch.arange(7) * 4, torch.arange(ITEMS), torch.linspace(0, 2, 7)
     log_expected = torch.randn(ITEMS, generator=generator)
-    known = torch.tensor([[item in items for item in drawn_items.tolist()] for items in lists])
-    scores = (users @ drawn.T - log_expected).masked_fill(known, -torch.inf)
+    scores = (users @ drawn.T - log_expected).masked_fill(wanted_items[:, None] == drawn_items, -torch.inf)
     scores = torch.cat([(users * positives).sum(1, keepdim=True), scores], dim=1)
-    nothing = torch.zeros(7, dtype=torch.int64)
-    expected = (torch.nn.functional.cross_entropy(scores, nothing, reduction="none") * weights).sum()
+    expected = (torch.nn.functional.cross_entropy(scores, wanted_items * 0, reduction="none") * weights).sum()
     wanted = torch.autograd.grad(expected * 3, (users, positives, drawn))
-    not_against = spared(lists, drawn_items)
-    found = sampled_softmax(users, positives, drawn, log_expected, not_against, weights, precision=precision)
+    numbers = wanted_items, drawn_items
+    found = sampled_softmax(users, positives, drawn, log_expected, numbers, weights, precision=precision)
     assert found.item() == pytest.approx(expected.item(), rel=tolerance)
     for mine, theirs in zip(torch.autograd.grad(found * 3, (users, positives, drawn)), wanted, strict=True):
         assert torch.linalg.norm(mine - theirs) < tolerance * torch.linalg.norm(theirs)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recsys.models.negatives import Negatives, draw_by, places
+from recsys.models.negatives import Negatives, draw_by
 
 WEIGHTS = np.array([4.0, 0.0, 1.0, 100.0, 25.0, 0.0])  # of which two have no events
 
@@ -27,17 +27,3 @@ def test_few_items_are_all_taken_each_once():
     rows, log_expected = Negatives(draw_by(WEIGHTS, WEIGHTS > 0)).take(4, np.random.default_rng(0))
     np.testing.assert_array_equal(rows, [0, 2, 3, 4])
     np.testing.assert_array_equal(log_expected, 0)
-
-
-def test_items_of_lists_are_found_wherever_they_were_drawn():
-    drawn = np.array([5, 2, 9, 2, 7])
-    lists = [[2, 5], [], [1, 9, 2], [8]]
-    rows, at = places(np.array([0, 2, 2, 5, 6]), np.concatenate(lists).astype(np.int32), drawn)
-    assert rows.tolist() == sorted(rows), "a block of users finds its own"
-    assert set(zip(rows.tolist(), at.tolist(), strict=True)) == {(0, 1), (0, 3), (0, 0), (2, 2), (2, 1), (2, 3)}
-    assert len(rows) == 6
-
-
-def test_nothing_is_found_in_no_lists():
-    rows, at = places(np.array([0]), np.array([], np.int64), np.array([5, 2]))
-    assert len(rows) == len(at) == 0
