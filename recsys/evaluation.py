@@ -31,6 +31,7 @@ K = 20
 CUTS = (5, 10, 20)
 _BASKET = MICROSECONDS_PER_DAY
 _VALIDATION_USERS = 5000
+_VALIDATION_SCORES = 800_000_000  # of an item for a user, when users are told apart: 20,000 users with 40,000 items
 
 
 @dataclass(frozen=True)
@@ -117,29 +118,37 @@ class ValidationScore:
     """What chooses settings while training: NDCG@20 on validation of vectors trained on the fit events.
 
     Histories and targets of at most 5,000 users, drawn by the seed, are gathered once; each call ranks all items
-    through recommend(). Higher is better; 0 when nobody has a target.
+    through recommend(). Higher is better; 0 when nobody has a target. per_user asks more of them, where there are not
+    too many items: it decides between what is nearly the same, and is called less often.
     """
 
     def __init__(self, catalog: Catalog, splits: Splits, config: Config) -> None:
         codes, repeats = config.target_codes, config.recommendations.repeats
-        most = min(config.evaluation.max_users, _VALIDATION_USERS)
         targets = targets_of(splits.validation, splits.fit, target_codes=codes, repeats=repeats)
-        self._targets = targets.sample(most, config.training.seed)
-        length = config.events.history_length
-        self._histories = splits.fit.histories(self._targets.users, splits.validation_start, length, always=codes)
+        more = max(_VALIDATION_USERS, _VALIDATION_SCORES // max(1, len(catalog)))
+
+        def at_most(users: int) -> tuple[Histories, Targets]:
+            sample = targets.sample(min(config.evaluation.max_users, users), config.training.seed)
+            length = config.events.history_length
+            return splits.fit.histories(sample.users, splits.validation_start, length, always=codes), sample
+
+        self._few, self._many = at_most(_VALIDATION_USERS), at_most(more)
         wanted = splits.fit.of_kinds(codes).items
         self._popularity = np.bincount(wanted, minlength=len(catalog)).astype(np.float32)
         self._catalog, self._config = catalog, config
 
     def __call__(self, vectors: Vectors) -> float:
         """The mean over the users."""
-        return _mean(self.per_user(vectors))
+        return _mean(self._by_user(vectors, *self._few))
 
     def per_user(self, vectors: Vectors) -> Float32:
         """The same users for all vectors: [B]."""
+        return self._by_user(vectors, *self._many)
+
+    def _by_user(self, vectors: Vectors, histories: Histories, targets: Targets) -> Float32:
         kinds = tuple(self._config.events.weights)
         bundle = assemble(vectors, self._catalog, self._popularity, kinds=kinds, index_settings=self._config.index)
-        return ndcg_per_user(rank(bundle, self._histories, self._config), self._targets)
+        return ndcg_per_user(rank(bundle, histories, self._config), targets)
 
 
 def judge_targets(

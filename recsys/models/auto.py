@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -23,6 +24,7 @@ from recsys.names import resolve
 from recsys.vectors import Constant, ItemEncoder, Vectors
 
 _WEIGHTS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)  # tried for a candidate beside the best one, whose own is 1
+_CERTAIN = 3  # standard errors of a difference: a weight that far behind a smaller one ends the search for more
 _ROUNDS = 2
 _SCALE_USERS = 200
 _BLEND_SHARE = 0.15  # of the time, kept for choosing the weights
@@ -80,8 +82,9 @@ def train(
         raise ValueError("auto has candidates to choose from and no validation score to choose by")
     started = time.monotonic()
     found, skipped = _candidates(data, settings, score, seed, device, report)
-    weights, blended = _choose_weights(data, found, score, seed, started + data.budget_seconds, report)
-    comparison = {f.name: f.score for f in found} | {"blend": blended}
+    alone = {f.name: _by_user(score, f.vectors) for f in found}
+    weights, blended = _choose_weights(data, found, alone, score, seed, started + data.budget_seconds, report)
+    comparison = {name: _mean(by_user) for name, by_user in {**alone, "blend": blended}.items()}
     by_name = {f.name: f.vectors for f in found}
     return _blend(data, {n: by_name[n] for n in weights}, weights, seed, comparison=comparison, skipped=skipped)
 
@@ -191,42 +194,68 @@ class _Trial:
 
 
 def _choose_weights(
-    data: TrainingData, found: list[_Found], score: Score, seed: int, deadline: float, report: Report
-) -> tuple[dict[str, float], float]:
-    """The weights of the candidates that are in, and their score together: the best has 1, others join if that helps.
+    data: TrainingData,
+    found: list[_Found],
+    alone: dict[str, Float32],
+    score: Score,
+    seed: int,
+    deadline: float,
+    report: Report,
+) -> tuple[dict[str, float], Float32]:
+    """The weights of the candidates that are in, and how each user fares: the best has 1, others join if that helps.
 
     Until the time is up. Each weight in its turn is the smallest of all that serves as well as the best of them.
+    alone: of each candidate, how each user fares with it.
     """
-    best, *others = sorted(found, key=lambda f: -f.score)
+    best, *others = sorted((f.name for f in found), key=lambda name: -_mean(alone[name]))
+    weights, by_user = {best: 1.0}, alone[best]
+    if len(by_user) == 0:  # nobody to judge by
+        return weights, by_user
     scaled = {f.name: _scaled(data, f.vectors, seed) for f in found}
 
-    def by_user_of(tried: dict[str, float]) -> Float32:
+    def by_user_of(other: str, weight: float) -> Float32:
+        tried = _with(weights, other, weight)
         return _by_user(score, _side_by_side({name: scaled[name] for name in tried}, tried))
 
-    weights, by_user = {best.name: 1.0}, _by_user(score, best.vectors)
-    if len(by_user) == 0:  # nobody to judge by
-        return weights, best.score
     steps = len(others) * (_ROUNDS if len(others) > 1 else 1)  # a single one has nothing to wait for
     changed_at = 0  # a round without a change is the last
     for step in range(steps):
         if step - changed_at >= len(others):
             break
-        other = others[step % len(others)].name
+        other = others[step % len(others)]
         held = weights.get(other, 0.0)
-        tried = {held: by_user}
-        for weight in sorted({0.0, *_WEIGHTS} - {held}):
-            if time.monotonic() > deadline:  # some of them alone would mislead
-                return weights, float(by_user.mean())
-            tried[weight] = by_user_of(_with(weights, other, weight))
+        tried = _try_weights({held: by_user}, partial(by_user_of, other), deadline)
+        if tried is None:
+            break
         if (weight := _smallest_among_the_best(tried)) != held:
             weights, by_user, changed_at = _with(weights, other, weight), tried[weight], step
         report("auto: choose weights", (step + 1) / steps)
-    return weights, float(by_user.mean())
+    return weights, by_user
+
+
+def _try_weights(
+    tried: dict[float, Float32], by_user_of: Callable[[float], Float32], deadline: float
+) -> dict[float, Float32] | None:
+    """How each user fares with each weight, up to where more is worse; None when the time is up.
+
+    Some of them alone would mislead.
+    """
+    for weight in sorted({0.0, *_WEIGHTS} - set(tried)):
+        if time.monotonic() > deadline:
+            return None
+        tried[weight] = by_user_of(weight)
+        if _more_is_worse(tried, weight):
+            break
+    return tried
 
 
 def _by_user(score: Score, vectors: Vectors) -> Float32:
     """How each user fares: [B]; a score that tells of none counts as a single user's."""
     return score.per_user(vectors) if isinstance(score, _OfUsers) else np.array([score(vectors)], np.float32)
+
+
+def _mean(by_user: Float32) -> float:
+    return float(by_user.mean()) if len(by_user) else 0.0
 
 
 def _with(weights: dict[str, float], name: str, weight: float) -> dict[str, float]:
@@ -241,9 +270,22 @@ def _smallest_among_the_best(tried: dict[float, Float32]) -> float:
     would in most if the best were taken. tried: weight -> score of each user [B]. After the rule of one standard error,
     L. Breiman et al., "Classification and regression trees", 1984, which takes that of the best itself.
     """
-    best = max(tried.values(), key=lambda by_user: float(by_user.mean()))
-    behind = {weight: best - by_user for weight, by_user in tried.items()}
-    return min(w for w, lost in behind.items() if lost.mean() <= lost.std() / math.sqrt(len(lost)))
+    return min(weight for weight in tried if _standard_errors_behind(tried, weight) <= 1)
+
+
+def _more_is_worse(tried: dict[float, Float32], weight: float) -> bool:
+    """Whether the weight is behind a smaller one by more than chance, so that none above it needs to be tried."""
+    best = max(tried, key=lambda other: float(tried[other].mean()))
+    return weight > best and _standard_errors_behind(tried, weight) > _CERTAIN
+
+
+def _standard_errors_behind(tried: dict[float, Float32], weight: float) -> float:
+    """By how many standard errors of the difference a weight is behind the best."""
+    lost = max(tried.values(), key=lambda by_user: float(by_user.mean())) - tried[weight]
+    error = float(lost.std()) / math.sqrt(len(lost))
+    if error == 0:
+        return math.inf if lost.any() else 0.0
+    return float(lost.mean()) / error
 
 
 def _again(data: TrainingData, settings: Settings, seed: int, device: str, report: Report) -> Vectors:
