@@ -115,6 +115,25 @@ def test_a_weight_is_the_smallest_that_noise_does_not_tell_from_the_best():
     assert auto._smallest_among_the_best(tried) == 0.1
 
 
+@pytest.mark.parametrize(
+    ("best", "asked"), [(0.0, [0.0, 0.05]), (0.1, [0.0, 0.05, 0.1, 0.25]), (2.0, [0.0, *auto._WEIGHTS])]
+)
+def test_no_weight_is_tried_beyond_one_that_is_worse_by_more_than_chance(best, asked):
+    noise = np.random.default_rng(0).standard_normal((2, 1000))
+
+    def by_user(weight):
+        return -abs(weight - best) + noise[int(weight > 0)] * 0.01
+
+    assert list(auto._try_weights({0.0: by_user(0.0)}, by_user, np.inf)) == asked
+
+
+def test_a_weight_that_chance_may_have_held_back_does_not_end_the_search():
+    noise = np.random.default_rng(0).standard_normal(1000)
+    behind = noise - noise.mean() - 0.05  # by 1.6 standard errors
+    found = auto._try_weights({0.0: np.zeros(1000)}, lambda _weight: behind, np.inf)
+    assert list(found) == [0.0, *auto._WEIGHTS]
+
+
 class OfUsers:
     """A score that tells of each of its users."""
 

@@ -6,6 +6,7 @@ import pytest
 import tiny
 from tiny import CART, PURCHASE, VIEW, events
 
+from recsys import evaluation
 from recsys.config import Config
 from recsys.data import Splits, Vocabulary
 from recsys.evaluation import (
@@ -284,6 +285,16 @@ def test_the_validation_score_prefers_vectors_that_foresee_validation_and_never_
     assert score(worse) < 0.7
     with_holdout = split([*rows, *((user, (user + 2) % 6, PURCHASE, 110) for user in range(30))], users=30, items=6)
     assert ValidationScore(NEXT.catalog, with_holdout, configured())(NEXT.vectors) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("scores", "asked"), [(60, 10), (70, 11), (10_000, 30)])
+def test_more_users_are_told_apart_than_are_asked_for_a_score_where_items_are_few(scores, asked, monkeypatch):
+    monkeypatch.setattr(evaluation, "_VALIDATION_USERS", 10)
+    monkeypatch.setattr(evaluation, "_VALIDATION_SCORES", scores)
+    rows = [(user, (user + step) % 6, PURCHASE, (50, 90)[step]) for step in range(2) for user in range(30)]
+    score = ValidationScore(NEXT.catalog, split(rows, users=30, items=6), configured())
+    assert len(score.per_user(NEXT.vectors)) == asked
+    assert score(NEXT.vectors) == pytest.approx(1)
 
 
 def test_the_validation_score_of_nobody_is_zero():
