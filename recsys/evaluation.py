@@ -31,7 +31,7 @@ K = 20
 CUTS = (5, 10, 20)
 _BASKET = MICROSECONDS_PER_DAY
 _VALIDATION_USERS = 5000
-_VALIDATION_SCORES = 800_000_000  # of an item for a user, when users are told apart: 20,000 users with 40,000 items
+_VALIDATION_SCORES = 400_000_000  # of an item for a user, when users are told apart: 10,000 users with 40,000 items
 
 
 @dataclass(frozen=True)
