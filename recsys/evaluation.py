@@ -31,7 +31,8 @@ K = 20
 CUTS = (5, 10, 20)
 _BASKET = MICROSECONDS_PER_DAY
 _VALIDATION_USERS = 5000
-_VALIDATION_SCORES = 400_000_000  # of an item for a user, when users are told apart: 10,000 users with 40,000 items
+_WEIGHING_USERS = 10_000  # who choose the weights of a blend, where there are up to 40,000 items;
+_WEIGHING_SCORES = 400_000_000  # of an item for a user: what more items leave of them
 
 
 @dataclass(frozen=True)
@@ -115,35 +116,37 @@ def rank(bundle: Bundle, histories: Histories, config: Config) -> Int32:
 
 
 class ValidationScore:
-    """What chooses settings while training: NDCG@20 on validation of vectors trained on the fit events.
+    """What chooses while training: NDCG@20 on validation of vectors trained on the fit events.
 
-    Histories and targets of at most 5,000 users, drawn by the seed, are gathered once; each call ranks all items
-    through recommend(). Higher is better; 0 when nobody has a target. per_user asks more of them, where there are not
-    too many items: it decides between what is nearly the same, and is called less often.
+    A call ranks all items, through recommend(), for at most 5,000 users, drawn by the seed; their histories and targets
+    are gathered once. Higher is better; 0 when nobody has a target. per_user does so for users drawn apart from these,
+    up to twice as many where items are not too many: it tells what is nearly the same, and is asked less often.
     """
 
     def __init__(self, catalog: Catalog, splits: Splits, config: Config) -> None:
         codes, repeats = config.target_codes, config.recommendations.repeats
         targets = targets_of(splits.validation, splits.fit, target_codes=codes, repeats=repeats)
-        more = max(_VALIDATION_USERS, _VALIDATION_SCORES // max(1, len(catalog)))
+        affordable = max(_VALIDATION_USERS, min(_WEIGHING_USERS, _WEIGHING_SCORES // max(1, len(catalog))))
 
-        def at_most(users: int) -> tuple[Histories, Targets]:
-            sample = targets.sample(min(config.evaluation.max_users, users), config.training.seed)
+        def drawn(most: int) -> tuple[Histories, Targets]:
+            sample = targets.sample(min(config.evaluation.max_users, most), config.training.seed)
             length = config.events.history_length
             return splits.fit.histories(sample.users, splits.validation_start, length, always=codes), sample
 
-        self._few, self._many = at_most(_VALIDATION_USERS), at_most(more)
+        self._choosing = self._weighing = drawn(_VALIDATION_USERS)
+        if min(len(targets), affordable) > _VALIDATION_USERS:
+            self._weighing = drawn(affordable)
         wanted = splits.fit.of_kinds(codes).items
         self._popularity = np.bincount(wanted, minlength=len(catalog)).astype(np.float32)
         self._catalog, self._config = catalog, config
 
     def __call__(self, vectors: Vectors) -> float:
         """The mean over the users."""
-        return _mean(self._by_user(vectors, *self._few))
+        return _mean(self._by_user(vectors, *self._choosing))
 
     def per_user(self, vectors: Vectors) -> Float32:
-        """The same users for all vectors: [B]."""
-        return self._by_user(vectors, *self._many)
+        """NDCG@20 of each of the users who choose the weights of a blend, the same for all vectors: [B]."""
+        return self._by_user(vectors, *self._weighing)
 
     def _by_user(self, vectors: Vectors, histories: Histories, targets: Targets) -> Float32:
         kinds = tuple(self._config.events.weights)

@@ -24,7 +24,8 @@ from recsys.names import resolve
 from recsys.vectors import Constant, ItemEncoder, Vectors
 
 _WEIGHTS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)  # tried for a candidate beside the best one, whose own is 1
-_CERTAIN = 3  # standard errors of a difference: a weight that far behind a smaller one ends the search for more
+_CERTAIN = 3  # standard errors of a difference: a weight that far behind a smaller one ends the search for more,
+_ENOUGH = 30  # where so many users tell what a standard error is
 _ROUNDS = 2
 _SCALE_USERS = 200
 _BLEND_SHARE = 0.15  # of the time, kept for choosing the weights
@@ -40,7 +41,7 @@ Score = Callable[[Vectors], float]
 
 @runtime_checkable
 class _OfUsers(Protocol):
-    """A score that is the mean over users and tells how each of them fared: recsys.evaluation.ValidationScore."""
+    """A score that also tells how each user fares, maybe of more users: recsys.evaluation.ValidationScore."""
 
     def per_user(self, vectors: Vectors) -> Float32:
         """Of the same users every time: [B]."""
@@ -53,11 +54,16 @@ class _EndedError(Exception):
 
 @dataclass(frozen=True)
 class _Found:
-    """A candidate after its training, and how well it serves alone."""
+    """A candidate after its training, and how each user fares with it alone."""
 
     name: str
     vectors: Vectors
-    score: float
+    by_user: Float32
+
+    @property
+    def score(self) -> float:
+        """The mean over the users who choose the weights."""
+        return _mean(self.by_user)
 
 
 def train(
@@ -82,9 +88,8 @@ def train(
         raise ValueError("auto has candidates to choose from and no validation score to choose by")
     started = time.monotonic()
     found, skipped = _candidates(data, settings, score, seed, device, report)
-    alone = {f.name: _by_user(score, f.vectors) for f in found}
-    weights, blended = _choose_weights(data, found, alone, score, seed, started + data.budget_seconds, report)
-    comparison = {name: _mean(by_user) for name, by_user in {**alone, "blend": blended}.items()}
+    weights, blended = _choose_weights(data, found, score, seed, started + data.budget_seconds, report)
+    comparison = {f.name: f.score for f in found} | {"blend": _mean(blended)}
     by_name = {f.name: f.vectors for f in found}
     return _blend(data, {n: by_name[n] for n in weights}, weights, seed, comparison=comparison, skipped=skipped)
 
@@ -117,7 +122,7 @@ def _candidates(
                 device=device,
                 report=trial.report,
             )
-            trial.best, trial.best_score = vectors, score(vectors)  # its own choice, also where a trial had more luck
+            trial.best = vectors  # its own choice, also where a trial had more luck
         except _EndedError as reason:
             skipped[name] = str(reason) if trial.best is None else f"stopped early: {reason}"
         except (ConfigError, RefusedError):  # nothing would mend these but another configuration, or another night
@@ -127,7 +132,7 @@ def _candidates(
             failure, skipped[name] = error, f"failed: {error}"
             continue
         if trial.best is not None:
-            found.append(_Found(name, trial.best, trial.best_score))
+            found.append(_Found(name, trial.best, _by_user(score, trial.best)))
     if failure and not found:
         raise failure
     return found, skipped
@@ -194,21 +199,14 @@ class _Trial:
 
 
 def _choose_weights(
-    data: TrainingData,
-    found: list[_Found],
-    alone: dict[str, Float32],
-    score: Score,
-    seed: int,
-    deadline: float,
-    report: Report,
+    data: TrainingData, found: list[_Found], score: Score, seed: int, deadline: float, report: Report
 ) -> tuple[dict[str, float], Float32]:
     """The weights of the candidates that are in, and how each user fares: the best has 1, others join if that helps.
 
-    Until the time is up. Each weight in its turn is the smallest of all that serves as well as the best of them.
-    alone: of each candidate, how each user fares with it.
+    Until the time is up. Each weight in its turn is the smallest of those that serve as well as the best of them.
     """
-    best, *others = sorted((f.name for f in found), key=lambda name: -_mean(alone[name]))
-    weights, by_user = {best: 1.0}, alone[best]
+    best, *others = sorted(found, key=lambda f: -f.score)
+    weights, by_user = {best.name: 1.0}, best.by_user
     if len(by_user) == 0:  # nobody to judge by
         return weights, by_user
     scaled = {f.name: _scaled(data, f.vectors, seed) for f in found}
@@ -222,7 +220,7 @@ def _choose_weights(
     for step in range(steps):
         if step - changed_at >= len(others):
             break
-        other = others[step % len(others)]
+        other = others[step % len(others)].name
         held = weights.get(other, 0.0)
         tried = _try_weights({held: by_user}, partial(by_user_of, other), deadline)
         if tried is None:
@@ -236,17 +234,19 @@ def _choose_weights(
 def _try_weights(
     tried: dict[float, Float32], by_user_of: Callable[[float], Float32], deadline: float
 ) -> dict[float, Float32] | None:
-    """How each user fares with each weight, up to where more is worse; None when the time is up.
+    """How each user fares with each weight, beside those tried before; None when the time is up.
 
-    Some of them alone would mislead.
+    Some of them alone would mislead. A blend gets better with the weight up to some point and then worse, so the search
+    ends with a weight that is certainly beyond it.
     """
+    found = dict(tried)
     for weight in sorted({0.0, *_WEIGHTS} - set(tried)):
         if time.monotonic() > deadline:
             return None
-        tried[weight] = by_user_of(weight)
-        if _more_is_worse(tried, weight):
+        found[weight] = by_user_of(weight)
+        if weight > _best(found) and len(found[weight]) >= _ENOUGH and _behind(found, weight) > _CERTAIN:
             break
-    return tried
+    return found
 
 
 def _by_user(score: Score, vectors: Vectors) -> Float32:
@@ -270,18 +270,16 @@ def _smallest_among_the_best(tried: dict[float, Float32]) -> float:
     would in most if the best were taken. tried: weight -> score of each user [B]. After the rule of one standard error,
     L. Breiman et al., "Classification and regression trees", 1984, which takes that of the best itself.
     """
-    return min(weight for weight in tried if _standard_errors_behind(tried, weight) <= 1)
+    return min(weight for weight in tried if _behind(tried, weight) <= 1)
 
 
-def _more_is_worse(tried: dict[float, Float32], weight: float) -> bool:
-    """Whether the weight is behind a smaller one by more than chance, so that none above it needs to be tried."""
-    best = max(tried, key=lambda other: float(tried[other].mean()))
-    return weight > best and _standard_errors_behind(tried, weight) > _CERTAIN
+def _best(tried: dict[float, Float32]) -> float:
+    return max(tried, key=lambda weight: _mean(tried[weight]))
 
 
-def _standard_errors_behind(tried: dict[float, Float32], weight: float) -> float:
+def _behind(tried: dict[float, Float32], weight: float) -> float:
     """By how many standard errors of the difference a weight is behind the best."""
-    lost = max(tried.values(), key=lambda by_user: float(by_user.mean())) - tried[weight]
+    lost = tried[_best(tried)] - tried[weight]
     error = float(lost.std()) / math.sqrt(len(lost))
     if error == 0:
         return math.inf if lost.any() else 0.0

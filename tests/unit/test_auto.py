@@ -115,23 +115,25 @@ def test_a_weight_is_the_smallest_that_noise_does_not_tell_from_the_best():
     assert auto._smallest_among_the_best(tried) == 0.1
 
 
-@pytest.mark.parametrize(
-    ("best", "asked"), [(0.0, [0.0, 0.05]), (0.1, [0.0, 0.05, 0.1, 0.25]), (2.0, [0.0, *auto._WEIGHTS])]
-)
-def test_no_weight_is_tried_beyond_one_that_is_worse_by_more_than_chance(best, asked):
-    noise = np.random.default_rng(0).standard_normal((2, 1000))
-
-    def by_user(weight):
-        return -abs(weight - best) + noise[int(weight > 0)] * 0.01
-
-    assert list(auto._try_weights({0.0: by_user(0.0)}, by_user, np.inf)) == asked
+NOISE = np.random.default_rng(0).standard_normal(1000)
+NOISE = (NOISE - NOISE.mean()) / NOISE.std()  # a standard error of 1 / sqrt(1000)
 
 
-def test_a_weight_that_chance_may_have_held_back_does_not_end_the_search():
-    noise = np.random.default_rng(0).standard_normal(1000)
-    behind = noise - noise.mean() - 0.05  # by 1.6 standard errors
-    found = auto._try_weights({0.0: np.zeros(1000)}, lambda _weight: behind, np.inf)
+@pytest.mark.parametrize(("behind", "asked"), [(2.5, [0.0, *auto._WEIGHTS]), (3.5, [0.0, 0.05])])
+def test_no_weight_is_tried_beyond_one_that_is_certainly_worse(behind, asked):
+    worse = NOISE - behind / np.sqrt(1000)
+    found = auto._try_weights({0.0: np.zeros(1000)}, lambda _weight: worse, np.inf)
+    assert list(found) == asked
+
+
+def test_few_users_do_not_end_the_search():
+    found = auto._try_weights({0.0: np.ones(29)}, lambda _weight: np.zeros(29), np.inf)
     assert list(found) == [0.0, *auto._WEIGHTS]
+
+
+def test_weights_below_the_one_held_are_tried_whatever_the_first_of_them_comes_to():
+    found = auto._try_weights({0.5: np.ones(1000)}, lambda weight: np.zeros(1000) + weight / 10, np.inf)
+    assert list(found) == [0.5, 0.0, 0.05, 0.1, 0.25, 1.0]
 
 
 class OfUsers:
@@ -143,6 +145,19 @@ class OfUsers:
     def __call__(self, vectors):
         by_user = self.per_user(vectors)
         return float(by_user.mean()) if len(by_user) else 0.0
+
+
+class OfOthers(OfUsers):
+    """A score that asks others than those it tells of, and hears the opposite."""
+
+    def __call__(self, vectors):
+        return -super().__call__(vectors)
+
+
+def test_those_who_are_told_of_choose_the_best_candidate():
+    vectors = trained("right", "left", score=OfOthers(lambda vectors: np.full(3, -float(vectors.model != "left"))))
+    assert weights(vectors) == {"left": 1.0}
+    assert vectors.settings["comparison"] == {"test_auto:right": -1.0, "test_auto:left": 0.0, "blend": 0.0}
 
 
 def test_where_nobody_can_be_asked_the_first_candidate_is_published():

@@ -287,14 +287,23 @@ def test_the_validation_score_prefers_vectors_that_foresee_validation_and_never_
     assert ValidationScore(NEXT.catalog, with_holdout, configured())(NEXT.vectors) == pytest.approx(1)
 
 
-@pytest.mark.parametrize(("scores", "asked"), [(60, 10), (70, 11), (10_000, 30)])
-def test_more_users_are_told_apart_than_are_asked_for_a_score_where_items_are_few(scores, asked, monkeypatch):
-    monkeypatch.setattr(evaluation, "_VALIDATION_USERS", 10)
-    monkeypatch.setattr(evaluation, "_VALIDATION_SCORES", scores)
-    rows = [(user, (user + step) % 6, PURCHASE, (50, 90)[step]) for step in range(2) for user in range(30)]
-    score = ValidationScore(NEXT.catalog, split(rows, users=30, items=6), configured())
-    assert len(score.per_user(NEXT.vectors)) == asked
-    assert score(NEXT.vectors) == pytest.approx(1)
+@pytest.mark.parametrize(
+    ("items", "max_users", "asked"),
+    [(50, 1000, [50, 200]), (78, 1000, [50, 130]), (900, 1000, [50, 50]), (50, 100, [50, 100])],
+)
+def test_more_users_choose_weights_than_settings_where_items_are_not_too_many(items, max_users, asked, monkeypatch):
+    monkeypatch.setattr(evaluation, "_VALIDATION_USERS", 50)
+    monkeypatch.setattr(evaluation, "_WEIGHING_USERS", 200)
+    monkeypatch.setattr(evaluation, "_WEIGHING_SCORES", 78 * 130)
+    rank, seen = evaluation.rank, []
+    monkeypatch.setattr(evaluation, "rank", lambda bundle, of, config: seen.append(len(of)) or rank(bundle, of, config))
+    rows = [(user, (user + step) % 6, PURCHASE, (50, 90)[step]) for step in range(2) for user in range(300)]
+    catalog = tiny.catalog(items)
+    score = ValidationScore(catalog, split(rows, users=300, items=items), configured(max_users=max_users))
+    vectors = tiny.vectors(np.eye(items), np.roll(np.eye(items), 1, axis=1))
+    score(vectors)
+    assert len(score.per_user(vectors)) == asked[1]
+    assert seen == asked
 
 
 def test_the_validation_score_of_nobody_is_zero():
