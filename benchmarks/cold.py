@@ -1,6 +1,6 @@
 """Items that training has not seen: how well their features alone place them.
 
-    python -m benchmarks.cold --data shared/data/amazon-beauty [--model mf] [--seed 0]
+    python -m benchmarks.cold --data DIR [--model mf] [--seed 0]
 
 A set of sequences with attributes. A tenth of the items is hidden: no event of theirs is learnt from, nor in a
 history. Asked about are the users whose last item, which tests, is hidden. Recall@50 among the hidden items, and among

@@ -24,6 +24,7 @@ from recsys.vectors import Vectors
 
 BASELINE = "popularity"
 PICK_DEVICE = "recsys.models.device:pick_device"
+_NO_HELP = "beside the others it helps no more than chance would"
 _UNTRAINED = "its start, than which no pass over the events was better"
 _RECALL_USERS = 1000  # whose vectors measure the index
 
@@ -218,9 +219,11 @@ def _comparison(name: str, settings: dict[str, Any]) -> Table:
     for part in settings["parts"]:
         if part["settings"].get("epochs") == 0:
             told.setdefault(part["model"], _UNTRAINED)
+    for model in set(settings["comparison"]) - set(weights) - {"blend"}:
+        told.setdefault(model, _NO_HELP)
     rows = [
         [model, settings["comparison"].get(model, ""), weights.get(model, ""), told.get(model, "")]
         for model in dict.fromkeys([*settings["comparison"], *settings["skipped"]])
     ]
-    columns = ["candidate", METRIC, "weight of its scores", "why not in full"]
+    columns = ["candidate", METRIC, "weight in the blend", "why none, or not in full"]
     return Table(f"Validation, what {name} chose from", columns, rows)

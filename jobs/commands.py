@@ -1,12 +1,14 @@
 """What the short commands do: each takes the configuration and returns what is to be printed."""
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from jobs.show import Output, Report, Table
 from recsys import bundle as bundles_on_disk
+from recsys.check import Finding
 from recsys.check import Report as SourceReport
 from recsys.config import Config
 from recsys.importer import What
@@ -113,14 +115,18 @@ def source_check(config: Config, *, report: Report) -> Output:
 def _report_parts(found: SourceReport) -> list[Table | str]:
     columns = [[query, column, role] for query, roles in found.mapping.items() for column, role in roles.items()]
     kinds = [[theirs, values["kind"] or "left out", values["rows"]] for theirs, values in found.kinds.items()]
-    findings = [[f.severity, f.reason, f.rows, f.of, "\n".join(f.examples), f.advice] for f in found.findings]
     return [
         Table("What maps to what", ["query", "column", "becomes"], columns),
         Table("Counts", ["what", "rows"], list(found.counts.items())),
         Table("Kinds of events", ["the shop's word", "ours", "rows"], kinds),
         f"first event {time_text(found.first)}, last {time_text(found.last)} (UTC)",
-        Table("Findings", ["severity", "reason", "rows", "of", "examples", "advice"], findings),
+        _findings(found.findings),
     ]
+
+
+def _findings(found: Sequence[Finding]) -> Table:
+    rows = [[f.severity, f.reason, f.rows, f.of, "\n".join(f.examples), f.advice] for f in found]
+    return Table("Findings", ["severity", "reason", "rows", "of", "examples", "advice"], rows)
 
 
 def import_file(config: Config, *, path: Path, what: What, preset: str | None, report: Report) -> Output:
@@ -130,5 +136,9 @@ def import_file(config: Config, *, path: Path, what: What, preset: str | None, r
     counts = [[name, value] for name, value in done.to_dict().items() if isinstance(value, int)]
     return Output(
         done.to_dict(),
-        [Table(f"Imported {path}", ["what", "rows"], counts), Table("Left out", ["reason", "rows"], left_out)],
+        [
+            Table(f"Imported {path}", ["what", "rows"], counts),
+            Table("Left out", ["reason", "rows"], left_out),
+            _findings(done.findings),
+        ],
     )
