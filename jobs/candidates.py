@@ -24,7 +24,7 @@ from recsys.vectors import Vectors
 
 BASELINE = "popularity"
 PICK_DEVICE = "recsys.models.device:pick_device"
-_NO_HELP = "beside the others it helps no more than chance would"
+_NO_HELP = "beside the others it helps no more than chance would, as far as there was time to try"
 _UNTRAINED = "its start, than which no pass over the events was better"
 _RECALL_USERS = 1000  # whose vectors measure the index
 
