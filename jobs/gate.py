@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.config import GateSettings
-from recsys.data import Float32, Int32, Vocabulary
+from recsys.data import Float32, Int32, Vocabulary, mean_or_zero
 from recsys.vectors import Part, Vectors
 
 METRIC = "ndcg@20"
@@ -49,7 +49,7 @@ def decide(
     larger than `max_drop` and larger than chance (paired bootstrap over the users).
     """
     reasons: list[str] = []
-    figures: dict[str, Any] = {"candidate": _mean(candidate), "events": events}
+    figures: dict[str, Any] = {"candidate": mean_or_zero(candidate), "events": events}
     if live_events is not None:
         figures["live_events"] = live_events
         if events < live_events * (1 - settings.max_data_drop):
@@ -60,7 +60,7 @@ def decide(
     if len(candidate) == 0:
         reasons.append("no user of the holdout has both a history and a target, so nothing can be judged")
     elif popularity is not None:
-        figures["popularity"] = _mean(popularity)
+        figures["popularity"] = mean_or_zero(popularity)
         if figures["candidate"] <= figures["popularity"]:
             reasons.append(
                 f"{METRIC} {figures['candidate']:.4f} is not above popularity's {figures['popularity']:.4f} "
@@ -69,18 +69,14 @@ def decide(
     if live is not None:
         ours, theirs = live
         upper = _upper_bound(ours - theirs, seed)
-        figures |= {"live": _mean(theirs), "candidate_beside_live": _mean(ours), "live_users": len(ours)}
+        figures |= {"live": mean_or_zero(theirs), "candidate_beside_live": mean_or_zero(ours), "live_users": len(ours)}
         figures["live_difference_at_most"] = upper
-        if _mean(ours) < _mean(theirs) * (1 - settings.max_drop) and upper < 0:
+        if mean_or_zero(ours) < mean_or_zero(theirs) * (1 - settings.max_drop) and upper < 0:
             reasons.append(
-                f"{METRIC} {_mean(ours):.4f} is more than {settings.max_drop:.0%} below the live bundle's "
-                f"{_mean(theirs):.4f} on the same {len(ours)} users ([gate] max_drop)"
+                f"{METRIC} {mean_or_zero(ours):.4f} is more than {settings.max_drop:.0%} below the live bundle's "
+                f"{mean_or_zero(theirs):.4f} on the same {len(ours)} users ([gate] max_drop)"
             )
     return Verdict(tuple(reasons), figures)
-
-
-def _mean(values: Float32) -> float:
-    return float(values.mean()) if len(values) else 0.0
 
 
 def _upper_bound(differences: Float32, seed: int) -> float:

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,11 @@ Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
 
 MICROSECONDS_PER_DAY = 86_400_000_000
+
+
+def mean_or_zero(values: npt.NDArray[Any]) -> float:
+    """The mean of figures [N], one a user or so; 0 where there is none."""
+    return float(np.mean(values)) if len(values) else 0.0
 
 
 def hash_id(identifier: str) -> int:

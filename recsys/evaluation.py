@@ -5,7 +5,6 @@ Shapes: U users, I items, B judged users, K = 20, N targets.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +21,7 @@ from recsys.data import (
     Interactions,
     Splits,
     Vocabulary,
+    mean_or_zero,
 )
 from recsys.index import Bool
 from recsys.recommender import recommend
@@ -142,7 +142,7 @@ class ValidationScore:
 
     def __call__(self, vectors: Vectors) -> float:
         """The mean over the users."""
-        return _mean(self._by_user(vectors, *self._choosing))
+        return mean_or_zero(self._by_user(vectors, *self._choosing))
 
     def per_user(self, vectors: Vectors) -> Float32:
         """NDCG@20 of each of the users who choose the weights of a blend, the same for all vectors: [B]."""
@@ -222,13 +222,13 @@ def metrics(rows: Int32, targets: Targets, *, item_counts: npt.NDArray[np.intege
     figures: dict[str, float] = {"users": len(targets)}
     for cut in CUTS:
         first = hits[:, :cut]
-        figures[f"ndcg@{cut}"] = _mean(_ndcg(hits, targets.counts, cut))
-        figures[f"recall@{cut}"] = _mean(first.sum(axis=1) / targets.counts)
-        figures[f"mrr@{cut}"] = _mean(np.where(first.any(axis=1), 1 / (first.argmax(axis=1) + 1), 0))
-        figures[f"hit_rate@{cut}"] = _mean(np.any(first, axis=1))
+        figures[f"ndcg@{cut}"] = mean_or_zero(_ndcg(hits, targets.counts, cut))
+        figures[f"recall@{cut}"] = mean_or_zero(first.sum(axis=1) / targets.counts)
+        figures[f"mrr@{cut}"] = mean_or_zero(np.where(first.any(axis=1), 1 / (first.argmax(axis=1) + 1), 0))
+        figures[f"hit_rate@{cut}"] = mean_or_zero(np.any(first, axis=1))
     listed = rows[rows >= 0]
     figures[f"coverage@{K}"] = len(np.unique(listed)) / max(1, len(item_counts))
-    figures[f"long_tail@{K}"] = _mean(~head_items(item_counts)[listed])
+    figures[f"long_tail@{K}"] = mean_or_zero(~head_items(item_counts)[listed])
     return figures
 
 
@@ -304,7 +304,3 @@ def _ndcg(hits: Bool, target_counts: Int64, cut: int) -> npt.NDArray[np.float64]
     gains = 1 / np.log2(np.arange(2, cut + 2))
     best = np.concatenate([[0.0], np.cumsum(gains)])[np.minimum(target_counts, cut)]
     return np.asarray((hits[:, :cut] * gains).sum(axis=1) / best)
-
-
-def _mean(values: npt.NDArray[Any]) -> float:
-    return float(np.mean(values)) if len(values) else 0.0

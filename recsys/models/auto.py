@@ -16,7 +16,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from recsys.config_models import ModelSettings
-from recsys.data import Float32
+from recsys.data import Float32, mean_or_zero
 from recsys.errors import ConfigError, RecsysError, RefusedError
 from recsys.models import MODELS, TrainingData, settings_of
 from recsys.models.search import Settings
@@ -63,7 +63,7 @@ class _Found:
     @property
     def score(self) -> float:
         """The mean over the users who choose the weights."""
-        return _mean(self.by_user)
+        return mean_or_zero(self.by_user)
 
 
 def train(
@@ -89,7 +89,7 @@ def train(
     started = time.monotonic()
     found, skipped = _candidates(data, settings, score, seed, device, report)
     weights, blended = _choose_weights(data, found, score, seed, started + data.budget_seconds, report)
-    comparison = {f.name: f.score for f in found} | {"blend": _mean(blended)}
+    comparison = {f.name: f.score for f in found} | {"blend": mean_or_zero(blended)}
     by_name = {f.name: f.vectors for f in found}
     return _blend(data, {n: by_name[n] for n in weights}, weights, seed, comparison=comparison, skipped=skipped)
 
@@ -254,10 +254,6 @@ def _by_user(score: Score, vectors: Vectors) -> Float32:
     return score.per_user(vectors) if isinstance(score, _OfUsers) else np.array([score(vectors)], np.float32)
 
 
-def _mean(by_user: Float32) -> float:
-    return float(by_user.mean()) if len(by_user) else 0.0
-
-
 def _with(weights: dict[str, float], name: str, weight: float) -> dict[str, float]:
     """The weights with another for one candidate, which is out at 0."""
     return {n: w for n, w in {**weights, name: weight}.items() if w > 0}
@@ -274,7 +270,7 @@ def _smallest_among_the_best(tried: dict[float, Float32]) -> float:
 
 
 def _best(tried: dict[float, Float32]) -> float:
-    return max(tried, key=lambda weight: _mean(tried[weight]))
+    return max(tried, key=lambda weight: mean_or_zero(tried[weight]))
 
 
 def _behind(tried: dict[float, Float32], weight: float) -> float:
