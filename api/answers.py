@@ -13,20 +13,22 @@ import numpy as np
 from pydantic_core import to_json
 from starlette.responses import Response
 
-from api import measures
-from api.forms import SKEW_MICROSECONDS, to_text
+from api import metrics as measures
 from api.live import ITEMS_AT_ONCE, Snapshot
-from api.parts import Parts
 from api.problems import RETRY_SECONDS, ProblemError
-from recsys import delta, filters
-from recsys.data import MICROSECONDS_PER_DAY, Histories, Int32, newest_events
+from api.schemas import SKEW_MICROSECONDS, to_text
+from api.state import Parts
+from recsys.data.arrays import Bool, Int32
+from recsys.data.extract import histories_with
+from recsys.data.interactions import Histories, newest_events
+from recsys.data.times import MICROSECONDS_PER_DAY
 from recsys.errors import AwayError, RefusedError
-from recsys.extract import histories_with
-from recsys.filters import Filter
-from recsys.index import Bool
-from recsys.recommender import REASONS, Hits
-from recsys.store_news import News
-from recsys.store_rows import NewEvents
+from recsys.serving import filters
+from recsys.serving import fresh_items as delta
+from recsys.serving.filters import Filter
+from recsys.serving.recommender import REASONS, Hits
+from recsys.store.changes import Changes, read_changes
+from recsys.store.events import NewEvents
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Wish:
     exclude: Sequence[str]
     fields: Sequence[str]
     short_filters: Sequence[str] = ()
-    filter: Any = None  # an expression of recsys.filters
+    filter: Any = None  # an expression of recsys.serving.filters
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Sight:
     """What is known at the moment of a question."""
 
     snapshot: Snapshot
-    news: News
+    news: Changes
     as_of: int
     is_away: bool
 
@@ -84,7 +86,8 @@ def look(parts: Parts, user_id: str | None, visitor_id: str | None, as_of: int |
     now = time.time_ns() // 1000
     try:
         news = parts.link.read(
-            lambda store: store.news(
+            lambda store: read_changes(
+                store,
                 user_id,
                 visitor_id,
                 received_after=snapshot.extract.watermark,
@@ -97,7 +100,7 @@ def look(parts: Parts, user_id: str | None, visitor_id: str | None, as_of: int |
     except AwayError:
         measures.AWAY.inc()
         gone = {user_id: parts.deleted[user_id]} if user_id in parts.deleted else {}
-        news = News(NewEvents([], [], [], [], [], gone), [])
+        news = Changes(NewEvents([], [], [], [], [], gone), [])
         return Sight(snapshot, news, as_of or now, is_away=True)
     # An event of a clock that is ahead of ours has happened all the same.
     moment = as_of if as_of is not None else max(now, max(news.events.times, default=0) + 1)

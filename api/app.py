@@ -11,13 +11,16 @@ import anyio.to_thread
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from api import events, health, history, items, page, problems, recommend, runs, status, users
-from api.auth import Guard
-from api.edge import Edge
+from api import problems
+from api.auth import KeyAuth
 from api.live import Live
-from api.parts import Parts
-from recsys.config import Config, load_config
-from recsys.store_link import Link
+from api.middleware import Middleware
+from api.routes import events, health, history, items, page, runs, status, users
+from api.routes import recommendations as recommend
+from api.state import Parts
+from recsys.config.loading import load_config
+from recsys.config.settings import Config
+from recsys.store.resilient import ResilientStore
 
 CONFIG = "RECSYS_CONFIG"  # the environment's name for the configuration file; `recsys serve` sets it
 _SPARE_CONNECTIONS = 2  # for the threads that look after database and bundle
@@ -31,10 +34,10 @@ def create_app(config: Config | None = None) -> FastAPI:
     config = config or load_config(Path(os.environ.get(CONFIG, "recsys.toml")))
     logging.getLogger("recsys").setLevel(logging.INFO)
     settings = config.api
-    link = Link(
+    link = ResilientStore(
         config.store, patience_seconds=settings.database_timeout_seconds, size=settings.threads + _SPARE_CONNECTIONS
     )
-    guard = Guard(settings.host)
+    guard = KeyAuth(settings.host)
     parts = Parts(config, link, Live(config, link), guard)
 
     @asynccontextmanager
@@ -50,7 +53,7 @@ def create_app(config: Config | None = None) -> FastAPI:
     for room in (recommend, items, events, users, history, status, runs, health, page):
         app.include_router(room.router)
     problems.install(app)
-    app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(Middleware, max_body_bytes=settings.max_body_bytes)
     _document(app, list(config.events.weights))
     return app
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from fastapi import Request
 
 from api.problems import RETRY_SECONDS, ProblemError
-from recsys.store_keys import Key, digest_of
+from recsys.store.keys import Key, digest_of
 
 ADMIN = "admin"
 
@@ -27,7 +27,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class Guard:
+class KeyAuth:
     """Knows the keys, as they were last read."""
 
     def __init__(self, host: str) -> None:

@@ -12,24 +12,24 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
-from api import measures
-from recsys import artifact, delta, recommender
-from recsys import bundle as bundles
-from recsys.bundle import Bundle
-from recsys.config import Config
-from recsys.data import Histories, Int32, Interactions, Vocabulary, codes_in
-from recsys.delta import Shelf
+from api import metrics as measures
+from recsys.bundle import bundle as bundles
+from recsys.bundle.bundle import Bundle
+from recsys.config.settings import Config
+from recsys.data import folder as artifact
+from recsys.data.arrays import Bool, Int8, Int32
+from recsys.data.extract import Extract, open_extract
+from recsys.data.interactions import Histories, Interactions, codes_in
+from recsys.data.vocabulary import Vocabulary
 from recsys.errors import AwayError, NotFoundError, RecsysError
-from recsys.extract import Extract, open_extract
-from recsys.filters import Kind, column_kinds
-from recsys.index import Bool
-from recsys.store import Store
-from recsys.store_link import Link
-from recsys.store_news import ChangedItem
-
-Int8 = npt.NDArray[np.int8]
+from recsys.serving import fresh_items as delta
+from recsys.serving import recommender
+from recsys.serving.filters import Kind, column_kinds
+from recsys.serving.fresh_items import Shelf
+from recsys.store.database import Store
+from recsys.store.items import ChangedItem, changed_items
+from recsys.store.resilient import ResilientStore
 
 ITEMS_AT_ONCE = 1_000  # changed items that one query brings
 MARGIN = 15 * 60 * 1_000_000  # what was written before training read may have been committed after
@@ -85,7 +85,7 @@ class Snapshot:
 class Live:
     """Holds the snapshot of this process and keeps it up to date."""
 
-    def __init__(self, config: Config, link: Link) -> None:
+    def __init__(self, config: Config, link: ResilientStore) -> None:
         """Nothing is loaded yet: `watch` does that."""
         self._config, self._link = config, link
         self._folder = config.folder.path
@@ -195,7 +195,7 @@ class Live:
 
 
 def _changes(store: Store, *, after: int) -> list[ChangedItem]:
-    return store.changed_items(after, ITEMS_AT_ONCE)
+    return changed_items(store, after, ITEMS_AT_ONCE)
 
 
 def _words(error: Exception) -> str:

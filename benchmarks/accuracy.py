@@ -21,15 +21,16 @@ from pydantic import ValidationError
 
 from benchmarks.forms import Benchmark, read
 from benchmarks.memory import peak_gib
-from recsys.bundle import Bundle, assemble
-from recsys.config import Config
-from recsys.config_values import explain
-from recsys.data import Int64, Interactions
-from recsys.evaluation import ValidationScore
-from recsys.models import MODELS, TrainingData, settings_of
-from recsys.names import resolve
-from recsys.recommender import recommend
-from recsys.vectors import Vectors
+from recsys.bundle.bundle import Bundle, assemble
+from recsys.config.loading import explain
+from recsys.config.settings import Config
+from recsys.data.arrays import Int64
+from recsys.data.interactions import Interactions
+from recsys.imports import resolve
+from recsys.models.contract import MODELS, TrainingData, settings_of
+from recsys.models.vectors import Vectors
+from recsys.serving.recommender import recommend
+from recsys.training.evaluation import ValidationScore
 
 
 def main() -> None:

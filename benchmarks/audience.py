@@ -23,15 +23,18 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from jobs.audience_draw import Ground, learn_for, open_ground, shop_of
+from jobs.audience_draw import Inputs, learn_for, open_ground, shop_of
 from jobs.train import train
-from recsys.audience import STRATEGIES, rank
-from recsys.audience_model import BuyingModel, Scores, Shop, buyers_of, score
-from recsys.config import Config
-from recsys.data import MICROSECONDS_PER_DAY, Int32, Interactions, Vocabulary
-from recsys.importer import import_file
-from recsys.source import Loaded, load
-from recsys.store import open_store
+from recsys.audience.model import BuyingModel, Scores, Shop, buyers_of, score
+from recsys.audience.strategies import STRATEGIES, rank
+from recsys.config.settings import Config
+from recsys.data.arrays import Int32
+from recsys.data.interactions import Interactions
+from recsys.data.times import MICROSECONDS_PER_DAY
+from recsys.data.vocabulary import Vocabulary
+from recsys.source.dataset import Dataset, load
+from recsys.source.importer import import_file
+from recsys.store.migrate import open_store
 
 SIZES = (50, 200, 500)
 BEST_SELLERS = 100
@@ -46,7 +49,7 @@ Bool = npt.NDArray[np.bool_]
 class Retail:
     """The shop at the cut and what was bought later, over the same U users and I items."""
 
-    ground: Ground
+    ground: Inputs
     shop: Shop
     later: Interactions
     cut: int  # microseconds UTC: what the shop knows lies before it
@@ -141,7 +144,7 @@ def _shop_with(rows: pl.DataFrame, folder: Path, arguments: argparse.Namespace) 
     return config
 
 
-def _in_rows_of(ground: Ground, bought: Loaded) -> Interactions:
+def _in_rows_of(ground: Inputs, bought: Dataset) -> Interactions:
     """The purchases of users and items that the shop knows, in its rows."""
     users = bought.users.rows_in(ground.extract.users)[bought.events.users]
     items = bought.catalog.ids.rows_in(ground.bundle.catalog.ids)[bought.events.items]

@@ -17,10 +17,10 @@ import numpy as np
 
 from benchmarks.accuracy import train
 from benchmarks.forms import Benchmark, read, read_last
-from recsys.config import Config
-from recsys.data import Float32, Int32, Interactions
-from recsys.evaluation import ValidationScore
-from recsys.index import Bool
+from recsys.config.settings import Config
+from recsys.data.arrays import Bool, Float32, Int32
+from recsys.data.interactions import Interactions
+from recsys.training.evaluation import ValidationScore
 
 K = 50
 HIDDEN_SHARE = 0.1

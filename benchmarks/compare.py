@@ -24,9 +24,10 @@ from scipy import sparse
 from benchmarks.accuracy import ids_of
 from benchmarks.forms import Benchmark, read
 from benchmarks.memory import peak_gib
-from recsys.config import Config
-from recsys.data import Float32, Int32, Int64, Interactions
-from recsys.evaluation import Targets, ndcg_per_user, targets_of
+from recsys.config.settings import Config
+from recsys.data.arrays import Float32, Int32, Int64
+from recsys.data.interactions import Interactions
+from recsys.training.evaluation import Targets, ndcg_per_user, targets_of
 
 VALIDATION_USERS = 5000
 BLOCK = 1000

@@ -20,11 +20,12 @@ import numpy as np
 
 from benchmarks.accuracy import train
 from benchmarks.forms import read
-from recsys import bundle
-from recsys.config import Config
-from recsys.data import Catalog, Float32
-from recsys.evaluation import ValidationScore
-from recsys.vectors import Vectors
+from recsys.bundle import bundle
+from recsys.config.settings import Config
+from recsys.data.arrays import Float32
+from recsys.data.catalog import Catalog
+from recsys.models.vectors import Vectors
+from recsys.training.evaluation import ValidationScore
 
 QUERIES, K = 200, 100
 

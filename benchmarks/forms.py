@@ -23,8 +23,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from recsys.config import Config
-from recsys.data import MICROSECONDS_PER_DAY, Catalog, Int32, Int64, Interactions, Splits, Vocabulary, split_by_time
+from recsys.config.settings import Config
+from recsys.data.arrays import Int32, Int64
+from recsys.data.catalog import Catalog
+from recsys.data.interactions import Interactions
+from recsys.data.splits import Splits, split_by_time
+from recsys.data.times import MICROSECONDS_PER_DAY
+from recsys.data.vocabulary import Vocabulary
 
 KINDS = {"buy": "purchase", "transaction": "purchase", "addtocart": "cart"}  # the sets' words for our kinds
 VALIDATION_SHARE = 0.1  # of the events, where there are no times

@@ -22,12 +22,11 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.accuracy import data_of, train
 from benchmarks.forms import Benchmark, read
 from benchmarks.scale import SETTINGS
-from recsys.config import Config
-from recsys.config_models import SequenceSettings, TwoTowerSettings
+from recsys.config.settings import Config, SequenceSettings, TwoTowerSettings
 from recsys.models import losses
-from recsys.models import spectral as parts
-from recsys.models.mf import Spectral
-from recsys.models.sparse_rows import SparseRows
+from recsys.models.mf import svd as parts
+from recsys.models.mf.model import Spectral
+from recsys.models.mf.sparse_rows import SparseRows
 
 RANK, CARRIED = 512, 52  # dimensions of an iteration, and those carried along
 _COPIED, _SIDE = 2**27, 4096  # float32 numbers of a copy, side of a product

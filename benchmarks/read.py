@@ -28,9 +28,9 @@ import psycopg
 import pymysql
 
 from benchmarks.memory import peak_gib
-from recsys.read_events import read_events, select_events
-from recsys.read_rows import Codes, Rows
-from recsys.read_sql import open_reader
+from recsys.source.events import read_events, select_events
+from recsys.source.reader import open_reader
+from recsys.source.rows import IdEncoder, Rows
 
 TABLE = "recsys_benchmark"
 QUERY = f"SELECT user_id, item_id, event, timestamp, value FROM {TABLE}"
@@ -120,7 +120,7 @@ def _ours_read(url: str) -> int:
 
 
 def _ours_to_rows(url: str) -> int:
-    rows = Rows(Codes(), Codes(), KINDS, NOW)
+    rows = Rows(IdEncoder(), IdEncoder(), KINDS, NOW)
     with closing(open_reader(url)) as reader:
         for batch in read_events(reader, QUERY, "interactions", None):
             rows.add(batch)

@@ -27,16 +27,16 @@ import torch
 
 from benchmarks import scale_shop
 from benchmarks.memory import peak_gib
-from jobs.show import progress
+from jobs.output import progress
 from jobs.train import train
-from recsys import bundle, extract
-from recsys.config import Config
-from recsys.config_models import SequenceSettings, TwoTowerSettings
+from recsys.bundle import bundle
+from recsys.config.settings import Config, SequenceSettings, TwoTowerSettings
+from recsys.data import extract
 from recsys.errors import RefusedError
-from recsys.models import MODELS, TrainingData
-from recsys.names import resolve
-from recsys.source import load
-from recsys.store import open_store
+from recsys.imports import resolve
+from recsys.models.contract import MODELS, TrainingData
+from recsys.source.dataset import load
+from recsys.store.migrate import open_store
 
 _NOW = (scale_shop.START + scale_shop.DAYS * 86_400) * 1_000_000  # microseconds: the end of the last day
 _JUDGED = ("auto", "popularity")

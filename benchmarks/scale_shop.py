@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recsys.data import Int64
+from recsys.data.arrays import Int64
 
 DAYS = 365
 START = 1_700_000_000 // 86_400 * 86_400  # unix seconds of the first midnight

@@ -27,12 +27,15 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow as pa
 
-from recsys import bundle as bundles
-from recsys import extract
-from recsys.bundle import assemble
-from recsys.config import IndexSettings
-from recsys.data import MICROSECONDS_PER_DAY, Catalog, Interactions, Vocabulary
-from recsys.vectors import ItemEncoder, Part, Vectors, WeightedSum
+from recsys.bundle import bundle as bundles
+from recsys.bundle.bundle import assemble
+from recsys.config.settings import IndexSettings
+from recsys.data import extract
+from recsys.data.catalog import Catalog
+from recsys.data.interactions import Interactions
+from recsys.data.times import MICROSECONDS_PER_DAY
+from recsys.data.vocabulary import Vocabulary
+from recsys.models.vectors import ItemEncoder, Part, Vectors, WeightedSum
 
 DIM = 64
 USERS = 20_000

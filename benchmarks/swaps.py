@@ -22,13 +22,14 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.serve import USERS, make_shop, serving
-from recsys import bundle as bundles
-from recsys import extract
-from recsys.bundle import Bundle, assemble
-from recsys.config import IndexSettings
-from recsys.data import Catalog, Vocabulary
-from recsys.recommender import available_items, recommend
-from recsys.vectors import Part
+from recsys.bundle import bundle as bundles
+from recsys.bundle.bundle import Bundle, assemble
+from recsys.config.settings import IndexSettings
+from recsys.data import extract
+from recsys.data.catalog import Catalog
+from recsys.data.vocabulary import Vocabulary
+from recsys.models.vectors import Part
+from recsys.serving.recommender import available_items, recommend
 
 ASKED = 500  # users
 K = 10

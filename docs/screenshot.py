@@ -25,7 +25,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from jobs.init_file import sample
 from jobs.train import train
-from recsys.config import load_config
+from recsys.config.loading import load_config
 from recsys.errors import RecsysError
 
 PICTURE = Path(__file__).parent / "page.png"

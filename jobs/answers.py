@@ -3,15 +3,16 @@
 from typing import Any
 
 from jobs.commands import open_configured, time_text
-from jobs.show import Output, Report, Table
-from recsys import bundle as bundles
-from recsys import recommender
-from recsys.bundle import Bundle
-from recsys.config import Config
-from recsys.data import MICROSECONDS_PER_DAY, Histories, codes_in
+from jobs.output import Output, Report, Table
+from recsys.bundle import bundle as bundles
+from recsys.bundle.bundle import Bundle
+from recsys.config.settings import Config
+from recsys.data.arrays import Bool
+from recsys.data.extract import Extract, histories, open_extract
+from recsys.data.interactions import Histories, codes_in
+from recsys.data.times import MICROSECONDS_PER_DAY
 from recsys.errors import NotFoundError
-from recsys.extract import Extract, histories, open_extract
-from recsys.index import Bool
+from recsys.serving import recommender
 
 SHOWN = ("title", "category", "brand", "price")
 HISTORY_SHOWN = 10

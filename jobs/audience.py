@@ -15,17 +15,17 @@ from typing import Any
 import pyarrow as pa
 
 from jobs import ledger
-from jobs.audience_draw import Campaign, Ground, draw, listed, open_ground, still_mailable, time_of
+from jobs.audience_draw import Campaign, Inputs, draw, listed, open_ground, still_mailable, time_of
 from jobs.audience_files import check_place, read_suppression, write_csv
 from jobs.commands import open_configured
-from jobs.show import Output, Report, Table
-from recsys.artifact import crash_point
-from recsys.audience import STRATEGIES
-from recsys.bundle import Bundle
-from recsys.config import Config
-from recsys.data import Int32
+from jobs.output import Output, Report, Table
+from recsys.audience.strategies import STRATEGIES
+from recsys.bundle.bundle import Bundle
+from recsys.config.settings import Config
+from recsys.data.arrays import Int32
+from recsys.data.folder import failpoint
 from recsys.errors import ConfigError, NotFoundError
-from recsys.store_audiences import AudienceRecord
+from recsys.store.audiences import AudienceRecord, find_audience, list_members, save_audience
 
 LEASE = "audience"
 
@@ -66,21 +66,21 @@ def audience(
             counts.update(users=len(ground.extract.users), events=len(ground.extract.events), items=len(rows))
         report("load", 1.0)
         draft = _draft(campaign, ground.bundle, config)
-        is_new = store.find_audience(draft.audience_id) is None
+        is_new = find_audience(store, draft.audience_id) is None
         if is_new:
             with run.step("draw") as counts:
                 drawn = draw(ground, campaign, rows, draft, report)
                 counts.update(eligible=drawn[0].eligible, left_out=drawn[0].left_out, members=drawn[1].num_rows)
-            crash_point("before freeze")
-            store.save_audience(*drawn, report=report)
-            crash_point("after freeze")
-        record = store.find_audience(draft.audience_id)
+            failpoint("before freeze")
+            save_audience(store, *drawn, report=report)
+            failpoint("after freeze")
+        record = find_audience(store, draft.audience_id)
         assert record is not None
         with run.step("write") as counts:
-            members, withdrawn = still_mailable(store.audience_members(record.audience_id), config, store)
+            members, withdrawn = still_mailable(list_members(store, record.audience_id), config, store)
             output = _deliver(record, members, withdrawn, out, was_frozen=not is_new)
             counts.update(members=members.num_rows, withdrawn=withdrawn)
-        crash_point("after file")
+        failpoint("after file")
         run.bundle = record.bundle
         run.metrics = {name: output.data[name] for name in _IN_LEDGER}
     return output
@@ -89,7 +89,7 @@ def audience(
 _IN_LEDGER = ("audience_id", "frozen", "as_of", "items", "strategy", "consent", "members", "expected_buyers")
 
 
-def _moment(text: str | None, ground: Ground) -> int:
+def _moment(text: str | None, ground: Inputs) -> int:
     """The moment asked for in microseconds UTC. Raises ConfigError when it is none, or lies in the future."""
     now, newest = ground.store.now(), ground.extract.as_of
     if text is None:

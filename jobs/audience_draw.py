@@ -8,10 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.audience_files import spellings
-from jobs.show import Report
-from recsys import bundle as bundles
-from recsys.audience import STRATEGIES, Member, rank, rows_among, take_out
-from recsys.audience_model import (
+from jobs.output import Report
+from recsys.audience.model import (
     NEVER_SEEN,
     BuyingModel,
     Scores,
@@ -23,22 +21,26 @@ from recsys.audience_model import (
     purchases_of,
     score,
 )
-from recsys.audience_signals import Bool
-from recsys.bundle import Bundle
-from recsys.config import Config
-from recsys.data import Histories, Int32, Int64, codes_in
+from recsys.audience.strategies import STRATEGIES, Member, rank, rows_among, take_out
+from recsys.bundle import bundle as bundles
+from recsys.bundle.bundle import Bundle
+from recsys.config.settings import Config
+from recsys.data.arrays import Bool, Int32, Int64
+from recsys.data.extract import Extract, histories_with, open_extract
+from recsys.data.interactions import Histories, codes_in
 from recsys.errors import BundleError, RefusedError
-from recsys.extract import Extract, histories_with, open_extract
-from recsys.source import read_consent
-from recsys.store import NewEvents, Store
-from recsys.store_audiences import AudienceRecord
+from recsys.source.dataset import read_consent
+from recsys.store.audiences import AudienceRecord
+from recsys.store.database import Store
+from recsys.store.events import NewEvents, new_events
+from recsys.store.users import read_deletions
 
 _DIGITS = 9  # of a probability: beyond them the order would be that of rounding errors
 _FOREVER = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
-class Ground:
+class Inputs:
     """What audiences are drawn from. Users U are the extract's, items the bundle's."""
 
     config: Config
@@ -60,21 +62,21 @@ class Campaign:
     suppressed: tuple[str, ...] | None  # None: no file was given
 
 
-def open_ground(config: Config, store: Store) -> Ground:
+def open_ground(config: Config, store: Store) -> Inputs:
     """The live bundle, the extract and what came since. Raises BundleError, NotFoundError."""
     bundle, extract = bundles.load(config.folder.path), open_extract(config.folder.path)
-    fresh = store.new_events(
-        list(extract.users), [], received_after=extract.watermark, occurred_before=_FOREVER
+    fresh = new_events(
+        store, list(extract.users), [], received_after=extract.watermark, occurred_before=_FOREVER
     )  # for many users this returns everybody's
-    return Ground(config, store, bundle, extract, fresh)
+    return Inputs(config, store, bundle, extract, fresh)
 
 
 def draw(
-    ground: Ground, campaign: Campaign, items: Int32, draft: AudienceRecord, report: Report
+    ground: Inputs, campaign: Campaign, items: Int32, draft: AudienceRecord, report: Report
 ) -> tuple[AudienceRecord, pa.Table]:
     """The audience, chosen now, and its members. Raises RefusedError when nobody is eligible."""
     users = ground.extract.users
-    deleted, _ = rows_among(users, ground.store.deletions())
+    deleted, _ = rows_among(users, read_deletions(ground.store))
     left_out: dict[str, int] = {}
     eligible = _mailable(ground, campaign, deleted, left_out)
     shop = shop_of(ground, deleted)
@@ -116,7 +118,7 @@ def still_mailable(members: pa.Table, config: Config, store: Store) -> tuple[pa.
     return kept, members.num_rows - kept.num_rows
 
 
-def shop_of(ground: Ground, deleted: Bool) -> Shop:
+def shop_of(ground: Inputs, deleted: Bool) -> Shop:
     """The extract in the rows of the bundle, without the deleted users [U]."""
     extract, settings = ground.extract, ground.config
     bundle, targets = ground.bundle, settings.evaluation.targets
@@ -138,7 +140,7 @@ def shop_of(ground: Ground, deleted: Bool) -> Shop:
     )
 
 
-def learn_for(ground: Ground, shop: Shop, as_of: int, report: Report) -> BuyingModel:
+def learn_for(ground: Inputs, shop: Shop, as_of: int, report: Report) -> BuyingModel:
     """The probabilities, learnt from the days before `as_of` that the bundle's pre-refit vectors have not seen."""
     bundle = ground.bundle
     if bundle.evaluation is None:
@@ -158,7 +160,7 @@ def listed(left_out: dict[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count) or "nobody"
 
 
-def _mailable(ground: Ground, campaign: Campaign, deleted: Bool, left_out: dict[str, int]) -> Bool:
+def _mailable(ground: Inputs, campaign: Campaign, deleted: Bool, left_out: dict[str, int]) -> Bool:
     """Which users [U] may be mailed at all, and how many may not for which reason."""
     users = ground.extract.users
     consent = read_consent(ground.config, ground.store, list(users))
@@ -197,7 +199,7 @@ def _holdout_days(bundle: Bundle) -> float:
     return days
 
 
-def _warnings(ground: Ground, campaign: Campaign, model: BuyingModel, members: int) -> list[str]:
+def _warnings(ground: Inputs, campaign: Campaign, model: BuyingModel, members: int) -> list[str]:
     found = []
     if members < campaign.size:
         found.append(f"only {members} of the {campaign.size} users asked for are eligible")

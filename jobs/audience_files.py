@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from recsys.artifact import replace_text
+from recsys.data.folder import replace_text
 from recsys.errors import ConfigError, SourceError
 
 COLUMNS = ("rank", "user_id", "probability", "reason", "consent")

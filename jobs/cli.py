@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from recsys.errors import ConfigError, RecsysError, RefusedError
-from recsys.names import resolve
+from recsys.imports import resolve
 
 app = typer.Typer(
     help="A recommendation engine that a shop can trust. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused.",
@@ -55,7 +55,7 @@ def _ids(values: list[str] | None) -> list[str] | None:
     """Ids as they may be; a typer.BadParameter says why one may not."""
     for value in values or ():
         try:
-            resolve("recsys.store:check_id")("an id", value)
+            resolve("recsys.store.bulk:check_id")("an id", value)
         except RefusedError as error:
             raise typer.BadParameter(f"{value[:40]!a}: {error}") from None
     return values
@@ -63,10 +63,10 @@ def _ids(values: list[str] | None) -> list[str] | None:
 
 def _call(target: str, config: Path, as_json: bool, **arguments: Any) -> None:
     """Load the configuration, call `target(configuration, report=…, **arguments)` and print its output."""
-    settings = resolve("recsys.config:load_config")(config)
-    with resolve("jobs.show:progress")(quiet=as_json) as report:
+    settings = resolve("recsys.config.loading:load_config")(config)
+    with resolve("jobs.output:progress")(quiet=as_json) as report:
         output = resolve(target)(settings, report=report, **arguments)
-    resolve("jobs.show:show")(output, as_json=as_json)
+    resolve("jobs.output:show")(output, as_json=as_json)
     if output.code:
         sys.exit(output.code)
 
@@ -119,11 +119,11 @@ def sample(
 
     Example: recsys sample demo --users 2000 --items 500 --events 40000
     """
-    with resolve("jobs.show:progress")(quiet=as_json) as report:
+    with resolve("jobs.output:progress")(quiet=as_json) as report:
         output = resolve("jobs.init_file:sample")(
             folder, users=users, items=items, events=events, seed=seed, config=config, report=report
         )
-    resolve("jobs.show:show")(output, as_json=as_json)
+    resolve("jobs.output:show")(output, as_json=as_json)
 
 
 @app.command()
@@ -212,7 +212,7 @@ def serve(
     for name, value in (("HOST", host), ("PORT", port), ("WORKERS", workers)):
         if value is not None:
             os.environ[f"RECSYS_API__{name}"] = str(value)  # so that every worker reads the same
-    resolve("jobs.serve:serve")(resolve("recsys.config:load_config")(config), path=config)
+    resolve("jobs.serve:serve")(resolve("recsys.config.loading:load_config")(config), path=config)
 
 
 @key.command("create")
@@ -261,11 +261,11 @@ def schedule(
 
     Example: recsys schedule --config shop.toml
     """
-    settings = resolve("recsys.config:load_config")(config)
+    settings = resolve("recsys.config.loading:load_config")(config)
     if show:
-        resolve("jobs.show:show")(resolve("jobs.scheduler:show")(settings, config), as_json=as_json)
+        resolve("jobs.output:show")(resolve("jobs.schedule.scheduler:show")(settings, config), as_json=as_json)
     else:
-        resolve("jobs.scheduler:schedule")(settings, config)
+        resolve("jobs.schedule.scheduler:schedule")(settings, config)
 
 
 @app.command()
@@ -357,9 +357,9 @@ def doctor(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> None:
 
     Example: recsys doctor --json
     """
-    with resolve("jobs.show:progress")(quiet=as_json) as report:
-        ok, output = resolve("jobs.doctor:doctor")(config, report=report)
-    resolve("jobs.show:show")(output, as_json=as_json)
+    with resolve("jobs.output:progress")(quiet=as_json) as report:
+        ok, output = resolve("jobs.doctor.report:doctor")(config, report=report)
+    resolve("jobs.output:show")(output, as_json=as_json)
     if not ok:
         sys.exit(1)
 

@@ -6,16 +6,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jobs.show import Output, Report, Table
-from recsys import bundle as bundles_on_disk
-from recsys.check import Finding
-from recsys.check import Report as SourceReport
-from recsys.config import Config
-from recsys.importer import What
-from recsys.importer import import_file as import_into
-from recsys.source import check
-from recsys.store import Store, open_store
-from recsys.store_runs import Run
+from jobs.output import Output, Report, Table
+from recsys.bundle import bundle as bundles_on_disk
+from recsys.config.settings import Config
+from recsys.source.dataset import check
+from recsys.source.findings import Finding
+from recsys.source.findings import Report as SourceReport
+from recsys.source.importer import What
+from recsys.source.importer import import_file as import_into
+from recsys.store.database import Store
+from recsys.store.migrate import open_store
+from recsys.store.runs import Run, list_runs
 
 
 def open_configured(config: Config) -> Store:
@@ -46,7 +47,7 @@ def init(config: Config, *, path: Path, is_new: bool, report: Report) -> Output:
 def runs(config: Config, *, limit: int, report: Report) -> Output:
     """The newest runs of the ledger."""
     report("ledger", 1.0)
-    found = open_configured(config).list_runs(limit)
+    found = list_runs(open_configured(config), limit)
     columns = ["run", "job", "status", "started (UTC)", "seconds", "steps", "ndcg@20", "bundle", "error"]
     return Output(
         [_run_data(run) for run in found], [Table("Runs, newest first", columns, [_run_row(r) for r in found])]

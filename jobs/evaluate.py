@@ -5,14 +5,15 @@ from pathlib import Path
 
 import polars as pl
 
-from jobs import candidates, ledger
-from jobs.candidates import Night
-from jobs.show import Output, Report
+from jobs import ledger
+from jobs.output import Output, Report
 from jobs.train import read
-from recsys.config import Config
+from recsys.config.settings import Config
 from recsys.errors import SourceError
-from recsys.evaluation import Targets, judge_targets, targets_from_ids
-from recsys.store import open_store
+from recsys.store.migrate import open_store
+from recsys.training import candidates
+from recsys.training.candidates import TrainingRun
+from recsys.training.evaluation import Targets, evaluate_targets, targets_from_ids
 
 _COLUMNS = ("user_id", "item_id")
 # What may be listed of what the user has bought before -> whether it may. The targets are those of the file in both.
@@ -32,9 +33,9 @@ def evaluate(config: Config, *, holdout: Path | None, report: Report) -> Output:
     store = open_store(config.store.url, config.store.table_prefix)
     with ledger.run(store, "evaluate", config) as run:
         candidates.check_settings(config)
-        night = Night(config, read(config, store, run, now=None, report=report), run, report)
+        night = TrainingRun(config, read(config, store, run, now=None, report=report), run, report)
         if pairs is None:
-            judged = candidates.judge_all(night)
+            judged = candidates.evaluate_all(night)
             run.metrics = {"models": {c.name: c.judged.rows for c in judged}}
             return Output(run.metrics, [candidates.table(judged, row) for row in judged[0].judged.rows])
         users, items = night.loaded.users, night.loaded.catalog.ids
@@ -65,7 +66,7 @@ def _read_pairs(path: Path) -> tuple[pl.DataFrame, int]:
     return whole, pairs.height - whole.height
 
 
-def _against(night: Night, targets: Targets) -> dict[str, dict[str, dict[str, float]]]:
+def _against(night: TrainingRun, targets: Targets) -> dict[str, dict[str, dict[str, float]]]:
     """Each model, trained on all events with settings chosen on the last days, against the targets."""
     splits = night.splits
     last_days = replace(splits, fit=splits.known, validation=splits.holdout, validation_start=splits.holdout_start)
@@ -78,7 +79,7 @@ def _against(night: Night, targets: Targets) -> dict[str, dict[str, dict[str, fl
         bundle = candidates.with_popularity(night, vectors, baseline)
         with night.step(f"judge {name}"):
             figures[name] = {
-                row: judge_targets(bundle, events, targets, night.config, as_of=night.as_of, repeats=repeats)
+                row: evaluate_targets(bundle, events, targets, night.config, as_of=night.as_of, repeats=repeats)
                 for row, repeats in _ROWS.items()
             }
     return figures

@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
-from jobs.show import Output, Report
-from recsys.config import Config
+from jobs.output import Output, Report
+from recsys.config.settings import Config
 from recsys.errors import ConfigError
-from recsys.sample import generate, sample_config
+from recsys.sample.shop import generate, sample_config
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")  # keys that TOML takes without quotes
 

@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from recsys.config import Config
+from recsys.config.settings import Config
 from recsys.errors import RecsysError, RefusedError
-from recsys.store import Store
-from recsys.store_runs import INTERRUPTED
+from recsys.store.database import Store
+from recsys.store.leases import acquire_lease, release_lease, renew_lease
+from recsys.store.runs import INTERRUPTED, add_step, finish_run, start_run
 
 RENEW_SECONDS = 10.0
 DUE = "RECSYS_DUE"  # in the environment of a scheduled process: the job and the due time that its run is for
@@ -40,14 +41,14 @@ class Run:
         try:
             yield counts
         finally:
-            self.store.step(self.run_id, name, round(time.perf_counter() - start, 3), counts)
+            add_step(self.store, self.run_id, name, round(time.perf_counter() - start, 3), counts)
 
     def keep_lease(self) -> None:
         """Renew the lease now, before something is written outside the store; one that merely expired is kept.
 
         Raises RefusedError when it was lost, as after a suspension: another run may have begun.
         """
-        if not self.store.renew(self.lease, self.fencing):
+        if not renew_lease(self.store, self.lease, self.fencing):
             raise RefusedError(
                 f"the lease {self.lease!r} with fencing number {self.fencing} is lost: this run was away for too long, "
                 "and another has begun; `recsys runs` shows it"
@@ -63,13 +64,13 @@ def run(store: Store, job: str, config: Config) -> Iterator[Run]:
     a database, which may be somebody's address, are left out.
     """
     owner = process_name(os.getpid())
-    fencing = store.acquire(job, owner)
+    fencing = acquire_lease(store, job, owner)
     if fencing is None:
         raise RefusedError(
             f"another run of {job!r} is under way; `recsys runs` shows it, and it ends or expires by itself"
         )
     with _kept_alive(store, job, fencing):
-        run_id = store.start_run(job, config.hash(), owner=owner, fencing=fencing, due_at=_due_at(job))
+        run_id = start_run(store, job, config.hash(), owner=owner, fencing=fencing, due_at=_due_at(job))
         current = Run(store, run_id, fencing, job)
         status, error = "failed", None
         try:
@@ -85,7 +86,7 @@ def run(store: Store, job: str, config: Config) -> Iterator[Run]:
             error = _words(failure)
             raise
         finally:
-            store.finish_run(current.run_id, status, metrics=current.metrics, error=error, bundle=current.bundle)
+            finish_run(store, current.run_id, status, metrics=current.metrics, error=error, bundle=current.bundle)
 
 
 def _words(failure: BaseException) -> str:
@@ -112,7 +113,7 @@ def _kept_alive(store: Store, job: str, fencing: int) -> Iterator[None]:
     def renew() -> None:
         while not ended.wait(RENEW_SECONDS):
             try:
-                if not store.renew(job, fencing):
+                if not renew_lease(store, job, fencing):
                     return  # the lease is gone: publishing will be refused by its fencing number
             except Exception as error:  # the database is away; it may be back before the lease expires
                 _log.warning("the lease of %s could not be renewed: %s", job, type(error).__name__)
@@ -124,4 +125,4 @@ def _kept_alive(store: Store, job: str, fencing: int) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-        store.release(job, fencing)
+        release_lease(store, job, fencing)

@@ -10,15 +10,15 @@ from typing import Any
 
 import uvicorn
 
-from jobs.show import Output, Report, Table
-from recsys.artifact import check_folder
-from recsys.config import Config
+from jobs.output import Output, Report, Table
+from recsys.config.settings import Config
+from recsys.data.folder import check_folder
 from recsys.errors import ConfigError, RecsysError
-from recsys.store import open_store
-from recsys.store_keys import Key
+from recsys.store.keys import Key, create_key, list_keys, revoke_key
+from recsys.store.migrate import open_store
 
 APP = "api.app:create_app"  # a string: each worker loads it for itself, and jobs do not import the service
-WIRE = "api.wire:Wire"
+WIRE = "api.protocol:HttpProtocol"
 
 
 def serve(config: Config, *, path: Path) -> None:
@@ -64,7 +64,7 @@ def key_create(config: Config, *, name: str, scopes: list[str], report: Report) 
     """Make a key; it is shown this once."""
     report("key", 0.0)
     store = open_store(config.store.url, config.store.table_prefix)
-    key_id, key = store.create_key(name, tuple(scopes))
+    key_id, key = create_key(store, name, tuple(scopes))
     store.close()
     report("key", 1.0)
     told = f"{key}\n\nThis is key {key_id}, {name!r}, for {', '.join(scopes)}. It is shown this once: keep it safe."
@@ -75,7 +75,7 @@ def key_list(config: Config, *, report: Report) -> Output:
     """All keys, revoked ones too; none of them can be read again."""
     report("keys", 0.0)
     store = open_store(config.store.url, config.store.table_prefix)
-    keys = [_describe(key) for key in store.list_keys()]
+    keys = [_describe(key) for key in list_keys(store)]
     store.close()
     report("keys", 1.0)
     columns = ["key_id", "name", "scopes", "created_at", "revoked_at"]
@@ -86,7 +86,7 @@ def key_revoke(config: Config, *, key_id: str, report: Report) -> Output:
     """Revoke a key; every worker refuses it within [api] poll_seconds."""
     report("key", 0.0)
     store = open_store(config.store.url, config.store.table_prefix)
-    key = store.revoke_key(key_id)
+    key = revoke_key(store, key_id)
     store.close()
     report("key", 1.0)
     told = f"{key.key_id}, {key.name!r}, is revoked; workers refuse it within {config.api.poll_seconds:g} s"
@@ -114,7 +114,7 @@ def _check_keys(config: Config) -> None:
         if _is_loopback(host):
             return  # answers come from the extract, and the database is looked for all the time
         raise
-    usable = any(key.revoked_at is None for key in store.list_keys())
+    usable = any(key.revoked_at is None for key in list_keys(store))
     store.close()
     if not usable and not _is_loopback(host):
         raise ConfigError(

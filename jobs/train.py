@@ -4,20 +4,23 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from jobs import candidates, gate, ledger
-from jobs.candidates import BASELINE, Candidate, Night
-from jobs.show import Output, Report
-from recsys import bundle as bundles
-from recsys import extract
-from recsys.artifact import check_folder, crash_point
-from recsys.bundle import Bundle
-from recsys.config import Config
-from recsys.data import Float32
+from jobs import ledger
+from jobs.output import Output, Report
+from recsys.bundle import bundle as bundles
+from recsys.bundle.bundle import Bundle
+from recsys.config.settings import Config
+from recsys.data import extract
+from recsys.data.arrays import Float32
+from recsys.data.folder import check_folder, failpoint
 from recsys.errors import BundleError, RefusedError
-from recsys.evaluation import judge
-from recsys.source import Loaded, load
-from recsys.store import Store, open_store
-from recsys.vectors import Vectors
+from recsys.models.vectors import Vectors
+from recsys.source.dataset import Dataset, load
+from recsys.store.database import Store
+from recsys.store.leases import holding_lease
+from recsys.store.migrate import open_store
+from recsys.training import candidates, gate
+from recsys.training.candidates import BASELINE, Candidate, TrainingRun
+from recsys.training.evaluation import evaluate
 
 LEASE = "train"
 HOLDOUT_START = "holdout_start"  # of a manifest: the evaluation vectors have seen nothing from then on (microseconds)
@@ -34,15 +37,15 @@ def train(config: Config, *, report: Report, now: int | None = None) -> Output:
     with ledger.run(store, LEASE, config) as run:
         candidates.check_settings(config)
         check_folder(config.folder.path, writable=True)
-        night = Night(config, read(config, store, run, now=now, report=report), run, report)
-        judged = candidates.judge_all(night)
+        night = TrainingRun(config, read(config, store, run, now=now, report=report), run, report)
+        judged = candidates.evaluate_all(night)
         winner = candidates.best(judged, config)
         live = _live(config)
         _pass_the_gate(night, winner, judged, live)
         fresh = _refit(night, winner, judged)
-        crash_point("after fit")
+        failpoint("after fit")
         run.bundle = version = _save(night, fresh, live)
-        crash_point("before publish")
+        failpoint("before publish")
         published = _publish(night, store, version)
         bundles.prune(config.folder.path, config.folder.keep_bundles)
     data = {"run": run.run_id, "bundle": version, "published": published, **run.metrics}
@@ -51,7 +54,7 @@ def train(config: Config, *, report: Report, now: int | None = None) -> Output:
     return Output(data, [*tables, f"{winner.name}: {version} {state}"])
 
 
-def read(config: Config, store: Store, run: ledger.Run, *, now: int | None, report: Report) -> Loaded:
+def read(config: Config, store: Store, run: ledger.Run, *, now: int | None, report: Report) -> Dataset:
     """Load and check the source, as a step of the run."""
     with run.step("read") as counts:
         loaded = load(config, store, now=now if now is not None else time.time_ns() // 1000, report=report)
@@ -67,7 +70,7 @@ def _live(config: Config) -> Bundle | None:
         return None
 
 
-def _pass_the_gate(night: Night, winner: Candidate, judged: list[Candidate], live: Bundle | None) -> None:
+def _pass_the_gate(night: TrainingRun, winner: Candidate, judged: list[Candidate], live: Bundle | None) -> None:
     """Raises RefusedError with every reason that speaks against the winner."""
     with night.run.step("gate") as counts:
         verdict = gate.decide(
@@ -87,7 +90,7 @@ def _pass_the_gate(night: Night, winner: Candidate, judged: list[Candidate], liv
 
 
 def _beside_live(
-    night: Night, winner: Candidate, live: Bundle | None, baseline: Candidate
+    night: TrainingRun, winner: Candidate, live: Bundle | None, baseline: Candidate
 ) -> tuple[Float32, Float32] | None:
     """NDCG@20 per user [B] of the candidate and of the live bundle's pre-refit vectors, with tonight's histories.
 
@@ -101,13 +104,13 @@ def _beside_live(
     vectors = gate.align(live.evaluation, live.catalog.ids, night.loaded.catalog.ids)
 
     def judged(rival: Vectors) -> Float32:
-        return judge(candidates.with_popularity(night, rival, baseline.vectors), splits, night.config).ndcg_per_user
+        return evaluate(candidates.with_popularity(night, rival, baseline.vectors), splits, night.config).ndcg_per_user
 
     ours = winner.judged.ndcg_per_user if splits is night.splits else judged(winner.vectors)
     return ours, judged(vectors)
 
 
-def _refit(night: Night, winner: Candidate, judged: list[Candidate]) -> Bundle:
+def _refit(night: TrainingRun, winner: Candidate, judged: list[Candidate]) -> Bundle:
     """The winner and the baseline again on all events, settings as chosen."""
     with night.run.step("refit"):
         final = {
@@ -119,7 +122,7 @@ def _refit(night: Night, winner: Candidate, judged: list[Candidate]) -> Bundle:
     return replace(bundle, evaluation=winner.vectors)
 
 
-def _save(night: Night, fresh: Bundle, live: Bundle | None) -> str:
+def _save(night: TrainingRun, fresh: Bundle, live: Bundle | None) -> str:
     with night.step("save"):
         facts: dict[str, Any] = {
             "configuration": night.config.model_dump(mode="json", exclude={"store", "source"}),
@@ -133,12 +136,12 @@ def _save(night: Night, fresh: Bundle, live: Bundle | None) -> str:
         return bundles.save(fresh, night.config.folder.path, facts=facts)
 
 
-def _publish(night: Night, store: Store, version: str) -> bool:
+def _publish(night: TrainingRun, store: Store, version: str) -> bool:
     """Move the extract and CURRENT while the lease's row is locked; whether CURRENT moved: a pinned bundle stays."""
     folder = night.config.folder.path
     with night.step("publish") as counts:
         prepared = extract.write(folder, night.loaded)
-        with store.holding(LEASE, night.run.fencing):
+        with holding_lease(store, LEASE, night.run.fencing):
             extract.publish(folder, prepared)
             counts["published"] = bundles.publish(folder, version, unless_pinned=True)
     return bool(counts["published"])

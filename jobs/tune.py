@@ -22,21 +22,32 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from jobs import candidates, ledger
-from jobs.candidates import Night, fit
+from jobs import ledger
 from jobs.commands import open_configured
-from jobs.gate import METRIC
-from jobs.show import Output, Report, Table
+from jobs.output import Output, Report, Table
 from jobs.train import read
-from jobs.tune_space import HALF_LIFE, SPACES, Space, as_toml, params_of, placed, space_of, with_values, written
-from recsys.artifact import check_folder, crash_point
-from recsys.config import Config
-from recsys.data import Array
+from recsys.config.settings import Config
+from recsys.data.arrays import Array
+from recsys.data.features import item_tokens
+from recsys.data.folder import check_folder, failpoint
 from recsys.errors import ConfigError, RecsysError, RefusedError
-from recsys.evaluation import ValidationScore
-from recsys.features import item_tokens
-from recsys.names import resolve
-from recsys.vectors import Vectors
+from recsys.imports import resolve
+from recsys.models.vectors import Vectors
+from recsys.training import candidates
+from recsys.training.candidates import TrainingRun, fit
+from recsys.training.evaluation import ValidationScore
+from recsys.training.gate import METRIC
+from recsys.training.search_space import (
+    HALF_LIFE,
+    SPACES,
+    Space,
+    as_toml,
+    params_of,
+    placed,
+    space_of,
+    with_values,
+    written,
+)
 
 LEASE = "tune"
 FILE = "tune.db"
@@ -72,7 +83,7 @@ def tune(config: Config, *, model: str, trials: int, minutes: float | None, repo
     with ledger.run(store, LEASE, config) as run:
         candidates.check_settings(config)
         check_folder(config.folder.path, writable=True)
-        night = Night(config, read(config, store, run, now=None, report=report), run, report)
+        night = TrainingRun(config, read(config, store, run, now=None, report=report), run, report)
         with _studies(config.folder.path) as storage:
             search = _Search(night, model, storage)
             found = search.finished
@@ -116,7 +127,7 @@ def _studies(folder: Path) -> Iterator[optuna.storages.RDBStorage]:
 class _Search:
     """A model's study on tonight's data. Whoever makes one holds the lease: trials left running are of the dead."""
 
-    night: Night
+    night: TrainingRun
     model: str
     storage: optuna.storages.RDBStorage
 
@@ -253,10 +264,10 @@ class _Search:
         attempt = _Attempt(trial, self.score, deadline)
         config = with_values(self.night.config, self.model, trial.params)
         vectors = self._trained(replace(self.night, config=config, report=attempt.report), attempt.score)
-        crash_point(f"in trial {trial.number}")
+        failpoint(f"in trial {trial.number}")
         return self.score(vectors)
 
-    def _trained(self, night: Night, score: Callable[[Vectors], float]) -> Vectors:
+    def _trained(self, night: TrainingRun, score: Callable[[Vectors], float]) -> Vectors:
         splits = self.night.splits
         return fit(night, self.model, splits.fit, splits.validation_start, score=score)
 

@@ -1,4 +1,4 @@
-"""Runs the migrations on the connection, and with the table prefix, that `recsys.store.migrate` hands over."""
+"""Runs the migrations on the connection, and with the table prefix, that `recsys.store.migrate.migrate` hands over."""
 
 from alembic import context
 

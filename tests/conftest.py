@@ -8,7 +8,8 @@ import pymysql
 import pytest
 import sqlalchemy as sa
 
-from recsys.store import Store, database_url, open_store
+from recsys.store.database import Store, database_url
+from recsys.store.migrate import open_store
 
 DATABASES = ("sqlite", "postgresql", "mariadb")
 

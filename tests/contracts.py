@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from recsys import index
-from recsys.index import INDEXES, Index
+from recsys.index import registry as index
+from recsys.index.registry import INDEXES, Index
 
 ITEMS, DIM, QUERIES, K = 3000, 24, 60, 20
 

@@ -3,10 +3,13 @@
 import numpy as np
 import pyarrow as pa
 
-from recsys.config_models import ModelSettings
-from recsys.data import MICROSECONDS_PER_DAY, Catalog, Histories, Interactions, Vocabulary
-from recsys.models import MODELS, TrainingData, settings_of
-from recsys.names import resolve
+from recsys.config.settings import ModelSettings
+from recsys.data.catalog import Catalog
+from recsys.data.interactions import Histories, Interactions
+from recsys.data.times import MICROSECONDS_PER_DAY
+from recsys.data.vocabulary import Vocabulary
+from recsys.imports import resolve
+from recsys.models.contract import MODELS, TrainingData, settings_of
 
 SETTINGS = ModelSettings.model_validate(
     {

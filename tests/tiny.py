@@ -6,10 +6,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from recsys.bundle import Bundle, assemble
-from recsys.config import IndexSettings
-from recsys.data import MICROSECONDS_PER_DAY, Catalog, Histories, Interactions, Vocabulary
-from recsys.vectors import Part, Vectors, WeightedSum
+from recsys.bundle.bundle import Bundle, assemble
+from recsys.config.settings import IndexSettings
+from recsys.data.catalog import Catalog
+from recsys.data.interactions import Histories, Interactions
+from recsys.data.times import MICROSECONDS_PER_DAY
+from recsys.data.vocabulary import Vocabulary
+from recsys.models.vectors import Part, Vectors, WeightedSum
 
 KINDS = ("view", "cart", "purchase")
 VIEW, CART, PURCHASE = range(3)

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from recsys.data import Float32
-from recsys.models import TrainingData
-from recsys.models.search import Settings
-from recsys.vectors import Constant, ItemEncoder, Part
+from recsys.data.arrays import Float32
+from recsys.models.contract import TrainingData
+from recsys.models.coordinate_search import Settings
+from recsys.models.vectors import Constant, ItemEncoder, Part
 
 
 def demand_column(data: TrainingData, chosen: Settings) -> Float32:

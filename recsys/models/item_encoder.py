@@ -1,18 +1,15 @@
 """Ridge regression from item features to trained vectors, for items without events and for those that come later."""
 
-from typing import TypeAlias
-
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from recsys.data import Catalog, Float32
-from recsys.features import Tokens, item_tokens
-from recsys.models.sparse_rows import SparseRows
-from recsys.vectors import ItemEncoder, token_matrix
-
-Bool: TypeAlias = npt.NDArray[np.bool_]
+from recsys.data.arrays import Bool, Float32
+from recsys.data.catalog import Catalog
+from recsys.data.features import Tokens, item_tokens
+from recsys.models.mf.sparse_rows import SparseRows
+from recsys.models.vectors import ItemEncoder, token_matrix
 
 _RIDGE = 1.0  # a token's vector shrinks towards zero as if it had been seen once more, on an item of zeros
 _FEWEST_ITEMS = 2  # a token of a single item says nothing about others

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recsys.data import Float32, Int64
+from recsys.data.arrays import Float32, Int64
 
 _EXPONENT = 0.5  # items are drawn by the root of their weight: between uniform and by demand
 _LEAST = 1e-6  # of a weight: an item that has events can be drawn

@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from recsys.config_models import PopularitySettings
-from recsys.data import MICROSECONDS_PER_DAY, Interactions
-from recsys.models import TrainingData
-from recsys.models.search import Settings
-from recsys.vectors import Constant, Part, Vectors
+from recsys.config.settings import PopularitySettings
+from recsys.data.interactions import Interactions
+from recsys.data.times import MICROSECONDS_PER_DAY
+from recsys.models.contract import TrainingData
+from recsys.models.coordinate_search import Settings
+from recsys.models.vectors import Constant, Part, Vectors
 
 
 def train(
@@ -20,7 +21,7 @@ def train(
     device: str,  # noqa: ARG001 - numpy only
     report: Callable[[str, float], None],
 ) -> Vectors:
-    """See recsys.models.Train. D = 1. Events of target kinds are counted, or all where there is none of those.
+    """See recsys.models.contract.Train. D = 1. Events of target kinds are counted, or all where there is none of those.
 
     Raises ValueError when there are several half-lives to choose from and no score to choose by.
     """

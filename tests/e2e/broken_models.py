@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from recsys.config_models import MfSettings
-from recsys.models import TrainingData
-from recsys.models.mf import train
-from recsys.vectors import Vectors
+from recsys.config.settings import MfSettings
+from recsys.models.contract import TrainingData
+from recsys.models.mf.model import train
+from recsys.models.vectors import Vectors
 
 
 def shuffled(data: TrainingData, settings: Any, **rest: Any) -> Vectors:

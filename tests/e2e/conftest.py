@@ -13,7 +13,7 @@ from tiny import quiet
 
 from jobs.init_file import sample
 from jobs.train import train
-from recsys.config import load_config
+from recsys.config.loading import load_config
 
 
 @pytest.fixture(scope="session")

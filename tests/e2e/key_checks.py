@@ -13,19 +13,21 @@ import pytest
 from road import configured
 from tiny import quiet
 
-from jobs import answers, candidates, commands, gate
-from jobs.candidates import Night
+from jobs import answers, commands
 from jobs.init_file import sample
-from jobs.scheduler import planned
+from jobs.schedule.scheduler import planned
 from jobs.train import train
-from recsys import bundle as bundles
-from recsys import source
-from recsys.config import Config
+from recsys.bundle import bundle as bundles
+from recsys.config.settings import Config
 from recsys.errors import BundleError, ConfigError, RefusedError
-from recsys.evaluation import judge
-from recsys.sample import END
-from recsys.store import open_store
-from recsys.vectors import Vectors
+from recsys.models.vectors import Vectors
+from recsys.sample.shop import END
+from recsys.source import dataset as source
+from recsys.store.events import insert_events
+from recsys.store.migrate import open_store
+from recsys.training import candidates, gate
+from recsys.training.candidates import TrainingRun
+from recsys.training.evaluation import evaluate
 
 MINUTE = 60_000_000
 # One value each, so that training chooses nothing and takes no validation.
@@ -50,14 +52,14 @@ def changed(folder: Path, key: str, value: str, **others: str) -> Config:
     return configured(folder, **{**others, variable: value})
 
 
-def loaded(config: Config) -> source.Loaded:
+def loaded(config: Config) -> source.Dataset:
     with closing(open_store(config.store.url, config.store.table_prefix)) as store:
         return source.load(config, store, now=END, report=quiet)
 
 
 def fit(config: Config, model: str, score: Callable[[Vectors], float] | None = None) -> Vectors:
     """A model trained on everything before the holdout."""
-    found = Night(config, loaded(config), None, quiet)  # fitting leaves the run alone
+    found = TrainingRun(config, loaded(config), None, quiet)  # fitting leaves the run alone
     return candidates.fit(found, model, found.splits.known, found.splits.holdout_start, score=score)
 
 
@@ -84,7 +86,7 @@ def post_view(config: Config, *, minutes_later: float) -> None:
     moment = at * 1_000_000 + round(minutes_later * MINUTE)
     event = {"event_id": "e1", "user_id": str(user), "item_id": item, "kind": "view", "occurred_at": moment}
     with closing(open_store(config.store.url, config.store.table_prefix)) as store:
-        store.insert_events(pa.Table.from_pylist([{**event, "received_at": moment}]))
+        insert_events(store, pa.Table.from_pylist([{**event, "received_at": moment}]))
 
 
 def check_store_url(shop: Path) -> None:
@@ -193,7 +195,7 @@ def check_history_length(shop: Path) -> None:
 
 def check_validation_days(shop: Path) -> None:
     found = [
-        Night(c, loaded(c), None, quiet).splits
+        TrainingRun(c, loaded(c), None, quiet).splits
         for c in (configured(shop), changed(shop, "evaluation.validation_days", "7.0"))
     ]
     assert found[0].holdout_start == found[1].holdout_start
@@ -202,16 +204,16 @@ def check_validation_days(shop: Path) -> None:
 
 def check_holdout_days(shop: Path) -> None:
     found = [
-        Night(c, loaded(c), None, quiet).splits
+        TrainingRun(c, loaded(c), None, quiet).splits
         for c in (configured(shop), changed(shop, "evaluation.holdout_days", "7.0"))
     ]
     assert found[1].holdout_start - found[0].holdout_start == 21 * 24 * 60 * MINUTE
 
 
 def judged_users(config: Config) -> float:
-    found = Night(config, loaded(config), None, quiet)
+    found = TrainingRun(config, loaded(config), None, quiet)
     vectors = candidates.fit(found, "popularity", found.splits.known, found.splits.holdout_start)
-    return judge(candidates.with_popularity(found, vectors, vectors), found.splits, config).rows["all"]["users"]
+    return evaluate(candidates.with_popularity(found, vectors, vectors), found.splits, config).rows["all"]["users"]
 
 
 def check_targets(shop: Path) -> None:

@@ -7,9 +7,9 @@ from key_checks import SINGLE, always_better, changed, differ, fit, loaded, vect
 from road import configured
 from tiny import quiet
 
-from jobs.candidates import Night
-from recsys.evaluation import ValidationScore
-from recsys.vectors import Vectors
+from recsys.models.vectors import Vectors
+from recsys.training.candidates import TrainingRun
+from recsys.training.evaluation import ValidationScore
 
 PREFIX = "models.sequence."
 SMALL = {
@@ -84,7 +84,7 @@ def check_two_tower_patience(shop: Path) -> None:
 def check_choice(shop: Path) -> None:
     config = configured(shop, **SINGLE)
     several = changed(shop, "models.popularity.half_life_days", "[7.0, 36500.0]", **SINGLE)
-    found = Night(several, loaded(several), None, quiet)
+    found = TrainingRun(several, loaded(several), None, quiet)
     score = ValidationScore(found.loaded.catalog, found.splits, several)
     assert differ(fit(config, "popularity"), fit(several, "popularity", score))
 

@@ -5,7 +5,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from recsys.config import Config, load_config
+from recsys.config.loading import load_config
+from recsys.config.settings import Config
 
 # Small grids: what these tests prove does not depend on the best settings.
 QUICK = """

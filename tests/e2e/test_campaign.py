@@ -15,11 +15,15 @@ from tiny import quiet
 
 from jobs.audience import audience
 from jobs.train import train
-from recsys import bundle as bundles
-from recsys.config import Config
+from recsys.bundle import bundle as bundles
+from recsys.config.settings import Config
+from recsys.data.extract import open_extract
 from recsys.errors import ConfigError, NotFoundError, RefusedError
-from recsys.extract import open_extract
-from recsys.store import Store, open_store
+from recsys.store.audiences import find_audience, list_members
+from recsys.store.database import Store
+from recsys.store.events import insert_events
+from recsys.store.migrate import open_store
+from recsys.store.users import delete_user
 
 ITEMS = ("P00207", "P00288")  # what the sample shop sells most of
 
@@ -88,8 +92,8 @@ def test_the_same_campaign_returns_the_frozen_audience(trained_shop: Path) -> No
     assert data["audience_id"] == again["audience_id"]
     assert rows == same
     with closing(opened(config)) as store:
-        record = store.find_audience(data["audience_id"])
-        members = store.audience_members(data["audience_id"])
+        record = find_audience(store, data["audience_id"])
+        members = list_members(store, data["audience_id"])
     assert record is not None
     assert (record.consent, record.bundle, record.left_out) == ("required", data["bundle"], data["left_out"])
     assert members["user_id"].to_pylist() == ids_of(rows)
@@ -186,7 +190,7 @@ def test_assumed_consent_is_stated_everywhere_and_a_no_stays_a_no(trained_shop: 
     assert any("consent is assumed" in warning for warning in data["warnings"])
     config = configured(trained_shop, **assumed)
     with closing(opened(config)) as store:
-        record = store.find_audience(data["audience_id"])
+        record = find_audience(store, data["audience_id"])
         assert record is not None
         assert record.consent == "assumed"
     said_no = {user for user, consent in consents(config).items() if consent is False}
@@ -223,7 +227,7 @@ def test_deleted_users_never_appear(trained_shop: Path) -> None:
     before = ids_of(draw(config, trained_shop)[1])
     with closing(opened(config)) as store:
         for user in before[:5]:
-            store.delete_user(user, now=store.now())
+            delete_user(store, user, now=store.now())
     data, rows = draw(config, trained_shop)
     assert (data["frozen"], ids_of(rows)) == ("before", before[5:])
     data, rows = draw(config, trained_shop, size=51)
@@ -246,7 +250,7 @@ def test_an_event_posted_since_training_counts(trained_shop: Path) -> None:
     event = {"event_id": "e1", "user_id": user, "item_id": ITEMS[0], "kind": "view", "occurred_at": extract.as_of + 1}
     with closing(opened(config)) as store:
         now = store.now()
-        store.insert_events(pa.Table.from_pylist([{**event, "received_at": now}]))
+        insert_events(store, pa.Table.from_pylist([{**event, "received_at": now}]))
     later, after = draw(config, trained_shop, size=100_000)
     assert later["as_of"] > data["as_of"]
     assert next(row["reason"] for row in after if row["user_id"] == user) == "looked"

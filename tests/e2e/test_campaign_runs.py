@@ -14,9 +14,12 @@ from tiny import quiet
 
 from jobs.audience import audience
 from jobs.train import train
+from recsys.data.extract import open_extract
 from recsys.errors import RefusedError
-from recsys.extract import open_extract
-from recsys.store import open_store
+from recsys.store.audiences import find_audience, list_members
+from recsys.store.migrate import open_store
+from recsys.store.runs import list_runs
+from recsys.store.users import delete_user
 
 ITEM = "P00207"
 
@@ -37,7 +40,7 @@ def opened(config):
 
 def runs(folder):
     with closing(opened(configured(folder))) as store:
-        return [run for run in store.list_runs() if run.job == "audience"]
+        return [run for run in list_runs(store) if run.job == "audience"]
 
 
 def test_a_run_is_in_the_ledger_with_counts_and_without_people(trained_shop, recsys):
@@ -123,23 +126,23 @@ def test_a_campaign_on_each_database(trained_shop, database, recsys):
     assert written(trained_shop, "b.csv") == first
     gone, withdrawn = first[0]["user_id"], first[3]["user_id"]
     with closing(opened(config)) as store:
-        record, members = store.find_audience(data["audience_id"]), store.audience_members(data["audience_id"])
+        record, members = find_audience(store, data["audience_id"]), list_members(store, data["audience_id"])
         assert (record.items, record.left_out, record.bundle) == ([ITEM], data["left_out"], data["bundle"])
         assert members["user_id"].to_pylist() == [row["user_id"] for row in first]
-        store.delete_user(gone, now=store.now())
+        delete_user(store, gone, now=store.now())
     query = f"SELECT user_id, CASE WHEN user_id = {withdrawn} THEN 0 ELSE email_consent END AS email_consent FROM "
     users = f"{query} ({config.source.users}) AS u"
     parsed(recsys(*arguments(trained_shop, "c.csv"), RECSYS_SOURCE__USERS=users, **environment))
     assert written(trained_shop, "c.csv") == [row for row in first if row["user_id"] not in (gone, withdrawn)]
     with closing(opened(config)) as store:
-        assert [run.status for run in store.list_runs()] == ["done"] * 3
+        assert [run.status for run in list_runs(store)] == ["done"] * 3
 
 
 def delete_all_but(config, keep):
     with closing(opened(config)) as store:
         for user in open_extract(config.folder.path).users:
             if user not in keep:
-                store.delete_user(user, now=store.now())
+                delete_user(store, user, now=store.now())
 
 
 def test_a_shop_of_one_user(trained_shop):

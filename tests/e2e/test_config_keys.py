@@ -8,7 +8,7 @@ from key_checks import CHECKS
 from key_checks_models import MODEL_CHECKS
 from pydantic import BaseModel
 
-from recsys.config import Config
+from recsys.config.settings import Config
 
 ALL = CHECKS | MODEL_CHECKS
 TESTS = Path(__file__).parents[1]

@@ -6,8 +6,8 @@ import pytest
 import sqlalchemy as sa
 from road import parsed
 
-from recsys import bundle as bundles
-from recsys.store import open_store
+from recsys.bundle import bundle as bundles
+from recsys.store.migrate import open_store
 
 POINTS = ("after fit", "in save", "before publish", "in publish")
 

@@ -4,7 +4,7 @@ import numpy as np
 import sqlalchemy as sa
 from road import QUICK, parsed
 
-from recsys.store import database_url
+from recsys.store.database import database_url
 
 CONFUSABLE = [
     "a",

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from recsys.config import load_config
-from recsys.store import open_store
+from recsys.config.loading import load_config
+from recsys.store.keys import create_key
+from recsys.store.migrate import open_store
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -25,7 +26,7 @@ VERSION = re.compile(r"\b\d{8}T[\d.]+Z-\w+-[0-9a-f]{8}\b")
 CHECK = """
 import sys
 from pathlib import Path
-from recsys.config import load_config
+from recsys.config.settings import load_config
 load_config(Path(sys.argv[1]))
 """
 KEY_ID = "1a2b3c4d"
@@ -102,7 +103,7 @@ def new_key(settings: Path) -> str:
     """The id of a new key of the API, which stands in for the one that the documents name."""
     config = load_config(settings, {})
     with closing(open_store(config.store.url, config.store.table_prefix)) as store:
-        return store.create_key("example", ("page",))[0]
+        return create_key(store, "example", ("page",))[0]
 
 
 @pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.name != ASKS_A_SERVER], ids=lambda path: path.name)

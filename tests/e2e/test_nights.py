@@ -7,16 +7,16 @@ from road import configured
 from tiny import quiet
 
 from jobs import ledger
-from jobs.candidates import Night, judge_all
 from jobs.train import train
-from recsys import bundle as bundles
+from recsys.bundle import bundle as bundles
+from recsys.data.extract import open_extract
 from recsys.errors import RefusedError
-from recsys.extract import open_extract
-from recsys.models import MODELS
+from recsys.models.contract import MODELS
 from recsys.models.popularity import train as train_popularity
-from recsys.sample import END
-from recsys.source import load
-from recsys.store import open_store
+from recsys.sample.shop import END
+from recsys.source.dataset import load
+from recsys.store.migrate import open_store
+from recsys.training.candidates import TrainingRun, evaluate_all
 
 DAY = 86_400_000_000
 BROKEN = "broken_models"
@@ -104,8 +104,8 @@ def test_settings_are_chosen_and_candidates_trained_on_nothing_later_than_they_m
     monkeypatch.setattr("test_nights.spy", spy, raising=False)
     config = configured(shop, RECSYS_TRAINING__MODELS='["popularity"]')
     with ledger.run(open_store(config.store.url), "train", config) as run:
-        found = Night(config, load(config, run.store, now=END, report=quiet), run, quiet)
-        judge_all(found)
+        found = TrainingRun(config, load(config, run.store, now=END, report=quiet), run, quiet)
+        evaluate_all(found)
     (choosing, latest), (training, last) = seen
     assert choosing
     assert latest < found.splits.validation_start

@@ -22,16 +22,19 @@ from tiny import quiet
 from torch import nn
 from torch.distributed.checkpoint import FileSystemWriter, state_dict_loader
 
-from jobs import candidates
-from jobs.candidates import Night
-from recsys import artifact
+from recsys.data import folder as artifact
 from recsys.errors import RecsysError
-from recsys.evaluation import ValidationScore
-from recsys.launch import LAUNCHED
-from recsys.models import MODELS, Workers, sequence, sharded, torchrun, two_tower, worker
-from recsys.models.sharded import Progress
-from recsys.models.torchrun import WORK, Pupil, Report, Work, train_together
-from recsys.names import resolve
+from recsys.imports import resolve
+from recsys.models.contract import MODELS, Workers
+from recsys.models.distributed import sharded, torchrun, worker
+from recsys.models.distributed.sharded import Progress
+from recsys.models.distributed.torchrun import WORK, Report, Work, WorkerTask, train_together
+from recsys.models.sequence import model as sequence
+from recsys.models.two_tower import model as two_tower
+from recsys.process import LAUNCHED
+from recsys.training import candidates
+from recsys.training.candidates import TrainingRun
+from recsys.training.evaluation import ValidationScore
 
 TIME = {"recency_half_life_days": 10.0, "demand": 0.0, "pass_events": 400}  # of 750: passes are samples
 CHOSEN = {
@@ -140,7 +143,7 @@ def processes(folder: Path) -> dict[int, str]:
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):  # it has ended meanwhile
             found[int(path.parent.name)] = path.read_text().replace("\0", " ")
-    return {pid: line for pid, line in found.items() if f"recsys.models.worker {folder}/work" in line}
+    return {pid: line for pid, line in found.items() if f"recsys.models.distributed.worker {folder}/work" in line}
 
 
 def test_a_training_that_ends_early_leaves_no_worker_and_lets_others_in(tmp_path):
@@ -152,7 +155,7 @@ def test_a_training_that_ends_early_leaves_no_worker_and_lets_others_in(tmp_path
         learnt("two_tower", Workers(1, tmp_path), report)
     assert processes(tmp_path) == {}
     assert not (tmp_path / "work").exists()
-    with artifact.alone(tmp_path, end):
+    with artifact.exclusive_lock(tmp_path, end):
         pass
 
 
@@ -176,11 +179,11 @@ def test_no_worker_outlives_a_torchrun_that_is_killed_while_the_worker_imports(t
 
 
 def test_a_worker_whose_parent_died_before_it_could_ask_to_be_told_ends_by_itself(tmp_path):
-    command = [sys.executable, "-m", "recsys.models.worker", str(tmp_path)]
+    command = [sys.executable, "-m", "recsys.models.distributed.worker", str(tmp_path)]
     assert subprocess.run(command, env={**os.environ, LAUNCHED: "1"}, check=False).returncode == 0
 
 
-def unlearning(facts, arrays, device) -> Pupil:
+def unlearning(facts, arrays, device) -> WorkerTask:
     """Learns nothing, and puts other work into the folder in epoch 4."""
 
     def train_epoch(epoch: int, report: Report) -> float:
@@ -188,7 +191,7 @@ def unlearning(facts, arrays, device) -> Pupil:
             (Path(facts["folder"]) / WORK).write_text("{}")
         return 0.0
 
-    return Pupil(Progress({"tables": nn.Linear(1, 1)}), train_epoch)
+    return WorkerTask(Progress({"tables": nn.Linear(1, 1)}), train_epoch)
 
 
 def test_workers_wait_for_the_job_and_leave_the_work_of_another_alone(tmp_path, monkeypatch):
@@ -225,7 +228,7 @@ def test_two_processes_are_as_accurate_as_one_within_the_spread_of_seeds(shop):
 
     def quality(seed: int, processes: int) -> float:
         config = changed(shop, "training.seed", str(seed), **single, RECSYS_TRAINING__PROCESSES=str(processes))
-        night = Night(config, loaded(config), None, quiet)
+        night = TrainingRun(config, loaded(config), None, quiet)
         splits, score = night.splits, ValidationScore(night.loaded.catalog, night.splits, config)
         return score(candidates.fit(night, "two_tower", splits.fit, splits.validation_start, score=score))
 
@@ -238,7 +241,7 @@ def test_two_processes_are_as_accurate_as_one_within_the_spread_of_seeds(shop):
 
 def together(folder: Path, epochs: int) -> Generator[int]:
     """The epochs of a training whose workers find nothing to train."""
-    work, progress = Work("recsys.models.two_tower:none_such", {}, {}), Progress({"tables": nn.Linear(1, 1)})
+    work, progress = Work("recsys.models.two_tower.model:none_such", {}, {}), Progress({"tables": nn.Linear(1, 1)})
     return train_together(
         Workers(1, folder), work, progress, epochs, torch.device("cpu"), lambda _what: lambda _done: None
     )

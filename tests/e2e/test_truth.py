@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 from tiny import quiet
 
-from jobs.candidates import Night, judge_all
 from jobs.ledger import run
-from recsys.config import Config, load_config
-from recsys.data import Interactions
-from recsys.evaluation import metrics, targets_of
-from recsys.sample import generate, sample_config
-from recsys.source import Loaded, load
-from recsys.store import open_store
+from recsys.config.loading import load_config
+from recsys.config.settings import Config
+from recsys.data.interactions import Interactions
+from recsys.sample.shop import generate, sample_config
+from recsys.source.dataset import Dataset, load
+from recsys.store.migrate import open_store
+from recsys.training.candidates import TrainingRun, evaluate_all
+from recsys.training.evaluation import metrics, targets_of
 
 METRIC = "ndcg@20"
 
@@ -38,17 +39,17 @@ def night_of_truth(tmp_path_factory):
     store.close()
 
 
-def judged(config: Config, store, loaded: Loaded) -> dict[str, float]:
+def judged(config: Config, store, loaded: Dataset) -> dict[str, float]:
     with run(store, "evaluate", config) as current:
-        night = Night(config, loaded, current, quiet)
-        return {c.name: c.judged.rows["all"][METRIC] for c in judge_all(night)}
+        night = TrainingRun(config, loaded, current, quiet)
+        return {c.name: c.judged.rows["all"][METRIC] for c in evaluate_all(night)}
 
 
 def test_models_lie_between_random_and_oracle(night_of_truth):
     truth, config, store, loaded = night_of_truth
     figures = judged(config, store, loaded)
     with run(store, "evaluate", config) as current:
-        splits = Night(config, loaded, current, quiet).splits
+        splits = TrainingRun(config, loaded, current, quiet).splits
     targets = targets_of(splits.holdout, splits.known, target_codes=config.target_codes, repeats=True)
     rows = truth_rows(truth, loaded, targets.users)
     counts = np.bincount(splits.known.items, minlength=splits.known.item_count)

@@ -20,13 +20,15 @@ from test_crash import expire_lease
 from test_interrupt import interrupted, started
 from tiny import quiet
 
-from jobs import candidates
-from jobs.candidates import Night
 from jobs.commands import open_configured
-from jobs.show import Output
+from jobs.output import Output
 from jobs.tune import _Search, tune
-from recsys.config import Config
+from recsys.config.settings import Config
 from recsys.errors import ConfigError, RecsysError, RefusedError
+from recsys.store.leases import acquire_lease, release_lease
+from recsys.store.runs import list_runs
+from recsys.training import candidates
+from recsys.training.candidates import TrainingRun
 
 Recsys = Callable[..., subprocess.CompletedProcess[str]]
 POOR = "[1]"  # one dimension, fewer than any trial has: nearly every one is better
@@ -57,10 +59,10 @@ def test_a_killed_search_goes_on_and_its_lines_configure_what_it_found(trained_s
     killed = recsys(*command, RECSYS_CRASH_AT="in trial 2", **poor)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     with closing(open_configured(configured(trained_shop))) as store:
-        assert store.acquire("tune", "somebody") is None
-        night = store.acquire("train", "the night")
+        assert acquire_lease(store, "tune", "somebody") is None
+        night = acquire_lease(store, "train", "the night")
         assert night is not None  # a search keeps no night waiting
-        store.release("train", night)
+        release_lease(store, "train", night)
     expire_lease(trained_shop)
     found = parsed(recsys(*command, **poor))
     assert found["trials"] == {"asked": 4, "found": 2, "scored": 4, "ended_early": 0, "failed": 1}
@@ -70,7 +72,7 @@ def test_a_killed_search_goes_on_and_its_lines_configure_what_it_found(trained_s
     assert found["configured"]["settings"]["ranks"] == [1]  # outside the space, and not the nearest place in it
     assert found["best"]["ndcg@20"] == pytest.approx(found["configured"]["ndcg@20"] + found["improvement"])
     with closing(open_configured(configured(trained_shop))) as store:
-        assert [(run.job, run.status) for run in store.list_runs(2)] == [("tune", "done"), ("tune", "failed")]
+        assert [(run.job, run.status) for run in list_runs(store, 2)] == [("tune", "done"), ("tune", "failed")]
 
     again = search(configured(trained_shop, **poor), 4)
     assert again.parts[0] == f"study {found['study']} went on: 4 trials were there"
@@ -116,7 +118,7 @@ def test_ctrl_c_keeps_what_was_found(shop: Path) -> None:
     assert (code, told.splitlines()[-1]) == (1, "failed: interrupted")
     assert "Traceback" not in told
     with closing(open_configured(configured(shop))) as store:
-        [run] = store.list_runs(2)
+        [run] = list_runs(store, 2)
     assert (run.job, run.status, run.error) == ("tune", "failed", "interrupted")
     assert search(configured(shop), 1).data["trials"]["found"] >= 3
 
@@ -171,7 +173,7 @@ def test_a_trial_that_is_too_large_fails_alone_and_says_why(shop: Path, monkeypa
     assert output.data["failures"] == why
     assert f"  failed: {why[-1]}" in output.parts
     with closing(open_configured(configured(shop))) as store:
-        assert store.list_runs(1)[0].steps[-1]["counts"]["failures"] == why
+        assert list_runs(store, 1)[0].steps[-1]["counts"]["failures"] == why
 
 
 def test_three_failures_in_a_row_end_a_search_that_can_go_on(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +188,7 @@ def test_a_search_that_has_lost_its_lease_tries_no_more(shop: Path, monkeypatch:
     def taken() -> None:
         expire_lease(shop)
         with closing(open_configured(configured(shop))) as store:
-            assert store.acquire("tune", "another") is not None
+            assert acquire_lease(store, "tune", "another") is not None
 
     fit_instead(monkeypatch, nothing, taken)
     with pytest.raises(RefusedError, match="the lease 'tune' with fencing number 1 is lost"):
@@ -210,7 +212,7 @@ def test_two_searches_in_one_folder_with_a_store_each_are_told_apart(
 
 def test_a_study_is_of_one_version_and_one_device(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = configured(shop)
-    night = Night(config, loaded(config), None, quiet)  # type: ignore[arg-type]
+    night = TrainingRun(config, loaded(config), None, quiet)  # type: ignore[arg-type]
 
     def name() -> str:
         return _Search(night, "mf", None).name  # type: ignore[arg-type]
@@ -225,7 +227,7 @@ def test_a_study_is_of_one_version_and_one_device(shop: Path, monkeypatch: pytes
 
 
 def test_negatives_are_varied_by_the_items_that_have_events(shop: Path) -> None:
-    night = Night(configured(shop), loaded(configured(shop)), None, quiet)  # type: ignore[arg-type]
+    night = TrainingRun(configured(shop), loaded(configured(shop)), None, quiet)  # type: ignore[arg-type]
     items = len(set(night.splits.fit.items.tolist()))
     assert items < len(night.loaded.catalog)
     for most, drawn in ((items, False), (items - 1, True)):

@@ -10,7 +10,7 @@ from road import configured, parsed
 from tiny import quiet
 
 from jobs.train import train
-from recsys import bundle as bundles
+from recsys.bundle import bundle as bundles
 from recsys.errors import BundleError, RecsysError
 
 

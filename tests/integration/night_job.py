@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 from jobs import ledger
-from recsys.config import load_config
+from recsys.config.loading import load_config
 from recsys.errors import RefusedError
-from recsys.store import open_store
+from recsys.store.migrate import open_store
 
 
 def act(mode: str, folder: Path) -> None:

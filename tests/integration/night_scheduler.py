@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from jobs.scheduler import schedule
-from recsys.config import load_config
+from jobs.schedule.scheduler import schedule
+from recsys.config.loading import load_config
 
 folder = Path(sys.argv[1])
 job = (sys.executable, str(Path(__file__).with_name("night_job.py")), str(folder))

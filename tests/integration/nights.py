@@ -16,9 +16,10 @@ from typing import Any
 import psutil
 import sqlalchemy as sa
 
-from recsys.store import Store, open_store
-from recsys.store_due import DIED, Due
-from recsys.store_runs import Run
+from recsys.store.database import Store
+from recsys.store.migrate import open_store
+from recsys.store.runs import DIED, Run, list_runs
+from recsys.store.schedule import Due, list_due
 
 DAY = 86_400_000_000
 WAIT_SECONDS = 120  # generous: a wait that is over earlier ends earlier
@@ -63,11 +64,11 @@ class Nights:
         self.store.close()
 
     def due(self) -> Due:
-        return next(due for due in self.store.list_due() if due.job == "train")
+        return next(due for due in list_due(self.store) if due.job == "train")
 
     def planned(self) -> Due:
         """The due time, once a scheduler has written it."""
-        self.wait(lambda: bool(self.store.list_due()))
+        self.wait(lambda: bool(list_due(self.store)))
         return self.due()
 
     def miss(self, nights: int = 1) -> int:
@@ -79,7 +80,7 @@ class Nights:
 
     def runs(self) -> list[Run]:
         """Oldest first."""
-        return self.store.list_runs(10_000)[::-1]
+        return list_runs(self.store, 10_000)[::-1]
 
     def ended(self, due_at: int) -> list[Run]:
         """The runs for a due time that came to an end of their own."""

@@ -6,9 +6,9 @@ from contextlib import closing
 import polars as pl
 import sqlalchemy as sa
 
-from recsys.read_events import read_events
-from recsys.read_sql import open_reader
-from recsys.store import database_url
+from recsys.source.events import read_events
+from recsys.source.reader import open_reader
+from recsys.store.database import database_url
 
 EVENTS = "SELECT user_id, item_id, event, timestamp, value FROM events"
 

@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 from tiny import quiet
 
-from recsys import source
-from recsys.check import Finding, Report
-from recsys.config import Config
-from recsys.source import Loaded
-from recsys.store import Store
+from recsys.config.settings import Config
+from recsys.source import dataset as source
+from recsys.source.dataset import Dataset
+from recsys.source.findings import Finding, Report
+from recsys.store.database import Store
 
 NOW = 1_577_880_000_000_000  # 2020-01-01 12:00 UTC, microseconds
 MINUTE = 60_000_000
@@ -51,7 +51,7 @@ class Shop:
         return Config.model_validate({"source": values, "events": events or {}})
 
 
-def load(config: Config, store: Store) -> Loaded:
+def load(config: Config, store: Store) -> Dataset:
     return source.load(config, store, now=NOW, report=quiet)
 
 
@@ -64,7 +64,7 @@ def found(report: Report, reason: str) -> Finding:
     return finding
 
 
-def events_of(loaded: Loaded) -> list[tuple[str, str, str, int, float | None]]:
+def events_of(loaded: Dataset) -> list[tuple[str, str, str, int, float | None]]:
     """Every event with its ids, in the order in which they lie."""
     events = loaded.events
     users, items = loaded.users.ids_of(events.users), loaded.catalog.ids.ids_of(events.items)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.scheduler import Entry, planned
-from recsys.config import load_config
+from jobs.schedule.scheduler import Entry, planned
+from recsys.config.loading import load_config
 
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata", "Pacific/Apia")
 MICROSECOND = timedelta(microseconds=1)

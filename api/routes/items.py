@@ -1,0 +1,134 @@
+"""Items similar to one, and items that come or change between two trainings."""
+
+import re
+from typing import Annotated, Any
+
+import pyarrow as pa
+from fastapi import APIRouter, Body, Depends, Path, Query, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, FiniteFloat, StrictBool, Tag
+from starlette.responses import Response
+
+from api import answers
+from api.auth import needs
+from api.problems import documented
+from api.routes.recommendations import Answer, Asked
+from api.schemas import Id, JsonRoute, Time
+from api.state import parts_of
+from recsys.store.items import upsert_items
+
+router = APIRouter(route_class=JsonRoute, tags=["items"])
+
+MAX_ITEMS = 1_000
+_MAX_ATTRIBUTES = 50
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_ .-]{0,63}")
+_TYPES = {"price": pa.float64(), "available": pa.bool_(), "created_at": pa.int64()}
+_TEXTS = ("item_id", "title", "category", "brand", "image_url")
+
+Text = Annotated[str, Field(max_length=10_000, pattern="^[^\\x00]*$")]
+Attribute = Annotated[Text | StrictBool | int | FiniteFloat | None, Field(union_mode="left_to_right")]
+
+
+class Item(BaseModel):
+    """An item of the catalog. What is not said stays as it was; null forgets it. Other keys are attributes."""
+
+    model_config = ConfigDict(
+        extra="allow", strict=True, json_schema_extra={"propertyNames": {"pattern": f"^{_NAME.pattern}$"}}
+    )
+    __pydantic_extra__: dict[str, Attribute] = Field(init=False)
+
+    item_id: Id
+    title: Text | None = None
+    category: Text | None = Field(None, description="Levels with >, as Home > Kitchen")
+    brand: Text | None = None
+    price: FiniteFloat | None = None
+    available: bool | None = None
+    image_url: Text | None = None
+    created_at: Time | None = None
+
+
+class Stored(BaseModel):
+    """What became of the items."""
+
+    request_id: str
+    stored: int = Field(description="How many items", examples=[1])
+
+
+def _tag(value: Any) -> str:
+    return "many" if isinstance(value, list) else "one"
+
+
+Items = Annotated[
+    Annotated[Item, Tag("one")]
+    | Annotated[Annotated[list[Item], Field(min_length=1, max_length=MAX_ITEMS)], Tag("many")],
+    Discriminator(_tag),
+]
+ItemId = Annotated[Id, Path(description="Any text; / and the like as %2F")]
+
+
+@router.get(
+    "/v1/items/{item_id:id}/similar",
+    response_model=Answer,
+    responses=documented(400, 401, 403, 404, 422, 503),
+    dependencies=[Depends(needs("page"))],
+)
+def similar_to_item(item_id: ItemId, asked: Annotated[Asked, Query()], request: Request) -> Response:
+    """The items most similar to one."""
+    return answers.similar(parts_of(request), item_id, asked.wish(), request_id=request.state.request_id)
+
+
+@router.post(
+    "/v1/items",
+    response_model=Stored,
+    responses=documented(400, 401, 403, 413, 415, 422, 503),
+    dependencies=[Depends(needs("admin"))],
+)
+def post_items(
+    items: Annotated[
+        Items,
+        Body(
+            openapi_examples={
+                "a new product": {
+                    "value": {"item_id": "90210", "title": "Paper lantern", "category": "Home > Lights", "price": 4.5}
+                },
+                "sold out": {"value": [{"item_id": "85123A", "available": False}]},
+            }
+        ),
+    ],
+    request: Request,
+) -> dict[str, Any]:
+    """Add items, or change what is said of them; from the next answer on that counts, in every worker."""
+    given = items if isinstance(items, list) else [items]
+    tables = _tables([_plain(item, at) for at, item in enumerate(given)])
+
+    def write(store: Any) -> int:
+        return sum(upsert_items(store, table) for table in tables)
+
+    return {"request_id": request.state.request_id, "stored": parts_of(request).link.write(write)}
+
+
+def _plain(item: Item, at: int) -> dict[str, Any]:
+    extra = item.__pydantic_extra__ or {}
+    wrong = [name for name in extra if not _NAME.fullmatch(name)]
+    if wrong or len(extra) > _MAX_ATTRIBUTES:
+        told = f"at most {_MAX_ATTRIBUTES} attributes, named as {_NAME.pattern}"
+        raise RequestValidationError([{"loc": ("body", at), "msg": f"allowed are {told}", "type": "value_error"}])
+    return {name: getattr(item, name) for name in item.model_fields_set | set(extra)}
+
+
+def _tables(items: list[dict[str, Any]]) -> list[pa.Table]:
+    """One table for all items that say the same things, so that what an item does not say stays as it was."""
+    alike: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for item in items:
+        alike.setdefault(tuple(sorted(item)), []).append(item)
+    return [pa.table({name: _column(name, group) for name in names}) for names, group in alike.items()]
+
+
+def _column(name: str, items: list[dict[str, Any]]) -> pa.Array:
+    values = [item[name] for item in items]
+    if name in _TYPES or name in _TEXTS:
+        return pa.array(values, _TYPES.get(name, pa.string()))
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):  # one attribute of several types
+        return pa.array([None if value is None else str(value) for value in values], pa.string())

@@ -1,0 +1,150 @@
+"""Items for a user, for a visitor, or for a history that comes with the question."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from api import answers
+from api.answers import Past, Wish
+from api.auth import needs
+from api.problems import documented
+from api.schemas import MAX_HISTORY, Excluded, Fields, Form, Id, JsonRoute, K, ShortFilter, Time
+from api.state import parts_of
+
+router = APIRouter(route_class=JsonRoute, tags=["recommendations"])
+
+FILTER_EXAMPLE = {
+    "and": [
+        {"column": "category", "op": "in", "value": ["Toys", "Games"]},
+        {"not": {"column": "price", "op": "between", "value": [100, 1000]}},
+    ]
+}
+
+
+class Hit(BaseModel):
+    """One item of an answer."""
+
+    item_id: str = Field(examples=["85123A"])
+    score: float | None = Field(description="Compares within one reason only", examples=[0.8713])
+    reason: str = Field(description="personal, visitor, similar or popular", examples=["personal"])
+    fields: dict[str, Any] = Field({}, description="The columns asked for", examples=[{"title": "Lantern"}])
+
+
+class Dropped(BaseModel):
+    """How many items were left out; an item counts for the first reason that fits."""
+
+    sold_out: int = Field(examples=[31])
+    filtered: int = Field(examples=[2710])
+    bought: int = Field(examples=[4])
+    excluded: int = Field(examples=[1])
+
+
+class Warning_(BaseModel):  # noqa: N801  the name is taken
+    """Something that a caller may want to know."""
+
+    code: str = Field(examples=["fewer_than_k"])
+    detail: str = Field(examples=["Only 3 items are eligible; 20 were asked for."])
+
+
+class Answer(BaseModel):
+    """Items, where they come from, and what was left out."""
+
+    request_id: str = Field(examples=["3f0c1b6a5d8e4f2a9b7c6d5e4f3a2b1c"])
+    bundle: str = Field(description="The version of the bundle", examples=["20261123T020000.000000Z-mf-1a2b3c4d"])
+    hits: list[Hit] = Field(description="Best first; fewer than k only when fewer are eligible")
+    eligible: int = Field(description="How many items could have been answered", examples=[874])
+    dropped: Dropped
+    warnings: list[Warning_] = []
+
+
+class Asked(BaseModel):
+    """What every question may say in its address."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    k: K = 20
+    exclude: Excluded = Field([])
+    filter: ShortFilter = Field([])
+    fields: Fields = Field([])
+
+    def wish(self) -> Wish:
+        """The same for the engine."""
+        names = [name for field in self.fields for name in field.split(",")]
+        return Wish(self.k, self.exclude, names, short_filters=self.filter)
+
+
+class AskedOfUser(Asked):
+    """… and that of a user."""
+
+    visitor_id: Id | None = Field(None, description="Their visitor_id, when they have just logged in")
+
+
+class PastEvent(Form):
+    """An event that came with the question."""
+
+    item_id: Id
+    kind: str = Field(max_length=255, description="One of the configured kinds", examples=["cart"])
+    occurred_at: Time | None = Field(None, description="Unset: now")
+
+
+class Question(Form):
+    """Everything is optional: without user, visitor and history the answer is what is popular."""
+
+    user_id: Id | None = None
+    visitor_id: Id | None = None
+    history: list[PastEvent] = Field([], max_length=MAX_HISTORY, description="Oldest first")
+    k: K = 20
+    exclude: Excluded = Field([])
+    filter: dict[str, Any] | None = Field(None, description="See the documentation", examples=[FILTER_EXAMPLE])
+    fields: Fields = Field([])
+    as_of: Time | None = Field(None, description="As if it were then; later events do not count. Unset: now")
+
+
+UserId = Annotated[Id, Path(description="Any text; / and the like as %2F. An unknown user gets popular items")]
+
+
+@router.get(
+    "/v1/users/{user_id:id}/recommendations",
+    response_model=Answer,
+    responses=documented(400, 401, 403, 422, 503),
+    dependencies=[Depends(needs("page"))],
+)
+def recommend_to_user(user_id: UserId, asked: Annotated[AskedOfUser, Query()], request: Request) -> Response:
+    """The best items for a user."""
+    request_id = request.state.request_id
+    return answers.recommend(parts_of(request), user_id, asked.visitor_id, asked.wish(), request_id=request_id)
+
+
+@router.post(
+    "/v1/recommendations",
+    response_model=Answer,
+    responses=documented(400, 401, 403, 413, 415, 422, 503),
+    dependencies=[Depends(needs("page"))],
+)
+def recommend(
+    question: Annotated[
+        Question,
+        Body(
+            openapi_examples={
+                "a basket": {
+                    "summary": "Nobody is logged in; what lies in the basket is known",
+                    "value": {"history": [{"item_id": "85123A", "kind": "cart"}], "k": 5, "fields": ["title", "price"]},
+                },
+                "a visitor": {"summary": "A visitor, with a filter", "value": {"visitor_id": "v-81", "k": 5}},
+            }
+        ),
+    ],
+    request: Request,
+) -> Response:
+    """The best items for a history in the body, a visitor or a user."""
+    wish = Wish(question.k, question.exclude, question.fields, filter=question.filter)
+    return answers.recommend(
+        parts_of(request),
+        question.user_id,
+        question.visitor_id,
+        wish,
+        past=[Past(event.item_id, event.kind, event.occurred_at) for event in question.history],
+        as_of=question.as_of,
+        request_id=request.state.request_id,
+    )

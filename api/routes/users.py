@@ -1,0 +1,50 @@
+"""Forgetting a user."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Request
+from pydantic import BaseModel, Field
+
+from api.auth import needs
+from api.problems import documented
+from api.schemas import Id, JsonRoute, to_text
+from api.state import parts_of
+from recsys.store import users
+from recsys.store.database import Store
+
+router = APIRouter(route_class=JsonRoute, tags=["users"])
+
+
+class Receipt(BaseModel):
+    """What was deleted, and what is left to do by itself."""
+
+    request_id: str
+    user_id: str
+    deleted_at: str = Field(description="Events up to then count nowhere", examples=["2026-11-23T08:00:00Z"])
+    events: int = Field(description="Events of the own tables that were removed", examples=[12])
+    files: str = Field(examples=["left out of every answer now; the next training rewrites the extract without them"])
+
+
+@router.delete(
+    "/v1/users/{user_id:id}",
+    response_model=Receipt,
+    responses=documented(400, 401, 403, 422, 503),
+    dependencies=[Depends(needs("admin"))],
+)
+def delete_user(user_id: Annotated[Id, Path()], request: Request) -> dict[str, Any]:
+    """Forget a user: at once in every answer, with the next training in the files too. Twice is no error."""
+    parts = parts_of(request)
+
+    def delete(store: Store) -> tuple[int, int]:
+        now = store.now()
+        return now, users.delete_user(store, user_id, now=now)
+
+    deleted_at, events = parts.link.write(delete)
+    parts.deleted = {**parts.deleted, user_id: deleted_at}
+    return {
+        "request_id": request.state.request_id,
+        "user_id": user_id,
+        "deleted_at": to_text(deleted_at),
+        "events": events,
+        "files": "left out of every answer now; the next training rewrites the extract without them",
+    }

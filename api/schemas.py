@@ -1,0 +1,123 @@
+"""What comes in: ids, times, questions; checked where they enter, and documented by the same words."""
+
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+from urllib.parse import quote, unquote
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import from_json
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.exceptions import HTTPException
+
+from api.problems import ProblemError
+from recsys.errors import RefusedError
+from recsys.serving.filters import microseconds
+from recsys.store.bulk import check_id
+from recsys.store.tables import MAX_ID_LENGTH
+
+MAX_K = 500
+MAX_EXCLUDED = 1_000
+MAX_FIELDS = 50
+MAX_HISTORY = 1_000
+SKEW_MICROSECONDS = 5 * 60 * 1_000_000  # a clock that is so much ahead is forgiven
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _storable(identifier: str) -> str:
+    try:
+        return check_id("the id", identifier)
+    except RefusedError as error:
+        raise ValueError(str(error)) from None
+
+
+def _time(value: Any) -> int:
+    if not isinstance(value, str) or len(value) > 64:
+        raise ValueError("expected a text as 2026-11-23T08:00:00Z")
+    try:
+        time = microseconds(value)
+    except (ValueError, OverflowError):
+        raise ValueError("expected a time with its zone, as 2026-11-23T08:00:00Z") from None
+    if time < 0:
+        raise ValueError("expected a time from 1970 on")
+    return time
+
+
+Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH), AfterValidator(_storable)]
+Time = Annotated[  # microseconds UTC inside, RFC 3339 outside
+    int,
+    BeforeValidator(_time),
+    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-11-23T08:00:00Z"]}),
+]
+K = Annotated[int, Field(ge=1, le=MAX_K, description="How many items")]
+Fields = Annotated[
+    list[Annotated[str, Field(min_length=1)]],
+    Field(max_length=MAX_FIELDS, description="Columns of the catalog to return of every hit"),
+]
+Excluded = Annotated[list[Id], Field(max_length=MAX_EXCLUDED, description="Items to leave out")]
+ShortFilter = Annotated[
+    list[Annotated[str, Field(max_length=20_000)]],
+    Field(max_length=16, description="column:op:value with op eq, in or between, or JSON; all have to be met"),
+]
+
+
+class AnyText(Convertor[str]):
+    """The part of an address that is an id: whatever it is, slashes and line breaks too, written with %XX."""
+
+    regex = "[^/]*"
+
+    def convert(self, value: str) -> str:
+        """See Convertor. value: as it was sent; Edge has made sure that it is UTF-8."""
+        return unquote(value)
+
+    def to_string(self, value: str) -> str:
+        """See Convertor."""
+        return quote(value, safe="")
+
+
+register_url_convertor("id", AnyText())
+
+
+class Form(BaseModel):
+    """A body, closed to unknown keys and to values of other types: a slip of the pen is said, not ignored."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+def to_text(time: int) -> str:
+    """Microseconds UTC -> RFC 3339."""
+    return (_EPOCH + timedelta(microseconds=time)).isoformat().replace("+00:00", "Z")
+
+
+class JsonRequest(Request):
+    """Reads JSON strictly: no NaN, no half surrogate pairs, no endless nesting."""
+
+    async def json(self) -> Any:
+        """The body. Raises HTTPException: the framework would hide any other."""
+        try:
+            return from_json(await self.body(), allow_inf_nan=False)
+        except ValueError:
+            raise HTTPException(400, "The body is no JSON in UTF-8, or nested too deeply.") from None
+
+
+class JsonRoute(APIRoute):
+    """A route whose bodies are JSON, and say so."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """See APIRoute."""
+        handle = super().get_route_handler()
+        gates: list[Any] = [each.dependency for each in self.dependencies] if self.body_field is not None else []
+
+        async def strict(request: Request) -> Response:
+            for gate in gates:  # the framework would read the body of a stranger first
+                await gate(request)
+            kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if self.body_field is not None and kind != "application/json":
+                told = "The body has to be JSON, with Content-Type: application/json."
+                raise ProblemError(415, "wrong_media_type", told)
+            return await handle(JsonRequest(request.scope, request.receive))
+
+        return strict

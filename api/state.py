@@ -1,0 +1,100 @@
+"""What the routes of one process share, and the two threads that keep it up to date."""
+
+import logging
+import threading
+from dataclasses import dataclass, field
+
+from fastapi import Request
+
+from api import metrics as measures
+from api.auth import KeyAuth
+from api.live import MARGIN, Live
+from recsys.config.settings import Config
+from recsys.errors import AwayError, RecsysError
+from recsys.store.keys import list_keys
+from recsys.store.resilient import ResilientStore
+from recsys.store.users import recent_deletions
+
+SETTLE_SECONDS = 10.0  # a process that takes longer to load its bundle listens meanwhile, and says that it is not ready
+
+_log = logging.getLogger("recsys.api")
+
+
+@dataclass
+class Parts:
+    """Made when the process starts."""
+
+    config: Config
+    link: ResilientStore
+    live: Live
+    guard: KeyAuth
+    deleted: dict[str, int] = field(default_factory=dict)  # tombstones, for when the database is away
+    _reached: threading.Event = field(default_factory=threading.Event)  # the database was looked for once
+    _looked: threading.Event = field(default_factory=threading.Event)  # and the bundle
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _threads: list[threading.Thread] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Begin to look after database and bundle."""
+        for name, loop in (("database", self._look_after_database), ("bundle", self._look_after_bundle)):
+            thread = threading.Thread(target=loop, name=name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def settle(self) -> None:
+        """Wait until the first bundle is loaded, if that is soon: one of several workers shall not answer worse."""
+        self._looked.wait(SETTLE_SECONDS)
+
+    def stop(self) -> None:
+        """End the threads and close the database."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(timeout=2 * self.config.api.database_timeout_seconds)
+        self.link.close()
+
+    def _look_after_database(self) -> None:
+        while not self._stop.is_set():
+            was_away = self.link.is_away
+            is_there = self._visit_database()
+            if is_there == was_away:
+                level = logging.INFO if is_there else logging.WARNING
+                _log.log(level, "the database %s", "is there" if is_there else "is away")
+            self._reached.set()
+            self._stop.wait(self.config.api.poll_seconds)
+
+    def _visit_database(self) -> bool:
+        """Read keys, tombstones and changed items; whether the database was there."""
+        if self.link.is_away and not self.link.revive():
+            return False
+        try:
+            self.guard.learn(self.link.read(list_keys))
+            self._learn_deletions()
+            self.live.poll_items()
+        except AwayError:
+            return False
+        except Exception as error:  # one bad row must not end the thread
+            _log.error("looking after the database failed: %s", type(error).__name__)
+        return True
+
+    def _learn_deletions(self) -> None:
+        """Older tombstones are heeded by the extract already."""
+        snapshot = self.live.snapshot
+        since = snapshot.extract.watermark - MARGIN if snapshot else 0
+        self.deleted = self.link.read(lambda store: recent_deletions(store, since))
+
+    def _look_after_bundle(self) -> None:
+        self._reached.wait()
+        while not self._stop.is_set():
+            try:
+                self.live.look()
+            except (OSError, RecsysError) as error:
+                _log.error("the folder of the bundles cannot be read: %s", error)
+            self._looked.set()
+            self._stop.wait(self.config.api.poll_seconds)
+        measures.READY.set(0)
+
+
+def parts_of(request: Request) -> Parts:
+    """The parts of the process that a request came to."""
+    parts: Parts = request.app.state.parts
+    return parts

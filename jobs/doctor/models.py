@@ -1,0 +1,19 @@
+"""The doctor's check of the models: a file of its own, as it loads what they need."""
+
+from pathlib import Path
+
+from jobs.doctor.libraries import Answer
+from recsys.config.loading import load_config
+from recsys.errors import ConfigError
+from recsys.training.candidates import check_names
+
+
+def check_models(config: str) -> Answer:
+    """Whether the configured models and the index are there."""
+    settings = load_config(Path(config))
+    found = f"{', '.join(settings.training.models)}; index {settings.index.kind}"
+    try:
+        check_names(settings)
+    except ConfigError as error:
+        return False, str(error), "models in [training], candidates in [models.auto] and kind in [index]"
+    return True, found, "names of models and of an index, or dotted names"

@@ -1,0 +1,35 @@
+"""The doctor's check of the shop's database. It returns (ok, found, what is allowed)."""
+
+from contextlib import closing
+from pathlib import Path
+
+from jobs.doctor.libraries import Answer
+from recsys.config.loading import load_config
+from recsys.errors import RecsysError
+from recsys.source.reader import open_reader
+
+NEEDED_COLUMNS = {
+    "interactions": ("user_id", "item_id", "event", "timestamp"),
+    "items": ("item_id",),
+    "users": ("user_id",),
+}
+
+
+def check_source(config: str) -> Answer:
+    """Whether the shop's database answers and its queries return the columns that are needed. Reads no rows."""
+    settings = load_config(Path(config)).source
+    if settings.url is None:
+        return True, "no [source] url: the service's own tables", "a database that answers, or none"
+    found = {}
+    try:
+        with closing(open_reader(settings.url)) as reader:
+            for name, needed in NEEDED_COLUMNS.items():
+                query = getattr(settings, name)
+                if query is not None:
+                    found[name] = reader.columns(query, name)
+                    missing = [column for column in needed if column not in found[name]]
+                    if missing:
+                        return False, f"{name} returns {', '.join(found[name])}", f"also {', '.join(missing)}"
+    except RecsysError as error:
+        return False, error.in_full, "a database that answers its queries: url, interactions, items, users in [source]"
+    return True, f"{reader.where}: {', '.join(found)}", "a database that answers its queries"

@@ -1,0 +1,35 @@
+"""The doctor's check of the service's own database. It returns (ok, found, what is allowed)."""
+
+import time
+from pathlib import Path
+
+from jobs.doctor.libraries import Answer
+from recsys.config.loading import load_config
+from recsys.errors import RecsysError
+from recsys.store.database import database_url
+from recsys.store.migrate import open_store, revisions
+
+MAX_CLOCK_SECONDS = 60
+
+
+def check_store(config: str) -> Answer:
+    """Whether the service's database answers, its tables are up to date and its clock agrees with ours."""
+    settings = load_config(Path(config)).store
+    parsed = database_url(settings.url)
+    if parsed.drivername == "sqlite" and not Path(str(parsed.database)).exists():  # opening it would make the file
+        return False, f"there is no file {parsed.database}", "`recsys init` makes it"
+    try:
+        store = open_store(settings.url, settings.table_prefix, migrated=False)
+    except RecsysError as error:
+        return False, str(error), "a database that answers: url in [store]"
+    try:
+        found, newest = revisions(store)
+        apart = abs(store.now() - time.time_ns() // 1000) / 1e6
+        where = store.describe()
+    finally:
+        store.close()
+    if found != newest:
+        return False, f"{where}: at migration {found}", f"migration {newest}: `recsys init` brings the tables there"
+    if apart > MAX_CLOCK_SECONDS:
+        return False, f"{where}: its clock is {apart:.0f} s from ours", f"at most {MAX_CLOCK_SECONDS} s"
+    return True, f"{where}: at migration {found}", "reachable and at the newest migration"

@@ -1,0 +1,329 @@
+"""Cron entries to runs: when one is due, its job is run in a process of its own, once, whatever is killed meanwhile.
+
+The configuration says when, the table of due times what is still to be run, the ledger what has ended. This process
+only claims a due time, starts the job, ends it when it takes too long, and settles what came out; every step of that
+may be cut off by a kill and is taken up again by the next scheduler, or by another one on the same store.
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Event, Thread
+
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.cron import CronTrigger
+
+from jobs.commands import open_configured, time_text
+from jobs.ledger import DUE, process_name
+from jobs.output import Output, Table
+from jobs.schedule import alerts
+from recsys.config.cron import parse_cron, time_zone
+from recsys.config.settings import Config, ScheduleSettings
+from recsys.errors import ConfigError
+from recsys.store.database import Store
+from recsys.store.runs import DIED
+from recsys.store.schedule import ProcessExit, claim_due, list_due, plan_due, renew_due, settle_due
+
+JOBS = ("train",)  # the keys of [schedule] that are cron entries; each is a command of `recsys` too
+LOOK_SECONDS = 5.0
+CLAIM_SECONDS = 60.0
+PAUSE_SECONDS = 60.0  # between a process that died and the next
+REFUSED = 3  # the exit code of a job that found another run under way
+_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A job and when it is due."""
+
+    job: str
+    text: str  # the cron entry and its zone: when it changes, the next due time is planned anew
+    trigger: CronTrigger
+    every_hour: bool
+    command: tuple[str, ...]
+
+    def next_due(self, after: int) -> int:
+        """The first due time after a moment; both microseconds UTC.
+
+        A time of night that the change to summer time leaves out comes an hour later, and one that the change back
+        brings twice counts once, unless the entry is for every hour.
+        """
+        moment = _EPOCH + timedelta(microseconds=after)
+        while True:
+            found: datetime = self.trigger.get_next_fire_time(None, moment + timedelta(microseconds=1))
+            moment = found.astimezone(UTC)
+            again = moment.astimezone(self.trigger.timezone).fold == 1
+            if self.every_hour or not again:
+                return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+@dataclass
+class Child:
+    """The process of a job, leader of a process group of its own. Times are of the monotonic clock."""
+
+    entry: Entry
+    due_at: int
+    process: subprocess.Popen[bytes]
+    started: float
+    renewed: float
+    asked_to_end: float | None = None
+    reason: str | None = None  # why we end it
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What a scheduler works with."""
+
+    store: Store
+    settings: ScheduleSettings
+    owner: str
+
+
+def schedule(
+    config: Config,
+    path: Path,
+    *,
+    commands: dict[str, Sequence[str]] | None = None,
+    look_seconds: float = LOOK_SECONDS,
+) -> None:
+    """Run what is due until SIGTERM or SIGINT, which also end a running job with its process group.
+
+    path: the configuration file, for the jobs' processes. commands: a job's command line, where it is not
+    `recsys JOB --config PATH`. Raises ConfigError when nothing is scheduled.
+    """
+    _log_lines()
+    entries = planned(config, path, commands or {})
+    store = open_configured(config)
+    night = TrainingRun(store, config.schedule, f"{process_name(os.getpid())}:{uuid.uuid4().hex}")
+    wake: SimpleQueue[bool] = SimpleQueue()  # True: look; False: end
+    with _signals(wake), _alarm_clock(entries, wake), _alerts(store, config, entries, look_seconds):
+        for entry in entries:
+            plan_due(store, entry.job, entry.text, entry.next_due)
+            _log.info("%s: scheduled for %s", entry.job, entry.text)
+        _work(night, entries, wake, look_seconds)
+    store.close()
+
+
+def show(config: Config, path: Path) -> Output:
+    """The jobs with their entries and what is due when."""
+    waiting = {due.job: due for due in list_due(open_configured(config))}
+    rows = []
+    for entry in planned(config, path, {}):
+        due = waiting.get(entry.job)
+        rows.append([entry.job, entry.text, time_text(due.due_at if due else None), due.attempts if due else 0])
+    columns = ["job", "entry", "due_at", "attempts"]
+    return Output([dict(zip(columns, row, strict=True)) for row in rows], [Table("Schedule (UTC)", columns, rows)])
+
+
+def planned(config: Config, path: Path, commands: dict[str, Sequence[str]]) -> list[Entry]:
+    """The entries of the configuration. Raises ConfigError when there are none."""
+    zone = time_zone(config.schedule.zone)
+    entries = []
+    for job in JOBS:
+        text = getattr(config.schedule, job)
+        if text is None:
+            continue
+        cron = parse_cron(text)
+        trigger = CronTrigger(
+            minute=_listed(cron.minutes),
+            hour=_listed(cron.hours),
+            day=_listed(cron.days),
+            month=_listed(cron.months),
+            day_of_week=",".join(_WEEKDAYS[day] for day in cron.weekdays),  # its numbers count from Monday
+            second="0",
+            timezone=zone,
+        )
+        own = (sys.executable, "-m", "jobs.cli", job, "--config", str(path.resolve()))
+        command = tuple(commands.get(job, own))
+        entries.append(Entry(job, f"{text} {config.schedule.zone}", trigger, cron.every_hour, command))
+    if not entries:
+        raise ConfigError(f'nothing is scheduled; [schedule] allows {", ".join(JOBS)}, as train = "0 2 * * *"')
+    return entries
+
+
+def _log_lines() -> None:
+    """What the jobs log from INFO on goes to the error stream, one line each, times in UTC."""
+    lines = logging.Formatter("%(asctime)sZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+    lines.converter = time.gmtime
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(lines)
+    ours = logging.getLogger("jobs")
+    ours.handlers, ours.propagate = [handler], False  # the root logger would bring the lines of every library
+    ours.setLevel(logging.INFO)
+
+
+def _listed(numbers: tuple[int, ...]) -> str:
+    return ",".join(map(str, numbers))
+
+
+def _work(night: TrainingRun, entries: list[Entry], wake: SimpleQueue[bool], look_seconds: float) -> None:
+    """Look when a due time has come, when a child has ended, and every few seconds; at the end, end the children."""
+    children: dict[str, Child] = {}
+    going_on = True
+    while going_on or children:
+        for entry in entries:
+            if entry.job in children:
+                settled = _guarded(_attend, night, children, entry)
+                if not (settled or going_on or children[entry.job].process.returncode is None):
+                    del children[entry.job]  # the database is away: the next scheduler settles it
+            elif going_on:
+                _guarded(_begin, night, children, entry)
+        if (going_on or children) and not _woken(wake, look_seconds) and going_on:
+            going_on = False
+            _log.info("ending; %d running", len(children))
+            for child in children.values():
+                _ask_to_end(child, f"{DIED}it was ended with its scheduler")
+
+
+def _guarded(
+    step: Callable[[TrainingRun, dict[str, Child], Entry], None],
+    night: TrainingRun,
+    children: dict[str, Child],
+    entry: Entry,
+) -> bool:
+    try:
+        step(night, children, entry)
+    except Exception as error:  # the database is away: whatever was not written is done again at the next look
+        _log.warning("%s: %s; trying again", entry.job, type(error).__name__)
+        _log.debug("%s", entry.job, exc_info=True)
+        return False
+    return True
+
+
+def _woken(wake: SimpleQueue[bool], seconds: float) -> bool:
+    """Wait; False when we are to end."""
+    try:
+        woken = wake.get(timeout=seconds)
+        while woken:
+            woken = wake.get_nowait()
+    except Empty:
+        return True
+    return False
+
+
+def _begin(night: TrainingRun, children: dict[str, Child], entry: Entry) -> None:
+    due_at = claim_due(night.store, entry.job, night.owner, seconds=CLAIM_SECONDS, next_due=entry.next_due)
+    if due_at is None:
+        return
+    process = subprocess.Popen(  # noqa: S603  (the command is ours)
+        [sys.executable, "-m", "recsys.process", str(os.getpid()), *entry.command],
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        env={**os.environ, DUE: f"{entry.job} {due_at}"},
+    )
+    now = time.monotonic()
+    children[entry.job] = Child(entry, due_at, process, started=now, renewed=now)
+    _log.info("%s: started for %s, process %d", entry.job, time_text(due_at), process.pid)
+
+
+def _attend(night: TrainingRun, children: dict[str, Child], entry: Entry) -> None:
+    """Settle a child that has ended; keep the claim of one that runs, and end it when it has run too long."""
+    child, now = children[entry.job], time.monotonic()
+    if _has_ended(child.process):
+        _settle(night, child)
+        del children[entry.job]
+        return
+    if child.asked_to_end is not None:
+        if now - child.asked_to_end >= night.settings.grace_seconds:
+            _signal_group(child.process, signal.SIGKILL)
+    elif now - child.started >= night.settings.limit_minutes * 60:
+        _ask_to_end(child, f"it was over its limit of {night.settings.limit_minutes:g} minutes and was ended")
+    if now - child.renewed >= CLAIM_SECONDS / 6:
+        child.renewed = now
+        renew_due(night.store, entry.job, child.due_at, night.owner, seconds=CLAIM_SECONDS)
+
+
+def _settle(night: TrainingRun, child: Child) -> None:
+    _signal_group(child.process, signal.SIGKILL)  # whatever the job has left behind
+    code = child.process.wait()
+    ending = ProcessExit(
+        process=process_name(child.process.pid),
+        error=child.reason or f"{DIED}its process ended with code {code} and without a word",
+        counts=code != REFUSED and not (child.reason or "").startswith(DIED),
+        pause_seconds=0.0 if child.reason else PAUSE_SECONDS,
+    )
+    entry = child.entry
+    outcome = settle_due(
+        night.store,
+        entry.job,
+        child.due_at,
+        night.owner,
+        ending,
+        attempts=night.settings.attempts,
+        next_due=entry.next_due,
+    )
+    seconds = time.monotonic() - child.started
+    _log.info("%s: %s for %s, code %d, %.0f s", entry.job, outcome, time_text(child.due_at), code, seconds)
+
+
+def _ask_to_end(child: Child, reason: str) -> None:
+    child.reason, child.asked_to_end = reason, time.monotonic()
+    _log.warning("%s: asking process %d to end", child.entry.job, child.process.pid)
+    _signal_group(child.process, signal.SIGTERM)
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Whether the process has ended. It is not reaped yet, so that its number still stands for its group."""
+    if process.returncode is not None:
+        return True
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    if process.returncode is None:
+        os.killpg(process.pid, number)
+
+
+@contextmanager
+def _signals(wake: SimpleQueue[bool]) -> Iterator[None]:
+    """SIGTERM and SIGINT end us; the end of a child wakes us.
+
+    Afterwards a second SIGTERM changes nothing, for `timeout` and supervisors signal a process and then its group. A
+    second Ctrl-C still ends what hangs.
+    """
+    answers = {signal.SIGTERM: False, signal.SIGINT: False, signal.SIGCHLD: True}
+    before = {number: signal.signal(number, lambda *_, go=go: wake.put(go)) for number, go in answers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_IGN if number == signal.SIGTERM else handler)
+
+
+@contextmanager
+def _alarm_clock(entries: list[Entry], wake: SimpleQueue[bool]) -> Iterator[None]:
+    """APScheduler wakes us at every due time; its jobs are made from the configuration at each start."""
+    clock = BackgroundScheduler(timezone=UTC)
+    for entry in entries:
+        clock.add_job(wake.put, entry.trigger, [True], id=entry.job, coalesce=True, misfire_grace_time=None)
+    clock.start()
+    try:
+        yield
+    finally:
+        clock.shutdown(wait=False)
+
+
+@contextmanager
+def _alerts(store: Store, config: Config, entries: list[Entry], look_seconds: float) -> Iterator[None]:
+    """A thread that tells; it is not waited for, since a receiver that hangs must not keep us from ending."""
+    stop, jobs = Event(), frozenset(entry.job for entry in entries)
+    arguments = (store, config.alerts, jobs, stop)
+    Thread(target=alerts.watch, args=arguments, kwargs={"look_seconds": look_seconds}, daemon=True).start()
+    try:
+        yield
+    finally:
+        stop.set()

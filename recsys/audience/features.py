@@ -1,0 +1,226 @@
+"""What users' histories tell about buying: how often they buy at all, and what they had to do with given items.
+
+Shapes: B users, N events, S items asked about, I items of the bundle, D dim.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.data.arrays import Bool, Float32, Int32, Int64
+from recsys.data.interactions import Histories
+from recsys.models.vectors import Vectors
+
+Float64 = npt.NDArray[np.float64]
+
+NEVER_DAYS = 3650.0  # how long ago something was that never was: ages are capped here
+_FRESH_DAYS = 60.0  # after so many days a purchase of the item says half as much about now
+_LOOKED_DAYS = 14.0  # the same of a view
+_CLOSE_DAYS = 30.0  # the same of an event with an item close to it
+_BASKET_DAYS = 28.0
+_SAMPLED_ITEMS = 50_000  # whose directions tell what an ordinary item is like
+
+
+@dataclass(frozen=True)
+class UserFeatures:
+    """How B users buy; arrays [B]. A day is 24 hours, counted back from the moment asked for."""
+
+    days_since_event: Float64  # NEVER_DAYS: there was none; so for the next two
+    days_since_purchase: Float64
+    days_since_first_purchase: Float64
+    event_days_28: Float64  # days with any event among the last 28
+    purchases: Float64  # events of a target kind
+    purchase_days: Float64  # days with a purchase, of all, of the last 28 and of the last 90
+    purchase_days_28: Float64
+    purchase_days_90: Float64
+    basket: Float64  # different items bought in a period of 28 days in which the user bought at all
+
+    @property
+    def has_history(self) -> Bool:
+        """Who did anything at all: bool [B]."""
+        return self.days_since_event < NEVER_DAYS
+
+    def design(self) -> Float64:
+        """What the probability of buying at all is learnt from: float64 [B, 9]."""
+        numbers = (
+            self.days_since_event,
+            self.days_since_purchase,
+            self.days_since_first_purchase,
+            self.event_days_28,
+            self.purchases,
+            self.purchase_days,
+            self.purchase_days_28,
+            self.purchase_days_90,
+        )
+        return np.column_stack([*np.log1p(numbers), self.purchases == 0])
+
+
+def habits_of(histories: Histories, target_codes: Sequence[int]) -> UserFeatures:
+    """How the users of these histories buy."""
+    bought = histories.select(np.isin(histories.kinds, np.asarray(target_codes, np.int8)))
+    return UserFeatures(
+        days_since_event=_newest_age(histories),
+        days_since_purchase=_newest_age(bought),
+        days_since_first_purchase=_oldest_age(bought),
+        event_days_28=_days(histories, 28),
+        purchases=np.diff(bought.offsets).astype(np.float64),
+        purchase_days=_days(bought, NEVER_DAYS),
+        purchase_days_28=_days(bought, 28),
+        purchase_days_90=_days(bought, 90),
+        basket=_basket(bought),
+    )
+
+
+@dataclass(frozen=True)
+class UserItemFeatures:
+    """What B users had to do with S items; arrays [B, S]."""
+
+    taste: Float64  # standard deviations by which the item suits the user better than an ordinary item does
+    bought_days: Float64  # days on which it was bought
+    days_since_bought: Float64  # NEVER_DAYS: it was not
+    looks: Float64  # events of other kinds, each halved every 14 days
+    closeness: Float64  # cosine with the closest other item of the history; 0: there is no other
+    fresh_closeness: Float64  # the same, each cosine halved every 30 days since the event
+
+    @property
+    def bought(self) -> Bool:
+        """Who bought what: bool [B, S]."""
+        return self.bought_days > 0
+
+    def design(self, habits: UserFeatures, log_demand: Float64) -> Float64:
+        """What the probability of an item, given that the user buys at all, is learnt from: float64 [B, S, 15].
+
+        log_demand [S]: logarithm of the share of recent buyers who bought the item. What someone who bought the item
+        before buys depends otherwise on the rest than what others buy, hence two columns of each.
+        """
+        bought = self.bought
+        basket = np.broadcast_to(np.log1p(habits.basket)[:, None], bought.shape)
+        columns = [
+            np.broadcast_to(log_demand, bought.shape),
+            bought.astype(np.float64),
+            np.log1p(self.bought_days),
+            np.where(bought, np.exp2(-self.days_since_bought / _FRESH_DAYS), 0.0),
+            np.log1p(self.looks),
+        ]
+        for column in (self.taste, basket, self.taste * basket, self.closeness, self.fresh_closeness):
+            columns += [np.where(bought, 0.0, column), np.where(bought, column, 0.0)]
+        return np.stack(columns, axis=-1)
+
+
+@dataclass(frozen=True)
+class Affinity:
+    """How much an item suits a user, made comparable between users.
+
+    Inner products rank items for one user; how large they are differs from user to user for no reason. So the cosine is
+    measured in each user's own terms: against the mean and the spread of the cosines with all items.
+    """
+
+    vectors: Vectors
+    mean: Float64  # [D] of the directions of the item vectors
+    covariance: Float64  # [D, D]
+
+    @classmethod
+    def of(cls, vectors: Vectors) -> "Affinity":
+        """Measure the directions of the item vectors; of very many items every so many."""
+        step = max(1, len(vectors.item_vectors) // _SAMPLED_ITEMS)
+        directions = _directions(vectors.item_vectors[::step])
+        directions = directions[directions.any(axis=1)]
+        if len(directions) == 0:
+            return cls(vectors, np.zeros(vectors.dim), np.zeros((vectors.dim, vectors.dim)))
+        mean = directions.mean(axis=0)
+        away = directions - mean
+        return cls(vectors, mean, away.T @ away / len(directions))
+
+    def measure(self, histories: Histories, items: Int32) -> Float64:
+        """The taste of B users for S items: float64 [B, S], 0 where nothing is known of the user or of the item."""
+        users = np.asarray(self.vectors.encode(histories), np.float64)
+        directions = _directions(self.vectors.item_vectors[items])
+        spread = np.sqrt(np.maximum(np.einsum("bd,bd->b", users @ self.covariance, users), 0.0))
+        away = users @ directions.T - (users @ self.mean)[:, None]
+        known = (spread > 1e-9 * np.linalg.norm(users, axis=1))[:, None] & directions.any(axis=1)
+        return np.where(known, away / np.where(spread > 0, spread, 1.0)[:, None], 0.0)
+
+    def closeness(self, histories: Histories, items: Int32) -> tuple[Float64, Float64]:
+        """The cosine of each item [S] with the closest other item of B histories, and the freshest: float64 [B, S].
+
+        Item by item, so that no array is larger than the events or the pairs.
+        """
+        seen, at = np.unique(histories.items, return_inverse=True)
+        cosines = _directions(self.vectors.item_vectors[seen]) @ _directions(self.vectors.item_vectors[items]).T
+        cosines[seen[:, None] == items] = 0.0
+        freshness = np.exp2(-histories.ages_days.astype(np.float64) / _CLOSE_DAYS)
+        some = np.diff(histories.offsets) > 0
+        starts = histories.offsets[:-1][some]
+        closest, freshest = np.zeros((2, len(histories), len(items)))
+        for slot in range(len(items) if some.any() else 0):
+            near = cosines[:, slot][at]
+            closest[some, slot] = np.maximum.reduceat(near, starts)
+            freshest[some, slot] = np.maximum.reduceat(near * freshness, starts)
+        return closest, freshest
+
+
+def dealings_of(histories: Histories, items: Int32, taste: Affinity, target_codes: Sequence[int]) -> UserItemFeatures:
+    """What the users of these histories had to do with the items [S], each of which comes once."""
+    slots = np.full(len(taste.vectors.item_vectors), -1, np.int64)
+    slots[items] = np.arange(len(items))
+    shape = (len(histories), len(items))
+    slot = slots[histories.items]
+    of_items = slot >= 0
+    cell = (histories.users * len(items) + slot)[of_items]
+    ages = histories.ages_days[of_items].astype(np.float64)
+    is_purchase = np.isin(histories.kinds[of_items], np.asarray(target_codes, np.int8))
+    bought_days = np.unique(cell[is_purchase] * 2**16 + np.minimum(ages[is_purchase], NEVER_DAYS).astype(np.int64))
+    newest = np.full(shape, NEVER_DAYS)
+    np.minimum.at(newest.reshape(-1), cell[is_purchase], ages[is_purchase])
+    size = shape[0] * shape[1]
+    freshness = np.exp2(-ages[~is_purchase] / _LOOKED_DAYS)
+    looks: Float64 = np.bincount(cell[~is_purchase], freshness, minlength=size).astype(np.float64)
+    closest, freshest = taste.closeness(histories, items)
+    return UserItemFeatures(
+        taste=taste.measure(histories, items),
+        bought_days=np.bincount(bought_days // 2**16, minlength=size).astype(np.float64).reshape(shape),
+        days_since_bought=newest,
+        looks=looks.reshape(shape),
+        closeness=closest,
+        fresh_closeness=freshest,
+    )
+
+
+def _newest_age(histories: Histories) -> Float64:
+    return _age_at(histories, histories.offsets[1:] - 1)
+
+
+def _oldest_age(histories: Histories) -> Float64:
+    return _age_at(histories, histories.offsets[:-1])
+
+
+def _age_at(histories: Histories, at: Int64) -> Float64:
+    ages = np.full(len(histories), NEVER_DAYS)
+    some = np.diff(histories.offsets) > 0
+    # Whoever did anything, however long ago, did it.
+    ages[some] = np.minimum(histories.ages_days[at[some]], NEVER_DAYS - 1)
+    return ages
+
+
+def _days(histories: Histories, within: float) -> Float64:
+    """Days with an event, of those less than `within` days ago: float64 [B]. Events come sorted by time."""
+    users, days = histories.users, histories.ages_days.astype(np.int64)
+    is_new = np.ones(len(days), np.bool_)
+    is_new[1:] = (users[1:] != users[:-1]) | (days[1:] != days[:-1])
+    counted = users[is_new & (histories.ages_days < within)]
+    return np.bincount(counted, minlength=len(histories)).astype(np.float64)
+
+
+def _basket(bought: Histories) -> Float64:
+    periods = np.minimum(bought.ages_days / _BASKET_DAYS, 2**11 - 1).astype(np.int64)
+    user_periods = bought.users * 2**11 + periods
+    items = np.bincount(np.unique(user_periods * 2**32 + bought.items) >> 43, minlength=len(bought))
+    periods_bought_in = np.bincount(np.unique(user_periods) >> 11, minlength=len(bought))
+    return np.asarray(items / np.maximum(periods_bought_in, 1), np.float64)
+
+
+def _directions(vectors: Float32) -> Float64:
+    wide = np.asarray(vectors, np.float64)
+    return np.asarray(wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-30), np.float64)

@@ -1,0 +1,112 @@
+"""Read the configuration: one TOML file, each key overridable by an environment variable, unknown keys refused.
+
+`RECSYS_STORE__URL=postgresql://…` overrides `url` in `[store]`. Relative folders and SQLite files are relative to the
+folder of the file, so that a job started from anywhere finds the same data.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from recsys.config.settings import Config
+from recsys.errors import ConfigError
+
+
+def load_config(path: Path | None, environment: dict[str, str] | None = None) -> Config:
+    """Read the file (None: defaults alone) and the environment's RECSYS_<TABLE>__<KEY> variables over it.
+
+    Raises ConfigError that names the file, the key, what was found and what is allowed.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ConfigError(f"no configuration at {path}; `recsys init` writes one") from None
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"{path} cannot be read: {error}") from None
+    apply_environment(values, os.environ if environment is None else environment)
+    try:
+        config = Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(explain(error, path, Config)) from None
+    return _resolve(config, (path.parent if path else Path()).resolve())
+
+
+def _resolve(config: Config, folder: Path) -> Config:
+    return config.model_copy(
+        update={
+            "store": config.store.model_copy(update={"url": place_url(config.store.url, folder)}),
+            "source": config.source.model_copy(update={"url": place_url(config.source.url, folder)}),
+            "folder": config.folder.model_copy(update={"path": folder / config.folder.path}),
+        }
+    )
+
+
+def apply_environment(values: dict[str, Any], environment: Mapping[str, str]) -> None:
+    """Put the RECSYS_<TABLE>__<KEY> variables over the values of the file; a value is TOML, or a bare string.
+
+    Raises ConfigError when a variable names a key in what is no table.
+    """
+    for name, text in environment.items():
+        if not name.startswith("RECSYS_") or "__" not in name:
+            continue
+        *tables, key = name.removeprefix("RECSYS_").lower().split("__")
+        table = values
+        for depth, part in enumerate(tables, 1):
+            table = table.setdefault(part, {})
+            if not isinstance(table, dict):
+                where = ".".join(tables[:depth])
+                raise ConfigError(f"{name} names a key in {where}, which is no table; allowed is RECSYS_<TABLE>__<KEY>")
+        try:
+            table[key] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            table[key] = text  # a bare word is a string
+
+
+def explain(error: ValidationError, path: Path | None, tables: type[BaseModel]) -> str:
+    """Each fault on a line: the key, what is wrong, what was found and what is allowed.
+
+    An address is not repeated, as it may hold a password, nor is what stands in the place of a table.
+    """
+    lines = [f"{path or 'the configuration'} is wrong:"]
+    faults = error.errors()
+    within = {fault["loc"][:-1] for fault in faults}
+    for fault in faults:
+        if fault["type"] == "too_short" and fault["loc"] in within:  # what is wrong about its values is told
+            continue
+        where = ".".join(str(part) for part in fault["loc"])
+        message = f"{fault['msg']}"
+        if fault["type"] == "extra_forbidden":
+            message = f"unknown key; allowed here: {', '.join(_keys_at(tables, fault['loc'][:-1]))}"
+        elif fault["type"] == "tuple_type":
+            message = f"should be a list in square brackets (found {_found(fault['loc'], fault['input'])})"
+        elif fault["type"] == "value_error":  # ours, which names the table itself
+            lines.append(f"  {message.removeprefix('Value error, ')}")
+            continue
+        else:
+            message += f" (found {_found(fault['loc'], fault['input'])})"
+        lines.append(f"  {where}: {message}")
+    return "\n".join(lines)
+
+
+def _found(location: tuple[int | str, ...], value: Any) -> str:
+    is_secret = len(location) < 2 or any(str(part).endswith("url") for part in location)
+    return f"a value of type {type(value).__name__}" if is_secret else repr(value)
+
+
+def _keys_at(section: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    for part in location:
+        section = section.model_fields[str(part)].annotation  # type: ignore[assignment]
+    return sorted(section.model_fields)
+
+
+def place_url(url: str | None, folder: Path) -> str | None:
+    """The URL with a relative SQLite file placed in `folder`; any other stays as it is."""
+    if url is None or not url.startswith("sqlite:///") or url == "sqlite:///:memory:":
+        return url
+    return f"sqlite:///{folder / url.removeprefix('sqlite:///')}"

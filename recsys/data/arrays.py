@@ -1,0 +1,18 @@
+"""The types of plain arrays, and what is computed of any of them."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.generic]
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+Float32 = npt.NDArray[np.float32]
+Int8 = npt.NDArray[np.int8]
+Bool = npt.NDArray[np.bool_]
+
+
+def mean_or_zero(values: npt.NDArray[Any]) -> float:
+    """The mean of figures [N], one a user or so; 0 where there is none."""
+    return float(np.mean(values)) if len(values) else 0.0

@@ -1,0 +1,22 @@
+"""All items with their attributes."""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from recsys.data.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """All items with attributes. Row r of `columns` belongs to row r of `ids`; items without a catalog row hold nulls.
+
+    Known columns: title, category, brand (string), price (float64), available (bool), image_url (string), created_at
+    (int64 microseconds UTC). Any other column may be there too. A known column may be missing.
+    """
+
+    ids: Vocabulary
+    columns: pa.Table
+
+    def __len__(self) -> int:
+        return len(self.ids)

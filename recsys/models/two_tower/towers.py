@@ -1,0 +1,223 @@
+"""The two towers as torchrec tables with a fused optimiser, and one pass of training over them.
+
+Shapes: I items, F feature tokens, P pairs of a user and an item, B pairs in a batch, N sampled negatives, D dim.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import sparse
+from torch import Tensor, nn
+from torch.nn import functional
+
+from recsys.config.settings import TwoTowerSettings
+from recsys.data.arrays import Array, Bool, Float32, Int64
+from recsys.models.distributed import sharded
+from recsys.models.distributed.arrays import arrays_of, matrix_of
+from recsys.models.embedding_tables import jagged, make_tables, put_rows, rows_of
+from recsys.models.losses import sampled_softmax
+from recsys.models.negatives import Negatives
+
+_RUN = 8  # positives of a user that come one after the other, with one sum of the history
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What is learnt from: the weights of the users' histories and the features of the items."""
+
+    weights: sparse.csr_array  # [U, I]: what an item counts in a user's history; each entry is a positive
+    features: sparse.csr_array  # [I, F]: 1 / sqrt(tokens of the item)
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """The same as plain arrays, which several processes can read from a disk."""
+        return arrays_of("weights", self.weights) | arrays_of("features", self.features)
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> "Pairs":
+        """What `arrays` told."""
+        return cls(matrix_of("weights", arrays), matrix_of("features", arrays))
+
+
+class Towers:
+    """User tower: the sum of the history's vectors. Item tower: the item's own vector and those of its features.
+
+    User vectors have length 1. The tables are torchrec's, and their gradient steps are part of the backward pass. In a
+    group of processes each holds a share of the tables and learns from the users of its own.
+    """
+
+    def __init__(
+        self,
+        pairs: Pairs,
+        start: tuple[Float32, Float32] | None,
+        settings: TwoTowerSettings,
+        device: torch.device,
+        *,
+        unit_items: bool = True,
+        precision: torch.dtype = torch.float32,
+    ):
+        """Start from history vectors and item vectors [I, D]; what the features add starts at zero.
+
+        start: None in a group, where a checkpoint is loaded into `tables` instead.
+        unit_items: item vectors have length 1 like the users'; else their length is learnt, and tells of popularity.
+        precision: of the softmax's products.
+        """
+        self.pairs, self._settings, self._device = pairs, settings, device
+        self._unit_items, self._precision = unit_items, precision
+        items, tokens = pairs.features.shape
+        tokens = max(1, tokens)  # a table of no rows is not allowed
+        made = settings.dim, settings.learning_rate, sharded.birthplace(device)
+        history = make_tables([("history", items, ["history", "own"])], *made)
+        item = make_tables([("item", items, ["item"]), ("token", tokens, ["token"])], *made, weighted=False)
+        self.tables, parts = sharded.shard(nn.ModuleDict({"user": history, "item": item}), device)
+        self.user_tower, self.item_tower = parts["user"], parts["item"]
+        if start is not None:
+            put_rows(history, "history", start[0])
+            put_rows(item, "item", start[1])
+            put_rows(item, "token", np.zeros((tokens, settings.dim), np.float32))
+
+    @property
+    def history_vectors(self) -> Float32:
+        """[I, D]."""
+        return rows_of(self.user_tower, "history").cpu().numpy().copy()
+
+    @property
+    def item_vectors(self) -> Float32:
+        """The item tower's output for every item: [I, D]."""
+        rows = rows_of(self.item_tower, "item").cpu().numpy()
+        tokens = rows_of(self.item_tower, "token").cpu().numpy()[: self.pairs.features.shape[1]]
+        sums = np.asarray(rows + self.pairs.features @ tokens, np.float32)
+        if not self._unit_items:
+            return sums
+        return np.asarray(sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12), np.float32)
+
+    def train_epoch(
+        self,
+        temperature: float,
+        draw: npt.NDArray[np.float64],
+        generator: np.random.Generator,
+        report: Callable[[float], None],
+        most: int,
+    ) -> float:
+        """Learn from at most so many positives, in random order, each with the probability of its weight.
+
+        draw: by what negatives are drawn, [I]. report: is told the share done. Returns the mean
+        loss. In a group all draw the same, and each takes its own users' positives out of every batch.
+        """
+        users, items, weights = _positives(self.pairs.weights)
+        # Leaving out by weight costs less time than weighting every loss, and expects the same gradient.
+        order = shuffle_in_runs(users, generator.random(len(users)) < weights, most, generator)
+        size, total = self._settings.batch_size, 0.0
+        negatives = Negatives(draw)
+        for start in range(0, len(order), size):
+            batch = order[start : start + size]
+            batch = batch[sharded.own(users[batch])]
+            drawn = negatives.take(self._settings.negatives, generator)
+            loss = self._loss(users[batch], items[batch], weights[batch], drawn, temperature)
+            (loss * sharded.size()).backward()
+            total += float(loss.detach())
+            report(min(1.0, (start + size) / len(order)))
+        return sharded.total(total) / max(1, len(order))
+
+    def _loss(
+        self,
+        users: Int64,
+        items: Int64,
+        weights: Float32,
+        negatives: tuple[Int64, Float32],
+        temperature: float,
+    ) -> Tensor:
+        drawn, log_expected = negatives
+        user_vectors = self._user_vectors(users, items, weights) / temperature
+        item_vectors = self._item_vectors(np.concatenate([items, drawn]))
+        positive, negative = item_vectors[: len(items)], item_vectors[len(items) :]
+        numbers = torch.from_numpy(items).to(self._device), torch.from_numpy(drawn).to(self._device)
+        return sampled_softmax(
+            user_vectors,
+            positive,
+            negative,
+            torch.from_numpy(log_expected).to(self._device),
+            numbers,
+            user_vectors.new_ones(len(items)),
+            precision=self._precision,
+        )
+
+    def _user_vectors(self, users: Int64, items: Int64, weights: Float32) -> Tensor:
+        """Each history without the positive itself, else the tower would learn to find what it was given: [B, D].
+
+        A history is summed once for a run of the same user; the other rows of the run look nothing up.
+        """
+        first = np.diff(users, prepend=-1) != 0
+        histories = self.pairs.weights[users[first]]
+        lengths = np.zeros(len(users), np.int64)
+        lengths[: np.count_nonzero(first)] = np.diff(histories.indptr)
+        pooled = self.user_tower(
+            jagged(
+                {
+                    "history": (histories.indices, lengths, histories.data),
+                    "own": (items, np.ones(len(items), np.int64), weights),
+                },
+                self._device,
+            )
+        ).to_dict()
+        run = torch.from_numpy(np.cumsum(first) - 1).to(self._device)
+        return functional.normalize(pooled["history"][run] - pooled["own"], dim=1)
+
+    def _item_vectors(self, items: Int64) -> Tensor:
+        tokens = self.pairs.features[items]
+        one_each = np.ones(len(items), np.int64)
+        pooled = self.item_tower(
+            jagged(
+                {"item": (items, one_each, None), "token": (tokens.indices, np.diff(tokens.indptr), None)}, self._device
+            )
+        ).to_dict()
+        own = pooled["item"] + pooled["token"] * torch.from_numpy(_row_values(tokens)).to(self._device)[:, None]
+        return functional.normalize(own, dim=1) if self._unit_items else own
+
+
+def shuffle_in_runs(users: Int64, kept: Bool, most: int, generator: np.random.Generator) -> Int64:
+    """The positions of at most so many of the kept positives in random order, but for runs of up to _RUN of a user.
+
+    users: [P], ascending. A run's history is summed once: the look-ups fall by the length of the run. Which runs come
+    is drawn first, so that the positives of the other users need not be put in order.
+    """
+    at = np.flatnonzero(kept)
+    counts = np.bincount(users[at])
+    runs = -(-counts // _RUN)  # of each user
+    owners, ends = np.repeat(np.arange(len(runs)), runs), np.cumsum(runs)
+    lengths = np.full(len(owners), _RUN)
+    lengths[ends[counts > 0] - 1] += (counts - _RUN * runs)[counts > 0]
+    order = generator.permutation(len(owners))
+    order = order[: np.searchsorted(np.cumsum(lengths[order]), most) + 1]
+    rank = np.full(len(owners), -1)
+    rank[order] = np.arange(len(order))
+    asked = np.zeros(len(runs), np.bool_)
+    asked[owners[order]] = True
+    at = generator.permutation(at[asked[users[at]]])
+    at = at[np.argsort(users[at], kind="stable")]  # each user's positives together, in random order
+    counts = np.where(asked, counts, 0)
+    place = np.arange(len(at)) - np.repeat(np.cumsum(counts) - counts, counts)
+    comes = rank[(ends - runs)[users[at]] + place // _RUN]
+    at, comes = at[comes >= 0], comes[comes >= 0]
+    return np.asarray(at[np.argsort(comes, kind="stable")][:most], np.int64)
+
+
+def leave_one_out_positives(weights: sparse.csr_array) -> sparse.csr_array:
+    """The rows with at least two items: without a second one, nothing is left of a history to learn from."""
+    return sparse.csr_array(weights[np.diff(weights.indptr) > 1])
+
+
+def _positives(weights: sparse.csr_array) -> tuple[Int64, Int64, Float32]:
+    users = np.repeat(np.arange(weights.shape[0]), np.diff(weights.indptr))
+    return users, weights.indices.astype(np.int64), weights.data.astype(np.float32)
+
+
+def _row_values(features: sparse.csr_array) -> Float32:
+    """The value that all entries of a row have, 0 for a row of none: [B]."""
+    values = np.zeros(features.shape[0], np.float32)
+    filled = np.diff(features.indptr) > 0
+    values[filled] = features.data[features.indptr[:-1][filled]]
+    return values

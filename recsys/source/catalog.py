@@ -1,0 +1,183 @@
+"""The catalog and the users of the shop: known columns brought into their types, ids made unique."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from recsys.data.catalog import Catalog
+from recsys.data.vocabulary import Vocabulary
+from recsys.source.drivers import Select, frame
+from recsys.source.events import MARIADB_FLOAT, column_sql, require
+from recsys.source.findings import EXAMPLES, Finding
+from recsys.source.reader import Reader, strip_semicolon
+from recsys.source.values import read_booleans, read_numbers, read_texts, read_times
+from recsys.store.tables import MAX_ID_LENGTH
+
+TEXTS = ("title", "category", "brand", "image_url")
+KNOWN = (*TEXTS, "price", "available", "created_at")
+
+
+@dataclass(frozen=True)
+class Entries:
+    """Items or users: item_id or user_id (String, each once) and the other columns in their types."""
+
+    frame: pl.DataFrame
+    findings: tuple[Finding, ...]
+
+
+NO_ITEMS = Entries(pl.DataFrame(schema={"item_id": pl.String}), ())  # a shop without a query of items
+
+
+def read_items(
+    reader: Reader, query: str, name: str, zone: str | None, form: str | None = None, *, own: bool
+) -> Entries:
+    """Read a query of items; `own`: it is one of the own tables, with all unknown columns in a JSON object.
+
+    Raises SourceError when the query fails or returns no item_id.
+    """
+    rows = reader.table(_select_items(reader, query, name), name)
+    require(rows.columns, ("item_id",), f"the query of {name}")
+    if own:
+        rows = _unfold(rows)
+    return normalize_items(rows, name, zone, form)
+
+
+def normalize_items(rows: pl.DataFrame, name: str, zone: str | None, form: str | None = None) -> Entries:
+    """Bring a catalog of any types into the known ones; the first row of an id counts.
+
+    zone, form: as in `read_times`; created_at may also be ISO 8601, as which a driver's dates come.
+    """
+    return _normalize(rows, "item_id", name, zone, form)
+
+
+def normalize_users(rows: pl.DataFrame, name: str) -> Entries:
+    """Bring users of any types into the known ones; the first row of an id counts."""
+    return _normalize(rows, "user_id", name, None, None)
+
+
+def read_users(reader: Reader, query: str, name: str) -> Entries:
+    """Read user_id and, if there is one, email_consent. Raises SourceError when the query fails or has no user_id."""
+    found = reader.columns(query, name)
+    require(found, ("user_id",), f"the query of {name}")
+    wanted = [column for column in ("user_id", "email_consent") if column in found]
+    if reader.dialect == "sqlite":
+        parts = [f"CASE WHEN {column} < x'' THEN CAST({column} AS TEXT) END AS {column}" for column in wanted]
+    else:
+        parts = [column_sql(reader.dialect, column, found[column], f"the query of {name}") for column in wanted]
+    select = Select(
+        f"SELECT {', '.join(parts)} FROM ({strip_semicolon(query)}\n) AS shop", dict.fromkeys(wanted, pl.String)
+    )
+    rows = pl.DataFrame(schema=dict.fromkeys(wanted, pl.String))
+    if batches := [
+        batch.select(read_texts(batch[column]) for column in wanted) for batch in reader.batches(select, name)
+    ]:
+        rows = pl.concat(batches)
+    if "email_consent" not in wanted:
+        rows = rows.with_columns(email_consent=pl.lit(None, pl.Boolean))
+    return normalize_users(rows, name)
+
+
+def _select_items(reader: Reader, query: str, name: str) -> Select:
+    """The query with its item_id as text as the events have theirs: 20 of a NUMERIC, a CHAR without its padding.
+
+    Only where the driver's values would not give the same: MariaDB forgets the order of what is put in parentheses.
+    """
+    types = {"item_id": pl.String}
+    if reader.dialect == "sqlite":
+        return Select(strip_semicolon(query), types)
+    found = reader.columns(query, name)
+    if "item_id" not in found or (reader.dialect == "mysql" and found["item_id"] not in MARIADB_FLOAT):
+        return Select(strip_semicolon(query), types)
+    quote = reader.engine.dialect.identifier_preparer.quote_identifier
+    parts = [
+        column_sql(reader.dialect, column, code, f"the query of {name}") if column == "item_id" else quote(column)
+        for column, code in found.items()
+    ]
+    return Select(f"SELECT {', '.join(parts)} FROM ({strip_semicolon(query)}\n) AS shop", types)
+
+
+def build_catalog(items: pl.DataFrame, extra: list[str]) -> Catalog:
+    """The catalog's rows in their order, then rows of nulls for items that only occur in events."""
+    table = items.drop("item_id")
+    if "title" not in table.columns:
+        table = table.with_columns(pl.Series("title", [None] * items.height, dtype=pl.String))
+    if extra:
+        table = pl.concat([table, pl.DataFrame(schema=table.schema).clear(len(extra))])
+    columns = table.to_arrow()
+    texts = [pa.field(f.name, pa.string()) if f.type == pa.large_string() else f for f in columns.schema]
+    return Catalog(Vocabulary.from_ids([*items["item_id"].to_list(), *extra]), columns.cast(pa.schema(texts)))
+
+
+def consent_of(users: pl.DataFrame, ids: pl.Series) -> pa.BooleanArray:
+    """Whether each user may be mailed: true, false, or null where nobody knows. ids [U] -> [U]."""
+    joined = pl.DataFrame({"user_id": ids}).join(users, on="user_id", how="left", maintain_order="left")
+    return pa.array(joined["email_consent"].to_list(), pa.bool_())
+
+
+def _normalize(rows: pl.DataFrame, key: str, name: str, zone: str | None, form: str | None) -> Entries:
+    findings: list[Finding] = []
+    rows = _unique(rows.with_columns(read_texts(rows[key])), key, name, findings)
+    columns = []
+    for given in rows.get_columns():
+        values = _bring(given, zone, form)
+        lost = rows.filter(given.is_not_null() & values.is_null())
+        if lost.height:
+            advice = "the value counts as unknown"
+            findings.append(_finding(f"{given.name} of {name} cannot be read", lost, rows.height, given.name, advice))
+        columns.append(values.alias(given.name))
+    return Entries(pl.DataFrame(columns), tuple(findings))
+
+
+def _bring(values: pl.Series, zone: str | None, form: str | None) -> pl.Series:
+    if values.name == "price":
+        return read_numbers(values)
+    if values.name in ("available", "email_consent"):
+        return read_booleans(values)
+    if values.name == "created_at":
+        read = [read_times(values, zone, each).microseconds for each in ((form, None) if form else (None,))]
+        return pl.select(pl.coalesce(read)).to_series()
+    if values.name not in TEXTS and (values.dtype.is_numeric() or values.dtype == pl.Boolean):
+        return values
+    return read_texts(values)
+
+
+def _unique(rows: pl.DataFrame, key: str, name: str, findings: list[Finding]) -> pl.DataFrame:
+    """Rows with a usable id, the first of each; what is left out is found."""
+    ids, read = pl.col(key), rows.height
+    too_long = ids.str.len_chars() > MAX_ID_LENGTH
+    unusable = ids.is_null() | (ids == "") | too_long | ids.str.contains("\x00", literal=True)
+    bad = rows.filter(unusable)
+    if bad.height:
+        advice = "the row is left out"
+        findings.append(_finding(f"{name} without a usable {key}", bad, read, key, advice, left_out=True))
+        rows = rows.filter(~unusable)
+    again = rows.filter(~ids.is_first_distinct())
+    if again.height:
+        advice = "the first row of an id counts"
+        findings.append(_finding(f"{key} of {name} comes twice", again, read, key, advice, left_out=True))
+        rows = rows.unique(key, keep="first", maintain_order=True)
+    return rows
+
+
+def _finding(reason: str, rows: pl.DataFrame, of: int, column: str, advice: str, *, left_out: bool = False) -> Finding:
+    examples = tuple(f"{column}={value!r}" for value in rows[column].head(EXAMPLES).to_list())
+    return Finding("warning", reason, rows.height, of, examples, advice, left_out)
+
+
+def _unfold(rows: pl.DataFrame) -> pl.DataFrame:
+    """The own tables keep columns that they do not know in one JSON object."""
+    if "attributes" not in rows.columns or rows["attributes"].null_count() == rows.height:
+        return rows.drop("attributes", strict=False)
+    objects = [json.loads(text) if text else {} for text in rows["attributes"].to_list()]
+    names = list(dict.fromkeys(name for values in objects for name in values if name not in rows.columns))
+    if not names:
+        return rows.drop("attributes")
+    values = [[_flat(found.get(name)) for name in names] for found in objects]
+    return rows.drop("attributes").hstack(frame(names, values, {}))
+
+
+def _flat(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value

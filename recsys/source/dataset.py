@@ -1,0 +1,332 @@
+"""The shop's database, read in bulk and checked: interactions, items and users as the configured queries return them.
+
+Without queries the own tables are the source. Events posted to the service come from the own tables too; an event that
+came by both streams counts once. What is left out is counted by reason, and too much of it refuses the run.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import sqlalchemy as sa
+
+from recsys.config.settings import Config
+from recsys.data.arrays import Int32
+from recsys.data.catalog import Catalog
+from recsys.data.interactions import Interactions
+from recsys.data.vocabulary import Vocabulary
+from recsys.errors import RecsysError, RefusedError
+from recsys.source.catalog import KNOWN, NO_ITEMS, Entries, build_catalog, consent_of, read_items, read_users
+from recsys.source.events import IDS, read_events
+from recsys.source.findings import EXAMPLES, UNKNOWN_KIND, Finding, Report, Severity, left_out
+from recsys.source.reader import Reader, open_reader
+from recsys.source.rows import IdEncoder, Rows
+from recsys.store.database import Store
+from recsys.store.migrate import own_queries
+from recsys.store.users import read_deletions
+
+Progress = Callable[[str, float], None]
+
+_EVENT = ["user", "time", "kind", "item", "value"]  # what makes an event; also the order in which they lie
+_READ_AS = {"user_id": "user", "item_id": "item", "event": "kind", "timestamp": "time", "value": "value"}
+_MINUTE = 60_000_000
+_EXPECTED_ROWS = 2_000_000  # nobody knows how many will come: half of the bar is this many
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a run learns from: U users, I items, E events."""
+
+    events: Interactions
+    users: Vocabulary  # [U], by id; with a query of users also those without events
+    catalog: Catalog  # [I], in the catalog's order, then items that only occur in events, by id
+    consent: pa.BooleanArray | None  # [U], null where it is not known; None without a query of users
+    report: Report
+    kinds: tuple[str, ...]  # kind of each code in the events
+    watermark: int  # own events received up to then (microseconds UTC) are among the events
+
+
+def load(config: Config, store: Store, *, now: int, report: Progress) -> Dataset:
+    """Read everything; `now` (microseconds UTC) tells which times lie in the future.
+
+    Raises RefusedError with the findings when the data is too bad to train on, SourceError when it cannot be read.
+    """
+    loaded = _load(config, store, now, report)
+    if loaded.report.errors:
+        raise RefusedError(loaded.report.refusal())
+    return loaded
+
+
+def check(config: Config, store: Store, *, now: int, report: Progress) -> Report:
+    """Read everything and say what was found. What cannot be read at all is a finding too."""
+    try:
+        return _load(config, store, now, report).report
+    except RecsysError as error:
+        return Report({}, {}, {}, None, None, (Finding("error", "cannot be read", 0, 0, (), error.in_full),))
+
+
+def read_consent(config: Config, store: Store, user_ids: Sequence[str]) -> pa.BooleanArray | None:
+    """Whether each of the users may be mailed, as of now: true, false, or null where nobody knows. [B] -> [B].
+
+    None when the shop says it of nobody. Raises SourceError when its users cannot be read.
+    """
+    is_own = config.source.interactions is None
+    query = own_queries(store)[2] if is_own else config.source.users
+    if query is None:
+        return None
+    url = store.engine.url if is_own or config.source.url is None else config.source.url
+    with closing(_open(url, store)) as shop:
+        users = read_users(shop, query, "users").frame
+    if users["email_consent"].null_count() == users.height:
+        return None
+    return consent_of(users, pl.Series(user_ids, dtype=pl.String))
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What the queries returned."""
+
+    main: Rows  # events of the source
+    own: Rows | None  # events posted to the service, where the source is the shop's database
+    items: Entries
+    users: Entries | None
+    mapping: dict[str, Any]
+    watermark: int
+
+
+def _load(config: Config, store: Store, now: int, report: Progress) -> Dataset:
+    reading = _read(config, store, now, report)
+    report("put events in order", 0.0)
+    findings = _findings_of_rows(reading, config)
+    events = reading.main.take()
+    events = _add_own(events, reading, config, findings)
+    events = _without_deleted(events, store, reading.main.users, findings)
+    events = _without_duplicates(events, findings)
+    codes = reading.main
+    users, user_rows = _user_rows(events, codes.users, reading.users)
+    extra, item_rows = _item_rows(events, codes.items, reading.items, findings)
+    catalog = build_catalog(reading.items.frame, extra)
+    interactions = _interactions(events, user_rows, item_rows, len(users), len(catalog))
+    findings += _too_little(interactions)
+    report("put events in order", 1.0)
+    return Dataset(
+        events=interactions,
+        users=Vocabulary.from_ids(users.to_list()),
+        catalog=catalog,
+        consent=None if reading.users is None else consent_of(reading.users.frame, users),
+        report=_report(reading, interactions, catalog, findings, config),
+        kinds=tuple(config.events.weights),
+        watermark=reading.watermark,
+    )
+
+
+def _read(config: Config, store: Store, now: int, report: Progress) -> _Reading:
+    source = config.source
+    zone, form = source.timezone, source.time_format
+    words = dict(config.events.codes)
+    words |= {theirs: config.events.codes[ours] for theirs, ours in config.events.kinds.items()}
+    watermark = store.now()
+    own_events, own_items, own_users = own_queries(store, received_until=watermark)
+    is_own = source.interactions is None
+    queries = (own_events, own_items, own_users) if is_own else (source.interactions, source.items, source.users)
+    with closing(_open(store.engine.url if is_own or source.url is None else source.url, store)) as shop:
+        main = Rows(IdEncoder(), IdEncoder(), words, now)
+        mapping = {"interactions": _read_stream(shop, str(queries[0]), "interactions", config, main, report)}
+        report("read items", 0.0)
+        items = read_items(shop, queries[1], "items", zone, form, own=is_own) if queries[1] else NO_ITEMS
+        users = read_users(shop, queries[2], "users") if queries[2] else None
+    mapping["items"] = {c: c if c in ("item_id", *KNOWN) else "attribute" for c in items.frame.columns if queries[1]}
+    mapping["users"] = {c: c for c in users.frame.columns} if users else {}
+    if is_own:
+        users = users if users and users.frame.height else None
+        return _Reading(main, None, items, users, mapping, watermark)
+    delivered = {word for word in main.words if word in words}
+    kinds = config.events.own_kinds
+    if kinds is None:
+        kinds = tuple(kind for kind, code in config.events.codes.items() if code not in {words[w] for w in delivered})
+    own = Rows(main.users, main.items, {kind: config.events.codes[kind] for kind in kinds}, now)
+    with closing(_open(store.engine.url, store)) as service:
+        _read_stream(service, own_events, "own events", config, own, report)
+    mapping["own kinds"] = {kind: kind for kind in kinds}
+    return _Reading(main, own, items, users, mapping, watermark)
+
+
+def _open(url: str | sa.URL, store: Store) -> Reader:
+    """A reader that knows whether it reads what the store writes to: the shop's tables may lie in the same file."""
+    shop, own = (_file_of(sa.make_url(found)) for found in (url, store.engine.url))
+    return open_reader(url, is_own=shop is not None and shop == own)
+
+
+def _file_of(url: sa.URL) -> Path | None:
+    return Path(url.database).resolve() if url.drivername.startswith("sqlite") and url.database else None
+
+
+def _read_stream(reader: Reader, query: str, name: str, config: Config, rows: Rows, report: Progress) -> dict[str, str]:
+    report(f"read {name}", 0.0)
+    for batch in read_events(reader, query, name, config.source.timezone, config.source.time_format):
+        rows.add(batch)
+        report(f"read {name}", rows.read / (rows.read + _EXPECTED_ROWS))
+    report(f"read {name}", 1.0)
+    return {column: _READ_AS.get(column, "not read") for column in reader.columns(query, name)}
+
+
+def _findings_of_rows(reading: _Reading, config: Config) -> list[Finding]:
+    main, zone = reading.main, config.source.timezone
+    findings = left_out(main.reasons, main.examples, main.read, config.source.max_bad_share)
+    findings += [*reading.items.findings, *(reading.users.findings if reading.users else ())]
+    for column in IDS:
+        classes = main.classes[column]
+        numbers = classes["integer"] + classes["real"]
+        if numbers and classes["text"]:
+            advice = f"{classes['text']:,} are text; 17850 and '17850' count as one id"
+            findings.append(Finding("warning", f"{column} of mixed type", numbers, main.read, (), advice))
+    if main.naive:
+        advice = f"taken as {zone}" if zone else "taken as UTC; [source] timezone names another"
+        findings.append(Finding("note", "time without a zone", main.naive, main.read, (), advice))
+    return findings
+
+
+def _add_own(events: pl.DataFrame, reading: _Reading, config: Config, findings: list[Finding]) -> pl.DataFrame:
+    """The events of the source and those posted to the service; what came by both streams once."""
+    if reading.own is None or reading.own.read == 0:
+        return events
+    own = reading.own
+    rows = own.take()
+    if not_taken := own.reasons.pop(UNKNOWN_KIND, 0):
+        advice = f"[events] own_kinds are {', '.join(own.kinds) or 'none'}"
+        findings.append(_note("own event of a kind that is not taken", not_taken, own.read, advice))
+    findings += left_out(own.reasons, own.examples, own.read, config.source.max_bad_share)
+    tolerance = round(config.events.same_event_minutes * _MINUTE)
+    twin = rows.sort("time").join_asof(
+        events.select("user", "item", "kind", "time", source_time="time").sort("time"),
+        on="time",
+        by=["user", "item", "kind"],
+        strategy="nearest",
+        tolerance=tolerance,
+        check_sortedness=False,
+    )
+    fresh = twin.filter(pl.col("source_time").is_null()).drop("source_time")
+    if twice := rows.height - fresh.height:
+        advice = f"within {config.events.same_event_minutes:g} minutes; the source's row counts"
+        findings.append(_note("event in both streams", twice, rows.height, advice))
+    return pl.concat([events, fresh.select(events.columns)])
+
+
+def _without_deleted(events: pl.DataFrame, store: Store, users: IdEncoder, findings: list[Finding]) -> pl.DataFrame:
+    """Without what users did up to their deletion."""
+    deletions = read_deletions(store)
+    if not deletions or events.is_empty():
+        return events
+    gone = pl.DataFrame({"id": list(deletions), "until": list(deletions.values())})
+    until = pl.DataFrame({"id": users.ids}).join(gone, on="id", how="left", maintain_order="left")["until"]
+    keep = (events["time"] > until.gather(events["user"])).fill_null(True)
+    if lost := events.height - int(keep.sum()):
+        findings.append(_note("event of a deleted user", lost, events.height, "left out"))
+    return events.filter(keep)
+
+
+def _without_duplicates(events: pl.DataFrame, findings: list[Finding]) -> pl.DataFrame:
+    """In their order, and each once: a row that is equal to another in everything, its value too, says nothing new."""
+    events = events.sort(_EVENT)
+    again = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift(1)) for name in _EVENT)
+    # The row before the first is null in every column, and no event is.
+    kept = events.filter(~again)
+    if lost := events.height - kept.height:
+        advice = "the same user, item, kind, time and value: counted once"
+        findings.append(Finding("warning", "duplicate", lost, events.height, (), advice, left_out=True))
+    return kept
+
+
+def _user_rows(events: pl.DataFrame, codes: IdEncoder, users: Entries | None) -> tuple[pl.Series, Int32]:
+    """The ids of the users by row, and the row of each code (-1: it has no event left)."""
+    known = codes.ids.gather(events["user"].unique())
+    if users is not None:
+        known = pl.concat([known.rename("user_id"), users.frame["user_id"]]).unique()
+    known = known.sort()
+    return known, _rows_of(codes.ids, known)
+
+
+def _item_rows(
+    events: pl.DataFrame, codes: IdEncoder, items: Entries, findings: list[Finding]
+) -> tuple[list[str], Int32]:
+    """The ids of items without a row in the catalog, and the row of each code."""
+    seen = codes.ids.gather(events["item"].unique())
+    catalog = items.frame["item_id"]
+    extra = seen.filter(~seen.is_in(catalog.implode())).sort()
+    if len(extra) and len(catalog):
+        examples = tuple(f"item_id={identifier!r}" for identifier in extra.head(EXAMPLES))
+        many = 2 * len(extra) > len(seen)
+        severity: Severity = "warning" if many else "note"
+        advice = "are the ids of both queries the same ones?" if many else "kept, without attributes"
+        findings.append(Finding(severity, "item without catalog row", len(extra), len(seen), examples, advice))
+    return extra.to_list(), _rows_of(codes.ids, pl.concat([catalog.rename("id"), extra.rename("id")]))
+
+
+def _rows_of(ids: pl.Series, vocabulary: pl.Series) -> Int32:
+    """The position of each id in a vocabulary, -1 where it is not in it."""
+    table = pl.DataFrame({"id": vocabulary}).with_row_index("row")
+    rows = pl.DataFrame({"id": ids}).join(table, on="id", how="left", maintain_order="left")["row"]
+    return rows.cast(pl.Int32).fill_null(-1).to_numpy()
+
+
+def _interactions(events: pl.DataFrame, users: Int32, items: Int32, user_count: int, item_count: int) -> Interactions:
+    return Interactions.from_rows(
+        users[events["user"].to_numpy()],
+        items[events["item"].to_numpy()],
+        events["kind"].to_numpy(),
+        events["time"].to_numpy(),
+        events["value"].fill_null(np.nan).to_numpy(),
+        user_count=user_count,
+        item_count=item_count,
+    )
+
+
+def _too_little(events: Interactions) -> list[Finding]:
+    if len(events) == 0:
+        return [
+            Finding("error", "no events", 0, 0, (), "the source has no event that counts; there is nothing to learn")
+        ]
+    found = []
+    for what, count in _present(events).items():
+        if count < 2:
+            advice = f"all events are of one {what}; there is nothing to compare"
+            found.append(Finding("error", f"only one {what}", len(events), len(events), (), advice))
+    return found
+
+
+def _present(events: Interactions) -> dict[str, int]:
+    """How many users and items have events."""
+    items = np.bincount(events.items, minlength=events.item_count)
+    return {"user": int(np.count_nonzero(np.diff(events.offsets))), "item": int(np.count_nonzero(items))}
+
+
+def _report(
+    reading: _Reading, events: Interactions, catalog: Catalog, findings: list[Finding], config: Config
+) -> Report:
+    main, names = reading.main, list(config.events.weights)
+    kinds = {
+        word: {"kind": names[main.kinds[word]] if word in main.kinds else None, "rows": rows}
+        for word, rows in main.words.most_common()
+    }
+    present = _present(events)
+    counts = {
+        "rows": main.read + (reading.own.read if reading.own else 0),
+        "events": len(events),
+        "users": present["user"],
+        "items": present["item"],
+        "catalog": len(catalog),
+    }
+    first, last = (int(events.times.min()), int(events.times.max())) if len(events) else (None, None)
+    order: list[Severity] = ["error", "warning", "note"]
+    ordered = sorted(findings, key=lambda finding: order.index(finding.severity))
+    return Report(reading.mapping, kinds, counts, first, last, tuple(ordered))
+
+
+def _note(reason: str, rows: int, of: int, advice: str) -> Finding:
+    """Something that was left out because it should be."""
+    return Finding("note", reason, rows, of, (), advice, left_out=True)

@@ -1,0 +1,150 @@
+"""Batches of events -> the rows that count, as numbers, and why each of the others does not.
+
+Ids become int32 codes batch by batch, so that the text of one batch at a time is in memory, and of each id once.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from recsys.source import findings as check
+from recsys.source.events import CLASSES, IDS, EventBatch, class_of
+from recsys.source.findings import EXAMPLES, show_time
+from recsys.store.tables import MAX_ID_LENGTH
+
+_DAY = 86_400_000_000
+_BLOB = CLASSES.index("blob")
+_TIMES = {"user": pl.Int32, "item": pl.Int32, "kind": pl.Int8, "time": pl.Int64, "value": pl.Float32}
+
+
+@dataclass(frozen=True)
+class IdEncoder:
+    """Ids -> codes 0, 1, … in the order in which they come, over any number of batches."""
+
+    categories: pl.Categories = field(default_factory=pl.Categories.random)
+    keeper: pl.Series = field(init=False)  # polars forgets the codes when the last column that uses them is gone
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keeper", pl.Series([], dtype=pl.Categorical(self.categories)))
+
+    def of(self, ids: pl.Series) -> pl.Series:
+        """The codes of ids (String, no nulls): Int32; new ids get new codes."""
+        return ids.cast(pl.Categorical(self.categories)).to_physical().cast(pl.Int32)
+
+    @property
+    def ids(self) -> pl.Series:
+        """The id of each code: String."""
+        return self.categories.to_series()
+
+
+@dataclass
+class Rows:
+    """What was read of one stream: `add` the batches, then look at the rest."""
+
+    users: IdEncoder
+    items: IdEncoder
+    kinds: Mapping[str, int]  # the stream's words -> codes of kinds
+    now: int  # microseconds UTC
+    read: int = 0
+    naive: int = 0
+    words: Counter[str] = field(default_factory=Counter)  # the stream's words, as often as they came
+    reasons: Counter[str] = field(default_factory=Counter)  # why rows were left out
+    examples: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    classes: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))  # SQLite's, by column
+    parts: list[pl.DataFrame] = field(default_factory=list)
+
+    def add(self, batch: EventBatch) -> None:
+        """Judge every row; keep those that count, as numbers."""
+        kept = self.validate_rows(batch)
+        self.parts.append(
+            pl.DataFrame(
+                {
+                    "user": self.users.of(kept["user_id"]),
+                    "item": self.items.of(kept["item_id"]),
+                    "kind": kept["kind"],
+                    "time": kept["time"],
+                    "value": kept["value"].cast(pl.Float32),
+                }
+            )
+        )
+
+    def validate_rows(self, batch: EventBatch) -> pl.DataFrame:
+        """The rows that count, with the code of their kind; the others are counted by reason."""
+        frame = batch.frame.with_columns(kind=_codes(batch.frame["event"], self.kinds))
+        self.read += frame.height
+        self.naive += batch.naive
+        for word, rows in frame["event"].drop_nulls().value_counts().iter_rows():
+            self.words[word] += rows
+        self._count_classes(frame)
+        faults = _faults(self.now)
+        is_bad = frame.select(pl.any_horizontal(faults.values()).fill_null(False)).to_series()
+        if not is_bad.any():
+            return frame
+        reason = pl.coalesce(pl.when(fault).then(pl.lit(reason)) for reason, fault in faults.items())
+        bad = frame.filter(is_bad).with_columns(reason=reason)
+        for reason, rows in bad["reason"].value_counts().iter_rows():
+            self.reasons[reason] += rows
+            self._show(reason, bad)
+        return frame.filter(~is_bad)
+
+    def take(self) -> pl.DataFrame:
+        """The rows that count: user, item (codes, Int32), kind (Int8), time (Int64), value (Float32 or null).
+
+        They are handed over: what was added is no longer here.
+        """
+        rows = pl.concat(self.parts) if self.parts else pl.DataFrame(schema=_TIMES)
+        self.parts.clear()
+        return rows
+
+    def _show(self, reason: str, bad: pl.DataFrame) -> None:
+        shown = self.examples[reason]
+        if len(shown) < EXAMPLES:
+            rows = bad.filter(pl.col("reason") == reason).head(EXAMPLES - len(shown))
+            shown += [_describe(row) for row in rows.iter_rows(named=True)]
+
+    def _count_classes(self, frame: pl.DataFrame) -> None:
+        found = frame["classes"].fill_null(0).value_counts()
+        for column in IDS:
+            for at, rows in found.select(class_of(pl.col("classes"), column), "count").iter_rows():
+                self.classes[column][CLASSES[at]] += rows
+
+
+def _codes(words: pl.Series, kinds: Mapping[str, int]) -> pl.Series:
+    return words.replace_strict(list(kinds), list(kinds.values()), default=None, return_dtype=pl.Int8)
+
+
+def _faults(now: int) -> dict[str, pl.Expr]:
+    """Reason -> whether a row has that fault; the first one counts."""
+    user, item, time = pl.col("user_id"), pl.col("item_id"), pl.col("time")
+    is_bytes = pl.any_horizontal(class_of(pl.col("classes"), column) == _BLOB for column in IDS)
+    return {
+        check.BYTES_ID: is_bytes.fill_null(False),
+        check.NO_USER: user.is_null() | (user == ""),
+        check.NO_ITEM: item.is_null() | (item == ""),
+        check.BAD_ID: _unusable(user) | _unusable(item),
+        check.NO_KIND: pl.col("event").is_null(),
+        check.UNKNOWN_KIND: pl.col("kind").is_null(),
+        check.UNREADABLE_TIME: time.is_null() & pl.col("raw_time").is_not_null(),
+        check.NO_TIME: time.is_null(),
+        check.EARLY_TIME: time < 0,
+        check.FUTURE_TIME: time > now + _DAY,
+    }
+
+
+def _unusable(ids: pl.Expr) -> pl.Expr:
+    # An id of at most 255 bytes has at most 255 characters; counting characters is the slower question.
+    too_long = (ids.str.len_bytes() > MAX_ID_LENGTH) & (ids.str.len_chars() > MAX_ID_LENGTH)
+    return too_long | ids.str.contains("\x00", literal=True)
+
+
+def _describe(row: Mapping[str, object]) -> str:
+    time = row["raw_time"] if row["time"] is None else show_time(int(str(row["time"])))
+    values = {"user_id": row["user_id"], "item_id": row["item_id"], "event": row["event"], "timestamp": time}
+    return " ".join(f"{name}={_short(value)}" for name, value in values.items())
+
+
+def _short(value: object) -> str:
+    text = repr(value) if isinstance(value, str) and (not value.isprintable() or " " in value) else str(value)
+    return text if len(text) <= 40 else f"{text[:37]}…"

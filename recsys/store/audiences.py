@@ -1,0 +1,81 @@
+"""The frozen audiences: who was chosen for which items, when, from which bundle, and who was left out and why."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from recsys.store.bulk import bulk_insert, conform
+from recsys.store.database import Store, clock
+
+_JSON = ("items", "options", "left_out", "warnings")
+
+
+@dataclass(frozen=True)
+class AudienceRecord:
+    """A row of the audiences. Times are microseconds UTC."""
+
+    audience_id: str
+    as_of: int
+    items: list[str]
+    size: int  # as asked for
+    strategy: str
+    options: dict[str, Any]  # what else was asked for
+    bundle: str
+    consent: str  # "required" or "assumed"
+    window_days: float  # for which the probabilities hold
+    eligible: int
+    left_out: dict[str, int]  # reason -> users
+    warnings: list[str]
+    created_at: int = 0  # by the database's clock, when it was frozen
+
+
+def save_audience(
+    store: Store, record: AudienceRecord, members: pa.Table, *, report: Callable[[str, float], None] | None = None
+) -> bool:
+    """Freeze an audience, all of it or nothing; False, with nothing written, when its id is there already.
+
+    members: user_id, rank (from 1), probability, reason; a user who has been deleted is no member.
+    Raises RefusedError when an id cannot be stored.
+    """
+    audiences, rows = store.tables.audiences, store.tables.audience_members
+    ids = pa.array([record.audience_id] * members.num_rows, pa.string())
+    conformed = conform(members.append_column("audience_id", ids), rows)
+    with store.writing() as connection:
+        values = asdict(record) | {name: json.dumps(getattr(record, name)) for name in _JSON}
+        row = pa.table({name: [value] for name, value in (values | {"created_at": clock(connection)}).items()})
+        if not bulk_insert(connection, audiences, conform(row, audiences), replace=False):
+            return False
+        bulk_insert(connection, rows, conformed, replace=False, report=report)
+        gone = rows.c.user_id.in_(sa.select(store.tables.deletions.c.user_id))
+        connection.execute(rows.delete().where(rows.c.audience_id == record.audience_id, gone))
+    return True
+
+
+def find_audience(store: Store, audience_id: str) -> AudienceRecord | None:
+    """A frozen audience, or None."""
+    audiences = store.tables.audiences
+    with store.reading() as connection:
+        row = connection.execute(sa.select(audiences).where(audiences.c.audience_id == audience_id)).mappings()
+        found = row.one_or_none()
+    if found is None:
+        return None
+    return AudienceRecord(**{**found, **{name: json.loads(found[name]) for name in _JSON}})
+
+
+def list_members(store: Store, audience_id: str) -> pa.Table:
+    """Its members by rank: rank, user_id, probability, reason. Those deleted since are gone."""
+    rows, deletions = store.tables.audience_members, store.tables.deletions
+    columns = (rows.c.rank, rows.c.user_id, rows.c.probability, rows.c.reason)
+    # A deletion that overlapped with the freeze may have left a row behind.
+    alive = rows.c.user_id.not_in(sa.select(deletions.c.user_id))
+    query = sa.select(*columns).where(rows.c.audience_id == audience_id, alive).order_by(rows.c.rank)
+    with store.reading() as connection:
+        found = connection.execute(query).all()
+    names = [column.name for column in columns]
+    types = (pa.int64(), pa.string(), pa.float64(), pa.string())
+    values = zip(*found, strict=True) if found else [()] * len(names)
+    return pa.table([pa.array(v, t) for v, t in zip(values, types, strict=True)], names=names)

@@ -1,0 +1,68 @@
+"""The keys of the API: random, shown once, kept as a digest, and never deleted, so that revoked ones stay known."""
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from recsys.errors import NotFoundError, RefusedError
+from recsys.store.database import Store, clock
+
+SCOPES = ("page", "events", "audience", "admin")
+_MAX_NAME = 200
+
+
+@dataclass(frozen=True)
+class Key:
+    """A row of the keys. Times are microseconds UTC."""
+
+    key_id: str
+    name: str
+    scopes: tuple[str, ...]
+    digest: str  # sha256 of the key, in hex
+    created_at: int
+    revoked_at: int | None
+
+
+def digest_of(key: str) -> str:
+    """What is kept of a key. It has 256 random bits, so one round of sha256 is enough: there is nothing to guess."""
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def create_key(store: Store, name: str, scopes: tuple[str, ...]) -> tuple[str, str]:
+    """Make a key; returns its key_id and the key itself, which nobody can read again.
+
+    Raises RefusedError for a scope that SCOPES does not hold, for none at all, and for a name of no use.
+    """
+    unknown = [scope for scope in scopes if scope not in SCOPES]
+    if unknown or not scopes:
+        raise RefusedError(f"scopes {', '.join(unknown) or 'are missing'}; allowed are {', '.join(SCOPES)}")
+    if not name.strip() or len(name) > _MAX_NAME or not name.isprintable():
+        raise RefusedError(f"the name of a key is 1 to {_MAX_NAME} printable characters")
+    key_id, key = secrets.token_hex(4), f"recsys_{secrets.token_urlsafe(32)}"
+    kept = tuple(scope for scope in SCOPES if scope in scopes)
+    with store.writing() as connection:
+        row = {"key_id": key_id, "name": name, "scopes": " ".join(kept), "digest": digest_of(key)}
+        connection.execute(store.tables.keys.insert().values(row | {"created_at": clock(connection)}))
+    return key_id, key
+
+
+def list_keys(store: Store) -> list[Key]:
+    """All keys, oldest first, revoked ones too."""
+    keys = store.tables.keys
+    with store.reading() as connection:
+        rows = connection.execute(sa.select(keys).order_by(keys.c.created_at, keys.c.key_id)).mappings().all()
+    return [Key(**{**row, "scopes": tuple(row["scopes"].split())}) for row in rows]
+
+
+def revoke_key(store: Store, key_id: str) -> Key:
+    """Revoke a key for good; twice changes nothing. Raises NotFoundError when there is no such key."""
+    keys = store.tables.keys
+    with store.writing() as connection:
+        still = (keys.c.key_id == key_id) & keys.c.revoked_at.is_(None)
+        connection.execute(keys.update().where(still).values(revoked_at=clock(connection)))
+    for key in list_keys(store):
+        if key.key_id == key_id:
+            return key
+    raise NotFoundError(f"there is no key {key_id!r}; `recsys key list` shows them")

@@ -1,0 +1,142 @@
+"""The ledger: one row a run, its steps, metrics and outcome."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from recsys.errors import NotFoundError, RefusedError
+from recsys.store.bulk import check_id
+from recsys.store.database import Store, clock
+from recsys.store.tables import Tables
+
+OUTCOMES = ("done", "failed", "refused")
+DIED = "died: "  # begins the error of a run whose process was killed: that is no outcome, so its due time stays due
+INTERRUPTED = "interrupted"  # the whole error of a run that Ctrl-C ended
+
+
+@dataclass(frozen=True)
+class Run:
+    """A row of the ledger. Times are microseconds UTC."""
+
+    run_id: int
+    job: str
+    config_hash: str
+    status: str  # "running" or one of OUTCOMES
+    owner: str
+    started_at: int
+    heartbeat_at: int  # the last sign of life
+    finished_at: int | None
+    steps: list[dict[str, Any]]  # {"name", "seconds", "counts"} in the order they ended
+    metrics: dict[str, Any]
+    error: str | None
+    bundle: str | None
+    due_at: int | None  # the due time of the schedule that it was for
+
+
+def start_run(
+    store: Store, job: str, config_hash: str, *, owner: str, fencing: int | None = None, due_at: int | None = None
+) -> int:
+    """Write a row that is running; returns its run_id. `fencing`: the number of the job's lease that it holds.
+
+    `due_at`: the due time that the run is for. Raises RefusedError when a run for it has ended already.
+    """
+    with store.writing() as connection:
+        if due_at is not None:
+            _check_due(store, connection, job, due_at)
+        now = clock(connection)
+        row = store.tables.runs.insert().values(
+            job=check_id("job", job),
+            config_hash=config_hash,
+            status="running",
+            owner=check_id("owner", owner),
+            fencing=fencing,
+            started_at=now,
+            heartbeat_at=now,
+            steps="[]",
+            due_at=due_at,
+        )
+        key = connection.execute(row).inserted_primary_key
+        assert key is not None
+        return int(key[0])
+
+
+def add_step(store: Store, run_id: int, name: str, seconds: float, counts: dict[str, Any]) -> None:
+    """Add a step to a run: how long it took and what it counted (plain values). Raises NotFoundError."""
+    runs = store.tables.runs
+    with store.writing() as connection:
+        mine = runs.c.run_id == run_id
+        steps = connection.execute(sa.select(runs.c.steps).where(mine).with_for_update()).scalar()
+        if steps is None:
+            raise NotFoundError(f"there is no run {run_id}")
+        more = [*json.loads(steps), {"name": name, "seconds": seconds, "counts": counts}]
+        change = {"steps": _to_json(more), "heartbeat_at": clock(connection)}
+        connection.execute(runs.update().where(mine).values(change))
+
+
+def finish_run(
+    store: Store,
+    run_id: int,
+    status: str,
+    *,
+    metrics: dict[str, Any] | None = None,
+    error: str | None = None,
+    bundle: str | None = None,
+) -> None:
+    """Write the outcome ("done", "failed", "refused"). A run given up for dead stays so, with its error.
+
+    Raises ValueError for another status, NotFoundError when there is no such run.
+    """
+    if status not in OUTCOMES:
+        raise ValueError(f"the outcome {status!r} is unknown; allowed are {', '.join(OUTCOMES)}")
+    runs = store.tables.runs
+    with store.writing() as connection:
+        found = connection.execute(sa.select(runs.c.status).where(runs.c.run_id == run_id)).scalar()
+        if found is None:
+            raise NotFoundError(f"there is no run {run_id}")
+        now = clock(connection)
+        values = {
+            "status": status,
+            "finished_at": now,
+            "heartbeat_at": now,
+            "metrics": _to_json(metrics or {}),
+            "error": error.replace("\x00", "") if error else None,
+            "bundle": bundle,
+        }
+        running = (runs.c.run_id == run_id) & (runs.c.status == "running")
+        connection.execute(runs.update().where(running).values(values))
+
+
+def list_runs(store: Store, limit: int = 20) -> list[Run]:
+    """The latest runs, newest first."""
+    runs = store.tables.runs
+    with store.reading() as connection:
+        rows = connection.execute(sa.select(runs).order_by(runs.c.run_id.desc()).limit(limit)).mappings().all()
+    return [run_of(row) for row in rows]
+
+
+def _check_due(store: Store, connection: sa.Connection, job: str, due_at: int) -> None:
+    due = store.tables.due
+    waiting = connection.execute(sa.select(due.c.due_at).where(due.c.job == job).with_for_update()).scalar()
+    if waiting != due_at or has_ended(connection, store.tables, job, due_at):
+        raise RefusedError(f"the run of {job!r} for the due time {due_at} has ended already; found {waiting} due")
+
+
+def has_ended(connection: sa.Connection, tables: Tables, job: str, due_at: int) -> bool:
+    """Whether the ledger knows how a run for this due time came out; a killed one has no outcome."""
+    runs = tables.runs
+    outcome = runs.c.status.in_(OUTCOMES) & sa.func.coalesce(runs.c.error, "").not_like(f"{DIED}%")
+    ended = sa.select(runs.c.run_id).where(runs.c.job == job, runs.c.due_at == due_at, outcome).limit(1)
+    return connection.execute(ended).scalar() is not None
+
+
+def run_of(row: Any) -> Run:
+    """The mapping of a row of runs as a value."""
+    plain = {name: row[name] for name in Run.__dataclass_fields__ if name not in ("steps", "metrics")}
+    return Run(steps=json.loads(row["steps"]), metrics=json.loads(row["metrics"] or "{}"), **plain)
+
+
+def _to_json(values: Any) -> str:
+    # Counts often come as numpy numbers, which know how to become plain ones.
+    return json.dumps(values, ensure_ascii=True, default=lambda value: value.item())

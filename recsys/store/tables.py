@@ -1,0 +1,155 @@
+"""The shapes of the own tables, under one prefix.
+
+Times are BIGINT microseconds UTC, ids VARCHAR(255) that are compared byte by byte.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql, postgresql
+
+MAX_ID_LENGTH = 255
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The own tables under one prefix, for building queries; the migrations create them."""
+
+    items: sa.Table
+    users: sa.Table
+    events: sa.Table
+    deletions: sa.Table
+    runs: sa.Table
+    leases: sa.Table
+    due: sa.Table
+    keys: sa.Table
+    audiences: sa.Table
+    audience_members: sa.Table
+    counters: sa.Table
+
+
+def own_tables(prefix: str) -> Tables:
+    """The shapes of the own tables under a prefix, as the migrations leave them."""
+    metadata = sa.MetaData()
+    key = sa.String(MAX_ID_LENGTH).with_variant(postgresql.VARCHAR(MAX_ID_LENGTH, collation="C"), "postgresql")
+    text = sa.Text().with_variant(mysql.LONGTEXT(), "mysql")
+    number = sa.BigInteger()
+    serial = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+    def table(name: str, *columns: Any) -> sa.Table:
+        return sa.Table(prefix + name, metadata, *columns)
+
+    return Tables(
+        items=table(
+            "items",
+            sa.Column("item_id", key, primary_key=True),
+            *(sa.Column(name, text) for name in ("title", "category", "brand")),
+            sa.Column("price", sa.Double()),
+            sa.Column("available", sa.Boolean()),
+            sa.Column("image_url", text),
+            sa.Column("created_at", number),
+            sa.Column("attributes", text),
+            # Grows with every change of any item: what a process has not seen yet is what is above its last one.
+            sa.Column("own_revision", number),
+            sa.Index(f"{prefix}items_revision", "own_revision"),
+        ),
+        users=table(
+            "users",
+            sa.Column("user_id", key, primary_key=True),
+            sa.Column("email_consent", sa.Boolean()),
+            sa.Column("attributes", text),
+        ),
+        events=table(
+            "events",
+            sa.Column("event_id", key, primary_key=True),
+            sa.Column("user_id", key),
+            sa.Column("visitor_id", key),
+            sa.Column("kind", key, nullable=False),
+            sa.Column("item_id", key, nullable=False),
+            sa.Column("value", sa.Double()),
+            sa.Column("request_id", key),
+            sa.Column("occurred_at", number, nullable=False),
+            sa.Column("received_at", number, nullable=False),
+            # What is new of one user, of one visitor, of everybody: the three questions that are asked all the time.
+            sa.Index(f"{prefix}events_user", "user_id", "received_at"),
+            sa.Index(f"{prefix}events_visitor", "visitor_id", "occurred_at"),
+            sa.Index(f"{prefix}events_received", "received_at"),
+        ),
+        deletions=table(
+            "deletions", sa.Column("user_id", key, primary_key=True), sa.Column("deleted_at", number, nullable=False)
+        ),
+        runs=table(
+            "runs",
+            sa.Column("run_id", serial, primary_key=True, autoincrement=True),
+            sa.Column("job", key, nullable=False),
+            sa.Column("config_hash", key, nullable=False),
+            sa.Column("status", key, nullable=False),
+            sa.Column("owner", key, nullable=False),
+            sa.Column("fencing", number),
+            sa.Column("started_at", number, nullable=False),
+            sa.Column("heartbeat_at", number, nullable=False),
+            sa.Column("finished_at", number),
+            sa.Column("steps", text, nullable=False),
+            sa.Column("metrics", text),
+            sa.Column("error", text),
+            sa.Column("bundle", key),
+            sa.Column("due_at", number),
+            sa.Column("alerted_at", number),
+        ),
+        leases=table(
+            "leases",
+            sa.Column("name", key, primary_key=True),
+            sa.Column("owner", key),
+            sa.Column("fencing", number, nullable=False),
+            sa.Column("expires_at", number, nullable=False),
+        ),
+        due=table(
+            "due",
+            sa.Column("job", key, primary_key=True),
+            sa.Column("entry", key, nullable=False),
+            sa.Column("due_at", number, nullable=False),
+            sa.Column("attempts", number, nullable=False),
+            sa.Column("owner", key),
+            sa.Column("free_at", number, nullable=False),
+            sa.Column("planned_at", number, nullable=False),
+            sa.Column("alerted_at", number),
+        ),
+        keys=table(
+            "keys",
+            sa.Column("key_id", key, primary_key=True),
+            sa.Column("name", text, nullable=False),
+            sa.Column("scopes", text, nullable=False),
+            sa.Column("digest", key, nullable=False),
+            sa.Column("created_at", number, nullable=False),
+            sa.Column("revoked_at", number),
+        ),
+        audiences=table(
+            "audiences",
+            sa.Column("audience_id", key, primary_key=True),
+            sa.Column("created_at", number, nullable=False),
+            sa.Column("as_of", number, nullable=False),
+            sa.Column("items", text, nullable=False),
+            sa.Column("size", number, nullable=False),
+            sa.Column("strategy", key, nullable=False),
+            sa.Column("options", text, nullable=False),
+            sa.Column("bundle", key, nullable=False),
+            sa.Column("consent", key, nullable=False),
+            sa.Column("window_days", sa.Double(), nullable=False),
+            sa.Column("eligible", number, nullable=False),
+            sa.Column("left_out", text, nullable=False),
+            sa.Column("warnings", text, nullable=False),
+        ),
+        audience_members=table(
+            "audience_members",
+            sa.Column("audience_id", key, primary_key=True),
+            sa.Column("user_id", key, primary_key=True),
+            sa.Column("rank", number, nullable=False),
+            sa.Column("probability", sa.Double(), nullable=False),
+            sa.Column("reason", key, nullable=False),
+            sa.Index(f"{prefix}audience_members_user", "user_id"),
+        ),
+        counters=table(
+            "counters", sa.Column("name", key, primary_key=True), sa.Column("value", number, nullable=False)
+        ),
+    )

@@ -1,0 +1,105 @@
+"""Publish or not: tonight's candidate against popularity and against the live bundle, on tonight's holdout.
+
+Only vectors that have not seen the holdout are compared: the candidate before its refit, and the vectors that the live
+bundle kept from before its own refit.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.config.settings import GateSettings
+from recsys.data.arrays import Float32, Int32, mean_or_zero
+from recsys.data.vocabulary import Vocabulary
+from recsys.models.vectors import Part, Vectors
+
+METRIC = "ndcg@20"
+_RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """`reasons` is empty when the candidate may be published."""
+
+    reasons: tuple[str, ...]
+    figures: dict[str, Any]
+
+    @property
+    def publish(self) -> bool:
+        """Whether nothing speaks against it."""
+        return not self.reasons
+
+
+def decide(
+    candidate: Float32,
+    popularity: Float32 | None,
+    live: tuple[Float32, Float32] | None,
+    *,
+    events: int,
+    live_events: int | None,
+    settings: GateSettings,
+    seed: int,
+) -> GateResult:
+    """Compare NDCG@20 user by user.
+
+    candidate, popularity: each [B] over the same users of tonight's holdout; popularity is None when it is itself what
+    is to be published. live: the candidate and the live bundle, each [C] over the users of that part of the holdout
+    which neither has seen; None when there is nothing to compare with. Against the live bundle a loss counts when it is
+    larger than `max_drop` and larger than chance (paired bootstrap over the users).
+    """
+    reasons: list[str] = []
+    figures: dict[str, Any] = {"candidate": mean_or_zero(candidate), "events": events}
+    if live_events is not None:
+        figures["live_events"] = live_events
+        if events < live_events * (1 - settings.max_data_drop):
+            reasons.append(
+                f"{events} events are {1 - events / live_events:.0%} fewer than the {live_events} the live bundle was "
+                f"trained on; allowed are {settings.max_data_drop:.0%} ([gate] max_data_drop)"
+            )
+    if len(candidate) == 0:
+        reasons.append("no user of the holdout has both a history and a target, so nothing can be judged")
+    elif popularity is not None:
+        figures["popularity"] = mean_or_zero(popularity)
+        if figures["candidate"] <= figures["popularity"]:
+            reasons.append(
+                f"{METRIC} {figures['candidate']:.4f} is not above popularity's {figures['popularity']:.4f} "
+                f"on {len(candidate)} users"
+            )
+    if live is not None:
+        ours, theirs = live
+        upper = _upper_bound(ours - theirs, seed)
+        figures |= {"live": mean_or_zero(theirs), "candidate_beside_live": mean_or_zero(ours), "live_users": len(ours)}
+        figures["live_difference_at_most"] = upper
+        if mean_or_zero(ours) < mean_or_zero(theirs) * (1 - settings.max_drop) and upper < 0:
+            reasons.append(
+                f"{METRIC} {mean_or_zero(ours):.4f} is more than {settings.max_drop:.0%} below the live bundle's "
+                f"{mean_or_zero(theirs):.4f} on the same {len(ours)} users ([gate] max_drop)"
+            )
+    return GateResult(tuple(reasons), figures)
+
+
+def _upper_bound(differences: Float32, seed: int) -> float:
+    """The 97.5 % point of the mean of resampled paired differences."""
+    if len(differences) == 0:
+        return 0.0
+    random = np.random.default_rng(seed)
+    means = [differences[random.integers(0, len(differences), len(differences))].mean() for _ in range(_RESAMPLES)]
+    return float(np.quantile(means, 0.975))
+
+
+def align(vectors: Vectors, ids: Vocabulary, wanted: Vocabulary) -> Vectors:
+    """The same vectors in the item rows of `wanted`; items that `ids` does not know get zeros."""
+    rows = ids.rows_of(list(wanted))
+    return replace(
+        vectors,
+        item_vectors=_take(vectors.item_vectors, rows),
+        parts=tuple(Part(_take(part.history_vectors, rows), part.encoder) for part in vectors.parts),
+    )
+
+
+def _take(matrix: Float32, rows: Int32) -> Float32:
+    taken: npt.NDArray[np.float32] = np.zeros((len(rows), matrix.shape[1]), np.float32)
+    taken[rows >= 0] = matrix[rows[rows >= 0]]
+    return taken

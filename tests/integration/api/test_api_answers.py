@@ -1,0 +1,225 @@
+"""What the service answers: on each kind of database, from real processes."""
+
+from urllib.parse import quote
+
+import numpy as np
+from serving import codes, ids, said
+
+from recsys.bundle import bundle as bundles
+from recsys.data.extract import open_extract
+
+ODD_IDS = [
+    "a/b",
+    "x/recommendations",
+    "\"quoted\" 'id'",
+    "🙂",
+    " a  b ",
+    "50%",
+    "?&#=+",
+    "é" * 255,
+    "\t",
+    "a//b/",
+    "\n",
+]
+
+
+def a_buyer(shop):
+    """A user with purchases, and what they bought."""
+    extract = open_extract(shop / "recsys-data")
+    bought = extract.kinds.index("purchase")
+    counts = np.bincount(extract.events.users[extract.events.kinds == bought], minlength=len(extract.users))
+    row = int(np.argmax(counts))
+    events = slice(extract.events.offsets[row], extract.events.offsets[row + 1])
+    items = extract.events.items[events][extract.events.kinds[events] == bought]
+    return extract.users.id_of(row), set(extract.items.ids_of(items))
+
+
+def test_a_user_gets_personal_items_that_they_have_not_bought(server, shop):
+    user, bought = a_buyer(shop)
+    answer = server.user(user, k=20)
+    assert len(ids(answer)) == len(set(ids(answer))) == 20
+    assert not set(ids(answer)) & bought
+    assert {hit["reason"] for hit in answer["hits"]} == {"personal"}
+    assert answer["bundle"] == bundles.load(shop / "recsys-data").version
+    assert answer["dropped"]["bought"] > 0
+    scores = [hit["score"] for hit in answer["hits"]]
+    assert scores == sorted(scores, reverse=True)
+    assert answer["warnings"] == []
+
+
+def test_who_is_unknown_gets_popular_items_and_is_told_so(server):
+    answer = server.user("nobody knows me", k=5)
+    assert {hit["reason"] for hit in answer["hits"]} == {"popular"}
+    assert codes(answer) == ["no_history"]
+    assert ids(server.ask(k=5)) == ids(answer)
+
+
+def test_an_event_changes_the_next_answer(server, shop):
+    user, _ = a_buyer(shop)
+    first = ids(server.user(user, k=1))[0]
+    server.event(user, first)
+    after = server.user(user, k=20)
+    assert first not in ids(after)
+    server.event("fresh", first, "view")
+    fresh = server.user("fresh", k=5)
+    assert fresh["hits"][0]["reason"] == "personal"
+
+
+def test_a_visitor_is_known_by_their_events_and_takes_them_along_when_logging_in(server, shop):
+    item = bundles.load(shop / "recsys-data").catalog.ids.id_of(3)
+    server.event(None, item, "cart", visitor_id="v1")
+    answer = server.ask(visitor_id="v1", k=3)
+    assert {hit["reason"] for hit in answer["hits"]} == {"visitor"}
+    logged_in = server.user("brand new", visitor_id="v1", k=3)
+    assert ids(logged_in) == ids(answer)
+    assert {hit["reason"] for hit in logged_in["hits"]} == {"personal"}
+    assert {hit["reason"] for hit in server.user("brand new", k=3)["hits"]} == {"popular"}
+
+
+def test_a_history_in_the_body_needs_no_user_and_says_what_nobody_knows(server, shop):
+    item = bundles.load(shop / "recsys-data").catalog.ids.id_of(3)
+    basket = [{"item_id": item, "kind": "cart"}, {"item_id": "never heard of", "kind": "view"}]
+    answer = server.ask(history=basket, k=4)
+    assert {hit["reason"] for hit in answer["hits"]} == {"visitor"}
+    assert codes(answer) == ["unknown_items"]
+    bought = server.ask(history=[{"item_id": item, "kind": "purchase"}], k=200)
+    assert item not in ids(bought)
+    assert bought["dropped"]["bought"] == 1
+
+
+def test_counts_of_what_was_dropped_and_what_is_eligible_add_up(server, shop):
+    bundle = bundles.load(shop / "recsys-data")
+    user, bought = a_buyer(shop)
+    out = ids(server.user(user, k=3))
+    price = sorted(bundle.catalog.columns.column("price").to_pylist())[len(bundle.catalog) // 2]
+    answer = server.user(user, k=500, exclude=[*out, "unknown"], filter=f"price:between:0,{price}")
+    assert answer["eligible"] == len(answer["hits"])
+    assert answer["eligible"] + sum(answer["dropped"].values()) == len(bundle.catalog)
+    assert not {*out, *bought} & set(ids(answer))
+    assert codes(answer) == ["fewer_than_k"]
+    sold_out = bundle.catalog.columns.column("available").to_pylist().count(False)
+    assert answer["dropped"]["sold_out"] == sold_out > 0
+
+
+def test_filters_hold_for_every_hit_in_both_forms(server):
+    fields = ["category", "price"]
+    first = server.user("u", fields="category,price", k=1)["hits"][0]["fields"]
+    category, price = first["category"], first["price"]
+    alike = {"column": "category", "op": "eq", "value": category}
+    cheaper = {"column": "price", "op": "between", "value": [0, price - 0.01]}
+    answer = server.ask(filter={"and": [alike, {"not": cheaper}]}, fields=fields, k=50)
+    assert all(hit["fields"]["category"] == category and hit["fields"]["price"] >= price for hit in answer["hits"])
+    short = server.user("u", filter=[f"category:eq:{category}", f"price:between:{price},100000"], k=50)
+    assert ids(short) == ids(answer) != []
+    none = server.ask(filter={"column": "price", "op": "between", "value": [-2, -1]})
+    assert (none["hits"], none["eligible"], codes(none)) == ([], 0, ["fewer_than_k", "no_history"])
+
+
+def test_similar_items_are_never_the_item_itself(server, shop):
+    item = bundles.load(shop / "recsys-data").catalog.ids.id_of(5)
+    answer = server.similar(item, k=10, fields="title,price")
+    assert len(ids(answer)) == 10
+    assert item not in ids(answer)
+    assert {hit["reason"] for hit in answer["hits"]} == {"similar"}
+    assert set(answer["hits"][0]["fields"]) == {"title", "price"}
+    everything = server.similar(item, k=500, exclude=ids(answer))
+    assert len(everything["hits"]) == everything["eligible"]
+    assert not {item, *ids(answer)} & set(ids(everything))
+
+
+def test_a_new_item_is_similar_to_its_like_and_recommended_at_once(server, shop):
+    like = bundles.load(shop / "recsys-data").catalog.ids.id_of(7)
+    known = server.ask(
+        history=[{"item_id": like, "kind": "view"}], k=500, fields=["title", "category", "brand", "price"]
+    )
+    fields = next(hit["fields"] for hit in known["hits"] if hit["item_id"] == like)
+    server.post("/v1/items", {"item_id": "new 🙂/1", **fields, "color": "red"})
+    assert server.similar("new 🙂/1", k=3)["hits"][0]["reason"] == "similar"
+    assert "new 🙂/1" in ids(server.similar(like, k=10))
+    answer = server.ask(history=[{"item_id": like, "kind": "view"}], k=500, fields=["title", "price"])
+    hit = answer["hits"][ids(answer).index("new 🙂/1")]
+    assert hit["reason"] == "visitor"
+    assert hit["fields"] == {"title": fields["title"], "price": fields["price"]}
+    assert answer["eligible"] == known["eligible"] + 1
+    server.event("first buyer", "new 🙂/1")
+    buyer = server.user("first buyer", k=500)
+    assert "new 🙂/1" not in ids(buyer)
+    assert buyer["hits"][0]["reason"] == "personal"
+
+
+def test_an_item_that_is_sold_out_or_cheaper_now_counts_so_at_once(server, shop):
+    item, other = ids(server.user("u", k=2))
+    server.post("/v1/items", [{"item_id": item, "available": False}, {"item_id": other, "price": 0.25}])
+    answer = server.user("u", k=500, fields="price,title")
+    assert item not in ids(answer)
+    assert answer["hits"][0]["item_id"] == other
+    assert answer["hits"][0]["fields"]["price"] == 0.25
+    assert answer["hits"][0]["fields"]["title"]  # what was not said stays
+    assert len(set(ids(answer))) == len(ids(answer)) == answer["eligible"]
+    server.post("/v1/items", {"item_id": item, "available": True})
+    assert ids(server.user("u", k=2)) == [item, other]
+    server.event("u2", item)  # bought under its old row or the new one: it is gone
+    assert item not in ids(server.user("u2", k=500))
+
+
+def test_new_items_are_recommendable_at_once_in_each_of_four_workers_and_after_a_restart(serve, database, shop):
+    like = bundles.load(shop / "recsys-data").catalog.ids.id_of(7)
+    first = serve("--workers", "4", RECSYS_STORE__URL=database)
+    workers = first.each_worker(4)
+    view = {"history": [{"item_id": like, "kind": "view"}], "k": 500, "fields": ["title", "category", "brand"]}
+    hits = said(workers[0].post("/v1/recommendations", json=view))["hits"]
+    fields = next(hit["fields"] for hit in hits if hit["item_id"] == like)
+    for at, poster in enumerate(workers):
+        said(poster.post("/v1/items", json={"item_id": f"new {at}", **fields}))
+        for worker in workers:
+            assert f"new {at}" in ids(said(worker.get(f"/v1/items/{like}/similar", params={"k": 10})))
+            assert f"new {at}" in ids(said(worker.post("/v1/recommendations", json=view)))
+    first.post("/v1/items", [{"item_id": f"n{at}", "title": "Thing", "price": 3.0} for at in range(1000)])
+    first.kill()
+    second = serve("--workers", "2", RECSYS_STORE__URL=database)
+    for worker in second.each_worker(2):
+        assert said(worker.get("/v1/items/n999/similar", params={"k": 1}))["hits"]
+        assert "new 3" in ids(said(worker.get(f"/v1/items/{like}/similar", params={"k": 10})))
+
+
+def test_a_deleted_user_is_forgotten_at_once_and_the_receipt_says_what_was_done(server, shop):
+    user, _ = a_buyer(shop)
+    server.event(user, ids(server.user(user, k=1))[0])
+    receipt = said(server.http.delete(f"/v1/users/{user}"))
+    assert (receipt["user_id"], receipt["events"]) == (user, 1)
+    assert codes(server.user(user, k=3)) == ["no_history"]
+    server.event(user, ids(server.user(user, k=1))[0], "view")
+    assert server.user(user, k=3)["hits"][0]["reason"] == "personal"  # who comes back is new
+    assert said(server.http.delete("/v1/users/never%20seen"))["events"] == 0
+
+
+def test_any_text_is_an_id(server):
+    for odd in ODD_IDS:
+        path = quote(odd, safe="")
+        server.post("/v1/items", {"item_id": odd, "title": "Odd"})
+        server.event(odd, odd, "view")
+        assert said(server.http.get(f"/v1/users/{path}/recommendations"))["warnings"] == []
+        assert said(server.http.get(f"/v1/items/{path}/similar"))["hits"]
+        assert said(server.http.delete(f"/v1/users/{path}"))["user_id"] == odd
+        assert codes(said(server.http.get(f"/v1/users/{path}/recommendations"))) == ["no_history"]
+
+
+def test_ids_that_look_alike_are_not_the_same(server, shop):
+    item = bundles.load(shop / "recsys-data").catalog.ids.id_of(3)
+    server.event("Ann", item, "view")
+    for other in ("ann", "Ann ", " Ann", "Ánn"):
+        assert codes(server.user(other)) == ["no_history"]
+    assert codes(server.user("Ann")) == []
+
+
+def test_with_repeats_what_was_bought_comes_again(serve, shop):
+    user, bought = a_buyer(shop)
+    answer = serve(RECSYS_RECOMMENDATIONS__REPEATS="true").user(user, k=500)
+    assert bought & set(ids(answer))
+    assert answer["dropped"]["bought"] == 0
+
+
+def test_sold_out_items_are_answered_when_configured(serve):
+    answer = serve(RECSYS_RECOMMENDATIONS__EXCLUDE_SOLD_OUT="false").user("u", k=500, fields="available")
+    assert answer["dropped"]["sold_out"] == 0
+    assert any(hit["fields"]["available"] is False for hit in answer["hits"])

@@ -1,0 +1,176 @@
+"""Events are stored before they are acknowledged, once, whatever is killed; every worker sees them at once."""
+
+import threading
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+import sqlalchemy as sa
+from serving import Server, client, codes, free_port, ids, said
+
+from recsys.bundle import bundle as bundles
+from recsys.store.migrate import open_store
+
+CLIENTS = 64
+EACH = 6
+KILLS = {"1": (0.2, 0.6), "2": (0.4,)}  # by workers: when this share of the events is acknowledged
+PAUSE_SECONDS = 0.3  # before asking a dead server again: 64 clients that hammer keep the next one from starting
+
+
+def stored_ids(database):
+    store = open_store(database, "recsys_")
+    with store.reading() as connection:
+        found = connection.execute(sa.select(store.tables.events.c.event_id)).scalars().all()
+    store.close()
+    return sorted(found)
+
+
+def test_one_event_or_a_thousand_at_once_and_each_counts_once(server, database, shop):
+    item = bundles.load(shop / "recsys-data").catalog.ids.id_of(0)
+    events = [{"event_id": f"e{at}", "user_id": f"u{at % 7}", "kind": "view", "item_id": item} for at in range(1000)]
+    first = server.post("/v1/events", events)
+    assert (first["received"], first["stored"]) == (1000, 1000)
+    again = server.post("/v1/events", events)
+    assert (again["received"], again["stored"]) == (1000, 0)
+    one = server.post("/v1/events", events[0] | {"event_id": "one more"})
+    assert (one["received"], one["stored"]) == (1, 1)
+    twice = server.post("/v1/events", [events[0] | {"event_id": "same"}] * 2)
+    assert (twice["received"], twice["stored"]) == (2, 1)
+    assert stored_ids(database) == sorted([f"e{at}" for at in range(1000)] + ["one more", "same"])
+
+
+def test_a_request_id_is_kept_with_the_event_it_led_to(server, database):
+    body = {"event_id": "a", "user_id": "u", "kind": "view", "item_id": "i"}
+    answer = server.http.post("/v1/events", json=body, headers={"X-Request-ID": "page-7"})
+    assert answer.headers["X-Request-ID"] == said(answer)["request_id"] == "page-7"
+    server.post("/v1/events", body | {"event_id": "b", "request_id": "own"})
+    server.post("/v1/events", body | {"event_id": "c"})
+    store = open_store(database, "recsys_")
+    with store.reading() as connection:
+        events = store.tables.events.c
+        rows = connection.execute(sa.select(events.event_id, events.request_id).order_by(events.event_id)).all()
+    store.close()
+    assert [tuple(row) for row in rows] == [("a", "page-7"), ("b", "own"), ("c", None)]
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"event_id": None}, "event_id"),
+        ({"event_id": ""}, "event_id"),
+        ({"event_id": "x" * 256}, "event_id"),
+        ({"item_id": "a\x00b"}, "item_id"),
+        ({"user_id": None}, "user_id and visitor_id"),
+        ({"kind": "sneeze"}, "kind"),
+        ({"value": "much"}, "value"),
+        ({"value": 10**400}, "value"),
+        ({"occurred_at": "yesterday"}, "occurred_at"),
+        ({"occurred_at": "2026-01-01T00:00:00"}, "occurred_at"),
+        ({"occurred_at": "2999-01-01T00:00:00Z"}, "occurred_at"),
+        ({"occurred_at": "1969-01-01T00:00:00Z"}, "occurred_at"),
+        ({"occurred_at": 5}, "occurred_at"),
+        ({"user": "u"}, "user"),
+    ],
+)
+def test_of_a_thousand_events_one_wrong_one_refuses_all(serve, shop, change, where):
+    server = serve()
+    good = {"event_id": "a", "user_id": "u", "kind": "view", "item_id": "i"}
+    wrong = {key: value for key, value in (good | {"event_id": "z"} | change).items() if value is not None}
+    answer = server.http.post("/v1/events", json=[good, wrong])
+    assert answer.status_code == 422
+    problem = answer.json()
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert any(where in f"{fault['where']} {fault['detail']}" for fault in problem["errors"])
+    assert problem["errors"][0]["where"].startswith("body[1]")
+    assert stored_ids(f"sqlite:///{shop / 'recsys.db'}") == []
+
+
+def test_nothing_is_no_event_and_a_thousand_and_one_are_too_many(serve):
+    server = serve()
+    good = {"event_id": "a", "user_id": "u", "kind": "view", "item_id": "i"}
+    for body in ([], [good] * 1001, "text", 5, {"events": [good]}, [[good]]):
+        assert server.http.post("/v1/events", json=body).status_code == 422
+
+
+def test_an_event_is_in_the_next_answer_of_each_of_four_workers(serve, database, shop):
+    server = serve("--workers", "4", RECSYS_STORE__URL=database)
+    workers = server.each_worker(4)
+    catalog = bundles.load(shop / "recsys-data").catalog.ids
+    for step, poster in enumerate(workers):
+        path = f"/v1/users/fresh {step}/recommendations"
+        bought = []
+        for _ in range(4):
+            answer = said(poster.get(path, params={"k": 1}))
+            bought += ids(answer)
+            event = {
+                "event_id": uuid.uuid4().hex,
+                "user_id": f"fresh {step}",
+                "kind": "purchase",
+                "item_id": bought[-1],
+            }
+            assert said(poster.post("/v1/events", json=event))["stored"] == 1
+            for worker in workers:
+                answer = said(worker.get(path, params={"k": 500}))
+                assert not set(bought) & set(ids(answer))
+                assert answer["dropped"]["bought"] == len(bought)
+                assert codes(answer) == ["fewer_than_k"]
+                assert len(ids(answer)) == answer["eligible"] < len(catalog)
+
+
+@pytest.mark.parametrize("workers", KILLS)
+def test_kill_9_while_64_clients_post_and_retry_loses_no_event_and_doubles_none(shop, database, workers):
+    port = free_port()
+    stop = threading.Event()
+    acknowledged: list[str] = []
+
+    def start() -> Server:
+        fresh = Server(shop, "--workers", workers, port=port, RECSYS_STORE__URL=database)
+        fresh.wait("/v1/health/live")
+        return fresh
+
+    def post_all(number: int) -> None:
+        with client(f"http://127.0.0.1:{port}", timeout=10) as http:
+            for at in range(EACH):
+                event = {"event_id": f"{number}-{at}", "user_id": f"u{number}", "kind": "view", "item_id": "i"}
+                while not stop.is_set():
+                    try:
+                        answer = http.post("/v1/events", json=event)
+                    except httpx.TransportError:
+                        stop.wait(PAUSE_SECONDS)
+                        continue
+                    if answer.status_code == 200:
+                        acknowledged.append(event["event_id"])
+                        break
+                    assert answer.status_code == 503, answer.text
+                    time.sleep(0.05)
+                time.sleep(0.02)
+
+    server = start()
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        done = [pool.submit(post_all, number) for number in range(CLIENTS)]
+        try:
+            for share in KILLS[workers]:
+                while len(acknowledged) < share * CLIENTS * EACH and not all(one.done() for one in done):
+                    time.sleep(0.01)
+                before = set(acknowledged)
+                server.kill()
+                assert before <= set(stored_ids(database))
+                server = start()
+            for one in done:
+                one.result(timeout=120)
+        finally:
+            stop.set()
+            server.kill()
+    expected = sorted(f"{number}-{at}" for number in range(CLIENTS) for at in range(EACH))
+    assert sorted(acknowledged) == expected
+    assert stored_ids(database) == expected
+
+
+def test_events_of_one_user_from_many_clients_are_all_in_the_history(server, shop):
+    catalog = bundles.load(shop / "recsys-data").catalog.ids
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda row: server.event("busy", catalog.id_of(row), event_id=uuid.uuid4().hex), range(60)))
+    answer = server.user("busy", k=500)
+    assert not {catalog.id_of(row) for row in range(60)} & set(ids(answer))

@@ -1,0 +1,105 @@
+"""The lists that are judged offline are those that the service answers."""
+
+import numpy as np
+from serving import ids
+
+from api.schemas import to_text
+from recsys.bundle import bundle as bundles
+from recsys.bundle.bundle import assemble
+from recsys.config.loading import load_config
+from recsys.data.extract import open_extract
+from recsys.data.splits import split_by_time
+from recsys.data.times import MICROSECONDS_PER_DAY
+from recsys.serving.recommender import REASONS, available_items, recommend
+from recsys.training.evaluation import metrics, targets_of
+
+DAYS = 120
+K = 20
+
+
+def test_metrics_of_answers_over_http_equal_the_evaluation_to_the_last_digit(serve, shop):
+    server = serve(RECSYS_RECOMMENDATIONS__EXCLUDE_SOLD_OUT="false")
+    extract, bundle = open_extract(shop / "recsys-data"), bundles.load(shop / "recsys-data")
+    cut = extract.as_of - DAYS * MICROSECONDS_PER_DAY
+    known, holdout = extract.events.before(cut), extract.events.between(cut, extract.as_of)
+    codes = [bundle.kinds.index("purchase")]
+    targets = targets_of(holdout, known, target_codes=codes, repeats=False)
+    histories = known.histories(targets.users, cut, 500)
+    offline = recommend(bundle, histories, K, target_codes=codes, repeats=False)
+    assert len(targets.users) > 100
+
+    online = np.full((len(targets.users), K), -1, np.int32)
+    scores = np.full((len(targets.users), K), -np.inf, np.float32)
+    for at, user in enumerate(targets.users):
+        start, stop = known.offsets[user], known.offsets[user + 1]
+        past = [
+            {
+                "item_id": extract.items.id_of(int(known.items[event])),
+                "kind": extract.kinds[known.kinds[event]],
+                "occurred_at": to_text(int(known.times[event])),
+            }
+            for event in range(max(start, stop - 500), stop)
+        ]
+        answer = server.ask(history=past, as_of=to_text(cut), k=K)
+        found = bundle.catalog.ids.rows_of(ids(answer))
+        online[at, : len(found)] = found
+        scores[at, : len(found)] = [hit["score"] for hit in answer["hits"]]
+
+    assert np.array_equal(online, offline.rows)
+    assert np.array_equal(scores, offline.scores)
+    degrees = np.bincount(known.items, minlength=known.item_count)
+    assert metrics(online, targets, item_counts=degrees) == metrics(offline.rows, targets, item_counts=degrees)
+
+
+def test_the_published_figures_of_the_holdout_come_out_of_answers_over_http_to_the_last_digit(serve, shop):
+    """The bundle's vectors from before its refit, served: each user as they were when the holdout began."""
+    config, folder = load_config(shop / "recsys.toml", {}), shop / "recsys-data"
+    extract, bundle = open_extract(folder), bundles.load(folder)
+    splits = split_by_time(
+        extract.events,
+        validation_days=config.evaluation.validation_days,
+        holdout_days=config.evaluation.holdout_days,
+    )
+    judged = assemble(
+        bundle.evaluation,
+        bundle.catalog,
+        np.asarray(bundle.popularity),
+        kinds=bundle.kinds,
+        index_settings=config.index,
+    )
+    version = bundles.save(judged, folder, facts={"config_hash": "00000000"})
+    bundles.publish(folder, version)
+    server = serve(RECSYS_RECOMMENDATIONS__EXCLUDE_SOLD_OUT="false")
+    targets = targets_of(splits.holdout, splits.known, target_codes=config.target_codes, repeats=False)
+    rows = np.full((len(targets), K), -1, np.int32)
+    for at, user in enumerate(targets.users):
+        answer = server.ask(user_id=extract.users.id_of(int(user)), as_of=to_text(splits.holdout_start), k=K)
+        assert answer["bundle"] == version
+        found = bundle.catalog.ids.rows_of(ids(answer))
+        rows[at, : len(found)] = found
+    degrees = np.bincount(splits.known.items, minlength=splits.known.item_count)
+    figures = bundle.manifest["metrics"]["models"]["mf"]["all"]
+    assert figures["users"] == len(targets) > 30
+    assert metrics(rows, targets, item_counts=degrees) == figures
+
+
+def test_a_user_gets_what_the_engine_finds_for_the_history_on_disk_one_by_one_and_all_at_once(serve, shop):
+    server = serve()
+    extract, bundle = open_extract(shop / "recsys-data"), bundles.load(shop / "recsys-data")
+    users = np.arange(0, len(extract.users), 3)
+    for user in users:
+        answer = server.ask(user_id=extract.users.id_of(int(user)), as_of=to_text(extract.as_of), k=K)
+        history = extract.events.histories(np.array([user]), extract.as_of, 500)
+        hits = recommend(bundle, history, K, target_codes=[2], repeats=False, allowed=available_items(bundle.catalog))
+        assert ids(answer) == bundle.catalog.ids.ids_of(hits.rows[0][hits.rows[0] >= 0])
+        assert [hit["reason"] for hit in answer["hits"]] == [REASONS[r] for r in hits.reasons[0] if r >= 0]
+    together = recommend(
+        bundle,
+        extract.events.histories(users, extract.as_of, 500),
+        K,
+        target_codes=[2],
+        repeats=False,
+        allowed=available_items(bundle.catalog),
+    )
+    answers = [server.ask(user_id=extract.users.id_of(int(u)), as_of=to_text(extract.as_of), k=K) for u in users]
+    assert [bundle.catalog.ids.rows_of(ids(answer)).tolist() for answer in answers] == together.rows.tolist()

@@ -1,0 +1,236 @@
+import json
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from tiny import quiet
+
+from jobs.doctor.libraries import TRIO
+from jobs.doctor.report import LIBRARIES, PLACES, doctor, run_check
+from jobs.init_file import sample
+from recsys.bundle import bundle as bundles
+from recsys.config.settings import IndexSettings
+from recsys.data.catalog import Catalog
+from recsys.data.vocabulary import Vocabulary
+from recsys.models.vectors import Constant, Part, Vectors
+from recsys.store.migrate import open_store
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "recsys.toml"
+    path.write_text('[store]\nurl = "sqlite:///own.db"\n[folder]\npath = "files"\n')
+    return path
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder whose packages stand before the installed ones in every process that the doctor starts."""
+    folder = tmp_path / "fake"
+    folder.mkdir()
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    return folder
+
+
+def put_package(folder: Path, name: str, text: str) -> None:
+    (folder / name).mkdir()
+    (folder / name / "__init__.py").write_text(text)
+
+
+def put_distribution(folder: Path, name: str, version: str) -> None:
+    place = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    place.mkdir()
+    (place / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+
+
+def publish_bundle(folder: Path) -> Path:
+    vectors = Vectors(
+        model="popularity",
+        item_vectors=np.ones((3, 1), np.float32),
+        parts=(Part(np.zeros((3, 1), np.float32), Constant()),),
+        item_encoder=None,
+        settings={},
+    )
+    catalog = Catalog(Vocabulary.from_ids(["a", "b", "c"]), pa.table({"title": ["A", "B", "C"]}))
+    bundle = bundles.assemble(
+        vectors, catalog, np.ones(3, np.float32), kinds=("purchase",), index_settings=IndexSettings()
+    )
+    version = bundles.save(bundle, folder, facts={"config": {}, "config_hash": "00000000"})
+    bundles.publish(folder, version)
+    return folder / "bundles" / version
+
+
+def test_the_three_versions_are_those_of_the_lock_files() -> None:
+    for lock, fbgemm in (("cpu", "fbgemm-gpu-cpu"), ("cuda", "fbgemm-gpu")):
+        lines = (ROOT / f"requirements-{lock}.lock").read_text().splitlines()
+        wanted = {f"torch=={TRIO['torch']}", f"torchrec=={TRIO['torchrec']}", f"{fbgemm}=={TRIO['fbgemm_gpu']}"}
+        assert wanted <= set(lines)
+
+
+def test_a_sound_installation_has_no_finding_against_it(config: Path) -> None:
+    open_store(f"sqlite:///{config.parent / 'own.db'}").close()
+    ok, output = doctor(config, report=quiet)
+    assert ok, output.data
+    assert [finding["name"] for finding in output.data["findings"]] == [*LIBRARIES, *PLACES]
+
+
+def test_a_library_that_cannot_be_loaded_is_named_with_the_right_pair(config: Path, fake: Path) -> None:
+    put_package(fake, "fbgemm_gpu", "raise ImportError('undefined symbol: _ZN3c104warnE')")
+    for name in ("fbgemm_gpu", "torchrec"):
+        finding = run_check(name, config)
+        assert not finding.ok
+        assert "_ZN3c104warnE" in finding.found
+        assert "torch 2.13.0, torchrec 1.8.0, fbgemm_gpu 1.8.0" in finding.allowed
+    assert run_check("torch", config).ok
+
+
+def test_a_library_of_another_version_is_found_though_it_loads(config: Path, fake: Path) -> None:
+    put_package(fake, "faiss", "")
+    finding = run_check("faiss", config)
+    assert not finding.ok
+    assert "IndexFlatIP" in finding.found
+
+
+def test_an_onnxruntime_that_does_not_work_is_found(config: Path, fake: Path) -> None:
+    put_package(fake, "onnxruntime", "__version__ = '1'\nget_available_providers = list")
+    finding = run_check("onnxruntime", config)
+    assert (finding.ok, finding.found) == (False, "1")
+
+
+def test_a_library_that_kills_its_process_is_a_finding(config: Path, fake: Path) -> None:
+    put_package(fake, "torchrec", "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)")
+    finding = run_check("torchrec", config)
+    assert (finding.ok, finding.found) == (False, "its process died of SIGSEGV")
+
+
+def test_a_wrong_pair_of_versions_is_named(config: Path, fake: Path) -> None:
+    put_distribution(fake, "torchrec", "1.4.0")
+    finding = run_check("versions", config)
+    assert not finding.ok
+    assert "torchrec 1.4.0" in finding.found
+    assert "torchrec 1.8.0" in finding.allowed
+    assert "wrong: torchrec;" in finding.allowed
+
+
+def test_both_builds_of_fbgemm_side_by_side_are_a_fault(config: Path, fake: Path) -> None:
+    put_distribution(fake, "fbgemm-gpu", TRIO["fbgemm_gpu"])
+    put_distribution(fake, "fbgemm-gpu-cpu", TRIO["fbgemm_gpu"])
+    finding = run_check("versions", config)
+    assert not finding.ok
+    assert "not both" in finding.allowed
+    assert not run_check("builds", config).ok
+
+
+def test_the_cuda_build_without_its_libraries_is_told_from_a_broken_torch(config: Path, fake: Path) -> None:
+    fault = "libcudart.so.13: cannot open shared object file"
+    put_package(fake, "torch", f"raise ImportError('{fault}')")
+    assert "CUDA" not in run_check("torch", config).allowed
+    (fake / "torch" / "version.py").write_text("from typing import Optional\ncuda: Optional[str] = '13.0'\n")
+    put_distribution(fake, "fbgemm-gpu-cpu", TRIO["fbgemm_gpu"])
+    finding = run_check("torch", config)
+    assert not finding.ok
+    assert fault in finding.found
+    assert "CUDA 13.0 needs NVIDIA's libraries" in finding.allowed
+    assert "requirements-cuda.lock" in finding.allowed
+    builds = run_check("builds", config)
+    assert (builds.ok, builds.found) == (False, "torch for CUDA 13.0, fbgemm-gpu-cpu")
+
+
+def test_a_wrong_configuration_is_shown_and_what_asks_it_is_not_checked(config: Path) -> None:
+    config.write_text("[stor]\nurl = 'x'\n")
+    ok, output = doctor(config, report=quiet)
+    findings = {finding["name"]: finding for finding in output.data["findings"]}
+    assert not ok
+    assert "stor: unknown key" in findings["configuration"]["found"]
+    assert all(findings[name]["found"] == "not checked" for name in PLACES)
+    assert findings["torchrec"]["ok"]
+
+
+@pytest.mark.parametrize("table", ["[training]\nmodels", "[models.auto]\ncandidates"])
+def test_a_model_that_nobody_knows_is_found(config: Path, table: str) -> None:
+    config.write_text(f"{table} = ['mff']\n")
+    finding = run_check("models", config)
+    assert not finding.ok
+    key = table.replace("\n", " ")
+    assert f"{key}: unknown name 'mff'; known: popularity, mf, two_tower, sequence" in finding.found
+
+
+def test_a_store_without_tables_or_with_old_ones_needs_init_and_is_not_touched(config: Path) -> None:
+    finding = run_check("store", config)
+    assert not finding.ok
+    assert "recsys init" in finding.allowed
+    assert not (config.parent / "own.db").exists()
+    (config.parent / "own.db").touch()
+    finding = run_check("store", config)
+    assert not finding.ok
+    assert re.search(r"at migration None", finding.found)
+
+
+def test_a_store_that_does_not_answer_is_named_without_its_password(config: Path) -> None:
+    config.write_text('[store]\nurl = "postgresql://reader:verysecret@127.0.0.1:1/shop"\n')
+    finding = run_check("store", config)
+    assert not finding.ok
+    assert "127.0.0.1:1" in finding.found
+    assert "verysecret" not in json.dumps(vars(finding))
+
+
+def test_the_queries_of_the_source_are_tried_and_their_columns_compared(config: Path) -> None:
+    assert "own tables" in run_check("source", config).found
+    shop = config.parent / "shop"
+    sample(shop, users=20, items=20, events=200, seed=0, report=lambda *_: None)
+    settings = shop / "recsys.toml"
+    assert run_check("source", settings).found.endswith("shop.db: interactions, items, users")
+    settings.write_text(settings.read_text().replace("SELECT id AS user_id, ", "SELECT "))
+    finding = run_check("source", settings)
+    assert (finding.ok, finding.allowed) == (False, "also user_id")
+    settings.write_text(settings.read_text().replace("FROM customers", "FROM nobody"))
+    finding = run_check("source", settings)
+    assert not finding.ok
+    assert "nobody" in finding.found
+
+
+def test_the_live_bundle_is_loaded_and_a_flipped_byte_found(config: Path) -> None:
+    assert run_check("bundle", config).found == "none published yet"
+    place = publish_bundle(config.parent / "files")
+    finding = run_check("bundle", config)
+    assert finding.ok
+    assert finding.found == f"{place.name}, 3 items"
+    damaged = next(place.rglob("item_vectors.npy"))
+    content = bytearray(damaged.read_bytes())
+    content[-1] ^= 1
+    damaged.write_bytes(content)
+    finding = run_check("bundle", config)
+    assert not finding.ok
+    assert "item_vectors.npy" in finding.found
+
+
+def test_a_manifest_that_is_gone_is_no_unpublished_bundle(config: Path) -> None:
+    (publish_bundle(config.parent / "files") / "manifest.json").unlink()
+    assert not run_check("bundle", config).ok
+
+
+def test_a_folder_that_nobody_can_write_to_is_a_fault(config: Path) -> None:
+    config.write_text('[folder]\npath = "/proc/recsys"\n')
+    finding = run_check("folder", config)
+    assert not finding.ok
+    assert "/proc cannot be written to" in finding.found
+
+
+def test_an_unknown_zone_is_a_fault(config: Path) -> None:
+    config.write_text('[source]\ntimezone = "Europe/Entenhausen"\n')
+    finding = run_check("clock", config)
+    assert not finding.ok
+    assert "Entenhausen" in finding.found
+
+
+@pytest.mark.skipif(os.path.exists("/dev/nvidia0"), reason="there is a GPU")  # noqa: PTH110
+def test_asking_for_a_gpu_that_is_not_there_is_a_fault(config: Path) -> None:
+    config.write_text('[training]\ndevice = "cuda"\n')
+    finding = run_check("device", config)
+    assert not finding.ok
+    assert "no GPU" in finding.found

@@ -1,0 +1,127 @@
+"""The configuration refuses what is wrong and says what is allowed."""
+
+from pathlib import Path
+
+import pytest
+
+from recsys.config.loading import load_config
+from recsys.config.settings import Config
+from recsys.errors import ConfigError
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "recsys.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_missing_file_names_the_command_that_writes_one(tmp_path):
+    with pytest.raises(ConfigError, match="recsys init"):
+        load_config(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[sourc]\nurl = 'x'", "sourc: unknown key; allowed here: .*source"),
+        ("[models.mf]\nrank = 3", "models.mf.rank: unknown key; allowed here: .*ranks"),
+        ("[models.mf]\nranks = [64, 0]", r"models.mf.ranks.1: .*greater than or equal to 1 \(found 0\)"),
+        ("[models.mf]\nranks = 64", r"models.mf.ranks: should be a list in square brackets \(found 64\)$"),
+        ("[models.mf]\nranks = [-8]", r"wrong:\n  models.mf.ranks.0: .*greater than or equal to 1 \(found -8\)$"),
+        ("[training]\nmodels = ['mf', 'mf']", r"\[training\] models \['mf', 'mf'\]: each model once is allowed$"),
+        ("[models.popularity]\nhalf_life_days = [0]", r"half_life_days.0: .*greater than 0 \(found 0\)"),
+        ("[models.mf]\nrecency_half_life_days = [-1]", r"recency_half_life_days.0: .*greater than 0 \(found -1\)"),
+        ("[models.two_tower]\ntemperatures = [0.0]", r"temperatures.0: .*greater than 0 \(found 0.0\)"),
+        ("[models.sequence]\ntemperatures = [0.0]", r"temperatures.0: .*greater than 0 \(found 0.0\)"),
+        ("[gate]\nmax_drop = 2", r"gate.max_drop: .*less than 1 \(found 2\)"),
+        ("[training]\ndevice = 'tpu'", r"training.device: .*'auto', 'cpu' or 'cuda' \(found 'tpu'\)"),
+        ("[events.kinds]\nbuy = 'purchas'", "'purchas': allowed are view, cart, purchase"),
+        ("[events]\nown_kinds = ['click']", "'click': allowed are view, cart, purchase"),
+        ("[events.weights]\nview = -1", "must not be negative"),
+        ("[events]\nhalf_life_days = [0]", "above 0"),
+        ("[evaluation]\ntargets = ['order']", "'order': allowed are view, cart, purchase"),
+        ("[source]\nitems = 'select 1'", "none for interactions"),
+        ("[source]\ninteractions = 'select 1'", "no url"),
+        (
+            "[models.auto]\ncandidates = ['auto']",
+            r"wrong:\n  \[models.auto\] candidates \['auto'\]: each model once",
+        ),
+        ("[store\n", "cannot be read"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_the_key_and_what_is_allowed(tmp_path, text, told):
+    with pytest.raises(ConfigError, match=told):
+        load_config(written(tmp_path, text), {})
+
+
+def test_the_environment_overrides_the_file(tmp_path):
+    path = written(tmp_path, "[training]\nseed = 1\n")
+    environment = {"RECSYS_TRAINING__SEED": "7", "RECSYS_STORE__URL": "postgresql://db/x", "RECSYS_CONFIG": "ignored"}
+    config = load_config(path, environment)
+    assert config.training.seed == 7
+    assert config.store.url == "postgresql://db/x"
+
+
+def test_a_typo_in_the_environment_is_refused():
+    with pytest.raises(ConfigError, match=r"training\.sed"):
+        load_config(None, {"RECSYS_TRAINING__SED": "7"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[alerts]\nwebhook_url = ['https://hooks.example/SECRET']",
+        "[alerts]\nwebhook_url = 'ftp://hooks.example/SECRET'",
+        "[source]\nurl = ['postgresql://shop:SECRET@db/shop']",
+        "[store]\nurl = {main = 'postgresql://shop:SECRET@db/shop'}",
+        "store = 'postgresql://shop:SECRET@db/shop'",
+        "store = ['postgresql://shop:SECRET@db/shop']",
+    ],
+)
+def test_an_address_is_not_repeated(tmp_path, text):
+    with pytest.raises(ConfigError, match=r"url|store") as error:
+        load_config(written(tmp_path, text), {})
+    assert "SECRET" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["[store]\nurl = 'sqlite:///x.db'", "store = 5"])
+def test_a_variable_that_names_a_key_in_what_is_no_table_is_refused(tmp_path, text):
+    with pytest.raises(ConfigError, match=r"RECSYS_STORE__URL__X names a key in store(\.url)?, which is no table"):
+        load_config(written(tmp_path, text), {"RECSYS_STORE__URL__X": "1"})
+
+
+def test_paths_are_relative_to_the_file(tmp_path):
+    config = load_config(written(tmp_path, "[source]\nurl = 'sqlite:///shop.db'\n"), {})
+    assert config.store.url == f"sqlite:///{tmp_path}/recsys.db"
+    assert config.source.url == f"sqlite:///{tmp_path}/shop.db"
+    assert config.folder.path == tmp_path / "recsys-data"
+
+
+SHOP = {"url": "postgresql://reader:secret@old/shop", "interactions": "SELECT 1", "items": "SELECT 2"}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"store": {"url": "sqlite:///other.db"}},
+        {"folder": {"path": "elsewhere"}},
+        {"source": {**SHOP, "url": "postgresql://reader:changed@new:5433/shop"}},
+        {"recommendations": {"exclude_sold_out": False}},
+        {"api": {"port": 9000}},
+    ],
+)
+def test_the_hash_does_not_follow_where_data_lies_or_how_it_is_served(changed):
+    assert Config.model_validate({"source": SHOP, **changed}).hash() == Config.model_validate({"source": SHOP}).hash()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"training": {"seed": 1}},
+        {"source": {**SHOP, "interactions": "SELECT 3"}},
+        {"source": {**SHOP, "timezone": "Europe/Berlin"}},
+        {"recommendations": {"repeats": True}},
+    ],
+)
+def test_the_hash_follows_what_shapes_a_bundle(changed):
+    assert Config.model_validate({"source": SHOP, **changed}).hash() != Config.model_validate({"source": SHOP}).hash()

@@ -1,0 +1,157 @@
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import tiny
+
+from recsys.bundle.bundle import assemble
+from recsys.config.settings import IndexSettings
+from recsys.data.catalog import Catalog
+from recsys.data.vocabulary import Vocabulary, hash_id
+from recsys.models.vectors import ItemEncoder
+from recsys.serving import fresh_items as delta
+from recsys.serving import recommender
+from recsys.serving.fresh_items import Shelf, extend
+from recsys.store.items import ChangedItem
+
+WORDS = 12
+DIM = 4
+
+
+def said(item_id, revision=1, **values):
+    known = dict.fromkeys(("title", "category", "brand", "price", "available", "image_url", "created_at", "attributes"))
+    return ChangedItem(item_id=item_id, revision=revision, **(known | values))
+
+
+def encoder(random):
+    """Every item whose title is `w3` gets the vectors of word 3."""
+    hashes = np.array([hash_id(f"title=w{word}") for word in range(WORDS)], np.uint64)
+    order = np.argsort(hashes)
+    vectors = [random.standard_normal((WORDS, DIM)).astype(np.float32) for _ in range(2)]
+    return ItemEncoder(hashes[order], vectors[0][order], (vectors[1][order],)), vectors
+
+
+def shops(seed, count=30, new=9):
+    """A bundle with a delta of new items, and one bundle that holds all of them: the two have to answer alike."""
+    random = np.random.default_rng(seed)
+    item_encoder, (item_words, history_words) = encoder(random)
+    words = random.integers(0, WORDS, new)
+    items = random.standard_normal((count, DIM)).astype(np.float32)
+    items[random.random(count) < 0.2] = 0
+    histories = random.standard_normal((count, DIM)).astype(np.float32)
+    popularity = random.random(count).astype(np.float32)
+    small = tiny.bundle(items, popularity, histories, price=random.random(count))
+    small = replace(small, vectors=replace(small.vectors, item_encoder=item_encoder))
+    whole_vectors = tiny.vectors(
+        np.concatenate([items, item_words[words]]), np.concatenate([histories, history_words[words]])
+    )
+    names = [f"i{row}" for row in range(count)] + [f"new{at}" for at in range(new)]
+    whole = assemble(
+        whole_vectors,
+        Catalog(Vocabulary.from_ids(names), pa.table({"title": names})),
+        np.concatenate([popularity, np.zeros(new, np.float32)]),
+        kinds=tiny.KINDS,
+        index_settings=IndexSettings(),
+    )
+    changed = [said(f"new{at}", revision=at, title=f"w{word}") for at, word in enumerate(words)]
+    return small, whole, changed, random
+
+
+def some_histories(random, count):
+    return tiny.histories(
+        *([(int(random.integers(0, count)), int(random.integers(0, 3))) for _ in range(n)] for n in (0, 1, 4, 12))
+    )
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("repeats", [False, True])
+@pytest.mark.parametrize("k", [1, 7, 100])
+def test_bundle_and_delta_answer_as_one_bundle_of_all_items_would(seed, repeats, k):
+    small, whole, changed, random = shops(seed)
+    shelf = Shelf(small, extend(small, None, changed))
+    histories = some_histories(random, len(whole.catalog))
+    allowed = random.random(len(whole.catalog)) < 0.7
+    out = random.integers(0, len(whole.catalog), 8).astype(np.int32)
+    excluded = (np.array([0, 2, 2, 5, 8]), out)
+    masks = (allowed[: len(small.catalog)], allowed[len(small.catalog) :])
+    options = {"target_codes": [tiny.PURCHASE], "repeats": repeats, "excluded": excluded}
+    one = recommender.recommend(whole, histories, k, allowed=allowed, **options)
+    two = delta.recommend(shelf, histories, k, allowed=masks, **options)
+    assert two.rows.tolist() == one.rows.tolist()
+    assert two.reasons.tolist() == one.reasons.tolist()
+    assert np.array_equal(two.scores, one.scores)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_similar_items_come_from_both(seed):
+    small, whole, changed, random = shops(seed)
+    shelf = Shelf(small, extend(small, None, changed))
+    allowed = random.random(len(whole.catalog)) < 0.7
+    masks = (allowed[: len(small.catalog)], allowed[len(small.catalog) :])
+    for row in range(len(whole.catalog)):
+        one = recommender.similar(whole, np.array([row], np.int32), 9, allowed=allowed)
+        two = delta.similar(shelf, row, 9, allowed=masks, excluded=np.zeros(0, np.int32))
+        assert two.rows.tolist() == one.rows.tolist()
+        assert two.reasons.tolist() == one.reasons.tolist()
+
+
+def test_a_delta_built_step_by_step_is_the_one_built_at_once():
+    small, _, changed, _ = shops(3)
+    changed += [said("i4", revision=50, price=9.0), said("new2", revision=51, title="w1"), said("i4", revision=52)]
+    at_once = extend(small, None, changed)
+    by_steps = None
+    for item in changed:
+        by_steps = extend(small, by_steps, [item])
+    ids = list(at_once.bundle.catalog.ids)
+    assert sorted(by_steps.bundle.catalog.ids) == sorted(ids)
+    rows = by_steps.bundle.catalog.ids.rows_of(ids)
+    assert by_steps.replaces[rows].tolist() == at_once.replaces.tolist()
+    assert np.array_equal(by_steps.bundle.vectors.item_vectors[rows], at_once.bundle.vectors.item_vectors)
+    assert np.array_equal(by_steps.replaced, at_once.replaced)
+    assert {id_: row - 30 for id_, row in by_steps.new_rows.items()} == {
+        id_: by_steps.bundle.catalog.ids.row_of(id_) for id_ in by_steps.new_rows
+    }
+
+
+def test_nothing_new_makes_no_delta():
+    small, _, _, _ = shops(0)
+    assert extend(small, None, []) is None
+
+
+def test_a_changed_item_keeps_its_vectors_and_what_was_not_said_of_it():
+    small, _, _, _ = shops(1)
+    shelf = Shelf(small, extend(small, None, [said("i5", price=3.5), said("i7", title="Renamed")]))
+    columns = shelf.delta.bundle.catalog.columns
+    assert columns.column("title").to_pylist() == ["Item 5", "Renamed"]
+    assert columns.column("price").to_pylist() == [3.5, small.catalog.columns.column("price")[7].as_py()]
+    assert shelf.row_of("i5") == 30
+    assert shelf.standing_for(np.array([4, 5, 6, 7], np.int32)).tolist() == [4, 30, 6, 31]
+    histories = tiny.histories([(5, tiny.PURCHASE), (2, tiny.VIEW)], [(1, tiny.VIEW)], [])
+    options = {"target_codes": [tiny.PURCHASE], "repeats": False}
+    before = recommender.recommend(small, histories, 30, **options)
+    after = delta.recommend(shelf, histories, 30, allowed=(None, None), **options)
+    where = {5: 30, 7: 31}
+    for old, new in zip(before.rows, after.rows, strict=True):
+        expected = [where.get(row, row) for row in old.tolist() if row >= 0]
+        assert sorted(new[new >= 0].tolist()) == sorted(expected)
+    assert 30 not in after.rows[0]  # bought under its old row
+
+
+def test_attributes_are_columns_where_the_bundle_has_such_ones_and_fit_them():
+    small = tiny.bundle(np.eye(3), stock=[1, 2, 3], color=["red", "red", None])
+    attributes = '{"stock": 7, "color": 5, "unheard": "of"}'
+    made = extend(small, None, [said("a", attributes=attributes), said("b", attributes='{"stock": "many"}')])
+    columns = made.bundle.catalog.columns
+    assert columns.column("stock").to_pylist() == [7, None]
+    assert columns.column("color").to_pylist() == ["5", None]
+    assert "unheard" not in columns.column_names
+
+
+def test_without_an_item_encoder_new_items_are_the_least_popular_ones():
+    small = tiny.bundle(np.eye(3))
+    shelf = Shelf(small, extend(small, None, [said("a"), said("b")]))
+    hits = delta.recommend(
+        shelf, tiny.histories([(0, tiny.VIEW)]), 5, target_codes=[2], repeats=False, allowed=(None, None)
+    )
+    assert hits.rows.tolist() == [[0, 1, 2, 3, 4]]

@@ -1,0 +1,38 @@
+"""What a person reads after a command says what was found and why."""
+
+from tiny import quiet
+
+from jobs.commands import import_file
+from recsys.config.settings import Config
+from recsys.training.candidates import _comparison
+
+
+def test_why_a_candidate_is_not_in_the_blend_is_told():
+    parts = [
+        {"model": "mf", "weight": 1.0, "settings": {}},
+        {"model": "two_tower", "weight": 0.05, "settings": {"epochs": 0}},
+    ]
+    alone = {"mf": 0.5, "two_tower": 0.3, "popularity": 0.1, "blend": 0.6}
+    skipped = {"sequence": "no order"}
+    rows = _comparison("auto", {"parts": parts, "comparison": alone, "skipped": skipped}).rows
+    assert [row[:3] for row in rows] == [
+        ["mf", 0.5, 1.0],
+        ["two_tower", 0.3, 0.05],
+        ["popularity", 0.1, ""],
+        ["blend", 0.6, ""],
+        ["sequence", "", ""],
+    ]
+    told = {row[0]: row[3] for row in rows}
+    assert told["mf"] == told["blend"] == ""
+    assert "no pass" in told["two_tower"]
+    assert "no more than chance" in told["popularity"]
+    assert told["sequence"] == "no order"
+
+
+def test_an_import_shows_what_could_not_be_read_though_no_row_is_left_out(tmp_path):
+    config = Config.model_validate({"store": {"url": f"sqlite:///{tmp_path}/own.db"}})
+    items = tmp_path / "items.csv"
+    items.write_text("item_id,title,price\na,Lamp,twelve\n")
+    _, left_out, findings = import_file(config, path=items, what="items", preset=None, report=quiet).parts
+    assert left_out.rows == []
+    assert any("price" in row[1] and row[0] == "warning" for row in findings.rows)
