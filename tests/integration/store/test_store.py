@@ -14,7 +14,7 @@ from recsys.store.database import Store, database_url
 from recsys.store.events import count_rows, insert_events, new_events
 from recsys.store.items import upsert_items
 from recsys.store.migrate import migrate, open_store, revisions
-from recsys.store.tables import own_queries
+from recsys.store.migrate import own_queries
 from recsys.store.users import delete_user, read_deletions, upsert_users
 
 NAMES = {"items", "users", "events", "deletions", "runs", "leases", "due", "keys", "counters", "migrations"}
@@ -80,10 +80,10 @@ class open_again:  # noqa: N801
 
 def test_two_prefixes_live_side_by_side(database):
     with open_again(database, "a_") as one, open_again(database, "b_") as other:
-        one.insert_events(events(["e1", "e2"]))
+        insert_events(one, events(["e1", "e2"]))
         insert_events(other, events(["e1"]))
-        assert one.delete_user("u1", now=1) == 2
-        assert one.count_rows()["events"] == 0
+        assert delete_user(one, "u1", now=1) == 2
+        assert count_rows(one)["events"] == 0
         assert count_rows(other)["events"] == 1
         assert read_deletions(other) == {}
         assert set(shapes(one)) == {prefix + name for prefix in ("a_", "b_") for name in NAMES}
