@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 Progress = Callable[[str, float], None]
-"""Called with the step's name and the share of it that is done, 0 to 1. The name is for people and carries no meaning."""
+"""Called with a step's name and the share of it that is done, 0 to 1. The name is for people; it carries no meaning."""
 
 
-def ignore(_step: str, _done: float) -> None:
-    """Show no progress: the callback for a caller that has nowhere to show it."""
+def no_progress(_step: str, _done: float) -> None:
+    """Show nothing: the callback of a caller that has nowhere to show progress."""
