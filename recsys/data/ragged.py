@@ -59,5 +59,5 @@ class Ragged:
         """Append the values of each row of `other` [B] to the same row. Raises ValueError for another B."""
         if len(self) != len(other):
             raise ValueError(f"{len(other)} rows cannot be merged into {len(self)}")
-        owners, values = (np.concatenate(pair) for pair in ((self.owners, other.owners), (self.values, other.values)))
-        return Ragged.from_pairs(owners, values, len(self))
+        owners = np.concatenate([self.owners, other.owners])
+        return Ragged.from_pairs(owners, np.concatenate([self.values, other.values]), len(self))
