@@ -2,6 +2,8 @@ import logging
 import multiprocessing
 import threading
 from concurrent.futures import ProcessPoolExecutor
+from threading import Barrier
+from unittest import mock
 
 import pyarrow as pa
 import pytest
@@ -51,16 +53,17 @@ def shapes(store: Store):
     }
 
 
-def test_an_empty_database_gets_all_tables(store):
-    assert set(shapes(store)) == {f"recsys_{name}" for name in NAMES}
+def test_an_empty_database_gets_all_tables(empty_database):
+    with open_again(empty_database) as store:
+        assert set(shapes(store)) == {f"recsys_{name}" for name in NAMES}
 
 
-def test_migrating_twice_changes_nothing(database):
-    first = open_store(database)
+def test_migrating_twice_changes_nothing(empty_database):
+    first = open_store(empty_database)
     insert_events(first, events(["e1"]))
     before = shapes(first)
     migrate(first)
-    with open_again(database) as second:
+    with open_again(empty_database) as second:
         assert shapes(second) == before
         assert stored(second, "events", "event_id") == [("e1",)]
     first.close()
@@ -77,8 +80,8 @@ class open_again:  # noqa: N801
         self.store.close()
 
 
-def test_two_prefixes_live_side_by_side(database):
-    with open_again(database, "a_") as one, open_again(database, "b_") as other:
+def test_two_prefixes_live_side_by_side(empty_database):
+    with open_again(empty_database, "a_") as one, open_again(empty_database, "b_") as other:
         insert_events(one, events(["e1", "e2"]))
         insert_events(other, events(["e1"]))
         assert delete_user(one, "u1", now=1) == 2
@@ -97,35 +100,46 @@ def test_the_migrations_make_the_tables_that_the_code_expects(store):
         assert compare_metadata(context, store.tables.items.metadata) == []
 
 
-def test_a_migration_that_was_killed_halfway_is_finished_by_the_next(database):
-    with open_again(database) as store:
+def test_a_migration_that_was_killed_halfway_is_finished_by_the_next(empty_database):
+    with open_again(empty_database) as store:
         wanted = shapes(store)
         with store.writing() as connection:  # MariaDB leaves the tables made so far and no version
             for name in ("recsys_migrations", "recsys_runs", "recsys_leases"):
                 connection.execute(sa.text(f"DROP TABLE {name}"))
-    with open_again(database) as store:
+    with open_again(empty_database) as store:
         assert shapes(store) == wanted
 
 
-def open_and_close(url: str) -> int:
-    with open_again(url) as store:
+def open_at_once(url: str, barrier: Barrier) -> int:
+    """Open the store once all have seen that its tables are not there yet."""
+    looked = revisions
+
+    def wait_for_the_others(store: Store) -> tuple[str | None, str | None]:
+        found = looked(store)
+        barrier.wait(timeout=60)
+        return found
+
+    with mock.patch("recsys.store.migrate.revisions", wait_for_the_others), open_again(url) as store:
         return len(shapes(store))
 
 
-def test_several_processes_may_create_the_tables_at_once(database):
-    with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("spawn")) as pool:
-        assert list(pool.map(open_and_close, [database] * 3)) == [len(NAMES)] * 3
+def test_several_processes_may_create_the_tables_at_once(empty_database):
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager, ProcessPoolExecutor(3, mp_context=context) as pool:
+        barrier = manager.Barrier(3)
+        made = [pool.submit(open_at_once, empty_database, barrier) for _ in range(3)]
+        assert [one.result() for one in made] == [len(NAMES)] * 3
 
 
-@pytest.mark.parametrize("database", ["mariadb"], indirect=True)  # whose lock does not end with the transaction
-def test_the_lock_of_the_migrations_is_given_up_after_they_are_there_for_everybody(database):
+@pytest.mark.parametrize("empty_database", ["mariadb"], indirect=True)  # whose lock does not end with the transaction
+def test_the_lock_of_the_migrations_is_given_up_after_they_are_there_for_everybody(empty_database):
     seen = []
 
     def look(_connection, _cursor, statement, *_):
         if "RELEASE_LOCK" in statement:
             seen.append(revisions(other))
 
-    store, other = open_store(database, migrated=False), open_store(database, migrated=False)
+    store, other = open_store(empty_database, migrated=False), open_store(empty_database, migrated=False)
     sa.event.listen(store.engine, "before_cursor_execute", look)
     migrate(store)
     newest = revisions(other)[1]
@@ -134,11 +148,11 @@ def test_the_lock_of_the_migrations_is_given_up_after_they_are_there_for_everybo
     assert seen == [(newest, newest)]
 
 
-def test_tables_of_a_newer_version_are_refused(database):
-    with open_again(database) as store, store.writing() as connection:
+def test_tables_of_a_newer_version_are_refused(empty_database):
+    with open_again(empty_database) as store, store.writing() as connection:
         connection.execute(sa.text("UPDATE recsys_migrations SET version_num = '9999'"))
     with pytest.raises(RecsysError, match="recsys_"):
-        open_store(database)
+        open_store(empty_database)
 
 
 @pytest.mark.parametrize(
@@ -351,10 +365,10 @@ def test_own_queries_give_the_columns_of_a_source(store):
     assert (users[0]["user_id"], bool(users[0]["email_consent"])) == ("u1", True)
 
 
-def test_ids_stand_in_no_log_and_no_error(database, caplog):
+def test_ids_stand_in_no_log_and_no_error(empty_database, caplog):
     caplog.set_level(logging.DEBUG)
     caplog.set_level(logging.DEBUG, logger="sqlalchemy")
-    store = open_store(database)
+    store = open_store(empty_database)
     insert_events(store, events(["e1"], user="secret-person"))
     new_events(store, ["secret-person"], [], received_after=0, occurred_before=10**9)
     delete_user(store, "secret-person", now=150)
