@@ -1,5 +1,5 @@
-"""Nearest-neighbor search over item vectors; the only door to FAISS.
+"""The search index over item vectors: the only door to FAISS.
 
-Other rooms import `registry` (kinds, building, loading, measured recall), `flat` (the exact index) and `exact`
+Other rooms import `registry` (the kinds: build, load, measured recall), `flat` (the exact index) and `exact`
 (search without an index).
 """
