@@ -54,7 +54,7 @@ format: $(INSTALLED)-dev ## put every file into the form that lint asks for
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(INSTALLED)-dev ## write the keys, commands and files of the code into README.md and docs/
+docs: $(INSTALLED)-dev ## write the keys, commands and files of the code into docs/
 	$(BIN)/python docs/generate.py
 
 fuzz: $(INSTALLED) ## five minutes of wrong and odd requests against the service, by schemathesis

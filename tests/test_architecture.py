@@ -41,6 +41,11 @@ ALLOWED_ROOMS = {  # which rooms a room may import
     "migrations": {"migrations", "recsys"},
     "benchmarks": {"benchmarks", "recsys", "jobs", "api"},
 }
+# Training still takes these from the operator's side.
+EXCEPTIONS = {
+    "recsys/training/candidates.py": {"jobs.ledger", "jobs.output"},
+    "recsys/training/search_space.py": {"jobs.init_file"},
+}
 LONG = {"recsys/config/settings.py"}  # every key of the configuration, in one place
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "manager", "managers", "core", "misc"}
 
@@ -77,7 +82,8 @@ def test_imports_flow_one_way(file: str) -> None:
     room = file.partition("/")[0]
     for module, line in imports_of(SOURCES[file]):
         imported = module.partition(".")[0]
-        assert imported not in ROOMS or imported in ALLOWED_ROOMS[room], f"{file}:{line} imports {module}"
+        excepted = module.startswith(tuple(EXCEPTIONS.get(file, ())))
+        assert imported not in ROOMS or imported in ALLOWED_ROOMS[room] or excepted, f"{file}:{line} imports {module}"
         assert imported != "tests", f"{file}:{line} imports {module}"
 
 
