@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from recsys.store.database import database_url
-from recsys.store.migrate import open_store, revisions
+from recsys.store.migrate import open_store, read_revisions
 
 _LOOPBACK = {
     "postgresql": ("RECSYS_TEST_POSTGRESQL_URL", "postgresql://root@127.0.0.1:5432/test"),
@@ -88,7 +88,7 @@ def _clean(url: str, own: set[str]) -> bool:
                 if not table.endswith("migrations"):
                     connection.execute(sa.text(f"DELETE FROM {quote(table)}"))
         with closing(open_store(url, migrated=False)) as store:
-            at, newest = revisions(store)
+            at, newest = read_revisions(store)
         return at == newest
     finally:
         engine.dispose()
