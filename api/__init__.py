@@ -1,1 +1,4 @@
-"""HTTP: the live bundle's answers, the events that come in, and what operators watch."""
+"""The HTTP service: recommendations from the live bundle, incoming events, the operators' page, and metrics.
+
+uvicorn calls `app.create_app` in every worker. Nothing outside imports api.
+"""

@@ -162,7 +162,7 @@ def recommend(
 ) -> Response:
     """The k best items for a user, a visitor, or whoever has this past."""
     sight = look(parts, user_id, visitor_id, as_of)
-    snapshot, repeats = sight.snapshot, parts.config.recommendations.repeats
+    snapshot, repeats = sight.snapshot, parts.config.recommendations.allow_repurchase
     check_fields(snapshot, wish.fields)
     events = history(parts, sight, user_id, visitor_id, past)
     bought = np.zeros(0, np.int32)
@@ -308,7 +308,7 @@ def warnings_of(sight: Sight) -> list[dict[str, str]]:
         told = "The database does not answer; events and items since the last training are not counted."
         warnings.append(_warning("database_away", told))
     if sight.snapshot.is_full:
-        told = "More items are new than a worker holds ([api] max_new_items); the latest wait for the next training."
+        told = "More items are new than a worker holds ([api] max_fresh_items); the latest wait for the next training."
         warnings.append(_warning("too_many_new_items", told))
     return warnings
 

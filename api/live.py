@@ -88,7 +88,7 @@ class Live:
     def __init__(self, config: Config, link: ResilientStore) -> None:
         """Nothing is loaded yet: `watch` does that."""
         self._config, self._link = config, link
-        self._folder = config.folder.path
+        self._folder = config.storage.path
         self._snapshot: Snapshot | None = None
         self._lock = threading.Lock()  # who makes a new snapshot
         self._names: tuple[str | None, str | None] = (None, None)
@@ -172,7 +172,7 @@ class Live:
         news = [item for item in items if item.revision > seen.revision]
         news = [item for item in news if item.revision > since or ids.row_of(item.item_id) < 0]
         held = seen.shelf.delta.items if seen.shelf.delta else {}
-        room = max(0, self._config.api.max_new_items - len(held))
+        room = max(0, self._config.api.max_fresh_items - len(held))
         taken = [item for item in news if item.item_id in held]
         new = [item for item in news if item.item_id not in held]
         newer = delta.extend(seen.bundle, seen.shelf.delta, sorted(taken + new[:room], key=lambda item: item.revision))
@@ -231,7 +231,7 @@ def _snapshot(config: Config, shelf: Shelf, extract: Extract, rows: Int32, revis
 def _open_extract(config: Config, bundle: Bundle) -> Extract:
     """The current extract; where there is none, one that knows the bundle's items and nobody's events."""
     try:
-        return open_extract(config.folder.path)
+        return open_extract(config.storage.path)
     except NotFoundError:
         nothing = np.zeros(0, np.int32)
         events = Interactions(

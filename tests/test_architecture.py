@@ -1,6 +1,7 @@
 """The rules of the house that a machine can check: who imports whom, one door a library, sizes, names, what loads."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -46,6 +47,20 @@ EXCEPTIONS = {
     "recsys/training/candidates.py": {"jobs.ledger", "jobs.output"},
     "recsys/training/search_space.py": {"jobs.init_file"},
 }
+# The rooms of the engine from the lowest to the highest: a room imports from lower layers only.
+LAYERS = (
+    {"errors"},
+    {"imports", "process", "progress"},
+    {"config"},
+    {"data"},
+    {"store", "index"},
+    {"source", "sample"},
+    {"models"},
+    {"bundle"},
+    {"serving"},
+    {"training", "audience"},
+)
+UPWARDS = {("recsys/data/extract.py", "store")}  # it joins the extract with the newest events of the own tables
 LONG = {"recsys/config/settings.py"}  # every key of the configuration, in one place
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "manager", "managers", "core", "misc"}
 
@@ -85,6 +100,48 @@ def test_imports_flow_one_way(file: str) -> None:
         excepted = module.startswith(tuple(EXCEPTIONS.get(file, ())))
         assert imported not in ROOMS or imported in ALLOWED_ROOMS[room] or excepted, f"{file}:{line} imports {module}"
         assert imported != "tests", f"{file}:{line} imports {module}"
+
+
+def room_of(module: str) -> str | None:
+    """The room of the engine that a module lies in: recsys.data.times -> data. None: it is no part of the engine."""
+    package, _, rest = module.partition(".")
+    return rest.partition(".")[0] or None if package == "recsys" else None
+
+
+def module_of(file: str) -> str:
+    """recsys/data/times.py -> recsys.data.times; of a package the package itself."""
+    return file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def open_to_others(room: str) -> set[str]:
+    """The modules that the docstring of a room names after "Other rooms import"."""
+    file = f"recsys/{room}/__init__.py"
+    if file not in SOURCES:
+        return {f"recsys.{room}"}  # a room of one file
+    named = re.search(r"Other rooms import((?:`[^`]+`|[^.`])+)\.", ast.get_docstring(SOURCES[file]) or "")
+    assert named, f'the docstring of {file} does not say which files "Other rooms import"'
+    return {f"recsys.{room}.{name}" for name in re.findall(r"`([^`]+)`", named[1])}
+
+
+def test_every_room_has_its_layer_and_names_files_that_exist() -> None:
+    rooms = {room for file in SOURCES if (room := room_of(module_of(file)))}
+    assert rooms == set().union(*LAYERS)
+    for room in sorted(rooms):
+        missing = [name for name in open_to_others(room) if f"{name.replace('.', '/')}.py" not in SOURCES]
+        assert not missing, f"recsys/{room}/__init__.py names {missing}"
+
+
+@pytest.mark.parametrize("file", [file for file in SOURCES if not file.startswith(("benchmarks/", "migrations/"))])
+def test_rooms_import_from_lower_layers_and_only_what_is_open_to_them(file: str) -> None:
+    layer = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
+    mine = room_of(module_of(file))
+    for module, line in imports_of(SOURCES[file]):
+        theirs = room_of(module)
+        if theirs is None or theirs == mine or f"{module.replace('.', '/')}.py" not in SOURCES:
+            continue  # of `from recsys.data import times` the second of both names counts
+        assert module in open_to_others(theirs), f"{file}:{line}: {module} is not among what other rooms import"
+        lower = mine is None or layer[theirs] < layer[mine] or (file, theirs) in UPWARDS
+        assert lower, f"{file}:{line}: {mine} imports {theirs}, which does not lie below it"
 
 
 @pytest.mark.parametrize("file", SOURCES)
@@ -127,7 +184,7 @@ def test_nothing_is_imported_inside_a_function(file: str) -> None:
 
 
 def test_no_module_imports_itself_by_a_detour() -> None:
-    modules = {file.removesuffix(".py").removesuffix("/__init__").replace("/", "."): file for file in SOURCES}
+    modules = {module_of(file): file for file in SOURCES}
     edges = {
         module: {name for name, _ in imports_of(SOURCES[file]) if name in modules and name != module}
         for module, file in modules.items()

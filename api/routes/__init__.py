@@ -1,1 +1,1 @@
-"""The room api/routes."""
+"""The endpoints, one file a noun; each has a `router` that `api.app` includes."""

@@ -75,7 +75,7 @@ def show_status(request: Request) -> Response:
         "request_id": request.state.request_id,
         "database": "away" if parts.link.is_away else "there",
         "serving": None if snapshot is None else _serving(snapshot),
-        "bundles": [_on_disk(version) for version in bundles.versions(parts.config.folder.path)],
+        "bundles": [_on_disk(version) for version in bundles.versions(parts.config.storage.path)],
     }
     return Response(to_json(body, inf_nan_mode="null"), media_type="application/json")
 

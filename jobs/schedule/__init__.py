@@ -1,1 +1,1 @@
-"""The room jobs/schedule."""
+"""`recsys schedule`: starts jobs when they are due, and alerts about runs that failed."""

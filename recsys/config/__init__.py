@@ -1,1 +1,4 @@
-"""The room recsys/config."""
+"""What an installation consists of: one TOML file and the environment, as typed and checked settings.
+
+Other rooms import `settings`, `loading` and `cron`.
+"""

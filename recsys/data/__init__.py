@@ -1,1 +1,5 @@
-"""The room recsys/data."""
+"""Plain values: interactions and histories, the catalog, vocabularies, splits, times, and the extract on disk.
+
+Other rooms import `arrays`, `catalog`, `extract`, `features`, `folder`, `interactions`, `splits`, `times` and
+`vocabulary`.
+"""

@@ -1,1 +1,4 @@
-"""The room recsys/index."""
+"""The search index over item vectors: the only door to FAISS.
+
+Other rooms import `registry`.
+"""

@@ -1,1 +1,6 @@
-"""The room recsys/models."""
+"""The models: each comes out as item vectors and an encoder of histories.
+
+`MODELS` names each by a dotted path, so that no room loads torch before it trains.
+
+Other rooms import `contract`, `vectors` and `onnx_encoder`.
+"""

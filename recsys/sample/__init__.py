@@ -1,1 +1,4 @@
-"""The room recsys/sample."""
+"""The sample shop: a generated SQLite database whose true purchase probabilities are known.
+
+Other rooms import `shop`.
+"""

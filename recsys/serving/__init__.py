@@ -1,1 +1,4 @@
-"""The room recsys/serving."""
+"""From a question to an answer: history, user vector, search, filters.
+
+Other rooms import `filters`, `fresh_items` and `recommender`.
+"""

@@ -119,7 +119,7 @@ def _judge(config: Config, prepared: Prepared, rows: int, name: str, now: int) -
     require(prepared.rows.columns, NEEDED_OF_EVENTS, name)
     codes = config.events.codes
     words = codes | {word: codes[kind] for word, kind in prepared.kinds.items() if kind in codes}
-    words |= {word: codes[kind] for word, kind in config.events.kinds.items()}
+    words |= {word: codes[kind] for word, kind in config.events.aliases.items()}
     batch = normalize_events(prepared.rows, config.source.timezone, name, prepared.time_format)
     if "key" in prepared.rows.columns:
         batch = EventBatch(batch.frame.with_columns(prepared.rows["key"], prepared.rows["reduced"]), batch.naive)

@@ -1,1 +1,8 @@
-"""The room recsys/store."""
+"""The service's own tables, on SQLite, PostgreSQL or MariaDB: modules of functions over one `Store` object.
+
+`migrate.open_store` opens it; each other file holds the rows of one table and what is asked of them. `bulk` and
+`database` are the only places that tell the three databases apart.
+
+Other rooms import `audiences`, `bulk`, `changes`, `database`, `events`, `items`, `keys`, `leases`, `migrate`,
+`resilient`, `runs`, `schedule`, `tables` and `users`.
+"""

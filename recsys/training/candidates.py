@@ -141,7 +141,7 @@ def fit(
 
 def _workers(config: Config) -> Workers | None:
     count = config.training.processes
-    return Workers(count, config.folder.path / "training") if count > 1 else None
+    return Workers(count, config.storage.path / "training") if count > 1 else None
 
 
 def choose(night: TrainingRun, name: str, splits: Splits) -> dict[str, Any]:
