@@ -19,7 +19,7 @@ from recsys.source import dataset as source
 from recsys.source.importer import DELETED, DUPLICATE, Imported, import_file
 from recsys.source.presets import LONE_RETURN, NO_PRICE, NO_PRODUCT, NO_QUANTITY, NO_USER, RETURN, RETURNED
 from recsys.store.database import Store
-from recsys.store.tables import own_queries
+from recsys.store.migrate import own_queries
 from recsys.store.users import delete_user
 
 NOON = 1_577_880_000_000_000  # 2020-01-01 12:00 UTC, microseconds
@@ -28,7 +28,7 @@ EVENTS = [
     {"user_id": "A", "item_id": "x ", "event": "purchase", "timestamp": "2020-01-01T12:00:00Z", "value": None},
     {"user_id": "😀", "item_id": "x/'\"", "event": "buy", "timestamp": "1577880000", "value": 2.0},
 ]
-CONFIG = Config.model_validate({"events": {"kinds": {"buy": "purchase"}}})
+CONFIG = Config.model_validate({"events": {"aliases": {"buy": "purchase"}}})
 
 
 def put(

@@ -13,8 +13,7 @@ from recsys.errors import ConfigError, RecsysError, RefusedError
 from recsys.store.database import Store, database_url
 from recsys.store.events import count_rows, insert_events, new_events
 from recsys.store.items import upsert_items
-from recsys.store.migrate import migrate, open_store, revisions
-from recsys.store.tables import own_queries
+from recsys.store.migrate import migrate, open_store, own_queries, revisions
 from recsys.store.users import delete_user, read_deletions, upsert_users
 
 NAMES = {"items", "users", "events", "deletions", "runs", "leases", "due", "keys", "counters", "migrations"}
