@@ -7,6 +7,7 @@ from typing import Any
 from jobs import ledger
 from jobs.output import Output, Report
 from recsys.bundle import bundle as bundles
+from recsys.bundle import versions
 from recsys.bundle.bundle import Bundle
 from recsys.config.settings import Config
 from recsys.data import extract
@@ -47,7 +48,7 @@ def train(config: Config, *, report: Report, now: int | None = None) -> Output:
         run.bundle = version = _save(night, fresh, live)
         failpoint("before publish")
         published = _publish(night, store, version)
-        bundles.prune(config.storage.path, config.storage.keep_bundles)
+        versions.prune(config.storage.path, config.storage.keep_bundles)
     data = {"run": run.run_id, "bundle": version, "published": published, **run.metrics}
     state = "published" if published else "saved; a rollback keeps another one live until `recsys publish VERSION`"
     tables = [*candidates.comparisons(judged), *(candidates.table(judged, row) for row in winner.judged.rows)]
@@ -143,5 +144,5 @@ def _publish(night: TrainingRun, store: Store, version: str) -> bool:
         prepared = extract.write(folder, night.loaded)
         with holding_lease(store, LEASE, night.run.fencing):
             extract.publish(folder, prepared)
-            counts["published"] = bundles.publish(folder, version, unless_pinned=True)
+            counts["published"] = versions.publish(folder, version, unless_pinned=True)
     return bool(counts["published"])
