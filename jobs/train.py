@@ -1,6 +1,7 @@
 """Rows in, published bundle out: the nightly run, step by step."""
 
 import time
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -34,8 +35,10 @@ def train(config: Config, *, report: Report, now: int | None = None) -> Output:
     no: the live bundle and the extract are then as they were. Raises ConfigError or RecsysError before anything is
     read when a model, the index, the device or the folder is not there.
     """
-    store = open_store(config.store.url, config.store.table_prefix)
-    with ledger.run(store, LEASE, config) as run:
+    with (
+        closing(open_store(config.store.url, config.store.table_prefix)) as store,
+        ledger.run(store, LEASE, config) as run,
+    ):
         candidates.check_settings(config)
         check_folder(config.storage.path, writable=True)
         night = TrainingRun(config, read(config, store, run, now=now, report=report), run, report)
