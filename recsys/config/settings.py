@@ -344,7 +344,7 @@ class GateSettings(Section):
 class IndexSettings(Section):
     """The FAISS index."""
 
-    kind: str = Field("flat", description="Name in recsys.index.registry.INDEXES or a dotted path")
+    kind: str = Field("flat", description="Name in recsys.index.registry.INDEXES or a dotted name")
     min_recall: float = Field(
         0.99, gt=0, le=1, description="Below this recall@20 against exact search the exact index is used"
     )

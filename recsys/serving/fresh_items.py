@@ -20,7 +20,7 @@ from recsys.data.arrays import Bool, Float32, Int32, Int64
 from recsys.data.catalog import Catalog
 from recsys.data.interactions import Histories
 from recsys.data.vocabulary import Vocabulary
-from recsys.index.registry import Ragged
+from recsys.index.exact import Ragged
 from recsys.models.vectors import Part, Vectors
 from recsys.serving import recommender
 from recsys.serving.recommender import Hits

@@ -15,7 +15,7 @@ from recsys.bundle.bundle import Bundle
 from recsys.data.arrays import Bool, Float32, Int32, Int64
 from recsys.data.catalog import Catalog
 from recsys.data.interactions import Histories
-from recsys.index.registry import Ragged, search_exactly
+from recsys.index.exact import Ragged, search_exactly
 
 REASONS = ("personal", "visitor", "similar", "popular")
 _PERSONAL, _SIMILAR, _POPULAR = REASONS.index("personal"), REASONS.index("similar"), REASONS.index("popular")

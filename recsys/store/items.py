@@ -1,13 +1,13 @@
-"""The rows of items, and which of them changed."""
+"""The rows of items, and the items that changed."""
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
 
+from recsys.progress import Progress
 from recsys.store.bulk import upsert
 from recsys.store.database import Store
 from recsys.store.tables import Tables
@@ -15,19 +15,19 @@ from recsys.store.tables import Tables
 _ITEM = 3  # the kind of a row that holds an item
 
 
-def upsert_items(store: Store, items: pa.Table, *, report: Callable[[str, float], None] | None = None) -> int:
-    """Store items by item_id; returns how many. A column that is not there keeps what it was.
+def upsert_items(store: Store, items: pa.Table, *, progress: Progress | None = None) -> int:
+    """Store items by item_id; return how many. A missing column leaves the stored values as they are.
 
     Known columns: title, category, brand, image_url (string), price (float), available (bool), created_at (int64
-    microseconds UTC). All others go into `attributes`. Of several rows with one id the last counts.
+    microseconds UTC). All others become `attributes`. The last of several rows with the same id counts.
     Raises RefusedError, with nothing written, when an id or a value cannot be stored.
     """
-    return upsert(store, store.tables.items, items, report)
+    return upsert(store, store.tables.items, items, progress)
 
 
 @dataclass(frozen=True)
 class ChangedItem:
-    """An item of the own tables. What is None was never said of it."""
+    """An item of the own tables. None: the value is unknown."""
 
     item_id: str
     revision: int  # grows with every change of any item

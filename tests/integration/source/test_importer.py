@@ -19,7 +19,7 @@ from recsys.source import dataset as source
 from recsys.source.importer import DELETED, DUPLICATE, Imported, import_file
 from recsys.source.presets import LONE_RETURN, NO_PRICE, NO_PRODUCT, NO_QUANTITY, NO_USER, RETURN, RETURNED
 from recsys.store.database import Store
-from recsys.store.migrate import own_queries
+from recsys.store.tables import own_queries
 from recsys.store.users import delete_user
 
 NOON = 1_577_880_000_000_000  # 2020-01-01 12:00 UTC, microseconds
@@ -41,7 +41,7 @@ def put(
 
 def stored(store: Store) -> list[tuple[Any, ...]]:
     with store.reading() as connection:
-        return sorted(tuple(row) for row in connection.exec_driver_sql(own_queries(store)[0]))
+        return sorted(tuple(row) for row in connection.exec_driver_sql(own_queries(store.tables)[0]))
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
