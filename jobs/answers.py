@@ -1,5 +1,6 @@
 """Answers of the live bundle on the command line: for a user, and for an item."""
 
+from contextlib import closing
 from typing import Any
 
 from jobs.commands import open_configured, time_text
@@ -23,7 +24,8 @@ def recommend(config: Config, *, user_ids: list[str], k: int, report: Report) ->
     report("load", 0.0)
     bundle, extract = bundles.load(config.storage.path), open_extract(config.storage.path)
     length, targets = config.events.history_length, config.evaluation.targets
-    found = histories(extract, open_configured(config), user_ids, extract.as_of, length, always=targets)
+    with closing(open_configured(config)) as store:
+        found = histories(extract, store, user_ids, extract.as_of, length, always=targets)
     report("load", 1.0)
     # A kept bundle may number its items and kinds otherwise.
     rows, codes = extract.items.rows_in(bundle.catalog.ids), codes_in(extract.kinds, bundle.kinds)

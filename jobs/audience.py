@@ -7,6 +7,7 @@ finds what was frozen and writes it.
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,8 +58,7 @@ def audience(
     if strategy not in STRATEGIES:
         raise NotFoundError(f"there is no strategy {strategy!r}; there are {', '.join(STRATEGIES)}")
     suppressed = None if suppress is None else tuple(read_suppression(suppress))
-    store = open_configured(config)
-    with ledger.run(store, LEASE, config) as run:
+    with closing(open_configured(config)) as store, ledger.run(store, LEASE, config) as run:
         report("load", 0.0)
         with run.step("load") as counts:
             inputs = open_inputs(config, store)
