@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.output import Output, Report, Table
-from recsys.bundle import bundle as bundles_on_disk
+from recsys.bundle import versions
 from recsys.config.settings import Config
 from recsys.source.dataset import check
 from recsys.source.findings import Finding
@@ -78,7 +78,7 @@ def _run_row(run: Run) -> list[Any]:
 def bundles(config: Config, *, report: Report) -> Output:
     """The bundles on disk."""
     report("bundles", 1.0)
-    found = bundles_on_disk.versions(config.storage.path)
+    found = versions.list_versions(config.storage.path)
     data = [{**vars(version), "created_at": time_text(version.created_at)} for version in found]
     rows = [
         [
@@ -96,7 +96,7 @@ def bundles(config: Config, *, report: Report) -> Output:
 def publish(config: Config, *, version: str, report: Report) -> Output:
     """Make a version the live one and lift a pin."""
     report("publish", 0.0)
-    bundles_on_disk.publish(config.storage.path, version)
+    versions.publish(config.storage.path, version)
     report("publish", 1.0)
     return Output({"live": version, "pinned": False}, [f"{version} is live"])
 
@@ -104,7 +104,7 @@ def publish(config: Config, *, version: str, report: Report) -> Output:
 def rollback(config: Config, *, report: Report) -> Output:
     """Go back to the bundle that was live before, and pin it."""
     report("rollback", 0.0)
-    version = bundles_on_disk.rollback(config.storage.path)
+    version = versions.rollback(config.storage.path)
     report("rollback", 1.0)
     note = f"{version} is live and pinned; `recsys publish VERSION` lets the nights publish again"
     return Output({"live": version, "pinned": True}, [note])
