@@ -1,8 +1,8 @@
 """Take docs/page.png: a sample shop, nine nights of training, and the page in headless Chromium.
 
-Run `python docs/screenshot.py`. It needs Debian's packages `chromium`, `chromium-driver` and `pngquant`. The shop has three
-more days each night. One night it is down and one night half of its events are missing, so that the ledger shows a failed
-and a refused run. The sample shop's items have no pictures.
+Run `python docs/screenshot.py`. It needs Debian's packages `chromium`, `chromium-driver` and `pngquant`. The shop has
+three more days each night. One night it is down and one night half of its events are missing, so that the ledger shows
+a failed and a refused run. The sample shop's items have no pictures.
 """
 
 import base64
