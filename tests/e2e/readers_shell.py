@@ -9,8 +9,12 @@ import sys
 import threading
 from contextlib import chdir
 from pathlib import Path
+from unittest import mock
 
 from command_line import run_here
+
+from jobs.doctor.report import LIBRARIES, PLACES, Finding
+from recsys.imports import resolve
 
 ROOT = Path(__file__).parents[2]
 # What would run until it is told to stop is a process of its own, which is told so once it says that it is at work; of
@@ -37,18 +41,24 @@ recsys() {{
     fi
 }}
 """
+DOCTOR = "jobs.doctor.report.run_check"
 CLIENT = """
 import json, os, socket, sys
 with socket.socket(socket.AF_UNIX) as asked:
     asked.connect(sys.argv[1])
     with asked.makefile("rw") as both:
-        environment = {name: value for name, value in os.environ.items() if name.startswith("RECSYS_")}
+        environment = {name: value for name, value in os.environ.items() if name.startswith(("RECSYS_", "PYTHONPATH"))}
         print(json.dumps([os.getcwd(), environment, sys.argv[2:]]), file=both, flush=True)
         code, out, err = json.loads(both.readline())
 sys.stdout.write(out)
 sys.stderr.write(err)
 sys.exit(code)
 """
+
+
+def check_here(name: str, config: Path) -> Finding:
+    """A check of the doctor, in this process: that each has one of its own is tested where the doctor is."""
+    return Finding(name, *resolve({**LIBRARIES, **PLACES}[name])(str(config)))
 
 
 def _answer(listening: socket.socket) -> None:
@@ -60,7 +70,8 @@ def _answer(listening: socket.socket) -> None:
             return
         with asked, asked.makefile("rw") as both:
             folder, environment, words = json.loads(both.readline())
-            with chdir(folder):
+            search = [str(Path(folder, entry)) for entry in environment.pop("PYTHONPATH", "").split(":") if entry]
+            with chdir(folder), mock.patch.object(sys, "path", search + sys.path), mock.patch(DOCTOR, check_here):
                 done = run_here(*words, **environment)
             both.write(json.dumps([done.returncode, done.stdout, done.stderr]) + "\n")
 
@@ -71,6 +82,7 @@ def run_script(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(os.path.relpath(address))  # an absolute one may be longer than the kernel allows
         listening.listen()
+        modules = set(sys.modules)
         thread = threading.Thread(target=_answer, args=(listening,))
         thread.start()
         prelude = PRELUDE.format(
@@ -86,3 +98,6 @@ def run_script(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
         finally:
             listening.shutdown(socket.SHUT_RDWR)
             thread.join()
+            for name in set(sys.modules) - modules:  # a module that a document has its reader write
+                if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(folder)):
+                    del sys.modules[name]
