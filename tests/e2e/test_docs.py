@@ -124,7 +124,8 @@ def test_every_command_and_example_runs(document: Path, sandbox: Path) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_link_leads_to_a_file(document: Path) -> None:
-    for target in re.findall(r"(?:\]\(|href=\"|src=\")([^)\"#:]+)[)\"]", document.read_text(encoding="utf-8")):
+    prose = re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"(?:\]\(|href=\"|src=\")([^)\"#:]+)[)\"]", prose):
         assert (document.parent / target).exists(), f"{document.name} links to {target}"
 
 
