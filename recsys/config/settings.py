@@ -455,6 +455,16 @@ class Config(Section):
         """The int8 codes of the kinds that a model has to foresee."""
         return [self.events.codes[kind] for kind in self.evaluation.targets]
 
+    @property
+    def bought(self) -> tuple[str, ...]:
+        """The kinds of events that mean that an item was bought."""
+        return tuple(self.evaluation.targets)
+
+    @property
+    def bought_codes(self) -> list[int]:
+        """Their int8 codes."""
+        return [self.events.codes[kind] for kind in self.bought]
+
     def hash(self) -> str:
         """Eight hex digits of everything that shapes a bundle; where data lies and how it is served does not count."""
         values = self.model_dump(mode="json", exclude=_NOT_HASHED)
