@@ -1,7 +1,7 @@
 """Ranks the test users of a public set with the product's own choice, training and retrieval.
 
     python -m benchmarks.accuracy --data DIR --model NAME --k 20 --out ranked.npz [--seed 0]
-        [--set models.mf.ranks=[1024]] [--set training.budget_minutes=5]
+        [--set models.mf.n_factors=[1024]] [--set training.budget_minutes=5]
 
 Settings are chosen on a split of the training data alone; the test is read for the ids of its users only. The lists go
 to OUT as `users` [B] and `items` [B, k], the ids of the set's files, for a scorer independent of the project.
@@ -45,7 +45,7 @@ def main() -> None:
     except FileNotFoundError as error:
         sys.exit(str(error))
     config = config.model_copy(
-        update={"recommendations": config.recommendations.model_copy(update={"repeats": benchmark.repeats})}
+        update={"recommendations": config.recommendations.model_copy(update={"allow_repurchase": benchmark.repeats})}
     )
     read_at = time.perf_counter()
     score = ValidationScore(benchmark.catalog, benchmark.splits, config)
@@ -90,7 +90,7 @@ def _assignment(text: str) -> tuple[list[str], Any]:
     try:
         return path.split("."), json.loads(value)
     except json.JSONDecodeError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not TABLE.KEY=JSON, as models.mf.ranks=[64] is") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not TABLE.KEY=JSON, as models.mf.n_factors=[64] is") from None
 
 
 def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -38,12 +38,12 @@ def main() -> None:
     arguments = parser.parse_args()
     faiss.omp_set_num_threads(1)
     benchmark = read(arguments.data, config=Config(), seed=0)
-    recommendations = Config().recommendations.model_copy(update={"repeats": benchmark.repeats})
+    recommendations = Config().recommendations.model_copy(update={"allow_repurchase": benchmark.repeats})
     splits = benchmark.splits
     print("| D | precision | validation ndcg@20 | vectors, MB | bundle, MB | search, ms | choose and train, s |")
     print("|---|---|---|---|---|---|---|")
     for dim in arguments.dims:
-        config = Config.model_validate({"models": {"mf": {"ranks": [dim]}}})
+        config = Config.model_validate({"models": {"mf": {"n_factors": [dim]}}})
         config = config.model_copy(update={"recommendations": recommendations})
         score = ValidationScore(benchmark.catalog, splits, config)
         started = time.perf_counter()

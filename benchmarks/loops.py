@@ -98,7 +98,12 @@ def _steps(benchmark: Benchmark, config: Config, model: str, steps: int, product
     """Some steps of a pass, the first left out: once for their time, once under the profiler."""
     defaults = TwoTowerSettings() if model == "two_tower" else SequenceSettings()
     sizes = defaults.model_dump(include=_SIZES)
-    chosen = {**SETTINGS[model], **sizes, "half_life_days": 36500.0, "pass_events": (steps + 1) * defaults.batch_size}
+    chosen = {
+        **SETTINGS[model],
+        **sizes,
+        "half_life_days": 36500.0,
+        "max_events_per_epoch": (steps + 1) * defaults.batch_size,
+    }
     watch = _Watch(None)
     _run(benchmark, config, model, chosen, watch)
     profiler = profile(activities=[ProfilerActivity.CPU], with_flops=True)

@@ -42,9 +42,9 @@ _NOW = (scale_shop.START + scale_shop.DAYS * 86_400) * 1_000_000  # microseconds
 _JUDGED = ("auto", "popularity")
 STEPS = ("read", "train", "index", "publish")
 _DAYS = {"half_life_days": 90.0, "recency_half_life_days": 10.0}
-_FIXED = {"dim", "pass_events", "batch_size", "negatives", "learning_rate"}
+_FIXED = {"dim", "max_events_per_epoch", "batch_size", "negatives", "learning_rate"}
 _FIXED |= {"length", "blocks", "dropout", "full_softmax_items"}
-_TOWER = {"dim": 64, "negatives": 1024, "pass_events": 10**9}  # one pass is over all events
+_TOWER = {"dim": 64, "negatives": 1024, "max_events_per_epoch": 10**9}  # one pass is over all events
 SETTINGS: dict[str, dict[str, Any]] = {
     "mf": {
         **_DAYS,
@@ -54,7 +54,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "two_tower": {
         **TwoTowerSettings(**_TOWER).model_dump(include=_FIXED),
         **_DAYS,
-        **{"temperature": 0.1, "unit_items": True, "demand": 0.25, "epochs": 1},
+        **{"temperature": 0.1, "normalize_items": True, "demand": 0.25, "epochs": 1},
     },
     "sequence": {
         **SequenceSettings(**_TOWER, full_softmax_items=0).model_dump(include=_FIXED),
@@ -160,7 +160,7 @@ def night(model: str, folder: Path, events: int, minutes: float) -> dict[str, An
         except RefusedError as error:  # by the gate, as after any night
             sys.exit(str(error))
         seconds = time.perf_counter() - started
-        chosen = bundle.load(config.folder.path).vectors.settings
+        chosen = bundle.load(config.storage.path).vectors.settings
     judged = {name: told["models"][name]["all"] for name in _JUDGED}
     parts = [f"{part['weight']:g} x {part['model']} {_passes(part['settings'])}" for part in chosen["parts"]]
     stopped = "; ".join(f"{name}: {why}" for name, why in chosen["skipped"].items())
@@ -211,12 +211,12 @@ def measure(model: str, folder: Path, events: int) -> dict[str, float]:
                 queries=queries,
             )
         with step("publish"):
-            prepared = extract.write(config.folder.path, loaded)
+            prepared = extract.write(config.storage.path, loaded)
             version = bundle.save(
-                replace(fresh, evaluation=vectors), config.folder.path, facts={"config_hash": "scale"}
+                replace(fresh, evaluation=vectors), config.storage.path, facts={"config_hash": "scale"}
             )
-            extract.publish(config.folder.path, prepared)
-            bundle.publish(config.folder.path, version)
+            extract.publish(config.storage.path, prepared)
+            bundle.publish(config.storage.path, version)
     return {**seconds, "all": sum(seconds.values()), "GiB": peak_gib()}
 
 

@@ -141,7 +141,7 @@ def make_shop(folder: Path, items: int) -> None:
         watermark=time.time_ns() // 1000,
     )
     extract.publish(folder / "data", extract.write(folder / "data", readings))
-    (folder / "recsys.toml").write_text('[folder]\npath = "data"\n')
+    (folder / "recsys.toml").write_text('[storage]\npath = "data"\n')
 
 
 def _events(random: np.random.Generator, items: int) -> Interactions:

@@ -108,7 +108,7 @@ def main() -> None:
 
 def prepare(folder: Path) -> Path:
     """Save the other bundle and what both have to answer; returns wrk's script."""
-    (folder / "recsys.toml").write_text('[folder]\npath = "data"\n[api]\npoll_seconds = 0.2\n')
+    (folder / "recsys.toml").write_text('[storage]\npath = "data"\n[api]\npoll_seconds = 0.2\n')
     first = bundles.load(folder / "data")
     second = bundles.load(folder / "data", bundles.save(turned(first), folder / "data", facts={"config_hash": "1" * 8}))
     events = extract.open_extract(folder / "data")

@@ -34,7 +34,7 @@ SETTINGS = """
 [training]
 models = ["mf"]
 [models.mf]
-ranks = [32]
+n_factors = [32]
 item_exponents = [0.4]
 user_exponents = [0.5]
 popularity_exponents = [0.2]
@@ -72,7 +72,7 @@ def pass_night(shop: Path, full: Path, number: int, days_ago: int) -> None:
             if number == HALF:
                 database.execute(f"DELETE FROM {table} WHERE id % 2 = 0")
         database.commit()
-    changed = {"RECSYS_FOLDER__KEEP_BUNDLES": "3"}
+    changed = {"RECSYS_STORAGE__KEEP_BUNDLES": "3"}
     if number == DOWN:
         changed["RECSYS_SOURCE__URL"] = "sqlite:////srv/shop.db"
     with suppress(RecsysError):

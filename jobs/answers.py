@@ -21,7 +21,7 @@ HISTORY_SHOWN = 10
 def recommend(config: Config, *, user_ids: list[str], k: int, report: Report) -> Output:
     """The k best items for each user, beside the newest events of the history that they come from."""
     report("load", 0.0)
-    bundle, extract = bundles.load(config.folder.path), open_extract(config.folder.path)
+    bundle, extract = bundles.load(config.storage.path), open_extract(config.storage.path)
     length, targets = config.events.history_length, config.evaluation.targets
     found = histories(extract, open_configured(config), user_ids, extract.as_of, length, always=targets)
     report("load", 1.0)
@@ -32,7 +32,7 @@ def recommend(config: Config, *, user_ids: list[str], k: int, report: Report) ->
         found.translate(rows, codes),
         k,
         target_codes=bundle.codes_of(targets),
-        repeats=config.recommendations.repeats,
+        repeats=config.recommendations.allow_repurchase,
         allowed=_allowed(config, bundle),
     )
     answers = [
@@ -60,7 +60,7 @@ def _parts(answer: dict[str, Any], k: int) -> list[Table | str]:
 def similar(config: Config, *, item_ids: list[str], k: int, report: Report) -> Output:
     """The k items most similar to each. Raises NotFoundError when the live bundle does not know one of them."""
     report("load", 0.0)
-    bundle = bundles.load(config.folder.path)
+    bundle = bundles.load(config.storage.path)
     report("load", 1.0)
     rows = bundle.catalog.ids.rows_of(item_ids)
     if unknown := [item_id for item_id, row in zip(item_ids, rows, strict=True) if row < 0]:

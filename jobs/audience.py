@@ -72,7 +72,7 @@ def audience(
                 drawn = draw(ground, campaign, rows, draft, report)
                 counts.update(eligible=drawn[0].eligible, left_out=drawn[0].left_out, members=drawn[1].num_rows)
             failpoint("before freeze")
-            save_audience(store, *drawn, report=report)
+            save_audience(store, *drawn, progress=report)
             failpoint("after freeze")
         record = find_audience(store, draft.audience_id)
         assert record is not None

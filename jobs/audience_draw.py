@@ -64,7 +64,7 @@ class Campaign:
 
 def open_ground(config: Config, store: Store) -> Inputs:
     """The live bundle, the extract and what came since. Raises BundleError, NotFoundError."""
-    bundle, extract = bundles.load(config.folder.path), open_extract(config.folder.path)
+    bundle, extract = bundles.load(config.storage.path), open_extract(config.storage.path)
     fresh = new_events(
         store, list(extract.users), [], received_after=extract.watermark, occurred_before=_FOREVER
     )  # for many users this returns everybody's

@@ -75,7 +75,7 @@ def _run_row(run: Run) -> list[Any]:
 def bundles(config: Config, *, report: Report) -> Output:
     """The bundles on disk."""
     report("bundles", 1.0)
-    found = bundles_on_disk.versions(config.folder.path)
+    found = bundles_on_disk.versions(config.storage.path)
     data = [{**vars(version), "created_at": time_text(version.created_at)} for version in found]
     rows = [
         [
@@ -93,7 +93,7 @@ def bundles(config: Config, *, report: Report) -> Output:
 def publish(config: Config, *, version: str, report: Report) -> Output:
     """Make a version the live one and lift a pin."""
     report("publish", 0.0)
-    bundles_on_disk.publish(config.folder.path, version)
+    bundles_on_disk.publish(config.storage.path, version)
     report("publish", 1.0)
     return Output({"live": version, "pinned": False}, [f"{version} is live"])
 
@@ -101,7 +101,7 @@ def publish(config: Config, *, version: str, report: Report) -> Output:
 def rollback(config: Config, *, report: Report) -> Output:
     """Go back to the bundle that was live before, and pin it."""
     report("rollback", 0.0)
-    version = bundles_on_disk.rollback(config.folder.path)
+    version = bundles_on_disk.rollback(config.storage.path)
     report("rollback", 1.0)
     note = f"{version} is live and pinned; `recsys publish VERSION` lets the nights publish again"
     return Output({"live": version, "pinned": True}, [note])

@@ -25,10 +25,10 @@ def serve(config: Config, *, path: Path) -> None:
     """Serve until it is told to stop. path: of the configuration file, which every worker reads for itself.
 
     Raises ConfigError when it is to listen beyond this machine without a key that keeps strangers out, RecsysError when
-    [folder] path is no folder that can be read.
+    [storage] path is no folder that can be read.
     """
     settings = config.api
-    check_folder(config.folder.path)
+    check_folder(config.storage.path)
     _check_keys(config)
     shared = tempfile.mkdtemp(prefix="recsys-metrics-")
     os.environ |= {

@@ -36,7 +36,7 @@ def train(config: Config, *, report: Report, now: int | None = None) -> Output:
     store = open_store(config.store.url, config.store.table_prefix)
     with ledger.run(store, LEASE, config) as run:
         candidates.check_settings(config)
-        check_folder(config.folder.path, writable=True)
+        check_folder(config.storage.path, writable=True)
         night = TrainingRun(config, read(config, store, run, now=now, report=report), run, report)
         judged = candidates.evaluate_all(night)
         winner = candidates.best(judged, config)
@@ -47,7 +47,7 @@ def train(config: Config, *, report: Report, now: int | None = None) -> Output:
         run.bundle = version = _save(night, fresh, live)
         failpoint("before publish")
         published = _publish(night, store, version)
-        bundles.prune(config.folder.path, config.folder.keep_bundles)
+        bundles.prune(config.storage.path, config.storage.keep_bundles)
     data = {"run": run.run_id, "bundle": version, "published": published, **run.metrics}
     state = "published" if published else "saved; a rollback keeps another one live until `recsys publish VERSION`"
     tables = [*candidates.comparisons(judged), *(candidates.table(judged, row) for row in winner.judged.rows)]
@@ -65,7 +65,7 @@ def read(config: Config, store: Store, run: ledger.Run, *, now: int | None, repo
 def _live(config: Config) -> Bundle | None:
     """The live bundle. None when there is none, or it is damaged: that must not keep tonight's from replacing it."""
     try:
-        return bundles.load(config.folder.path)
+        return bundles.load(config.storage.path)
     except BundleError:
         return None
 
@@ -133,12 +133,12 @@ def _save(night: TrainingRun, fresh: Bundle, live: Bundle | None) -> str:
             "replaces": live.version if live else None,
             HOLDOUT_START: night.splits.holdout_start,
         }
-        return bundles.save(fresh, night.config.folder.path, facts=facts)
+        return bundles.save(fresh, night.config.storage.path, facts=facts)
 
 
 def _publish(night: TrainingRun, store: Store, version: str) -> bool:
     """Move the extract and CURRENT while the lease's row is locked; whether CURRENT moved: a pinned bundle stays."""
-    folder = night.config.folder.path
+    folder = night.config.storage.path
     with night.step("publish") as counts:
         prepared = extract.write(folder, night.loaded)
         with holding_lease(store, LEASE, night.run.fencing):

@@ -1,9 +1,9 @@
 """A wider search for a model's settings, by Optuna, as long as the operator asks; the nights never search like this.
 
 Every trial is a training on the fit events with one value for each setting, scored on validation; the holdout stays
-unseen. Studies lie in one SQLite file in `[folder] path`, and each trial is in it before the next one begins: killed at
-any moment, the search goes on with what it had. Source of the method: J. Bergstra et al., "Algorithms for
-hyper-parameter optimization", NIPS 2011, for the sampler (TPE).
+unseen. Studies lie in one SQLite file in `[storage] path`. Each trial is stored before the next one begins, so a killed
+search goes on with what it had. Source of the method: J. Bergstra et al., "Algorithms for hyper-parameter
+optimization", NIPS 2011, for the sampler (TPE).
 """
 
 import hashlib
@@ -82,9 +82,9 @@ def tune(config: Config, *, model: str, trials: int, minutes: float | None, repo
     store = open_configured(config)
     with ledger.run(store, LEASE, config) as run:
         candidates.check_settings(config)
-        check_folder(config.folder.path, writable=True)
+        check_folder(config.storage.path, writable=True)
         night = TrainingRun(config, read(config, store, run, now=None, report=report), run, report)
-        with _studies(config.folder.path) as storage:
+        with _studies(config.storage.path) as storage:
             search = _Search(night, model, storage)
             found = search.finished
             report(f"study {search.name}: {found} trials were there", 1.0)
@@ -279,7 +279,7 @@ class _Search:
             "fixed": getattr(config.models, self.model).model_dump(exclude=set(self.space)),
             "events": config.events.model_dump(exclude={HALF_LIFE}),
             "evaluation": config.evaluation.model_dump(),
-            "recommendations": config.recommendations.model_dump(include={"repeats"}),
+            "recommendations": config.recommendations.model_dump(include={"allow_repurchase"}),
             "seed": config.training.seed,
             "device": str(resolve(candidates.PICK_DEVICE)(config.training.device)),
             "version": metadata.version("recsys"),
@@ -333,7 +333,7 @@ def _output(search: _Search, configured: FrozenTrial, *, found: int, asked: int,
         "run": search.night.run.run_id,
         "model": model,
         "study": search.name,
-        "file": str(config.folder.path / FILE),
+        "file": str(config.storage.path / FILE),
         "is_new": found == 0,
         "other_studies": search.others,
         "ended_by": ended_by,

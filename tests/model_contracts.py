@@ -13,7 +13,12 @@ from recsys.models.contract import MODELS, TrainingData, settings_of
 
 SETTINGS = ModelSettings.model_validate(
     {
-        "mf": {"ranks": [8], "popularity_exponents": [0.2], "recency_exponents": [0.3], "recency_half_life_days": [20]}
+        "mf": {
+            "n_factors": [8],
+            "popularity_exponents": [0.2],
+            "recency_exponents": [0.3],
+            "recency_half_life_days": [20],
+        }
         | {"user_exponents": [0.5], "item_exponents": [0.4], "singular_exponents": [0.25]},
         "two_tower": {
             "dim": 8,
@@ -21,7 +26,7 @@ SETTINGS = ModelSettings.model_validate(
             "batch_size": 64,
             "negatives": 16,
             "temperatures": [0.1],
-            "unit_items": [True],
+            "normalize_items": [True],
         },
         "sequence": {"dim": 16, "length": 8, "dropout": 0.1, "epochs": 4, "batch_size": 64, "temperatures": [0.1]},
     }

@@ -11,7 +11,7 @@ from recsys.errors import RecsysError
 
 def check_bundle(config: str) -> Answer:
     """Whether the live bundle is complete, undamaged and loadable."""
-    folder = load_config(Path(config)).folder.path
+    folder = load_config(Path(config)).storage.path
     try:
         live = bundles.load(folder)
     except RecsysError as error:

@@ -36,7 +36,7 @@ def check_device(config: str) -> Answer:
 
 def check_folder(config: str) -> Answer:
     """Whether bundles can be written, and whether there is room for them."""
-    folder = load_config(Path(config)).folder.path
+    folder = load_config(Path(config)).storage.path
     existing = next(place for place in (folder, *folder.parents) if place.exists())
     try:
         with tempfile.TemporaryFile(dir=existing) as file:
@@ -44,7 +44,7 @@ def check_folder(config: str) -> Answer:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        return False, f"{existing} cannot be written to: {error.strerror}", "a folder of this user's: path in [folder]"
+        return False, f"{existing} cannot be written to: {error.strerror}", "a folder of this user's: path in [storage]"
     free = shutil.disk_usage(existing).free
     found = f"{folder}, {free / 1e9:.1f} GB free"
     return free >= FREE_BYTES, found, f"at least {FREE_BYTES / 1e9:.1f} GB free"

@@ -7,7 +7,7 @@ from jobs.doctor.libraries import Answer
 from recsys.config.loading import load_config
 from recsys.errors import RecsysError
 from recsys.store.database import database_url
-from recsys.store.migrate import open_store, revisions
+from recsys.store.migrate import open_store, read_revisions
 
 MAX_CLOCK_SECONDS = 60
 
@@ -23,7 +23,7 @@ def check_store(config: str) -> Answer:
     except RecsysError as error:
         return False, str(error), "a database that answers: url in [store]"
     try:
-        found, newest = revisions(store)
+        found, newest = read_revisions(store)
         apart = abs(store.now() - time.time_ns() // 1000) / 1e6
         where = store.describe()
     finally:

@@ -19,7 +19,7 @@ from recsys.config.settings import AlertSettings
 from recsys.store.database import Store
 from recsys.store.leases import acquire_lease, release_lease, renew_lease
 from recsys.store.runs import Run
-from recsys.store.schedule import Overdue, mark_told, overdue_jobs, untold_runs
+from recsys.store.schedule import Overdue, list_overdue_jobs, list_unalerted_runs, mark_alerted
 
 LEASE = "alerts"
 LEASE_SECONDS = 300.0  # longer than all tries of one alert
@@ -57,7 +57,7 @@ def tell(store: Store, settings: AlertSettings, jobs: frozenset[str], stop: Even
             _log.warning("alert: %s", message["text"])
             if settings.webhook_url is not None and not _post(settings.webhook_url.get_secret_value(), message, stop):
                 return False
-            mark_told(store, what)
+            mark_alerted(store, what)
             if not renew_lease(store, LEASE, fencing, LEASE_SECONDS):
                 return True
         return True
@@ -66,9 +66,9 @@ def tell(store: Store, settings: AlertSettings, jobs: frozenset[str], stop: Even
 
 
 def _news(store: Store, settings: AlertSettings, jobs: frozenset[str]) -> list[Run | Overdue]:
-    found: list[Run | Overdue] = [*untold_runs(store, seconds=TELL_SECONDS)]
+    found: list[Run | Overdue] = [*list_unalerted_runs(store, seconds=TELL_SECONDS)]
     if settings.max_age_hours is not None:
-        found += [late for late in overdue_jobs(store, seconds=settings.max_age_hours * 3600) if late.job in jobs]
+        found += [late for late in list_overdue_jobs(store, seconds=settings.max_age_hours * 3600) if late.job in jobs]
     return found
 
 

@@ -240,8 +240,8 @@ def _attend(night: TrainingRun, children: dict[str, Child], entry: Entry) -> Non
     if child.asked_to_end is not None:
         if now - child.asked_to_end >= night.settings.grace_seconds:
             _signal_group(child.process, signal.SIGKILL)
-    elif now - child.started >= night.settings.limit_minutes * 60:
-        _ask_to_end(child, f"it was over its limit of {night.settings.limit_minutes:g} minutes and was ended")
+    elif now - child.started >= night.settings.timeout_minutes * 60:
+        _ask_to_end(child, f"it was over its limit of {night.settings.timeout_minutes:g} minutes and was ended")
     if now - child.renewed >= CLAIM_SECONDS / 6:
         child.renewed = now
         renew_due(night.store, entry.job, child.due_at, night.owner, seconds=CLAIM_SECONDS)
@@ -263,7 +263,7 @@ def _settle(night: TrainingRun, child: Child) -> None:
         child.due_at,
         night.owner,
         ending,
-        attempts=night.settings.attempts,
+        attempts=night.settings.max_attempts,
         next_due=entry.next_due,
     )
     seconds = time.monotonic() - child.started

@@ -25,8 +25,10 @@ from recsys.data.arrays import Bool, Float32, Int32
 from recsys.data.catalog import Catalog
 from recsys.data.folder import failpoint
 from recsys.errors import BundleError, NotFoundError, RecsysError
-from recsys.index import registry as index
-from recsys.index.registry import Index, Items
+from recsys.index import flat
+from recsys.index import registry as indexes
+from recsys.index.exact import Items
+from recsys.index.registry import EXACT, BuiltIndex, Index
 from recsys.models.vectors import Vectors
 
 FORMAT = 1
@@ -95,20 +97,17 @@ def assemble(
     if popularity.shape != (len(catalog),):
         raise RecsysError(f"popularity is {popularity.shape}, the catalog has {len(catalog)} items")
     if queries is None:
-        found: Index = index.build_flat(vectors.item_vectors)
-        recall: dict[str, float] = {}
+        built = BuiltIndex(flat.build(vectors.item_vectors), EXACT, recall={})
     else:
-        found, recall = index.build(
-            index_settings.kind, vectors.item_vectors, queries, min_recall=index_settings.min_recall
-        )
+        built = indexes.build(index_settings.kind, vectors.item_vectors, queries, min_recall=index_settings.min_recall)
     return Bundle(
         version="",
-        manifest={"index": {"kind": found.kind, "asked": index_settings.kind, "recall@20": recall}},
+        manifest={"index": {"kind": built.kind, "asked": index_settings.kind, "recall@20": built.recall}},
         kinds=kinds,
         catalog=catalog,
         vectors=vectors,
         popularity=popularity,
-        index=found,
+        index=built.index,
         evaluation=evaluation,
         with_vector=_rows_with_vector(vectors.item_vectors),
         most_popular=_by_popularity(popularity),
@@ -145,7 +144,7 @@ def save(bundle: Bundle, folder: Path, *, facts: dict[str, Any]) -> str:
         np.save(temporary / "popularity.npy", bundle.popularity, allow_pickle=False)
         if bundle.evaluation is not None:
             bundle_files.write_vectors(temporary / "evaluation", bundle.evaluation)
-        index.save(bundle.index, temporary / "index.faiss")
+        bundle.index.write(temporary / "index.faiss")
         return manifest
 
     artifact.write_folder(_room(folder), version, fill)
@@ -265,11 +264,11 @@ def _open(name: str, place: Path, manifest: dict[str, Any]) -> Bundle:
     vectors = bundle_files.open_vectors(place, manifest["vectors"], count)
     earlier = manifest["evaluation"]
     popularity = artifact.open_array(place / "popularity.npy")
-    found = index.load(place / "index.faiss", vectors.item_vectors)
+    index = indexes.load(place / "index.faiss", manifest["index"]["kind"], vectors.item_vectors)
     for what, size, expected in (
         ("items.arrow", (len(catalog),), (count,)),
         ("popularity.npy", popularity.shape, (count,)),
-        ("index.faiss", (len(found), found.dim), (count, vectors.dim)),
+        ("index.faiss", (len(index), index.dim), (count, vectors.dim)),
     ):
         if size != expected:
             raise BundleError(f"{place}: {what}: expected {expected}, found {size}")
@@ -280,7 +279,7 @@ def _open(name: str, place: Path, manifest: dict[str, Any]) -> Bundle:
         catalog=catalog,
         vectors=vectors,
         popularity=popularity,
-        index=found,
+        index=index,
         evaluation=None if earlier is None else bundle_files.open_vectors(place / "evaluation", earlier, count),
         with_vector=_rows_with_vector(vectors.item_vectors),
         most_popular=_by_popularity(popularity),

@@ -4,6 +4,7 @@
 folder of the file, so that a job started from anywhere finds the same data.
 """
 
+import logging
 import os
 import tomllib
 from collections.abc import Mapping
@@ -14,6 +15,26 @@ from pydantic import BaseModel, ValidationError
 
 from recsys.config.settings import Config
 from recsys.errors import ConfigError
+
+# Keys of version 0.1.0 -> what they are called now. A prefix may name a whole table.
+RENAMED: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("folder",): ("storage",),
+    ("events", "kinds"): ("events", "aliases"),
+    ("events", "same_event_minutes"): ("events", "dedup_window_minutes"),
+    ("recommendations", "repeats"): ("recommendations", "allow_repurchase"),
+    ("models", "mf", "ranks"): ("models", "mf", "n_factors"),
+    ("models", "two_tower", "pass_events"): ("models", "two_tower", "max_events_per_epoch"),
+    ("models", "two_tower", "demands"): ("models", "two_tower", "trend_weights"),
+    ("models", "two_tower", "unit_items"): ("models", "two_tower", "normalize_items"),
+    ("models", "sequence", "pass_events"): ("models", "sequence", "max_events_per_epoch"),
+    ("models", "sequence", "demands"): ("models", "sequence", "trend_weights"),
+    ("gate", "max_drop"): ("gate", "max_relative_drop"),
+    ("schedule", "limit_minutes"): ("schedule", "timeout_minutes"),
+    ("schedule", "attempts"): ("schedule", "max_attempts"),
+    ("api", "max_new_items"): ("api", "max_fresh_items"),
+}
+
+_log = logging.getLogger(__name__)
 
 
 def load_config(path: Path | None, environment: dict[str, str] | None = None) -> Config:
@@ -29,6 +50,7 @@ def load_config(path: Path | None, environment: dict[str, str] | None = None) ->
             raise ConfigError(f"no configuration at {path}; `recsys init` writes one") from None
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ConfigError(f"{path} cannot be read: {error}") from None
+    values = _rename_old_keys(values, str(path))
     apply_environment(values, os.environ if environment is None else environment)
     try:
         config = Config.model_validate(values)
@@ -42,7 +64,7 @@ def _resolve(config: Config, folder: Path) -> Config:
         update={
             "store": config.store.model_copy(update={"url": place_url(config.store.url, folder)}),
             "source": config.source.model_copy(update={"url": place_url(config.source.url, folder)}),
-            "folder": config.folder.model_copy(update={"path": folder / config.folder.path}),
+            "storage": config.storage.model_copy(update={"path": folder / config.storage.path}),
         }
     )
 
@@ -56,6 +78,7 @@ def apply_environment(values: dict[str, Any], environment: Mapping[str, str]) ->
         if not name.startswith("RECSYS_") or "__" not in name:
             continue
         *tables, key = name.removeprefix("RECSYS_").lower().split("__")
+        *tables, key = _current_place((*tables, key), name)
         table = values
         for depth, part in enumerate(tables, 1):
             table = table.setdefault(part, {})
@@ -66,6 +89,39 @@ def apply_environment(values: dict[str, Any], environment: Mapping[str, str]) ->
             table[key] = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
             table[key] = text  # a bare word is a string
+
+
+def _rename_old_keys(values: dict[str, Any], where: str) -> dict[str, Any]:
+    """The values of a file with old keys under their present names, each with a warning.
+
+    Raises ConfigError when the file has a key under both names.
+    """
+    renamed = dict(values)
+    for old, new in RENAMED.items():
+        *tables, key = old
+        table: Any = renamed
+        for part in tables:
+            table = table.get(part) if isinstance(table, dict) else None
+        if not isinstance(table, dict) or key not in table:
+            continue
+        if new[-1] in table:
+            raise ConfigError(f"{where} has both {'.'.join(old)} and {'.'.join(new)}, its new name; keep the new one")
+        _warn_of_old(where, old, new)
+        table[new[-1]] = table.pop(key)
+    return renamed
+
+
+def _current_place(place: tuple[str, ...], variable: str) -> tuple[str, ...]:
+    """Where an environment variable's key lies now."""
+    for old, new in RENAMED.items():
+        if place[: len(old)] == old:
+            _warn_of_old(variable, old, new)
+            return new + place[len(old) :]
+    return place
+
+
+def _warn_of_old(where: str, old: tuple[str, ...], new: tuple[str, ...]) -> None:
+    _log.warning("%s: %s is called %s now; the old name works in this version", where, ".".join(old), ".".join(new))
 
 
 def explain(error: ValidationError, path: Path | None, tables: type[BaseModel]) -> str:

@@ -34,7 +34,7 @@ class PopularitySettings(Section):
 class MfSettings(Section):
     """Spectral matrix factorisation. Of several values the best on validation is taken."""
 
-    ranks: tuple[Rank, ...] = Field((64, 128, 256, 512), min_length=1, description="Dimensions D")
+    n_factors: tuple[Rank, ...] = Field((64, 128, 256, 512), min_length=1, description="Dimensions D")
     kind_exponents: tuple[float, ...] = Field(
         (1.0, 0.0),
         min_length=1,
@@ -76,7 +76,7 @@ class TwoTowerSettings(Section):
 
     dim: int = Field(256, ge=4, multiple_of=4, description="Dimensions D")
     epochs: int = Field(20, ge=1, description="At most so many passes; validation stops earlier")
-    pass_events: int = Field(
+    max_events_per_epoch: int = Field(
         1_000_000,
         ge=1,
         description="A pass learns from about so many events at most, drawn anew for each: validation looks in between",
@@ -92,12 +92,12 @@ class TwoTowerSettings(Section):
     temperatures: tuple[Temperature, ...] = Field(
         (0.07, 0.1, 0.15), min_length=1, description="The scores are divided by this; the best on validation is taken"
     )
-    unit_items: tuple[bool, ...] = Field(
+    normalize_items: tuple[bool, ...] = Field(
         (True, False),
         min_length=1,
         description="Item vectors have length 1, or one that is learnt; the best on validation is taken",
     )
-    demands: tuple[float, ...] = Field(
+    trend_weights: tuple[float, ...] = Field(
         (0.0, 0.25, 0.5, 1.0),
         min_length=1,
         description="Weight of ln(1 + recent demand); the best on validation is taken",
@@ -115,7 +115,7 @@ class SequenceSettings(Section):
     blocks: int = Field(1, ge=1, description="Transformer blocks")
     dropout: float = Field(0.3, ge=0, lt=1, description="Share of the numbers that are set to 0 while training")
     epochs: int = Field(30, ge=1, description="At most so many passes; validation stops earlier")
-    pass_events: int = Field(
+    max_events_per_epoch: int = Field(
         1_000_000,
         ge=1,
         description="A pass learns from about so many events at most, drawn anew for each: validation looks in between",
@@ -127,7 +127,7 @@ class SequenceSettings(Section):
     temperatures: tuple[Temperature, ...] = Field(
         (0.07,), min_length=1, description="The cosine is divided by this; the best on validation is taken"
     )
-    demands: tuple[float, ...] = Field(
+    trend_weights: tuple[float, ...] = Field(
         (0.0, 0.25, 0.5, 1.0),
         min_length=1,
         description="Weight of ln(1 + recent demand); the best on validation is taken",
@@ -172,7 +172,7 @@ class StoreSettings(Section):
     table_prefix: str = Field("recsys_", pattern=r"^[a-z][a-z0-9_]{0,30}$", description="Their names begin with this")
 
 
-class FolderSettings(Section):
+class StorageSettings(Section):
     """Where files are kept."""
 
     path: Path = Field(Path("recsys-data"), description="Folder of the bundles and of the extract")
@@ -229,7 +229,7 @@ class SourceSettings(Section):
 class EventSettings(Section):
     """What an event is worth."""
 
-    kinds: dict[str, str] = Field(
+    aliases: dict[str, str] = Field(
         {}, description='The shop\'s word = ours, as buy = "purchase"; a word of [events.weights] needs no entry'
     )
     weights: dict[str, float] = Field(
@@ -242,12 +242,17 @@ class EventSettings(Section):
         min_length=1,
         description="After so many days an event counts half; of several the best on validation is taken",
     )
+    bought: tuple[str, ...] | None = Field(
+        None,
+        description="Kinds that mean that the user bought the item; unset: [evaluation] targets",
+        examples=[("purchase",)],
+    )
     own_kinds: tuple[str, ...] | None = Field(
         None,
         description="Kinds taken from events posted to the service; unset: those that the source does not deliver",
         examples=[("view", "cart")],
     )
-    same_event_minutes: float = Field(
+    dedup_window_minutes: float = Field(
         10.0, ge=0, description="The same user, item and kind from both streams within so many minutes counts once"
     )
     history_length: int = Field(
@@ -256,12 +261,12 @@ class EventSettings(Section):
 
     @model_validator(mode="after")
     def _known(self) -> "EventSettings":
-        for theirs, ours in self.kinds.items():
-            if ours not in self.weights:
-                raise ValueError(f"[events.kinds] {theirs} = {ours!r}: allowed are {', '.join(self.weights)}")
-        for kind in self.own_kinds or ():
+        named = [(f"[events.aliases] {theirs} =", ours) for theirs, ours in self.aliases.items()]
+        named += [("[events] own_kinds", kind) for kind in self.own_kinds or ()]
+        named += [("[events] bought", kind) for kind in self.bought or ()]
+        for where, kind in named:
             if kind not in self.weights:
-                raise ValueError(f"[events] own_kinds {kind!r}: allowed are {', '.join(self.weights)}")
+                raise ValueError(f"{where} {kind!r}: allowed are {', '.join(self.weights)}")
         if any(w < 0 for w in self.weights.values()) or not any(self.weights.values()):
             raise ValueError("[events.weights] must not be negative, and one must be above 0")
         if len(self.weights) > 127:
@@ -290,7 +295,7 @@ class EvaluationSettings(Section):
 class RecommendationSettings(Section):
     """What is recommended at all."""
 
-    repeats: bool = Field(
+    allow_repurchase: bool = Field(
         False, description="Recommend what the user has bought before (groceries: true); judged likewise"
     )
     exclude_sold_out: bool = Field(True, description="Leave out items whose `available` is false")
@@ -328,7 +333,7 @@ class TrainingSettings(Section):
 class GateSettings(Section):
     """When tonight's bundle may replace the live one."""
 
-    max_drop: float = Field(
+    max_relative_drop: float = Field(
         0.05, ge=0, lt=1, description="NDCG@20 may be at most this share below the live bundle's on the same holdout"
     )
     max_data_drop: float = Field(
@@ -339,7 +344,7 @@ class GateSettings(Section):
 class IndexSettings(Section):
     """The FAISS index."""
 
-    kind: str = Field("flat", description="Name in recsys.index.registry.INDEXES or a dotted path")
+    kind: str = Field("flat", description="Name in recsys.index.registry.INDEXES or a dotted name")
     min_recall: float = Field(
         0.99, gt=0, le=1, description="Below this recall@20 against exact search the exact index is used"
     )
@@ -359,7 +364,7 @@ class ApiSettings(Section):
     database_timeout_seconds: float = Field(
         3.0, gt=0, description="After so long without an answer the database counts as away"
     )
-    max_new_items: int = Field(
+    max_fresh_items: int = Field(
         20_000, ge=0, description="Items posted or changed since training that each worker holds; later ones wait"
     )
 
@@ -374,11 +379,11 @@ class ScheduleSettings(Section):
         examples=["0 3 * * *"],
     )
     zone: str = Field("UTC", max_length=50, description='Zone that the entries are meant in, as "Europe/Berlin"')
-    limit_minutes: float = Field(360.0, gt=0, description="A run that takes longer is ended, and has failed")
+    timeout_minutes: float = Field(360.0, gt=0, description="A run that takes longer is ended, and has failed")
     grace_seconds: float = Field(
         20.0, ge=0, description="From asking a process to end (SIGTERM) to ending it (SIGKILL)"
     )
-    attempts: int = Field(3, ge=1, description="So often a run whose process is killed is started for one due time")
+    max_attempts: int = Field(3, ge=1, description="So often a run whose process is killed is started for one due time")
 
     @model_validator(mode="after")
     def _understood(self) -> "ScheduleSettings":
@@ -429,7 +434,7 @@ class Config(Section):
     """The file."""
 
     store: StoreSettings = StoreSettings()
-    folder: FolderSettings = FolderSettings()
+    storage: StorageSettings = StorageSettings()
     source: SourceSettings = SourceSettings()
     events: EventSettings = EventSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
@@ -451,19 +456,19 @@ class Config(Section):
         return self
 
     @property
-    def target_codes(self) -> list[int]:
-        """The int8 codes of the kinds that a model has to foresee."""
-        return [self.events.codes[kind] for kind in self.evaluation.targets]
-
-    @property
     def bought(self) -> tuple[str, ...]:
-        """The kinds of events that mean that an item was bought."""
-        return tuple(self.evaluation.targets)
+        """The kinds that mean that the user bought the item."""
+        return self.evaluation.targets if self.events.bought is None else self.events.bought
 
     @property
     def bought_codes(self) -> list[int]:
-        """Their int8 codes."""
+        """The int8 codes of the kinds that mean that the user bought the item."""
         return [self.events.codes[kind] for kind in self.bought]
+
+    @property
+    def target_codes(self) -> list[int]:
+        """The int8 codes of the kinds that a model has to foresee."""
+        return [self.events.codes[kind] for kind in self.evaluation.targets]
 
     def hash(self) -> str:
         """Eight hex digits of everything that shapes a bundle; where data lies and how it is served does not count."""
@@ -472,7 +477,7 @@ class Config(Section):
 
 
 _NOT_HASHED: dict[str, Any] = {
-    **dict.fromkeys(("store", "folder", "api", "schedule", "alerts", "audience"), True),
+    **dict.fromkeys(("store", "storage", "api", "schedule", "alerts", "audience"), True),
     "source": {"url"},  # with its password
     "training": {"processes"},  # however many they are, they learn the same but for rounding
     "recommendations": {"exclude_sold_out"},  # read when it answers; judging lists what is sold out

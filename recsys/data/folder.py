@@ -25,7 +25,7 @@ MANIFEST = "manifest.json"
 CURRENT = "CURRENT"
 _LEFTOVER, _LOCK = ".tmp-", ".lock"
 _POLL_SECONDS = 0.1
-_NEEDED = "[folder] path needs a folder that this user may read and write"
+_NEEDED = "[storage] path needs a folder that this user may read and write"
 
 
 def failpoint(name: str) -> None:

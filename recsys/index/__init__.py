@@ -1,4 +1,5 @@
 """The search index over item vectors: the only door to FAISS.
 
-Other rooms import `registry`.
+Other rooms import `registry` (the kinds: build, load, measured recall), `flat` (the exact index) and `exact`
+(search without an index).
 """

@@ -97,7 +97,7 @@ def sample_config(
 [store]
 url = "{store_url}"
 
-[folder]
+[storage]
 path = "{folder}"
 
 [source]
@@ -123,6 +123,6 @@ JOIN brands ON brands.id = products.brand_id
 """
 users = "SELECT id AS user_id, email_consent, country FROM customers"
 
-[events.kinds]
+[events.aliases]
 order = "purchase"
 '''

@@ -94,9 +94,7 @@ def gather_context(
     return RequestContext(grow(snapshot, changes.items), changes.events, as_of)
 
 
-def context_without_store(
-    snapshot: Snapshot, query: Query, *, now: int, deleted: dict[str, int]
-) -> RequestContext:
+def context_without_store(snapshot: Snapshot, query: Query, *, now: int, deleted: dict[str, int]) -> RequestContext:
     """What is known while the database is away: the snapshot, and deletions (user id -> time) that were seen before."""
     gone = {query.user_id: deleted[query.user_id]} if query.user_id in deleted else {}
     events = NewEvents(**{**vars(NO_EVENTS), "deleted": gone})
@@ -113,7 +111,7 @@ def recommend(config: Config, context: RequestContext, query: Query) -> Answer:
     _check_kinds(snapshot, query.history)
     histories = _histories(config, context, query)
     bought = np.zeros(0, np.int32)
-    if not config.recommendations.repeats:
+    if not config.recommendations.allow_repurchase:
         bought = bought_rows(view, histories, snapshot.bought_codes).values
     eligibility = _decide(snapshot, query, query.exclude, bought)
     hits = recommender.recommend(
@@ -179,7 +177,7 @@ def context_warnings(context: RequestContext) -> list[dict[str, str]]:
         told = "The database does not answer; events and items since the last training are not counted."
         warnings.append(_warning("database_away", told))
     if context.snapshot.is_full:
-        told = "More items are new than a worker holds ([api] max_new_items); the latest wait for the next training."
+        told = "More items are new than a worker holds ([api] max_fresh_items); the latest wait for the next training."
         warnings.append(_warning("too_many_new_items", told))
     return warnings
 

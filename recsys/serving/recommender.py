@@ -15,7 +15,7 @@ from recsys.bundle.bundle import Bundle
 from recsys.data.arrays import Bool, Float32, Int32, Int64
 from recsys.data.interactions import Histories
 from recsys.data.ragged import Ragged
-from recsys.index.registry import search_exactly
+from recsys.index.exact import search_exactly
 from recsys.serving.fresh_items import CatalogView
 
 REASONS = ("personal", "visitor", "similar", "popular")

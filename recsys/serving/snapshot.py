@@ -70,7 +70,7 @@ def load(
     database is away (read_items raises AwayError) changed items are missing; `grow` adds them later.
     Raises BundleError for a bundle or an extract that cannot be read.
     """
-    bundle = bundle or bundles.load(config.folder.path, version)
+    bundle = bundle or bundles.load(config.storage.path, version)
     log = EventLog.of(extract or _open_extract(config, bundle), bundle)
     yesterday = bundle.manifest.get("created_at", MICROSECONDS_PER_DAY) - MICROSECONDS_PER_DAY
     watermark = int(bundle.manifest.get("watermark", yesterday)) - MARGIN
@@ -94,12 +94,12 @@ def items_after(store: Store, revision: int) -> list[ChangedItem]:
 
 
 def grow(config: Config, snapshot: Snapshot, items: Sequence[ChangedItem]) -> Snapshot:
-    """A snapshot with more changed items, in the order of their revisions. It holds [api] max_new_items at most."""
+    """A snapshot with more changed items, in the order of their revisions. It holds [api] max_fresh_items at most."""
     ids = snapshot.bundle.catalog.ids
     changed = [item for item in items if item.revision > snapshot.revision]
     changed = [item for item in changed if item.revision > snapshot.knows_until or ids.row_of(item.item_id) < 0]
     held = snapshot.view.fresh.items if snapshot.view.fresh else {}
-    room = max(0, config.api.max_new_items - len(held))
+    room = max(0, config.api.max_fresh_items - len(held))
     again = [item for item in changed if item.item_id in held]
     new = [item for item in changed if item.item_id not in held]
     taken = sorted(again + new[:room], key=lambda item: item.revision)
@@ -136,7 +136,7 @@ def _snapshot(config: Config, view: CatalogView, log: EventLog, revision: int) -
 def _open_extract(config: Config, bundle: Bundle) -> Extract:
     """The current extract; where there is none, one that knows the bundle's items and nobody's events."""
     try:
-        return open_extract(config.folder.path)
+        return open_extract(config.storage.path)
     except NotFoundError:
         nothing = np.zeros(0, np.int32)
         events = Interactions(

@@ -27,7 +27,7 @@ from recsys.source.findings import EXAMPLES, UNKNOWN_KIND, Finding, Report, Seve
 from recsys.source.reader import Reader, open_reader
 from recsys.source.rows import IdEncoder, Rows
 from recsys.store.database import Store
-from recsys.store.migrate import own_queries
+from recsys.store.tables import own_queries
 from recsys.store.users import read_deletions
 
 Progress = Callable[[str, float], None]
@@ -76,7 +76,7 @@ def read_consent(config: Config, store: Store, user_ids: Sequence[str]) -> pa.Bo
     None when the shop says it of nobody. Raises SourceError when its users cannot be read.
     """
     is_own = config.source.interactions is None
-    query = own_queries(store)[2] if is_own else config.source.users
+    query = own_queries(store.tables)[2] if is_own else config.source.users
     if query is None:
         return None
     url = store.engine.url if is_own or config.source.url is None else config.source.url
@@ -129,9 +129,9 @@ def _read(config: Config, store: Store, now: int, report: Progress) -> _Reading:
     source = config.source
     zone, form = source.timezone, source.time_format
     words = dict(config.events.codes)
-    words |= {theirs: config.events.codes[ours] for theirs, ours in config.events.kinds.items()}
+    words |= {theirs: config.events.codes[ours] for theirs, ours in config.events.aliases.items()}
     watermark = store.now()
-    own_events, own_items, own_users = own_queries(store, received_until=watermark)
+    own_events, own_items, own_users = own_queries(store.tables, received_until=watermark)
     is_own = source.interactions is None
     queries = (own_events, own_items, own_users) if is_own else (source.interactions, source.items, source.users)
     with closing(_open(store.engine.url if is_own or source.url is None else source.url, store)) as shop:
@@ -201,7 +201,7 @@ def _add_own(events: pl.DataFrame, reading: _Reading, config: Config, findings: 
         advice = f"[events] own_kinds are {', '.join(own.kinds) or 'none'}"
         findings.append(_note("own event of a kind that is not taken", not_taken, own.read, advice))
     findings += left_out(own.reasons, own.examples, own.read, config.source.max_bad_share)
-    tolerance = round(config.events.same_event_minutes * _MINUTE)
+    tolerance = round(config.events.dedup_window_minutes * _MINUTE)
     twin = rows.sort("time").join_asof(
         events.select("user", "item", "kind", "time", source_time="time").sort("time"),
         on="time",
@@ -212,7 +212,7 @@ def _add_own(events: pl.DataFrame, reading: _Reading, config: Config, findings: 
     )
     fresh = twin.filter(pl.col("source_time").is_null()).drop("source_time")
     if twice := rows.height - fresh.height:
-        advice = f"within {config.events.same_event_minutes:g} minutes; the source's row counts"
+        advice = f"within {config.events.dedup_window_minutes:g} minutes; the source's row counts"
         findings.append(_note("event in both streams", twice, rows.height, advice))
     return pl.concat([events, fresh.select(events.columns)])
 

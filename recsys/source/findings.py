@@ -39,7 +39,7 @@ _MENDED: Mapping[str, str] = {
     BYTES_ID: "ids are text or whole numbers; CAST them in the query",
     BAD_ID: "ids have 1 to 255 characters other than NUL",
     NO_KIND: "the query of interactions must return an event; write a constant, as 'purchase' AS event",
-    UNKNOWN_KIND: "map it in [events.kinds], or leave it out with WHERE",
+    UNKNOWN_KIND: "map it in [events.aliases], or leave it out with WHERE",
     NO_TIME: "the query of interactions must return a timestamp",
     UNREADABLE_TIME: "times are timestamps, numbers since 1970, or text: ISO 8601, or as [source] time_format says",
     EARLY_TIME: "an event before 1970 is a mistake of the clock or of the unit",

@@ -21,8 +21,8 @@ from recsys.source.files import read_file
 from recsys.source.findings import Finding, left_out
 from recsys.source.presets import PRESETS, Prepared
 from recsys.source.rows import IdEncoder, Rows
-from recsys.store.database import Store
-from recsys.store.events import count_rows, import_events
+from recsys.store.database import Store, count_rows
+from recsys.store.events import import_events
 from recsys.store.items import upsert_items
 from recsys.store.users import read_deletions, upsert_users
 
@@ -100,8 +100,8 @@ def _import_events(
     )
     reduced = alive.filter("reduced").select("event_id", "value").iter_rows() if "reduced" in alive.columns else ()
     if prepared.items is not None:
-        upsert_items(store, prepared.items.to_arrow(), report=report)
-    inserted, corrected = import_events(store, table.to_arrow(), reduced=dict(reduced), gone=gone, report=report)
+        upsert_items(store, prepared.items.to_arrow(), progress=report)
+    inserted, corrected = import_events(store, table.to_arrow(), reduced=dict(reduced), gone=gone, progress=report)
     return Imported(
         what="events",
         rows=rows,
@@ -119,7 +119,7 @@ def _judge(config: Config, prepared: Prepared, rows: int, name: str, now: int) -
     require(prepared.rows.columns, NEEDED_OF_EVENTS, name)
     codes = config.events.codes
     words = codes | {word: codes[kind] for word, kind in prepared.kinds.items() if kind in codes}
-    words |= {word: codes[kind] for word, kind in config.events.kinds.items()}
+    words |= {word: codes[kind] for word, kind in config.events.aliases.items()}
     batch = normalize_events(prepared.rows, config.source.timezone, name, prepared.time_format)
     if "key" in prepared.rows.columns:
         batch = EventBatch(batch.frame.with_columns(prepared.rows["key"], prepared.rows["reduced"]), batch.naive)
@@ -159,7 +159,7 @@ def _import_table(config: Config, store: Store, rows: pl.DataFrame, what: str, n
     found = normalize_items(rows, name, zone, form) if what == "items" else normalize_users(rows, name)
     before = count_rows(store)[what]
     write = upsert_items if what == "items" else upsert_users
-    written = write(store, found.frame.to_arrow(), report=report)
+    written = write(store, found.frame.to_arrow(), progress=report)
     inserted = count_rows(store)[what] - before
     lost = {finding.reason: finding.rows for finding in found.findings if finding.left_out}
     return Imported(what, rows.height, inserted, written - inserted, 0, lost, found.findings, 0)

@@ -32,7 +32,7 @@ class Prepared:
     rows: pl.DataFrame  # user_id, item_id, event, timestamp; may be there: value, and both of key and reduced
     items: pl.DataFrame | None = None  # item_id and columns of the catalog
     left_out: Mapping[str, int] = field(default_factory=dict)  # reason -> rows of the file
-    kinds: Mapping[str, str] = field(default_factory=dict)  # the file's words -> ours, beside [events.kinds]
+    kinds: Mapping[str, str] = field(default_factory=dict)  # the file's words -> ours, beside [events.aliases]
     gone: Sequence[str] = ()  # keys of purchases of which returns have left nothing
     time_format: str | None = None  # of times that are text, as in `read_times`
 

@@ -1,22 +1,22 @@
-"""The frozen audiences: who was chosen for which items, when, from which bundle, and who was left out and why."""
+"""The frozen audiences and their members."""
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
 
+from recsys.progress import Progress
 from recsys.store.bulk import bulk_insert, conform
-from recsys.store.database import Store, clock
+from recsys.store.database import Store, read_clock
 
 _JSON = ("items", "options", "left_out", "warnings")
 
 
 @dataclass(frozen=True)
 class AudienceRecord:
-    """A row of the audiences. Times are microseconds UTC."""
+    """A row of the audiences: what was asked for, and who was left out. Times are microseconds UTC."""
 
     audience_id: str
     as_of: int
@@ -33,12 +33,10 @@ class AudienceRecord:
     created_at: int = 0  # by the database's clock, when it was frozen
 
 
-def save_audience(
-    store: Store, record: AudienceRecord, members: pa.Table, *, report: Callable[[str, float], None] | None = None
-) -> bool:
-    """Freeze an audience, all of it or nothing; False, with nothing written, when its id is there already.
+def save_audience(store: Store, record: AudienceRecord, members: pa.Table, *, progress: Progress | None = None) -> bool:
+    """Freeze an audience in one transaction; return False, with nothing written, when its id exists already.
 
-    members: user_id, rank (from 1), probability, reason; a user who has been deleted is no member.
+    members: user_id, rank (from 1), probability, reason. Deleted users are left out.
     Raises RefusedError when an id cannot be stored.
     """
     audiences, rows = store.tables.audiences, store.tables.audience_members
@@ -46,17 +44,17 @@ def save_audience(
     conformed = conform(members.append_column("audience_id", ids), rows)
     with store.writing() as connection:
         values = asdict(record) | {name: json.dumps(getattr(record, name)) for name in _JSON}
-        row = pa.table({name: [value] for name, value in (values | {"created_at": clock(connection)}).items()})
+        row = pa.table({name: [value] for name, value in (values | {"created_at": read_clock(connection)}).items()})
         if not bulk_insert(connection, audiences, conform(row, audiences), replace=False):
             return False
-        bulk_insert(connection, rows, conformed, replace=False, report=report)
+        bulk_insert(connection, rows, conformed, replace=False, progress=progress)
         gone = rows.c.user_id.in_(sa.select(store.tables.deletions.c.user_id))
         connection.execute(rows.delete().where(rows.c.audience_id == record.audience_id, gone))
     return True
 
 
 def find_audience(store: Store, audience_id: str) -> AudienceRecord | None:
-    """A frozen audience, or None."""
+    """Find a frozen audience by its id; None when there is none."""
     audiences = store.tables.audiences
     with store.reading() as connection:
         row = connection.execute(sa.select(audiences).where(audiences.c.audience_id == audience_id)).mappings()
@@ -67,10 +65,10 @@ def find_audience(store: Store, audience_id: str) -> AudienceRecord | None:
 
 
 def list_members(store: Store, audience_id: str) -> pa.Table:
-    """Its members by rank: rank, user_id, probability, reason. Those deleted since are gone."""
+    """List an audience's members by rank: rank, user_id, probability, reason. Deleted users are left out."""
     rows, deletions = store.tables.audience_members, store.tables.deletions
     columns = (rows.c.rank, rows.c.user_id, rows.c.probability, rows.c.reason)
-    # A deletion that overlapped with the freeze may have left a row behind.
+    # A deletion that ran during the freeze may have left a row behind.
     alive = rows.c.user_id.not_in(sa.select(deletions.c.user_id))
     query = sa.select(*columns).where(rows.c.audience_id == audience_id, alive).order_by(rows.c.rank)
     with store.reading() as connection:

@@ -1,11 +1,11 @@
-"""Writing rows in bulk on three databases: what may be stored, and the insert that happens once.
+"""Bulk inserts that work alike on three databases, and the check of values before them.
 
-A table of values is checked as a whole before any of it is sent, because MariaDB's INSERT IGNORE would cut what does
-not fit and SQLite would take it as it is.
+All values are checked before any is sent: MariaDB's INSERT IGNORE would truncate what does not fit, and SQLite would
+store it.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -13,12 +13,13 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from recsys.errors import RefusedError
-from recsys.store.database import Store, clock
+from recsys.progress import Progress
+from recsys.store.database import Store, read_clock
 from recsys.store.tables import MAX_ID_LENGTH
 
-MANY_IDS = 1000  # above, reading what everybody did is faster than naming whom we mean
+MANY_IDS = 1000  # above, reading the rows of all users is faster than naming the users
 _REVISION = "own_revision"
-_BLOCK = 20_000  # rows a statement: enough to be fast, little enough for any packet limit
+_BLOCK = 20_000  # rows a statement: fast, and below the packet limit of every database
 
 _ARROW: dict[type[Any], pa.DataType] = {
     sa.String: pa.string(),
@@ -30,15 +31,15 @@ _ARROW: dict[type[Any], pa.DataType] = {
 _POSTGRESQL = {pa.string(): "text", pa.float64(): "float8", pa.bool_(): "bool", pa.int64(): "int8"}
 
 
-def bad_ids(ids: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Where an id (string column) cannot be stored: empty, over 255 characters, or with a NUL. Null stays null."""
+def find_invalid_ids(ids: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Mark ids [n] that cannot be stored: empty, over 255 characters, or with a NUL. Null stays null."""
     length = pc.utf8_length(ids)
     wrong = pc.or_(pc.equal(length, 0), pc.greater(length, MAX_ID_LENGTH))
     return pc.or_(wrong, pc.match_substring(ids, "\x00"))
 
 
 def check_id(what: str, identifier: str) -> str:
-    """The id itself. Raises RefusedError that names `what` ("user_id") when it cannot be stored."""
+    """Return the id. Raises RefusedError, which calls it `what` ("user_id"), when it cannot be stored."""
     fault = None
     if not identifier:
         fault = "is empty"
@@ -54,7 +55,10 @@ def check_id(what: str, identifier: str) -> str:
 
 
 def conform(rows: pa.Table, table: sa.Table, *, partial: bool = False) -> pa.Table:
-    """The rows with the table's columns and types; missing ones are null, or with `partial` left out."""
+    """Cast rows to the table's columns and types; missing columns are null or, with `partial`, left out.
+
+    Raises RefusedError for an unknown column, a missing required one, and a value that cannot be stored.
+    """
     unknown = set(rows.column_names) - set(table.columns.keys())
     if unknown:
         allowed = ", ".join(table.columns.keys())
@@ -87,7 +91,7 @@ def _conform_column(values: pa.ChunkedArray, column: sa.Column[Any]) -> pa.Chunk
     elif isinstance(column.type, sa.Text):
         wrong = pc.match_substring(values, "\x00")
     else:
-        wrong = bad_ids(values)
+        wrong = find_invalid_ids(values)
     if count := pc.sum(wrong).as_py():
         allowed = {pa.float64(): "finite numbers"}.get(kind, f"1 to {MAX_ID_LENGTH} characters without NUL")
         allowed = "text without NUL" if isinstance(column.type, sa.Text) else allowed
@@ -106,11 +110,11 @@ def bulk_insert(
     *,
     replace: bool,
     stamp: str | None = None,
-    report: Callable[[str, float], None] | None = None,
+    progress: Progress | None = None,
 ) -> int:
-    """Write rows whose key is new, with `replace` also over those that are there; returns how many were written.
+    """Insert rows with a new key and, with `replace`, update the others; return how many rows were written.
 
-    stamp: a column that keeps what it was where no other column changes.
+    stamp: a column that keeps its value where no other column changes.
     """
     dialect = connection.dialect.name
     sql = _insert_sql(dialect, table, rows.schema, replace, stamp)
@@ -119,8 +123,8 @@ def bulk_insert(
         lists = [column.to_pylist() for column in rows.slice(start, _BLOCK).columns]
         parameters: Any = tuple(lists) if dialect == "postgresql" else list(zip(*lists, strict=True))
         written += connection.exec_driver_sql(sql, parameters).rowcount
-        if report:
-            report(f"write {table.name}", min(1.0, (start + _BLOCK) / rows.num_rows))
+        if progress:
+            progress(f"write {table.name}", min(1.0, (start + _BLOCK) / rows.num_rows))
     return written
 
 
@@ -141,7 +145,7 @@ def _insert_sql(dialect: str, table: sa.Table, schema: pa.Schema, replace: bool,
 
 
 def _changes(dialect: str, table: sa.Table, names: list[str], stamp: str | None) -> str:
-    """What an update sets, the stamp first: MariaDB works from left to right and compares with what was there."""
+    """The assignments of an update, the stamp first: MariaDB assigns from left to right, so it sees the old values."""
     new = "VALUES({})" if dialect == "mysql" else "excluded.{}"
     same = {"mysql": "<=>", "sqlite": "IS", "postgresql": "IS NOT DISTINCT FROM"}[dialect]
     others = [name for name in names if name != stamp]
@@ -153,11 +157,11 @@ def _changes(dialect: str, table: sa.Table, names: list[str], stamp: str | None)
     return ", ".join(sets)
 
 
-def upsert(store: Store, table: sa.Table, rows: pa.Table, report: Callable[[str, float], None] | None) -> int:
-    """Store rows by the key of their table, and columns that it does not know as `attributes`; returns how many."""
+def upsert(store: Store, table: sa.Table, rows: pa.Table, progress: Progress | None) -> int:
+    """Insert or update rows by the table's key, unknown columns as `attributes`; return how many."""
     key = table.primary_key.columns[0].name
     if _REVISION in rows.column_names:
-        rows = rows.drop_columns([_REVISION])  # a name that is taken
+        rows = rows.drop_columns([_REVISION])  # the name is reserved
     conformed = conform(_with_attributes(rows, table), table, partial=True)
     last = {identifier: at for at, identifier in enumerate(conformed[key].to_pylist())}
     if len(last) < conformed.num_rows:
@@ -168,32 +172,32 @@ def upsert(store: Store, table: sa.Table, rows: pa.Table, report: Callable[[str,
         if table is store.tables.items:
             stamp, revisions = _REVISION, _next_revisions(connection, store.tables.counters, conformed.num_rows)
             conformed = conformed.append_column(stamp, revisions)
-        bulk_insert(connection, table, conformed, replace=True, stamp=stamp, report=report)
+        bulk_insert(connection, table, conformed, replace=True, stamp=stamp, progress=progress)
     return int(conformed.num_rows)
 
 
 def among(column: sa.ColumnElement[Any], ids: Sequence[str]) -> sa.ColumnElement[bool]:
-    """A condition: the column holds one of the ids, or, where they are many, anything at all."""
+    """Build a condition: the column holds one of the ids or, for more than MANY_IDS of them, any id at all."""
     return column.in_(ids) if len(ids) <= MANY_IDS else column.is_not(None)
 
 
 def _next_revisions(connection: sa.Connection, counters: sa.Table, count: int) -> pa.Array:
-    """`count` numbers above all that were given before, near the database's clock in microseconds UTC.
+    """Draw `count` numbers above all earlier ones, near the database's clock in microseconds UTC.
 
-    The counter's row stays locked until the transaction ends, so who sees a number has seen all that are smaller.
+    The counter's row stays locked until the transaction ends, so whoever sees a number has seen all smaller ones.
     """
     mine = counters.c.name == "items"
     last = connection.execute(sa.select(counters.c.value).where(mine).with_for_update()).scalar()
     if last is None:
         bulk_insert(connection, counters, pa.table({"name": ["items"], "value": [0]}), replace=False)
         last = connection.execute(sa.select(counters.c.value).where(mine).with_for_update()).scalar_one()
-    first = max(int(last) + 1, clock(connection))
+    first = max(int(last) + 1, read_clock(connection))
     connection.execute(counters.update().where(mine).values(value=first + count))
     return pa.array(range(first, first + count), pa.int64())
 
 
 def _with_attributes(rows: pa.Table, table: sa.Table) -> pa.Table:
-    """The columns that the table does not know become one JSON object a row, without nulls."""
+    """Turn columns that the table does not have into one JSON object a row, without nulls."""
     others = [name for name in rows.column_names if name not in table.columns]
     if not others:
         return rows

@@ -1,6 +1,6 @@
-"""The database behind the own tables: how it is connected to, its clock and its transactions.
+"""The database behind the service's own tables: connections, transactions and its clock.
 
-SQLite, PostgreSQL and MariaDB on equal footing.
+SQLite, PostgreSQL and MariaDB are treated alike.
 """
 
 import logging
@@ -23,9 +23,9 @@ _DRIVERS = {
 }
 _LOG = "recsys"
 _BUSY_SECONDS = 30
-_IDLE_SECONDS = 60  # a transaction whose owner has vanished keeps its locks no longer
+_IDLE_SECONDS = 60  # the server ends a transaction that was idle for so long, and so frees its locks
 
-# What the database's own clock says, in microseconds UTC, whatever its time zone.
+# Each database's own clock in microseconds UTC, whatever its time zone.
 _CLOCKS = {
     "sqlite": "SELECT CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)",
     "postgresql": "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)",
@@ -35,7 +35,7 @@ _CLOCKS = {
 
 @dataclass(frozen=True)
 class Store:
-    """A connection pool and the names of the own tables in it."""
+    """A connection pool and the own tables reached through it. The functions of this package take it first."""
 
     engine: sa.Engine
     prefix: str
@@ -43,23 +43,23 @@ class Store:
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """A transaction that only reads."""
+        """Open a transaction that only reads."""
         with self.engine.begin() as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """A transaction that writes: all of it or, when an exception leaves it, nothing."""
+        """Open a transaction that writes. An exception that leaves it rolls everything back."""
         with self.engine.connect().execution_options(recsys_writes=True) as connection, connection.begin():
             yield connection
 
     def now(self) -> int:
-        """The database's own clock: microseconds UTC."""
+        """Read the database's clock: microseconds UTC."""
         with self.reading() as connection:
-            return clock(connection)
+            return read_clock(connection)
 
     def describe(self) -> str:
-        """Where the tables are, without the password."""
+        """Say where the tables are, without the password."""
         return f"{self.engine.url.render_as_string(hide_password=True)}, tables {self.prefix}…"
 
     def close(self) -> None:
@@ -68,9 +68,9 @@ class Store:
 
 
 def database_url(url: str) -> sa.URL:
-    """The URL as users write it -> the URL with the driver that we use. For the shop's database too.
+    """Parse a URL as users write it and name the driver to use. Serves the shop's database too.
 
-    Raises ConfigError when it is no URL or names a database that we do not speak.
+    Raises ConfigError when it is no URL or names a database that is not supported.
     """
     try:
         parsed = sa.make_url(url)
@@ -91,9 +91,19 @@ def database_url(url: str) -> sa.URL:
     return parsed
 
 
-def clock(connection: sa.Connection) -> int:
-    """The database's own clock: microseconds UTC. Not the start of the transaction: the moment of the call."""
+def read_clock(connection: sa.Connection) -> int:
+    """Read the database's clock: microseconds UTC at the moment of the call, not at the transaction's start."""
     return int(connection.exec_driver_sql(_CLOCKS[connection.dialect.name]).scalar_one())
+
+
+def count_rows(store: Store) -> dict[str, int]:
+    """Count the rows of items, users and events."""
+    tables = (("items", store.tables.items), ("users", store.tables.users), ("events", store.tables.events))
+    with store.reading() as connection:
+        return {
+            name: int(connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
+            for name, table in tables
+        }
 
 
 def _is_no_row(record: logging.LogRecord) -> bool:
@@ -103,13 +113,14 @@ def _is_no_row(record: logging.LogRecord) -> bool:
 def connect(
     url: sa.URL, *, patience_seconds: float | None = None, only_reads: bool = False, size: int = 5
 ) -> sa.Engine:
-    """A connection pool, set up as the own tables need it; it connects when first used.
+    """Create a connection pool, set up as the own tables need it. It connects when first used.
 
-    patience_seconds: how long anything may take; None: what a job has. only_reads: each statement by itself, without a
-    transaction around it, which saves a service round trips. size: connections that stay open.
+    patience_seconds: the time limit of connecting and of each statement; None: the longer limits of a job.
+    only_reads: run each statement without a transaction around it, which saves round trips.
+    size: connections that stay open.
     """
-    # The ids of people belong in no log: hide_parameters keeps them out of errors and statements, and the filter keeps
-    # out the rows, which SQLAlchemy writes when somebody turns on its debugging.
+    # Ids of people must not reach a log. hide_parameters keeps them out of errors and statements. The filter keeps out
+    # rows, which SQLAlchemy logs at debug level.
     logging.getLogger(f"sqlalchemy.engine.Engine.{_LOG}").addFilter(_is_no_row)
     options: dict[str, Any] = {"hide_parameters": True, "logging_name": _LOG, "pool_size": size}
     if patience_seconds is not None:
@@ -130,13 +141,13 @@ def connect(
 
 
 def _patience(url: sa.URL, seconds: float) -> dict[str, Any]:
-    """How the drivers are told to give up."""
+    """The drivers' options for a time limit."""
     whole = max(1, round(seconds))
     if url.drivername.startswith("mysql"):
         return {"connect_timeout": whole, "read_timeout": seconds, "write_timeout": seconds}
     milliseconds = round(seconds * 1000)
     return {
-        "connect_timeout": max(2, whole),  # the least that the driver takes
+        "connect_timeout": max(2, whole),  # the driver's minimum
         "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}",
         "tcp_user_timeout": milliseconds,
         "keepalives_idle": 5,
@@ -146,13 +157,13 @@ def _patience(url: sa.URL, seconds: float) -> dict[str, Any]:
 
 
 def _set_up_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # the driver begins no transaction of its own: _begin_sqlite does
+    connection.isolation_level = None  # _begin_sqlite begins transactions, not the driver
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")  # an event that was acknowledged survives a power cut
+    connection.execute("PRAGMA synchronous = FULL")  # an acknowledged event survives a power cut
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
-    # A writer takes its lock at once: one that reads first and then wants to write is refused without waiting.
+    # A writer takes its lock at once. SQLite refuses, without waiting, a lock that is asked for after a read.
     writes = connection.get_execution_options().get("recsys_writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
@@ -166,7 +177,7 @@ def _set_up_mariadb(connection: Any, _record: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT VERSION()")
         if "mariadb" not in cursor.fetchone()[0].lower():
-            return  # _check_server says so in words
+            return  # _check_server raises the error
         cursor.execute("SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')")
         cursor.execute(f"SET SESSION idle_transaction_timeout = {_IDLE_SECONDS}")
         cursor.execute("SET NAMES utf8mb4 COLLATE utf8mb4_nopad_bin")

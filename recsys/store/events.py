@@ -1,6 +1,6 @@
-"""The rows of events: written in bulk, once, all or nothing; `changes` reads which of them are new."""
+"""The rows of events: each is stored once, in bulk, all or none; `changes` reads which of them are new."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -8,19 +8,20 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from recsys.errors import RefusedError
+from recsys.progress import Progress
 from recsys.store.bulk import MANY_IDS, bulk_insert, conform
 from recsys.store.database import Store
-from recsys.store.users import deletions_in
+from recsys.store.users import select_deletions
 
 
-def insert_events(store: Store, events: pa.Table, *, report: Callable[[str, float], None] | None = None) -> int:
-    """Store events whose event_id is not there yet, in one transaction; returns how many were new.
+def insert_events(store: Store, events: pa.Table, *, progress: Progress | None = None) -> int:
+    """Store events with a new event_id, in one transaction; return how many were new.
 
-    Columns: event_id, kind, item_id, occurred_at, received_at (microseconds UTC), user_id or visitor_id or both;
-    may be there: value, request_id. Events of a deleted user up to the deletion are left out.
+    Required columns: event_id, kind, item_id, occurred_at, received_at (microseconds UTC), and user_id or visitor_id
+    or both. Optional: value, request_id. Events of a deleted user up to the deletion are left out.
     Raises RefusedError, with nothing written, when a column is missing or unknown or an id cannot be stored.
     """
-    return import_events(store, events, reduced={}, gone=(), report=report)[0]
+    return import_events(store, events, reduced={}, gone=(), progress=progress)[0]
 
 
 def import_events(
@@ -29,35 +30,25 @@ def import_events(
     *,
     reduced: Mapping[str, float],
     gone: Collection[str],
-    report: Callable[[str, float], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[int, int]:
-    """insert_events, and in the same transaction corrections of events that are there; how many of each.
+    """Insert events, and correct stored ones in the same transaction; return the number inserted and corrected.
 
-    reduced: event_id -> the value that it has from now on. gone: ids of events that never were.
+    reduced: event_id -> its new value. gone: ids of events to remove, because they were revoked.
     """
     rows = conform(events, store.tables.events)
     if pc.any(pc.and_(pc.is_null(rows["user_id"]), pc.is_null(rows["visitor_id"]))).as_py():
         raise RefusedError("events: a row has neither user_id nor visitor_id; one of them is required")
-    rows = rows.sort_by("event_id")  # in one order, so that two writers never wait for each other in a circle
+    rows = rows.sort_by("event_id")  # one order for all writers, so that two never deadlock
     with store.writing() as connection:
         users = pc.unique(rows["user_id"].drop_null()).to_pylist()
-        rows = _without_deleted(rows, deletions_in(connection, store.tables.deletions, users))
+        rows = _without_deleted(rows, select_deletions(connection, store.tables.deletions, users))
         corrected = _correct(connection, store.tables.events, {**reduced, **dict.fromkeys(gone)})
-        return bulk_insert(connection, store.tables.events, rows, replace=False, report=report), corrected
-
-
-def count_rows(store: Store) -> dict[str, int]:
-    """How many items, users and events there are."""
-    tables = (("items", store.tables.items), ("users", store.tables.users), ("events", store.tables.events))
-    with store.reading() as connection:
-        return {
-            name: int(connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
-            for name, table in tables
-        }
+        return bulk_insert(connection, store.tables.events, rows, replace=False, progress=progress), corrected
 
 
 def _correct(connection: sa.Connection, events: sa.Table, values: Mapping[str, float | None]) -> int:
-    """Set the values of events that are there, and remove those whose value is None; how many were another way."""
+    """Set the values of stored events, and remove those whose value is None; return how many changed."""
     ids, changed = sorted(values), 0
     for start in range(0, len(ids), MANY_IDS):
         mine = events.c.event_id.in_(ids[start : start + MANY_IDS])

@@ -1,17 +1,17 @@
 """The rows of items, stored by id; `changes` reads which of them changed."""
 
-from collections.abc import Callable
-
 import pyarrow as pa
 
+from recsys.progress import Progress
 from recsys.store.bulk import upsert
 from recsys.store.database import Store
 
-def upsert_items(store: Store, items: pa.Table, *, report: Callable[[str, float], None] | None = None) -> int:
-    """Store items by item_id; returns how many. A column that is not there keeps what it was.
+
+def upsert_items(store: Store, items: pa.Table, *, progress: Progress | None = None) -> int:
+    """Store items by item_id; return how many. A missing column leaves the stored values as they are.
 
     Known columns: title, category, brand, image_url (string), price (float), available (bool), created_at (int64
-    microseconds UTC). All others go into `attributes`. Of several rows with one id the last counts.
+    microseconds UTC). All others become `attributes`. The last of several rows with the same id counts.
     Raises RefusedError, with nothing written, when an id or a value cannot be stored.
     """
-    return upsert(store, store.tables.items, items, report)
+    return upsert(store, store.tables.items, items, progress)

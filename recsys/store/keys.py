@@ -1,4 +1,4 @@
-"""The keys of the API: random, shown once, kept as a digest, and never deleted, so that revoked ones stay known."""
+"""The keys of the API: random, shown once and stored as a digest. Revoked keys stay in the table."""
 
 import hashlib
 import secrets
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from recsys.errors import NotFoundError, RefusedError
-from recsys.store.database import Store, clock
+from recsys.store.database import Store, read_clock
 
 SCOPES = ("page", "events", "audience", "admin")
 _MAX_NAME = 200
@@ -26,14 +26,14 @@ class Key:
 
 
 def digest_of(key: str) -> str:
-    """What is kept of a key. It has 256 random bits, so one round of sha256 is enough: there is nothing to guess."""
+    """Hash a key for storage. It has 256 random bits, so one round of sha256 is enough."""
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def create_key(store: Store, name: str, scopes: tuple[str, ...]) -> tuple[str, str]:
-    """Make a key; returns its key_id and the key itself, which nobody can read again.
+    """Create a key; return its key_id and the key itself, which cannot be read again.
 
-    Raises RefusedError for a scope that SCOPES does not hold, for none at all, and for a name of no use.
+    Raises RefusedError for an unknown scope, for no scope, and for a name that is blank, too long or not printable.
     """
     unknown = [scope for scope in scopes if scope not in SCOPES]
     if unknown or not scopes:
@@ -44,12 +44,12 @@ def create_key(store: Store, name: str, scopes: tuple[str, ...]) -> tuple[str, s
     kept = tuple(scope for scope in SCOPES if scope in scopes)
     with store.writing() as connection:
         row = {"key_id": key_id, "name": name, "scopes": " ".join(kept), "digest": digest_of(key)}
-        connection.execute(store.tables.keys.insert().values(row | {"created_at": clock(connection)}))
+        connection.execute(store.tables.keys.insert().values(row | {"created_at": read_clock(connection)}))
     return key_id, key
 
 
 def list_keys(store: Store) -> list[Key]:
-    """All keys, oldest first, revoked ones too."""
+    """List all keys, oldest first, revoked ones too."""
     keys = store.tables.keys
     with store.reading() as connection:
         rows = connection.execute(sa.select(keys).order_by(keys.c.created_at, keys.c.key_id)).mappings().all()
@@ -57,11 +57,11 @@ def list_keys(store: Store) -> list[Key]:
 
 
 def revoke_key(store: Store, key_id: str) -> Key:
-    """Revoke a key for good; twice changes nothing. Raises NotFoundError when there is no such key."""
+    """Revoke a key for good. A second call changes nothing. Raises NotFoundError when there is no such key."""
     keys = store.tables.keys
     with store.writing() as connection:
-        still = (keys.c.key_id == key_id) & keys.c.revoked_at.is_(None)
-        connection.execute(keys.update().where(still).values(revoked_at=clock(connection)))
+        valid = (keys.c.key_id == key_id) & keys.c.revoked_at.is_(None)
+        connection.execute(keys.update().where(valid).values(revoked_at=read_clock(connection)))
     for key in list_keys(store):
         if key.key_id == key_id:
             return key

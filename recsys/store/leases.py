@@ -1,7 +1,7 @@
-"""Leases: the right to run, numbered, by the database's own clock.
+"""Leases: the right to run a job, for a limited time by the database's clock.
 
-A lease has a fencing number that grows with every owner. An owner that was paused or cut off and comes back finds its
-number outdated and cannot publish (Kleppmann, "How to do distributed locking", 2016).
+A lease has a fencing number that grows with every owner. An owner that was suspended and comes back finds its number
+outdated and cannot publish. Source: M. Kleppmann, "How to do distributed locking", 2016.
 """
 
 from collections.abc import Iterator
@@ -12,16 +12,16 @@ import sqlalchemy as sa
 
 from recsys.errors import RefusedError
 from recsys.store.bulk import bulk_insert, check_id
-from recsys.store.database import Store, clock
+from recsys.store.database import Store, read_clock
 from recsys.store.runs import DIED
 
 LEASE_SECONDS = 60
 
 
 def acquire_lease(store: Store, name: str, owner: str, seconds: float = LEASE_SECONDS) -> int | None:
-    """Take the lease when it is free or has expired: its new fencing number. None when somebody holds it.
+    """Take a lease that is free or has expired; return its new fencing number, or None when another owner holds it.
 
-    Runs of the job that are still "running" under an older number have died; their rows say so from now on.
+    Runs of the job that are still "running" under an older number are marked as failed.
     """
     leases, runs = store.tables.leases, store.tables.runs
     mine = leases.c.name == check_id("lease", name)
@@ -30,7 +30,7 @@ def acquire_lease(store: Store, name: str, owner: str, seconds: float = LEASE_SE
         fencing, expires_at = connection.execute(
             sa.select(leases.c.fencing, leases.c.expires_at).where(mine).with_for_update()
         ).one()
-        now = clock(connection)  # after the lock: waiting for it takes time
+        now = read_clock(connection)  # after the lock: waiting for it takes time
         if expires_at > now:
             return None
         fencing += 1
@@ -43,16 +43,16 @@ def acquire_lease(store: Store, name: str, owner: str, seconds: float = LEASE_SE
 
 
 def renew_lease(store: Store, name: str, fencing: int, seconds: float = LEASE_SECONDS) -> bool:
-    """Keep the lease for `seconds` from now; False when it is not ours anymore.
+    """Extend the lease to `seconds` from now; return False when it was lost.
 
-    A lease that expired and that nobody has taken since is still ours: no other run was there in between.
+    A lease that expired but was not taken since is still held: no other run was there in between.
     """
     leases, runs = store.tables.leases, store.tables.runs
     with store.writing() as connection:
         mine = _held(store, name, fencing)
         if connection.execute(sa.select(leases.c.name).where(mine).with_for_update()).scalar() is None:
             return False
-        now = clock(connection)
+        now = read_clock(connection)
         connection.execute(leases.update().where(mine).values(expires_at=now + _microseconds(seconds)))
         running = (runs.c.job == name) & (runs.c.fencing == fencing) & (runs.c.status == "running")
         connection.execute(runs.update().where(running).values(heartbeat_at=now))
@@ -60,7 +60,7 @@ def renew_lease(store: Store, name: str, fencing: int, seconds: float = LEASE_SE
 
 
 def release_lease(store: Store, name: str, fencing: int) -> None:
-    """Give the lease back at once; does nothing when it is not ours anymore."""
+    """Give the lease back at once. Does nothing when it was lost."""
     with store.writing() as connection:
         free = store.tables.leases.update().values(owner=None, expires_at=0)
         connection.execute(free.where(_held(store, name, fencing)))
@@ -68,10 +68,10 @@ def release_lease(store: Store, name: str, fencing: int) -> None:
 
 @contextmanager
 def holding_lease(store: Store, name: str, fencing: int) -> Iterator[None]:
-    """While this lasts nobody can take the lease, even after it expires: publish inside.
+    """Lock the lease, so that nobody takes it while the block runs, even after it expires. Publish inside.
 
     Raises RefusedError when the lease was released, has a newer owner, or has expired by the database's clock.
-    Keep it short, and write nothing to the store inside: on SQLite that would wait for this very lock.
+    Keep the block short and do not write to the store inside: on SQLite that would wait for this very lock.
     """
     leases = store.tables.leases
     with store.writing() as connection:
@@ -83,7 +83,7 @@ def holding_lease(store: Store, name: str, fencing: int) -> Iterator[None]:
         if row is None or row.owner is None or row.fencing != fencing:
             found = "nobody holds it" if row is None or row.owner is None else f"number {row.fencing} holds it"
             raise RefusedError(f"the lease {name!r} with fencing number {fencing} is lost: {found} now")
-        late = clock(connection) - row.expires_at
+        late = read_clock(connection) - row.expires_at
         if late >= 0:
             raise RefusedError(f"the lease {name!r} with fencing number {fencing} expired {late / 1e6:.1f} s ago")
         yield

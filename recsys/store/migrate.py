@@ -1,4 +1,4 @@
-"""Open the own tables of one shop, and bring them up to date."""
+"""Open the own tables of one shop and migrate them to this version."""
 
 import re
 from collections.abc import Generator
@@ -20,10 +20,10 @@ _PREFIX = re.compile(r"[a-z][a-z0-9_]{0,30}")
 
 
 def open_store(url: str, prefix: str = "recsys_", *, migrated: bool = True) -> Store:
-    """Connect and bring the tables up to date (`migrated=False`: leave them as they are).
+    """Connect and migrate the tables (`migrated=False`: leave them as they are).
 
-    Raises ConfigError for a URL or prefix that is not allowed, RecsysError when the database does not answer, is no
-    PostgreSQL, MariaDB or SQLite that can hold the tables, or was made by a newer version of this software.
+    Raises ConfigError for a URL or prefix that is not allowed. Raises RecsysError when the database does not answer,
+    is a MySQL server, or holds tables of a newer version.
     """
     if not _PREFIX.fullmatch(prefix):
         raise ConfigError(f"the table prefix {prefix!r} is not allowed; it must match {_PREFIX.pattern}")
@@ -47,15 +47,16 @@ def open_store(url: str, prefix: str = "recsys_", *, migrated: bool = True) -> S
 
 
 def migrate(store: Store) -> None:
-    """Bring the tables from whatever they are, or from nothing, to this version. Twice changes nothing.
+    """Create the tables or bring them to this version. A second call changes nothing.
 
-    Several processes may do it at once; one of them works and the others wait.
+    Several processes may call it at once: one migrates and the others wait. Raises RecsysError when the tables are of
+    a newer version, or when another process holds the lock for 60 seconds.
     """
     config = _migrations(store)
-    found, head = revisions(store)
+    found, head = read_revisions(store)
     if found == head:
         return
-    with store.writing() as connection, _migrating_alone(connection, store.prefix):
+    with store.writing() as connection, _migration_lock(connection, store.prefix):
         config.attributes["connection"] = connection
         try:
             command.upgrade(config, "head")
@@ -63,30 +64,12 @@ def migrate(store: Store) -> None:
             raise RecsysError(f"the tables {store.prefix}… cannot be brought to {head}: {error}") from None
 
 
-def revisions(store: Store) -> tuple[str | None, str | None]:
-    """The migration that the tables are at (None: there are none yet), and the newest that this version knows."""
+def read_revisions(store: Store) -> tuple[str | None, str | None]:
+    """Read the tables' migration (None: there are no tables) and the newest one that this version knows."""
     with store.reading() as connection:
         options = {"version_table": f"{store.prefix}migrations"}
         found = MigrationContext.configure(connection, opts=options).get_current_revision()
     return found, ScriptDirectory.from_config(_migrations(store)).get_current_head()
-
-
-def own_queries(store: Store, *, received_until: int | None = None) -> tuple[str, str, str]:
-    """SQL over the own tables in the columns of [source]: interactions, items, users.
-
-    Interactions: user_id, item_id, event, timestamp (microseconds UTC), value; visitors' events are not among them.
-    With `received_until` (microseconds) only events received up to then. Items and users: the known columns and
-    `attributes`, a JSON object with all others, or null.
-    """
-    events, items, users = store.tables.events, store.tables.items, store.tables.users
-    catalog = ", ".join(column.name for column in items.columns if column.name != "own_revision")
-    until = "" if received_until is None else f" AND received_at <= {int(received_until)}"
-    return (
-        f"SELECT user_id, item_id, kind AS event, occurred_at AS timestamp, value FROM {events.name} "
-        f"WHERE user_id IS NOT NULL{until}",
-        f"SELECT {catalog} FROM {items.name}",
-        f"SELECT {', '.join(users.columns.keys())} FROM {users.name}",
-    )
 
 
 def _check_server(connection: sa.Connection) -> None:
@@ -104,8 +87,11 @@ def _migrations(store: Store) -> AlembicConfig:
 
 
 @contextmanager
-def _migrating_alone(connection: sa.Connection, prefix: str) -> Generator[None]:
-    """Hold the lock of the migrations: to the end of the transaction, but on MariaDB, whose DDL commits by itself."""
+def _migration_lock(connection: sa.Connection, prefix: str) -> Generator[None]:
+    """Hold the lock of the migrations until the transaction ends.
+
+    MariaDB commits each change of a table by itself, so there the lock is released when the block ends.
+    """
     locks = {
         "sqlite": "SELECT :name IS NOT NULL",  # the transaction itself is the lock
         "postgresql": "SELECT pg_advisory_xact_lock(hashtext(:name)) IS NOT NULL",
@@ -119,6 +105,6 @@ def _migrating_alone(connection: sa.Connection, prefix: str) -> Generator[None]:
         return
     try:
         yield
-        connection.exec_driver_sql("COMMIT")  # who gets the lock next must find what was done under it
+        connection.exec_driver_sql("COMMIT")  # before the lock is free: the next holder must see it
     finally:
         connection.execute(sa.text("SELECT RELEASE_LOCK(:name)"), name)

@@ -1,8 +1,7 @@
-"""The own tables as a service needs them: nobody waits for a database that is away, and it is used again when back.
+"""The store for a service, which goes on while its database is down.
 
-A job may fail when its database does; a service goes on without. So every use is bounded in time, the first failure
-marks the database as away, and from then on uses fail at once until `revive`, called again and again by somebody who
-may wait, has reached it.
+Every use has a time limit. The first failure marks the database as away, and further uses fail at once. A background
+thread calls `revive` until the database answers again.
 """
 
 import sqlite3
@@ -21,14 +20,21 @@ from recsys.store.migrate import migrate
 from recsys.store.tables import own_tables
 
 _T = TypeVar("_T")
-_FAULTS = (sa.exc.DataError, sa.exc.IntegrityError, sa.exc.NotSupportedError)  # of a statement, not of the database
+_FAULTS = (
+    sa.exc.DataError,
+    sa.exc.IntegrityError,
+    sa.exc.NotSupportedError,
+)  # the statement is wrong, the database is there
 
 
 class ResilientStore:
-    """Two pools of connections to the own tables, one that only reads; connected when first used."""
+    """A store with a circuit breaker. It has a pool for reads and one for writes, which connect when first used."""
 
     def __init__(self, settings: StoreSettings, *, patience_seconds: float, size: int) -> None:
-        """settings: where the tables are; size: how many uses at a time. Raises ConfigError for a URL of no use."""
+        """Prepare both pools.
+
+        patience_seconds: the time limit of a use; size: concurrent uses. Raises ConfigError for a wrong URL.
+        """
         url = database_url(settings.url)
         self._patience, self._size = patience_seconds, size
         self._readers = Store(
@@ -39,7 +45,7 @@ class ResilientStore:
         self._writers = Store(
             connect(url, patience_seconds=patience_seconds, size=size), settings.table_prefix, self._readers.tables
         )
-        # A file cannot vanish silently in the middle of a statement; a server behind a network can.
+        # A server behind a network can hang in the middle of a statement; a file cannot.
         self._threads = None if url.drivername == "sqlite" else ThreadPoolExecutor(size, "database")
         self._lock = threading.Lock()
         self._is_away = True  # until it has been reached
@@ -51,18 +57,21 @@ class ResilientStore:
         return self._is_away
 
     def read(self, use: Callable[[Store], _T]) -> _T:
-        """What `use` returns; it must only read. Raises AwayError when the database does not answer in time."""
+        """Call `use`, which must only read, and return its result.
+
+        Raises AwayError when the database does not answer in time.
+        """
         return self._use(use, self._readers)
 
     def write(self, use: Callable[[Store], _T]) -> _T:
-        """What `use` returns; it has to be harmless twice.
+        """Call `use`, which must be idempotent, and return its result.
 
-        Raises AwayError when the database does not answer in time; whether it was done is then unknown.
+        Raises AwayError when the database does not answer in time; it is then unknown whether `use` took effect.
         """
         return self._use(use, self._writers)
 
     def revive(self) -> bool:
-        """Try to reach the database and bring its tables up to date; whether it is there now."""
+        """Try to reach the database and migrate its tables; return whether it answered."""
         try:
             self._bounded(_reach if self._is_migrated else _migrate, self._writers)
         except (sa.exc.SQLAlchemyError, RecsysError, TimeoutError):
@@ -90,10 +99,10 @@ class ResilientStore:
             except _FAULTS:
                 raise
             except (sa.exc.DBAPIError, sa.exc.TimeoutError, TimeoutError) as error:
-                # What fails at once may be one connection that the server has closed; the pool drops all such.
+                # A failure at once may be a connection that the server closed. The pool has dropped it, so retry.
                 if attempt == 1 and not _is_busy(error) and time.monotonic() - started < self._patience / 2:
                     continue
-                # A database that is merely busy is still there.
+                # A database that is only busy is not away.
                 self._is_away = not _is_busy(error)
                 raise AwayError(f"the database of the service does not answer: {type(error).__name__}") from None
         raise AwayError("the database of the service does not answer")
@@ -107,11 +116,11 @@ class ResilientStore:
         except TimeoutError:
             self._replace(threads)
             raise
-        except RuntimeError as error:  # somebody has just given up on those threads
+        except RuntimeError as error:  # another thread has just replaced the pool
             raise TimeoutError from error
 
     def _replace(self, hanging: ThreadPoolExecutor) -> None:
-        """Leave threads and connections that hang to themselves."""
+        """Replace threads and connections that hang; they end by themselves."""
         with self._lock:
             if self._threads is hanging:
                 hanging.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""The ledger: one row a run, its steps, metrics and outcome."""
+"""The ledger: one row a run, with its steps, metrics and outcome."""
 
 import json
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ import sqlalchemy as sa
 
 from recsys.errors import NotFoundError, RefusedError
 from recsys.store.bulk import check_id
-from recsys.store.database import Store, clock
+from recsys.store.database import Store, read_clock
 from recsys.store.tables import Tables
 
 OUTCOMES = ("done", "failed", "refused")
-DIED = "died: "  # begins the error of a run whose process was killed: that is no outcome, so its due time stays due
-INTERRUPTED = "interrupted"  # the whole error of a run that Ctrl-C ended
+DIED = "died: "  # begins the error of a run whose process was killed; that is no outcome, so its due time stays due
+INTERRUPTED = "interrupted"  # the error of a run that Ctrl-C ended
 
 
 @dataclass(frozen=True)
@@ -26,26 +26,27 @@ class Run:
     status: str  # "running" or one of OUTCOMES
     owner: str
     started_at: int
-    heartbeat_at: int  # the last sign of life
+    heartbeat_at: int  # when it last renewed its lease or wrote a step
     finished_at: int | None
     steps: list[dict[str, Any]]  # {"name", "seconds", "counts"} in the order they ended
     metrics: dict[str, Any]
     error: str | None
     bundle: str | None
-    due_at: int | None  # the due time of the schedule that it was for
+    due_at: int | None  # the due time that the schedule started it for
 
 
 def start_run(
     store: Store, job: str, config_hash: str, *, owner: str, fencing: int | None = None, due_at: int | None = None
 ) -> int:
-    """Write a row that is running; returns its run_id. `fencing`: the number of the job's lease that it holds.
+    """Write the row of a run that starts; return its run_id.
 
-    `due_at`: the due time that the run is for. Raises RefusedError when a run for it has ended already.
+    fencing: the number of the job's lease that the run holds. due_at: the due time that the run is for.
+    Raises RefusedError when a run for that due time has ended already.
     """
     with store.writing() as connection:
         if due_at is not None:
             _check_due(store, connection, job, due_at)
-        now = clock(connection)
+        now = read_clock(connection)
         row = store.tables.runs.insert().values(
             job=check_id("job", job),
             config_hash=config_hash,
@@ -63,7 +64,7 @@ def start_run(
 
 
 def add_step(store: Store, run_id: int, name: str, seconds: float, counts: dict[str, Any]) -> None:
-    """Add a step to a run: how long it took and what it counted (plain values). Raises NotFoundError."""
+    """Add a step to a run, with its counts (plain values). Raises NotFoundError when there is no such run."""
     runs = store.tables.runs
     with store.writing() as connection:
         mine = runs.c.run_id == run_id
@@ -71,7 +72,7 @@ def add_step(store: Store, run_id: int, name: str, seconds: float, counts: dict[
         if steps is None:
             raise NotFoundError(f"there is no run {run_id}")
         more = [*json.loads(steps), {"name": name, "seconds": seconds, "counts": counts}]
-        change = {"steps": _to_json(more), "heartbeat_at": clock(connection)}
+        change = {"steps": _to_json(more), "heartbeat_at": read_clock(connection)}
         connection.execute(runs.update().where(mine).values(change))
 
 
@@ -84,7 +85,7 @@ def finish_run(
     error: str | None = None,
     bundle: str | None = None,
 ) -> None:
-    """Write the outcome ("done", "failed", "refused"). A run given up for dead stays so, with its error.
+    """Write the outcome of a run: "done", "failed" or "refused". A run that was declared dead stays failed.
 
     Raises ValueError for another status, NotFoundError when there is no such run.
     """
@@ -95,7 +96,7 @@ def finish_run(
         found = connection.execute(sa.select(runs.c.status).where(runs.c.run_id == run_id)).scalar()
         if found is None:
             raise NotFoundError(f"there is no run {run_id}")
-        now = clock(connection)
+        now = read_clock(connection)
         values = {
             "status": status,
             "finished_at": now,
@@ -109,11 +110,11 @@ def finish_run(
 
 
 def list_runs(store: Store, limit: int = 20) -> list[Run]:
-    """The latest runs, newest first."""
+    """List the latest runs, newest first."""
     runs = store.tables.runs
     with store.reading() as connection:
         rows = connection.execute(sa.select(runs).order_by(runs.c.run_id.desc()).limit(limit)).mappings().all()
-    return [run_of(row) for row in rows]
+    return [parse_run(row) for row in rows]
 
 
 def _check_due(store: Store, connection: sa.Connection, job: str, due_at: int) -> None:
@@ -124,19 +125,19 @@ def _check_due(store: Store, connection: sa.Connection, job: str, due_at: int) -
 
 
 def has_ended(connection: sa.Connection, tables: Tables, job: str, due_at: int) -> bool:
-    """Whether the ledger knows how a run for this due time came out; a killed one has no outcome."""
+    """Whether a run for this due time has an outcome in the ledger; a killed run has none."""
     runs = tables.runs
     outcome = runs.c.status.in_(OUTCOMES) & sa.func.coalesce(runs.c.error, "").not_like(f"{DIED}%")
     ended = sa.select(runs.c.run_id).where(runs.c.job == job, runs.c.due_at == due_at, outcome).limit(1)
     return connection.execute(ended).scalar() is not None
 
 
-def run_of(row: Any) -> Run:
-    """The mapping of a row of runs as a value."""
+def parse_run(row: Any) -> Run:
+    """Turn a row of the table, as a mapping, into a Run."""
     plain = {name: row[name] for name in Run.__dataclass_fields__ if name not in ("steps", "metrics")}
     return Run(steps=json.loads(row["steps"]), metrics=json.loads(row["metrics"] or "{}"), **plain)
 
 
 def _to_json(values: Any) -> str:
-    # Counts often come as numpy numbers, which know how to become plain ones.
+    # Counts are often numpy numbers: `item` makes them plain ones.
     return json.dumps(values, ensure_ascii=True, default=lambda value: value.item())

@@ -1,6 +1,6 @@
-"""The shapes of the own tables, under one prefix.
+"""The own tables: their columns under one prefix, and the SQL that reads them as a source.
 
-Times are BIGINT microseconds UTC, ids VARCHAR(255) that are compared byte by byte.
+Times are BIGINT microseconds UTC. Ids are VARCHAR(255), compared byte by byte.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ MAX_ID_LENGTH = 255
 
 @dataclass(frozen=True)
 class Tables:
-    """The own tables under one prefix, for building queries; the migrations create them."""
+    """The own tables under one prefix, to build queries with. The migrations create them."""
 
     items: sa.Table
     users: sa.Table
@@ -30,7 +30,7 @@ class Tables:
 
 
 def own_tables(prefix: str) -> Tables:
-    """The shapes of the own tables under a prefix, as the migrations leave them."""
+    """Describe the own tables under a prefix, as the newest migration leaves them."""
     metadata = sa.MetaData()
     key = sa.String(MAX_ID_LENGTH).with_variant(postgresql.VARCHAR(MAX_ID_LENGTH, collation="C"), "postgresql")
     text = sa.Text().with_variant(mysql.LONGTEXT(), "mysql")
@@ -50,7 +50,7 @@ def own_tables(prefix: str) -> Tables:
             sa.Column("image_url", text),
             sa.Column("created_at", number),
             sa.Column("attributes", text),
-            # Grows with every change of any item: what a process has not seen yet is what is above its last one.
+            # Grows with every change of any item. A process reads the items above the last revision it has seen.
             sa.Column("own_revision", number),
             sa.Index(f"{prefix}items_revision", "own_revision"),
         ),
@@ -71,7 +71,7 @@ def own_tables(prefix: str) -> Tables:
             sa.Column("request_id", key),
             sa.Column("occurred_at", number, nullable=False),
             sa.Column("received_at", number, nullable=False),
-            # What is new of one user, of one visitor, of everybody: the three questions that are asked all the time.
+            # For the newest events of one user, of one visitor, and of everybody.
             sa.Index(f"{prefix}events_user", "user_id", "received_at"),
             sa.Index(f"{prefix}events_visitor", "visitor_id", "occurred_at"),
             sa.Index(f"{prefix}events_received", "received_at"),
@@ -152,4 +152,22 @@ def own_tables(prefix: str) -> Tables:
         counters=table(
             "counters", sa.Column("name", key, primary_key=True), sa.Column("value", number, nullable=False)
         ),
+    )
+
+
+def own_queries(tables: Tables, *, received_until: int | None = None) -> tuple[str, str, str]:
+    """SQL over the own tables in the columns of [source]: interactions, items, users.
+
+    Interactions: user_id, item_id, event, timestamp (microseconds UTC), value; without the events of visitors.
+    `received_until` (microseconds UTC) leaves out events received later. Items and users: the known columns, and
+    `attributes` with all others as a JSON object, or null.
+    """
+    events, items, users = tables.events, tables.items, tables.users
+    catalog = ", ".join(column.name for column in items.columns if column.name != "own_revision")
+    until = "" if received_until is None else f" AND received_at <= {int(received_until)}"
+    return (
+        f"SELECT user_id, item_id, kind AS event, occurred_at AS timestamp, value FROM {events.name} "
+        f"WHERE user_id IS NOT NULL{until}",
+        f"SELECT {catalog} FROM {items.name}",
+        f"SELECT {', '.join(users.columns.keys())} FROM {users.name}",
     )

@@ -1,24 +1,24 @@
-"""The rows of users, and the tombstones of those who were deleted."""
+"""The rows of users, and the tombstones of deleted users."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pyarrow as pa
 import sqlalchemy as sa
 
+from recsys.progress import Progress
 from recsys.store.bulk import among, bulk_insert, check_id, upsert
 from recsys.store.database import Store
 
 
-def upsert_users(store: Store, users: pa.Table, *, report: Callable[[str, float], None] | None = None) -> int:
-    """Store users by user_id; returns how many. Known column: email_consent (bool); otherwise as upsert_items."""
-    return upsert(store, store.tables.users, users, report)
+def upsert_users(store: Store, users: pa.Table, *, progress: Progress | None = None) -> int:
+    """Store users by user_id; return how many. Known column: email_consent (bool). Otherwise as `upsert_items`."""
+    return upsert(store, store.tables.users, users, progress)
 
 
 def delete_user(store: Store, user_id: str, *, now: int) -> int:
-    """Remove the user's row and events and leave a tombstone of `now`; returns how many events were removed.
+    """Remove a user's row, events and audience memberships, and leave a tombstone; return how many events were removed.
 
-    The user is taken out of every frozen audience too. Events of the user up to `now` (microseconds UTC) count
-    nowhere from then on, wherever they are read from.
+    now: microseconds UTC. Events of the user up to `now` no longer count, wherever they are read from.
     """
     check_id("user_id", user_id)
     tables = store.tables
@@ -33,23 +33,24 @@ def delete_user(store: Store, user_id: str, *, now: int) -> int:
         return connection.execute(tables.events.delete().where(tables.events.c.user_id == user_id)).rowcount
 
 
-def read_deletions(store: Store, user_ids: Sequence[str] | None = None) -> dict[str, int]:
-    """The tombstones, of these users or all: user id -> deleted_at. Their events up to then count nowhere."""
+def read_deletions(
+    store: Store, user_ids: Sequence[str] | None = None, *, deleted_after: int | None = None
+) -> dict[str, int]:
+    """Read tombstones: user id -> deleted_at (microseconds UTC). The user's events up to then do not count.
+
+    user_ids: those of these users only; for many ids it may return others too. deleted_after: only newer ones.
+    """
     with store.reading() as connection:
-        return deletions_in(connection, store.tables.deletions, user_ids)
+        return select_deletions(connection, store.tables.deletions, user_ids, deleted_after=deleted_after)
 
 
-def deletions_in(connection: sa.Connection, table: sa.Table, ids: Sequence[str] | None) -> dict[str, int]:
-    """What read_deletions reads, within a transaction."""
+def select_deletions(
+    connection: sa.Connection, table: sa.Table, user_ids: Sequence[str] | None, *, deleted_after: int | None = None
+) -> dict[str, int]:
+    """Do what `read_deletions` does, within a transaction."""
     query = sa.select(table.c.user_id, table.c.deleted_at)
-    if ids is not None:
-        query = query.where(among(table.c.user_id, ids))
+    if user_ids is not None:
+        query = query.where(among(table.c.user_id, user_ids))
+    if deleted_after is not None:
+        query = query.where(table.c.deleted_at > deleted_after)
     return {user_id: int(deleted_at) for user_id, deleted_at in connection.execute(query)}
-
-
-def recent_deletions(store: Store, after: int) -> dict[str, int]:
-    """The tombstones since `after` (microseconds UTC): user id -> deleted_at."""
-    deletions = store.tables.deletions.c
-    query = sa.select(deletions.user_id, deletions.deleted_at).where(deletions.deleted_at > after)
-    with store.reading() as connection:
-        return {user_id: int(deleted_at) for user_id, deleted_at in connection.execute(query)}

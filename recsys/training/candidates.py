@@ -16,7 +16,7 @@ from recsys.data.interactions import Interactions
 from recsys.data.splits import Splits, split_by_time
 from recsys.errors import ConfigError
 from recsys.imports import resolve
-from recsys.index.registry import INDEXES
+from recsys.index.registry import find_kind
 from recsys.models.contract import MODELS, TrainingData, Workers, settings_of
 from recsys.models.vectors import Vectors
 from recsys.source.dataset import Dataset
@@ -100,15 +100,23 @@ def check_names(config: Config) -> None:
     if "auto" in names:
         others = {name: found for name, found in MODELS.items() if name != "auto"}
         _check("[models.auto] candidates", config.models.auto.candidates, others)
-    _check("[index] kind", (config.index.kind,), INDEXES)
+    with _naming("[index] kind"):
+        find_kind(config.index.kind)
 
 
 def _check(key: str, names: tuple[str, ...], known: dict[str, str]) -> None:
     for name in names:
-        try:
+        with _naming(key):
             resolve(name, known)
-        except ConfigError as error:
-            raise ConfigError(f"{key}: {error}") from error
+
+
+@contextmanager
+def _naming(key: str) -> Iterator[None]:
+    """Put the key of the configuration before a ConfigError."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{key}: {error}") from error
 
 
 def fit(
@@ -141,7 +149,7 @@ def fit(
 
 def _workers(config: Config) -> Workers | None:
     count = config.training.processes
-    return Workers(count, config.folder.path / "training") if count > 1 else None
+    return Workers(count, config.storage.path / "training") if count > 1 else None
 
 
 def choose(night: TrainingRun, name: str, splits: Splits) -> dict[str, Any]:

@@ -73,14 +73,14 @@ def evaluate(bundle: Bundle, splits: Splits, config: Config) -> EvaluationResult
     "new_users": users without; the history is their first basket, the events within 24 hours of their first one, as
     of its last event; targets: what came later.
     "cold_items": users as in "all"; targets: items without an event before the holdout. Recall only.
-    Unless [recommendations] repeats, items with an event of a target kind before are neither listed nor targets.
+    Unless [recommendations] allow_repurchase, items with an event of a target kind before are not listed, nor targets.
     Sold-out items are listed, for what was sold out then is not known. At most [evaluation] max_users a row.
     Raises ValueError when the bundle has other items than the splits.
     """
     known, holdout = splits.known, splits.holdout
     if len(bundle.catalog) != known.item_count:
         raise ValueError(f"the bundle has {len(bundle.catalog)} items, the events have {known.item_count}")
-    codes, repeats = config.target_codes, config.recommendations.repeats
+    codes, repeats = config.target_codes, config.recommendations.allow_repurchase
     counts = np.bincount(known.items, minlength=known.item_count)
     most, seed = config.evaluation.max_users, config.training.seed
 
@@ -104,7 +104,7 @@ def evaluate(bundle: Bundle, splits: Splits, config: Config) -> EvaluationResult
 
 def rank(bundle: Bundle, histories: Histories, config: Config) -> Int32:
     """The first 20 item rows for each history, as the service would answer but for sold-out items: int32 [B, 20]."""
-    codes, repeats = config.target_codes, config.recommendations.repeats
+    codes, repeats = config.target_codes, config.recommendations.allow_repurchase
     return recommend(bundle, histories, K, target_codes=codes, repeats=repeats).rows
 
 
@@ -117,7 +117,7 @@ class ValidationScore:
     """
 
     def __init__(self, catalog: Catalog, splits: Splits, config: Config) -> None:
-        codes, repeats = config.target_codes, config.recommendations.repeats
+        codes, repeats = config.target_codes, config.recommendations.allow_repurchase
         targets = targets_of(splits.validation, splits.fit, target_codes=codes, repeats=repeats)
         affordable = max(_VALIDATION_USERS, min(_WEIGHING_USERS, _WEIGHING_SCORES // max(1, len(catalog))))
 
@@ -248,7 +248,7 @@ def _judge_new_users(
     first[has_events] = new.times[new.offsets[:-1][has_events]]
     in_basket = new.times < (first + _BASKET)[new.users]
     baskets, later = new.select(in_basket), new.select(~in_basket)
-    codes, repeats = config.target_codes, config.recommendations.repeats
+    codes, repeats = config.target_codes, config.recommendations.allow_repurchase
     before = None if repeats else baskets.of_kinds(codes)
     targets = _collect(later.of_kinds(codes), users=has_events, items=counts > 0, before=before)
     targets = targets.sample(config.evaluation.max_users, config.training.seed)

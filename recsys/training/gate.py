@@ -47,7 +47,7 @@ def decide(
     candidate, popularity: each [B] over the same users of tonight's holdout; popularity is None when it is itself what
     is to be published. live: the candidate and the live bundle, each [C] over the users of that part of the holdout
     which neither has seen; None when there is nothing to compare with. Against the live bundle a loss counts when it is
-    larger than `max_drop` and larger than chance (paired bootstrap over the users).
+    larger than `max_relative_drop` and larger than chance (paired bootstrap over the users).
     """
     reasons: list[str] = []
     figures: dict[str, Any] = {"candidate": mean_or_zero(candidate), "events": events}
@@ -72,10 +72,10 @@ def decide(
         upper = _upper_bound(ours - theirs, seed)
         figures |= {"live": mean_or_zero(theirs), "candidate_beside_live": mean_or_zero(ours), "live_users": len(ours)}
         figures["live_difference_at_most"] = upper
-        if mean_or_zero(ours) < mean_or_zero(theirs) * (1 - settings.max_drop) and upper < 0:
+        if mean_or_zero(ours) < mean_or_zero(theirs) * (1 - settings.max_relative_drop) and upper < 0:
             reasons.append(
-                f"{METRIC} {mean_or_zero(ours):.4f} is more than {settings.max_drop:.0%} below the live bundle's "
-                f"{mean_or_zero(theirs):.4f} on the same {len(ours)} users ([gate] max_drop)"
+                f"{METRIC} {mean_or_zero(ours):.4f} is more than {settings.max_relative_drop:.0%} below "
+                f"the live bundle's {mean_or_zero(theirs):.4f} on the same {len(ours)} users ([gate] max_relative_drop)"
             )
     return GateResult(tuple(reasons), figures)
 

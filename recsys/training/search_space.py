@@ -14,12 +14,13 @@ from recsys.models.contract import ALL_TIME_DAYS
 Space = dict[str, BaseDistribution]
 
 HALF_LIFE = "half_life_days"  # a key of [events]; the others are keys of the model's own table
+_CHOSEN_AS = {"n_factors": "rank", "trend_weights": "demand"}  # a list of the configuration -> what was taken of it
 _DIGITS = 3  # what is tried, told and written: more of them make no difference to a ranking
 _RECENT: Space = {"recency_half_life_days": FloatDistribution(1, 365, log=True)}
 _DECAY: Space = {HALF_LIFE: FloatDistribution(3, ALL_TIME_DAYS, log=True)}
 _TEMPERATURE_AND_DEMAND: Space = {
     "temperatures": FloatDistribution(0.02, 0.5, log=True),
-    "demands": FloatDistribution(0, 2),
+    "trend_weights": FloatDistribution(0, 2),
     **_RECENT,
 }
 
@@ -28,7 +29,7 @@ _NEGATIVES = IntDistribution(256, 8192, log=True)
 SPACES: dict[str, Space] = {
     "mf": {
         **_DECAY,
-        "ranks": IntDistribution(16, 1024, log=True),
+        "n_factors": IntDistribution(16, 1024, log=True),
         "kind_exponents": FloatDistribution(0, 1.5),
         "user_exponents": FloatDistribution(0, 0.8),
         "item_exponents": FloatDistribution(0, 0.8),
@@ -42,7 +43,7 @@ SPACES: dict[str, Space] = {
         "dim": IntDistribution(32, 512, step=4),
         "negatives": _NEGATIVES,
         "learning_rate": FloatDistribution(0.005, 0.5, log=True),
-        "unit_items": CategoricalDistribution([True, False]),
+        "normalize_items": CategoricalDistribution([True, False]),
         **_TEMPERATURE_AND_DEMAND,
     },
     "sequence": {
@@ -88,8 +89,8 @@ def written(config: Config, model: str, params: dict[str, Any]) -> dict[str, Any
 
 
 def params_of(chosen: dict[str, Any], space: Space) -> dict[str, Any]:
-    """The settings that a training chose for itself, as its vectors bear them: a choice among `ranks` is a `rank`."""
-    return {key: chosen.get(key, chosen.get(key.removesuffix("s"))) for key in space}
+    """The settings that a training chose for itself, by the keys of the configuration."""
+    return {key: chosen.get(key, chosen.get(_CHOSEN_AS.get(key, key.removesuffix("s")))) for key in space}
 
 
 def placed(params: dict[str, Any], space: Space) -> dict[str, Any]:

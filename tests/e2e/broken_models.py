@@ -13,13 +13,13 @@ from recsys.models.vectors import Vectors
 
 def shuffled(data: TrainingData, settings: Any, **rest: Any) -> Vectors:
     """Good vectors under the wrong items."""
-    vectors = train(data, settings or MfSettings(ranks=(32,)), **rest)
+    vectors = train(data, settings or MfSettings(n_factors=(32,)), **rest)
     order = np.random.default_rng(0).permutation(len(vectors.item_vectors))
     return replace(vectors, item_vectors=np.asarray(vectors.item_vectors)[order])
 
 
 def noise(data: TrainingData, settings: Any, **rest: Any) -> Vectors:
     """Vectors of noise: worse than popularity."""
-    vectors = train(data, settings or MfSettings(ranks=(32,)), **rest)
+    vectors = train(data, settings or MfSettings(n_factors=(32,)), **rest)
     random = np.random.default_rng(0).standard_normal(vectors.item_vectors.shape).astype(np.float32)
     return replace(vectors, item_vectors=random)

@@ -34,10 +34,10 @@ MINUTE = 60_000_000
 SINGLE = {
     "RECSYS_EVENTS__HALF_LIFE_DAYS": "[365.0]",
     "RECSYS_MODELS__POPULARITY__HALF_LIFE_DAYS": "[28.0]",
-    "RECSYS_MODELS__MF__RANKS": "[8]",
+    "RECSYS_MODELS__MF__N_FACTORS": "[8]",
     "RECSYS_MODELS__MF__RECENCY_EXPONENTS": "[0.3]",
     "RECSYS_MODELS__TWO_TOWER__TEMPERATURES": "[0.1]",
-    "RECSYS_MODELS__TWO_TOWER__UNIT_ITEMS": "[true]",
+    "RECSYS_MODELS__TWO_TOWER__NORMALIZE_ITEMS": "[true]",
     "RECSYS_MODELS__TWO_TOWER__DIM": "8",
     "RECSYS_MODELS__TWO_TOWER__EPOCHS": "1",
 }
@@ -104,12 +104,12 @@ def check_table_prefix(shop: Path) -> None:
 def check_folder_path(shop: Path) -> None:
     assert recommended(configured(shop))
     with pytest.raises(BundleError, match="elsewhere"):
-        recommended(changed(shop, "folder.path", "elsewhere"))
+        recommended(changed(shop, "storage.path", "elsewhere"))
 
 
 def check_keep_bundles(shop: Path) -> None:
     for keep, left in (("7", 2), ("2", 2)):
-        train(changed(shop, "folder.keep_bundles", keep), report=quiet)
+        train(changed(shop, "storage.keep_bundles", keep), report=quiet)
         assert len(bundles.versions(shop / "recsys-data")) == left
 
 
@@ -158,7 +158,7 @@ def check_max_bad_share(shop: Path) -> None:
 
 
 def check_kinds(shop: Path) -> None:
-    as_cart = loaded(changed(shop, "events.kinds", '{ order = "cart" }')).events
+    as_cart = loaded(changed(shop, "events.aliases", '{ order = "cart" }')).events
     assert 2 in loaded(configured(shop)).events.kinds
     assert 2 not in as_cart.kinds
 
@@ -179,7 +179,7 @@ def check_same_event_minutes(shop: Path) -> None:
     own = {"RECSYS_EVENTS__OWN_KINDS": '["view"]'}
     before = configured(shop, **own)
     post_view(before, minutes_later=5)
-    shorter = changed(shop, "events.same_event_minutes", "0.1", **own)
+    shorter = changed(shop, "events.dedup_window_minutes", "0.1", **own)
     assert len(loaded(shorter).events) == len(loaded(before).events) + 1
 
 
@@ -239,7 +239,7 @@ def check_repeats(shop: Path) -> None:
         )
 
     assert repeats(configured(shop)) == 0
-    assert repeats(changed(shop, "recommendations.repeats", "true")) > 20
+    assert repeats(changed(shop, "recommendations.allow_repurchase", "true")) > 20
 
 
 def check_exclude_sold_out(shop: Path) -> None:
@@ -250,7 +250,7 @@ def check_exclude_sold_out(shop: Path) -> None:
 
 
 def check_training_models(shop: Path) -> None:
-    train(changed(shop, "training.models", '["popularity"]', RECSYS_FOLDER__PATH="fresh"), report=quiet)
+    train(changed(shop, "training.models", '["popularity"]', RECSYS_STORAGE__PATH="fresh"), report=quiet)
     assert bundles.load(shop / "fresh").vectors.model == "popularity"
     assert bundles.load(shop / "recsys-data").vectors.model == "mf"
 
@@ -278,7 +278,7 @@ def check_max_drop(shop: Path) -> None:
         return gate.decide(worse, None, (worse, live), events=1, live_events=1, settings=config.gate, seed=0).publish
 
     assert not publishes(configured(shop))
-    assert publishes(changed(shop, "gate.max_drop", "0.3"))
+    assert publishes(changed(shop, "gate.max_relative_drop", "0.3"))
 
 
 def check_max_data_drop(shop: Path) -> None:
@@ -293,7 +293,7 @@ def check_max_data_drop(shop: Path) -> None:
 
 def check_index_kind(shop: Path) -> None:
     with pytest.raises(ConfigError, match="flat"):
-        train(changed(shop, "index.kind", "cubic", RECSYS_FOLDER__PATH="fresh"), report=quiet)
+        train(changed(shop, "index.kind", "cubic", RECSYS_STORAGE__PATH="fresh"), report=quiet)
 
 
 def due_hour(config: Config) -> int:
@@ -329,30 +329,30 @@ def always_better() -> Callable[[Vectors], float]:
 CHECKS: dict[str, Callable[[Path], None]] = {
     "store.url": check_store_url,
     "store.table_prefix": check_table_prefix,
-    "folder.path": check_folder_path,
-    "folder.keep_bundles": check_keep_bundles,
+    "storage.path": check_folder_path,
+    "storage.keep_bundles": check_keep_bundles,
     "source.url": check_source_url,
     "source.interactions": check_interactions,
     "source.items": check_items,
     "source.users": check_users,
     "source.timezone": check_timezone,
     "source.max_bad_share": check_max_bad_share,
-    "events.kinds": check_kinds,
+    "events.aliases": check_kinds,
     "events.weights": check_weights,
     "events.half_life_days": vectors_differ("mf", "events.half_life_days", "[10.0]"),
     "events.own_kinds": check_own_kinds,
-    "events.same_event_minutes": check_same_event_minutes,
+    "events.dedup_window_minutes": check_same_event_minutes,
     "events.history_length": check_history_length,
     "evaluation.validation_days": check_validation_days,
     "evaluation.holdout_days": check_holdout_days,
     "evaluation.targets": check_targets,
     "evaluation.max_users": check_max_users,
-    "recommendations.repeats": check_repeats,
+    "recommendations.allow_repurchase": check_repeats,
     "recommendations.exclude_sold_out": check_exclude_sold_out,
     "training.models": check_training_models,
     "training.seed": check_seed,
     "training.device": check_device,
-    "gate.max_drop": check_max_drop,
+    "gate.max_relative_drop": check_max_drop,
     "gate.max_data_drop": check_max_data_drop,
     "index.kind": check_index_kind,
     "schedule.train": check_schedule_train,

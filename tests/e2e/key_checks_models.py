@@ -16,7 +16,7 @@ SMALL = {
     **SINGLE,
     "RECSYS_MODELS__SEQUENCE__DIM": "8",
     "RECSYS_MODELS__SEQUENCE__EPOCHS": "1",
-    "RECSYS_MODELS__SEQUENCE__DEMANDS": "[0.5]",
+    "RECSYS_MODELS__SEQUENCE__TREND_WEIGHTS": "[0.5]",
     "RECSYS_MODELS__SEQUENCE__RECENCY_HALF_LIFE_DAYS": "[10.0]",
 }
 SAMPLED = {**SMALL, "RECSYS_MODELS__SEQUENCE__FULL_SOFTMAX_ITEMS": "0", "RECSYS_MODELS__SEQUENCE__NEGATIVES": "32"}
@@ -91,7 +91,7 @@ def check_choice(shop: Path) -> None:
 
 MODEL_CHECKS: dict[str, Callable[[Path], None]] = {
     "models.popularity.half_life_days": check_choice,
-    "models.mf.ranks": vectors_differ("mf", "models.mf.ranks", "[16]"),
+    "models.mf.n_factors": vectors_differ("mf", "models.mf.n_factors", "[16]"),
     "models.mf.user_exponents": vectors_differ("mf", "models.mf.user_exponents", "[0.0]"),
     "models.mf.item_exponents": vectors_differ("mf", "models.mf.item_exponents", "[0.0]"),
     "models.mf.popularity_exponents": vectors_differ("mf", "models.mf.popularity_exponents", "[0.9]"),
@@ -102,14 +102,14 @@ MODEL_CHECKS: dict[str, Callable[[Path], None]] = {
     "models.mf.iterations": vectors_differ("mf", "models.mf.iterations", "1"),
     "models.two_tower.dim": vectors_differ("two_tower", "models.two_tower.dim", "12"),
     "models.two_tower.epochs": vectors_differ("two_tower", "models.two_tower.epochs", "2"),
-    "models.two_tower.pass_events": vectors_differ("two_tower", "models.two_tower.pass_events", "50"),
+    "models.two_tower.max_events_per_epoch": vectors_differ("two_tower", "models.two_tower.max_events_per_epoch", "50"),
     "models.two_tower.patience": check_two_tower_patience,
     "models.two_tower.batch_size": vectors_differ("two_tower", "models.two_tower.batch_size", "64"),
     "models.two_tower.negatives": vectors_differ("two_tower", "models.two_tower.negatives", "16"),
     "models.two_tower.learning_rate": vectors_differ("two_tower", "models.two_tower.learning_rate", "0.5"),
     "models.two_tower.temperatures": vectors_differ("two_tower", "models.two_tower.temperatures", "[0.5]"),
-    "models.two_tower.unit_items": vectors_differ("two_tower", "models.two_tower.unit_items", "[false]"),
-    "models.two_tower.demands": vectors_differ("two_tower", "models.two_tower.demands", "[3.0]"),
+    "models.two_tower.normalize_items": vectors_differ("two_tower", "models.two_tower.normalize_items", "[false]"),
+    "models.two_tower.trend_weights": vectors_differ("two_tower", "models.two_tower.trend_weights", "[3.0]"),
     "models.two_tower.recency_half_life_days": vectors_differ(
         "two_tower", "models.two_tower.recency_half_life_days", "[2.0]"
     ),
@@ -118,13 +118,13 @@ MODEL_CHECKS: dict[str, Callable[[Path], None]] = {
     PREFIX + "blocks": sequence_differs("blocks", "2"),
     PREFIX + "dropout": sequence_differs("dropout", "0.9"),
     PREFIX + "epochs": sequence_differs("epochs", "2"),
-    PREFIX + "pass_events": sequence_differs("pass_events", "50"),
+    PREFIX + "max_events_per_epoch": sequence_differs("max_events_per_epoch", "50"),
     PREFIX + "patience": check_patience,
     PREFIX + "batch_size": sequence_differs("batch_size", "64"),
     PREFIX + "full_softmax_items": sequence_differs("full_softmax_items", "0"),
     PREFIX + "negatives": sequence_differs("negatives", "8", SAMPLED),
     PREFIX + "temperatures": sequence_differs("temperatures", "[0.5]"),
-    PREFIX + "demands": sequence_differs("demands", "[3.0]"),
+    PREFIX + "trend_weights": sequence_differs("trend_weights", "[3.0]"),
     PREFIX + "recency_half_life_days": sequence_differs("recency_half_life_days", "[2.0]"),
     "models.auto.candidates": check_candidates,
     "training.budget_minutes": check_budget,

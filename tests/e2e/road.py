@@ -11,7 +11,7 @@ from recsys.config.settings import Config
 # Small grids: what these tests prove does not depend on the best settings.
 QUICK = """
 [models.mf]
-ranks = [32]
+n_factors = [32]
 item_exponents = [0.4]
 user_exponents = [0.5]
 popularity_exponents = [0.2]

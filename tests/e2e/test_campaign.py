@@ -58,7 +58,7 @@ def without_consent(folder: Path, **environment: str) -> Config:
 
 
 def buyers(config: Config) -> set[str]:
-    extract = open_extract(config.folder.path)
+    extract = open_extract(config.storage.path)
     rows = extract.items.rows_of(ITEMS)
     bought = extract.events.of_kinds(config.target_codes)
     return {extract.users.id_of(int(u)) for u, i in zip(bought.users, bought.items, strict=True) if i in rows}
@@ -77,8 +77,8 @@ def test_an_audience_is_ranked_once_a_user_and_of_users_who_consented(trained_sh
     assert 0 < probabilities[-1] <= probabilities[0] < 1
     assert data["expected_buyers"] == pytest.approx(sum(probabilities), abs=0.01)
     assert {row["reason"] for row in rows} <= {"bought", "looked", "taste", "active"}
-    known = [user for user in open_extract(config.folder.path).users if consent.get(user) is not True]
-    assert sum(data["left_out"].values()) + data["eligible"] == len(open_extract(config.folder.path).users)
+    known = [user for user in open_extract(config.storage.path).users if consent.get(user) is not True]
+    assert sum(data["left_out"].values()) + data["eligible"] == len(open_extract(config.storage.path).users)
     assert data["left_out"]["users who did not consent"] + data["left_out"]["users of whom no consent is known"] == len(
         known
     )
@@ -105,7 +105,7 @@ def test_a_night_in_between_changes_no_frozen_audience(trained_shop: Path) -> No
     train(config, report=quiet)
     again, same = draw(config, trained_shop, as_of=data["as_of"])
     assert (again["frozen"], again["audience_id"], again["bundle"]) == ("before", data["audience_id"], data["bundle"])
-    assert bundles.load(config.folder.path).version != data["bundle"]
+    assert bundles.load(config.storage.path).version != data["bundle"]
     assert same == rows
 
 
@@ -244,7 +244,7 @@ def test_fewer_than_asked_for_are_all_and_it_says_so(trained_shop: Path) -> None
 
 def test_an_event_posted_since_training_counts(trained_shop: Path) -> None:
     config = configured(trained_shop)
-    extract = open_extract(config.folder.path)
+    extract = open_extract(config.storage.path)
     data, rows = draw(config, trained_shop, size=100_000)
     user = next(row["user_id"] for row in reversed(rows) if row["reason"] not in ("bought", "looked"))
     event = {"event_id": "e1", "user_id": user, "item_id": ITEMS[0], "kind": "view", "occurred_at": extract.as_of + 1}
@@ -278,7 +278,7 @@ def test_what_cannot_be_asked_is_refused_and_named(trained_shop: Path) -> None:
             draw(config, trained_shop, as_of=wrong)
     with pytest.raises(ConfigError, match="--out"):
         draw(config, trained_shop, out=trained_shop / "nowhere" / "a.csv")
-    (trained_shop / "all").write_text("\n".join(open_extract(config.folder.path).users))
+    (trained_shop / "all").write_text("\n".join(open_extract(config.storage.path).users))
     with pytest.raises(RefusedError, match="nobody is eligible; of 1500 users"):
         draw(config, trained_shop, suppress=trained_shop / "all")
     assert not (trained_shop / "audience.csv").exists()

@@ -140,7 +140,7 @@ def test_a_campaign_on_each_database(trained_shop, database, recsys):
 
 def delete_all_but(config, keep):
     with closing(opened(config)) as store:
-        for user in open_extract(config.folder.path).users:
+        for user in open_extract(config.storage.path).users:
             if user not in keep:
                 delete_user(store, user, now=store.now())
 
@@ -175,9 +175,9 @@ def test_what_is_promised_on_the_sample_shop_comes(shop):
     until = f"SELECT * FROM ({whole.source.interactions}) AS e WHERE timestamp < '{cut}'"
     known = configured(shop, RECSYS_SOURCE__INTERACTIONS=until, RECSYS_AUDIENCE__CONSENT="assumed")
     train(known, report=quiet)
-    later = configured(shop, RECSYS_FOLDER__PATH=str(shop / "whole"), RECSYS_STORE__TABLE_PREFIX="whole_")
+    later = configured(shop, RECSYS_STORAGE__PATH=str(shop / "whole"), RECSYS_STORE__TABLE_PREFIX="whole_")
     train(later, report=quiet)
-    extract = open_extract(later.folder.path)
+    extract = open_extract(later.storage.path)
     bought = extract.events.of_kinds(later.target_codes)
     before = bought.before(int(np.datetime64(cut, "us").astype(np.int64)))
     counts = np.bincount(before.items, minlength=len(extract.items))

@@ -22,7 +22,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     ),
     "source.time_format": (SOURCE, "test_times_as_text_are_read_in_the_configured_form"),
     "index.min_recall": (INDEX, "test_an_index_below_the_asked_recall_gives_way_to_the_exact_one"),
-    "schedule.limit_minutes": (
+    "schedule.timeout_minutes": (
         SCHEDULER,
         "test_a_run_over_its_limit_is_ended_with_its_group_has_failed_and_is_not_tried_again",
     ),
@@ -30,7 +30,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         SCHEDULER,
         "test_an_end_asked_for_ends_the_job_with_its_group_and_leaves_the_night_to_the_next_start",
     ),
-    "schedule.attempts": (
+    "schedule.max_attempts": (
         SCHEDULER,
         "test_a_job_that_dies_every_time_is_given_up_in_the_ledger_after_three_attempts",
     ),

@@ -42,7 +42,7 @@ SELECT buyer AS user_id, product AS item_id, what AS event, happened AS timestam
 """
 items = "SELECT code AS item_id, label AS title, kind_of AS category, cost AS price, in_stock AS available FROM wares"
 users = "SELECT code AS user_id, may_mail AS email_consent FROM people"
-[events.kinds]
+[events.aliases]
 bought = "purchase"
 looked = "view"
 [training]

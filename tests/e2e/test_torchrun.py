@@ -36,10 +36,10 @@ from recsys.training import candidates
 from recsys.training.candidates import TrainingRun
 from recsys.training.evaluation import ValidationScore
 
-TIME = {"recency_half_life_days": 10.0, "demand": 0.0, "pass_events": 400}  # of 750: passes are samples
+TIME = {"recency_half_life_days": 10.0, "demand": 0.0, "max_events_per_epoch": 400}  # of 750: passes are samples
 CHOSEN = {
     "two_tower": TIME
-    | {"half_life_days": 90.0, "temperature": 0.2, "unit_items": True, "epochs": 2}
+    | {"half_life_days": 90.0, "temperature": 0.2, "normalize_items": True, "epochs": 2}
     | {"dim": 256, "batch_size": 64, "negatives": 16, "learning_rate": 0.1},  # room for a cut by columns
     "sequence": TIME
     | {"temperature": 0.1, "epochs": 2, "dim": 16, "length": 8, "blocks": 1, "dropout": 0.0}
@@ -224,7 +224,7 @@ def test_ctrl_c_while_a_checkpoint_is_written_stays_ctrl_c(tmp_path, monkeypatch
 
 
 def test_two_processes_are_as_accurate_as_one_within_the_spread_of_seeds(shop):
-    single = {**SINGLE, "RECSYS_MODELS__TWO_TOWER__EPOCHS": "4", "RECSYS_MODELS__TWO_TOWER__DEMANDS": "[0.5]"}
+    single = {**SINGLE, "RECSYS_MODELS__TWO_TOWER__EPOCHS": "4", "RECSYS_MODELS__TWO_TOWER__TREND_WEIGHTS": "[0.5]"}
 
     def quality(seed: int, processes: int) -> float:
         config = changed(shop, "training.seed", str(seed), **single, RECSYS_TRAINING__PROCESSES=str(processes))

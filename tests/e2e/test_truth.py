@@ -27,7 +27,7 @@ def night_of_truth(tmp_path_factory):
     settings.write_text(sample_config())
     # Two minutes: on a slow machine auto then has less to blend, which is no loss by itself.
     environment = {
-        "RECSYS_RECOMMENDATIONS__REPEATS": "true",
+        "RECSYS_RECOMMENDATIONS__ALLOW_REPURCHASE": "true",
         "RECSYS_TRAINING__MODELS": '["mf", "two_tower", "auto"]',
         "RECSYS_TRAINING__BUDGET_MINUTES": "2",
         "RECSYS_MODELS__TWO_TOWER__DIM": "32",

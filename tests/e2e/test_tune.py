@@ -53,7 +53,7 @@ def search(config: Config, trials: int, minutes: float | None = None) -> Output:
 
 
 def test_a_killed_search_goes_on_and_its_lines_configure_what_it_found(trained_shop: Path, recsys: Recsys) -> None:
-    settings, poor = trained_shop / "recsys.toml", {"RECSYS_MODELS__MF__RANKS": POOR}
+    settings, poor = trained_shop / "recsys.toml", {"RECSYS_MODELS__MF__N_FACTORS": POOR}
     command = ("tune", "mf", "--trials", "4", "--json", "--config", settings)
     before = files(trained_shop)
     killed = recsys(*command, RECSYS_CRASH_AT="in trial 2", **poor)
@@ -69,7 +69,7 @@ def test_a_killed_search_goes_on_and_its_lines_configure_what_it_found(trained_s
     assert (found["is_new"], found["ended_by"], found["configured"]["trial"]) == (False, "trials", 0)
     assert files(trained_shop) == before
     assert found["improvement"] > 0
-    assert found["configured"]["settings"]["ranks"] == [1]  # outside the space, and not the nearest place in it
+    assert found["configured"]["settings"]["n_factors"] == [1]  # outside the space, and not the nearest place in it
     assert found["best"]["ndcg@20"] == pytest.approx(found["configured"]["ndcg@20"] + found["improvement"])
     with closing(open_configured(configured(trained_shop))) as store:
         assert [(run.job, run.status) for run in list_runs(store, 2)] == [("tune", "done"), ("tune", "failed")]

@@ -157,9 +157,9 @@ COMMANDS = (
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda words: words[0])
 def test_a_file_in_the_place_of_the_folder_is_named(shop, recsys, command):
     (shop / "taken").write_text("a file")
-    done = recsys(*command, "--config", shop / "recsys.toml", RECSYS_FOLDER__PATH="taken")
+    done = recsys(*command, "--config", shop / "recsys.toml", RECSYS_STORAGE__PATH="taken")
     assert done.returncode == 1, done.stderr
-    assert f"{shop / 'taken'} is a file; [folder] path needs a folder" in done.stderr
+    assert f"{shop / 'taken'} is a file; [storage] path needs a folder" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -180,9 +180,9 @@ def unwritable(tmp_path):
 
 def test_a_folder_that_cannot_be_written_to_is_named_before_anything_is_read(shop, recsys, unwritable):
     settings = shop / "recsys.toml"
-    done = recsys("train", "--config", settings, RECSYS_FOLDER__PATH=str(unwritable / "bundles of the shop"))
+    done = recsys("train", "--config", settings, RECSYS_STORAGE__PATH=str(unwritable / "bundles of the shop"))
     assert done.returncode == 1, done.stderr
-    assert f"{unwritable} may not be written to; [folder] path needs a folder" in done.stderr
+    assert f"{unwritable} may not be written to; [storage] path needs a folder" in done.stderr
     assert "Traceback" not in done.stderr
     [run] = parsed(recsys("runs", "--config", settings, "--json"))
     assert (run["status"], run["steps"]) == ("failed", [])
@@ -215,7 +215,7 @@ def test_a_full_disk_leaves_the_live_bundle(trained_shop, tmp_path):
         subprocess.run(["cp", "-a", f"{folder}/.", small], check=True)
         before = bundles.load(small).version
         (small / "ballast").write_bytes(b"x" * (free(small) - 100_000))
-        config = configured(trained_shop, RECSYS_FOLDER__PATH=str(small))
+        config = configured(trained_shop, RECSYS_STORAGE__PATH=str(small))
         with pytest.raises(RecsysError, match="No space left"):
             train(config, report=quiet)
         assert bundles.load(small).version == before

@@ -19,7 +19,7 @@ import psutil
 
 SETTINGS = """
 [models.mf]
-ranks = [16]
+n_factors = [16]
 item_exponents = [0.4]
 user_exponents = [0.5]
 popularity_exponents = [0.2]

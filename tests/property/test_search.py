@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from recsys.index import registry as index
+from recsys.index import exact, flat
 
 
 @st.composite
@@ -49,18 +49,20 @@ def brute_force(items, queries, k, allowed, excluded):
 @settings(max_examples=200, deadline=None)
 def test_search_finds_what_brute_force_finds(search):
     items, queries = search.pop("items"), search.pop("queries")
-    found = index.build_flat(items)
+    found = flat.build(items)
     scores, rows = brute_force(items, queries, **search)
     got_scores, got_rows = found.search(queries, **search)
     np.testing.assert_array_equal(got_rows, rows)
     np.testing.assert_array_equal(got_scores, scores)
     # The same in blocks, and one by one.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(index, "_BLOCK_BYTES", 300)
-        patch.setattr(index, "_FEW_QUERIES", 0)
+        patch.setattr(exact, "_BLOCK_BYTES", 300)
+        patch.setattr(exact, "FEW_QUERIES", 0)
+        patch.setattr(flat, "FEW_QUERIES", 0)
         np.testing.assert_array_equal(found.search(queries, **search)[1], rows)
-        patch.setattr(index, "_FEW_QUERIES", 1000)
-        patch.setattr(index, "_SPARE", 1)
+        patch.setattr(exact, "FEW_QUERIES", 1000)
+        patch.setattr(flat, "FEW_QUERIES", 1000)
+        patch.setattr(flat, "_SPARE", 1)
         np.testing.assert_array_equal(found.search(queries, **search)[1], rows)
 
 
@@ -73,7 +75,7 @@ def test_one_by_one_and_in_blocks_agree_on_vectors_as_they_come(seed, k, share):
     queries = random.normal(size=(6, 48)).astype(np.float32)
     allowed = random.random(700) < share
     excluded = (np.arange(0, 7 * 30, 30), random.integers(0, 700, 180).astype(np.int32))
-    found = index.build_flat(items)
+    found = flat.build(items)
     scores, rows = found.search(queries, k, allowed=allowed, excluded=excluded)
     expected = brute_force(items, queries, k, allowed, excluded)
     np.testing.assert_array_equal(rows, expected[1])

@@ -95,7 +95,7 @@ def _values(settings: MfSettings, data: TrainingData) -> dict[str, tuple[float, 
         "recency_half_life_days": settings.recency_half_life_days[:1]
         if data.timeless
         else settings.recency_half_life_days,
-        "rank": tuple(sorted({min(rank, most) for rank in settings.ranks})),  # the exponents depend on it
+        "rank": tuple(sorted({min(rank, most) for rank in settings.n_factors})),  # the exponents depend on it
         "user_exponent": settings.user_exponents,
         "item_exponent": settings.item_exponents,
         "popularity_exponent": settings.popularity_exponents,

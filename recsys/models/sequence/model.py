@@ -32,7 +32,13 @@ from recsys.models.sequence.tower import SequenceTower
 from recsys.models.sequence.trainer import TorchEncoder, Trainer, TrainingSet
 from recsys.models.vectors import Part, UserEncoder, Vectors, token_matrix
 
-_CHOSEN = {"epochs", "patience", "temperatures", "demands", "recency_half_life_days"}  # what is no part of a Learner
+_CHOSEN = {
+    "epochs",
+    "patience",
+    "temperatures",
+    "trend_weights",
+    "recency_half_life_days",
+}  # what is no part of a Learner
 
 Report = Callable[[str, float], None]
 Score = Callable[[Vectors], float]
@@ -180,7 +186,7 @@ class _Model:
     def demand_values(self, settings: SequenceSettings) -> Mapping[str, tuple[float, ...]]:
         """What is tried for demand: one half-life where all events have the same time."""
         days = (ALL_TIME_DAYS,) if self.data.timeless else settings.recency_half_life_days
-        return {"demand": settings.demands, "recency_half_life_days": days}
+        return {"demand": settings.trend_weights, "recency_half_life_days": days}
 
     def vectors(self, items: Float32, encoder: UserEncoder, chosen: Settings) -> Vectors:
         """The waist: items of length 1 [I, D], searched for by cosine / temperature plus demand."""

@@ -123,7 +123,7 @@ class Trainer:
         self.tower.train()
         with torch.random.fork_rng():
             torch.manual_seed(int(generator.integers(2**62)) + sharded.rank())
-            sizes = self._settings.batch_size, self._settings.pass_events
+            sizes = self._settings.batch_size, self._settings.max_events_per_epoch
             for batch, done in batches(self._lesson.events, *self._windows, *sizes, generator):
                 whole = float(self._weight(batch).sum())
                 if whole > 0:

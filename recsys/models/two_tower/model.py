@@ -34,7 +34,7 @@ from recsys.models.vectors import Part, Vectors, WeightedSum, token_matrix
 
 _LENGTH_EXPONENT = 0.2  # free lengths start at the item's weight to this power, their median at 1
 _TRIAL_POSITIVES = 500_000  # fewer mislead: training first loses some of the start, at each temperature another part
-_FIXED = {"dim", "pass_events", "batch_size", "negatives", "learning_rate"}  # settings that are not chosen
+_FIXED = {"dim", "max_events_per_epoch", "batch_size", "negatives", "learning_rate"}  # settings that are not chosen
 
 Report = Callable[[str, float], None]
 
@@ -64,7 +64,7 @@ def _choose(model: "_Model", settings: TwoTowerSettings, score: Callable[[Vector
     """Decay and demand by the start; temperature and lengths by the first epoch; epochs by stopping early."""
     values = model.values(settings)
     chosen: Settings = {name: middle(allowed) for name, allowed in values.items()}
-    chosen |= {"temperature": settings.temperatures[0], "unit_items": settings.unit_items[0], "epochs": 0}
+    chosen |= {"temperature": settings.temperatures[0], "normalize_items": settings.normalize_items[0], "epochs": 0}
     chosen |= _fixed(settings)
     chosen = coordinate_search(values, _scored_at_the_start(model, chosen, score), start=chosen, rounds=2)
     chosen = _by_a_short_epoch(model, settings, {**chosen, "epochs": 1}, score)
@@ -106,22 +106,24 @@ def _by_a_short_epoch(
     model: "_Model", settings: TwoTowerSettings, start: Settings, score: Callable[[Vectors], float]
 ) -> Settings:
     """The temperature, then whether items have length 1, that serve best after an epoch of a sample of the events."""
-    if len(settings.temperatures) == len(settings.unit_items) == 1:
+    if len(settings.temperatures) == len(settings.normalize_items) == 1:
         return start
     best, best_score, known = start, -1.0, []
-    for name, allowed in (("temperature", settings.temperatures), ("unit_items", settings.unit_items)):
+    for name, allowed in (("temperature", settings.temperatures), ("normalize_items", settings.normalize_items)):
         for value in allowed:
             tried = {**best, name: value}
-            if (tried["temperature"], tried["unit_items"]) in known:
+            if (tried["temperature"], tried["normalize_items"]) in known:
                 continue
-            known.append((tried["temperature"], tried["unit_items"]))
+            known.append((tried["temperature"], tried["normalize_items"]))
             towers = model.towers(tried)
-            if min(towers.pairs.weights.nnz, settings.pass_events) > _TRIAL_POSITIVES:  # else it is a pass like any
+            if (
+                min(towers.pairs.weights.nnz, settings.max_events_per_epoch) > _TRIAL_POSITIVES
+            ):  # else it is a pass like any
                 tried["most"] = _TRIAL_POSITIVES
             model.train_epoch(towers, tried, 1)
             # A larger temperature makes the taste count for less beside demand, so demand is chosen again.
             vectors = model.vectors(towers, tried)
-            demand = {"demand": settings.demands}
+            demand = {"demand": settings.trend_weights}
             tried = coordinate_search(demand, _scored_with_demand(model, vectors, score), start=tried, rounds=1)
             if (found := score(model.with_demand(vectors, tried))) > best_score:
                 best, best_score = tried, found
@@ -144,7 +146,7 @@ def _settings(fixed: Mapping[str, Any]) -> TwoTowerSettings:
 
 def _most(chosen: Settings) -> int:
     """The positives that an epoch ends after; "most" of the settings, where it is there, makes it a shorter one."""
-    whole = int(chosen["pass_events"])
+    whole = int(chosen["max_events_per_epoch"])
     return min(whole, int(chosen.get("most", whole)))
 
 
@@ -153,7 +155,9 @@ def pupil(facts: Mapping[str, Any], arrays: Mapping[str, Array], device: torch.d
     chosen, seed, draw = facts["chosen"], facts["seed"], np.asarray(arrays["draw"], np.float64)
     pairs = Pairs.from_arrays(arrays)
     precision = precision_named(facts["precision"])
-    towers = Towers(pairs, None, _settings(chosen), device, unit_items=chosen["unit_items"], precision=precision)
+    towers = Towers(
+        pairs, None, _settings(chosen), device, normalize_items=chosen["normalize_items"], precision=precision
+    )
 
     def train_epoch(epoch: int, report: Callable[[float], None]) -> float:
         generator = np.random.default_rng([seed, epoch])
@@ -184,19 +188,19 @@ class _Model:
         return {
             "half_life_days": (ALL_TIME_DAYS,) if timeless else self.data.half_life_days,
             "recency_half_life_days": (ALL_TIME_DAYS,) if timeless else days,
-            "demand": settings.demands,
+            "demand": settings.trend_weights,
         }
 
     def towers(self, chosen: Settings) -> Towers:
         """Towers at their spectral start."""
         history, item = self._spectral.start(chosen["half_life_days"], self._settings.dim)
         weights = self._spectral.history_weights(chosen["half_life_days"])
-        if not chosen["unit_items"]:
+        if not chosen["normalize_items"]:
             item = item * np.asarray(weights.sum(axis=0), np.float32)[:, None] ** _LENGTH_EXPONENT
         start = _of_length_1(history), _of_length_1(item)
         pairs = Pairs(leave_one_out_positives(weights), self._features)
         fixed = self._settings, self._device
-        return Towers(pairs, start, *fixed, unit_items=chosen["unit_items"], precision=self._precision)
+        return Towers(pairs, start, *fixed, normalize_items=chosen["normalize_items"], precision=self._precision)
 
     def trained(self, chosen: Settings) -> Towers:
         """Towers after the chosen number of epochs."""

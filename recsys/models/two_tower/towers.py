@@ -56,17 +56,17 @@ class Towers:
         settings: TwoTowerSettings,
         device: torch.device,
         *,
-        unit_items: bool = True,
+        normalize_items: bool = True,
         precision: torch.dtype = torch.float32,
     ):
         """Start from history vectors and item vectors [I, D]; what the features add starts at zero.
 
         start: None in a group, where a checkpoint is loaded into `tables` instead.
-        unit_items: item vectors have length 1 like the users'; else their length is learnt, and tells of popularity.
+        normalize_items: item vectors have length 1 like the users'; else their length is learned.
         precision: of the softmax's products.
         """
         self.pairs, self._settings, self._device = pairs, settings, device
-        self._unit_items, self._precision = unit_items, precision
+        self._unit_items, self._precision = normalize_items, precision
         items, tokens = pairs.features.shape
         tokens = max(1, tokens)  # a table of no rows is not allowed
         made = settings.dim, settings.learning_rate, sharded.birthplace(device)

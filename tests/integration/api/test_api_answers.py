@@ -214,7 +214,7 @@ def test_ids_that_look_alike_are_not_the_same(server, shop):
 
 def test_with_repeats_what_was_bought_comes_again(serve, shop):
     user, bought = a_buyer(shop)
-    answer = serve(RECSYS_RECOMMENDATIONS__REPEATS="true").user(user, k=500)
+    answer = serve(RECSYS_RECOMMENDATIONS__ALLOW_REPURCHASE="true").user(user, k=500)
     assert bought & set(ids(answer))
     assert answer["dropped"]["bought"] == 0
 

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "recsys.toml"
-    path.write_text('[store]\nurl = "sqlite:///own.db"\n[folder]\npath = "files"\n')
+    path.write_text('[store]\nurl = "sqlite:///own.db"\n[storage]\npath = "files"\n')
     return path
 
 
@@ -215,7 +215,7 @@ def test_a_manifest_that_is_gone_is_no_unpublished_bundle(config: Path) -> None:
 
 
 def test_a_folder_that_nobody_can_write_to_is_a_fault(config: Path) -> None:
-    config.write_text('[folder]\npath = "/proc/recsys"\n')
+    config.write_text('[storage]\npath = "/proc/recsys"\n')
     finding = run_check("folder", config)
     assert not finding.ok
     assert "/proc cannot be written to" in finding.found

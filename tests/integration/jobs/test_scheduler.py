@@ -26,7 +26,7 @@ def nights(database, tmp_path):
 @pytest.fixture
 def quick(tmp_path):
     """For what does not depend on the database: SQLite, and a limit of three seconds."""
-    opened = Nights(tmp_path, f"sqlite:///{tmp_path / 'own.db'}", "limit_minutes = 0.05\n")
+    opened = Nights(tmp_path, f"sqlite:///{tmp_path / 'own.db'}", "timeout_minutes = 0.05\n")
     yield opened
     opened.close()
 

@@ -41,7 +41,7 @@ def put(
 
 def stored(store: Store) -> list[tuple[Any, ...]]:
     with store.reading() as connection:
-        return sorted(tuple(row) for row in connection.exec_driver_sql(own_queries(store)[0]))
+        return sorted(tuple(row) for row in connection.exec_driver_sql(own_queries(store.tables)[0]))
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:

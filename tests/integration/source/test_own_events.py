@@ -56,7 +56,7 @@ def test_an_event_that_came_by_both_streams_counts_once(shop: Shop, sqlite_store
     assert found(loaded.report, "event in both streams").rows == 2
     none = load(shop.config({"own_kinds": []}), sqlite_store)
     assert len(none.events) == 2
-    all_of_them = load(shop.config({"own_kinds": ["view"], "same_event_minutes": 0}), sqlite_store)
+    all_of_them = load(shop.config({"own_kinds": ["view"], "dedup_window_minutes": 0}), sqlite_store)
     assert len(all_of_them.events) == 7
 
 

@@ -5,11 +5,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from recsys.errors import RefusedError
-from recsys.store.bulk import bad_ids, check_id
+from recsys.store.bulk import check_id, find_invalid_ids
 from recsys.store.events import insert_events, new_events
 from recsys.store.items import upsert_items
-from recsys.store.migrate import own_queries
-from recsys.store.tables import MAX_ID_LENGTH
+from recsys.store.tables import MAX_ID_LENGTH, own_queries
 from recsys.store.users import delete_user, read_deletions, upsert_users
 
 # Ids that databases like to take for each other or for something else.
@@ -70,7 +69,7 @@ def test_ids_that_look_alike_stay_apart_in_events(store):
     assert insert_events(store, one_event_each()) == len(IDS)
     assert insert_events(store, one_event_each()) == 0
     with store.reading() as connection:
-        rows = connection.exec_driver_sql(own_queries(store)[0]).mappings().all()
+        rows = connection.exec_driver_sql(own_queries(store.tables)[0]).mappings().all()
     found = {row["timestamp"]: (row["user_id"], row["item_id"], row["event"]) for row in rows}
     assert found == {at: (i, i, i) for at, i in enumerate(IDS)}
 
@@ -143,7 +142,7 @@ def test_an_id_that_cannot_be_kept_is_refused_by_name_and_reason(wrong, says):
 @example("x" * 256)
 @example("\x00")
 def test_one_id_and_a_column_of_ids_are_judged_alike(identifier):
-    in_column = bad_ids(pa.chunked_array([[identifier]])).to_pylist()
+    in_column = find_invalid_ids(pa.chunked_array([[identifier]])).to_pylist()
     try:
         assert check_id("item_id", identifier) == identifier
         assert in_column == [False]
@@ -152,4 +151,4 @@ def test_one_id_and_a_column_of_ids_are_judged_alike(identifier):
 
 
 def test_a_null_in_a_column_of_ids_stays_null():
-    assert bad_ids(pa.chunked_array([["a", None, ""]], pa.string())).to_pylist() == [False, None, True]
+    assert find_invalid_ids(pa.chunked_array([["a", None, ""]], pa.string())).to_pylist() == [False, None, True]

@@ -139,11 +139,13 @@ def test_a_lease_does_not_believe_the_clock_of_its_host(store, monkeypatch):
 
 KILLED = """
 import os, signal, sys
+from recsys.store.leases import acquire_lease, holding_lease
 from recsys.store.migrate import open_store
+from recsys.store.runs import start_run
 store = open_store(sys.argv[1])
-fencing = store.acquire("train", "killed", seconds=1)
-store.start_run("train", "hash", owner="killed", fencing=fencing)
-with store.holding("train", fencing):
+fencing = acquire_lease(store, "train", "killed", seconds=1)
+start_run(store, "train", "hash", owner="killed", fencing=fencing)
+with holding_lease(store, "train", fencing):
     os.kill(os.getpid(), signal.SIGKILL)
 """
 

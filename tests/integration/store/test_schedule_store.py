@@ -13,8 +13,8 @@ from nights import Nights
 from recsys.errors import RefusedError
 from recsys.store.database import database_url
 from recsys.store.leases import acquire_lease, release_lease
-from recsys.store.runs import finish_run, list_runs, start_run
-from recsys.store.schedule import DIED, ProcessExit, claim_due, list_due, plan_due, renew_due, settle_due
+from recsys.store.runs import DIED, finish_run, list_runs, start_run
+from recsys.store.schedule import ProcessExit, claim_due, list_due, plan_due, renew_due, settle_due
 
 HOUR = 3_600_000_000
 

@@ -10,10 +10,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from recsys.errors import ConfigError, RecsysError, RefusedError
-from recsys.store.database import Store, database_url
-from recsys.store.events import count_rows, insert_events, new_events
+from recsys.store.database import Store, count_rows, database_url
+from recsys.store.events import insert_events, new_events
 from recsys.store.items import upsert_items
-from recsys.store.migrate import migrate, open_store, revisions
+from recsys.store.migrate import migrate, open_store, read_revisions
 from recsys.store.tables import own_queries
 from recsys.store.users import delete_user, read_deletions, upsert_users
 
@@ -80,10 +80,10 @@ class open_again:  # noqa: N801
 
 def test_two_prefixes_live_side_by_side(database):
     with open_again(database, "a_") as one, open_again(database, "b_") as other:
-        one.insert_events(events(["e1", "e2"]))
+        insert_events(one, events(["e1", "e2"]))
         insert_events(other, events(["e1"]))
-        assert one.delete_user("u1", now=1) == 2
-        assert one.count_rows()["events"] == 0
+        assert delete_user(one, "u1", now=1) == 2
+        assert count_rows(one)["events"] == 0
         assert count_rows(other)["events"] == 1
         assert read_deletions(other) == {}
         assert set(shapes(one)) == {prefix + name for prefix in ("a_", "b_") for name in NAMES}
@@ -124,12 +124,12 @@ def test_the_lock_of_the_migrations_is_given_up_after_they_are_there_for_everybo
 
     def look(_connection, _cursor, statement, *_):
         if "RELEASE_LOCK" in statement:
-            seen.append(revisions(other))
+            seen.append(read_revisions(other))
 
     store, other = open_store(database, migrated=False), open_store(database, migrated=False)
     sa.event.listen(store.engine, "before_cursor_execute", look)
     migrate(store)
-    newest = revisions(other)[1]
+    newest = read_revisions(other)[1]
     store.close()
     other.close()
     assert seen == [(newest, newest)]
@@ -232,13 +232,13 @@ def test_an_insert_that_fails_leaves_nothing(store):
         raise RuntimeError("the plug is pulled")
 
     with pytest.raises(RuntimeError):
-        insert_events(store, events([f"e{n}" for n in range(30_000)]), report=break_off)
+        insert_events(store, events([f"e{n}" for n in range(30_000)]), progress=break_off)
     assert count_rows(store)["events"] == 0
 
 
 def test_a_long_insert_reports_how_far_it_is(store):
     seen = []
-    insert_events(store, events([f"e{n}" for n in range(45_000)]), report=lambda _, share: seen.append(share))
+    insert_events(store, events([f"e{n}" for n in range(45_000)]), progress=lambda _, share: seen.append(share))
     assert seen == sorted(seen)
     assert len(seen) == 3
     assert seen[-1] == 1.0
@@ -342,8 +342,8 @@ def test_own_queries_give_the_columns_of_a_source(store):
     upsert_items(store, pa.table({"item_id": ["i1"], "title": ["one"]}))
     upsert_users(store, pa.table({"user_id": ["u1"], "email_consent": [True]}))
     with store.reading() as connection:
-        interactions, items, users = (connection.exec_driver_sql(q).mappings().all() for q in own_queries(store))
-        early = connection.exec_driver_sql(own_queries(store, received_until=19)[0]).mappings().all()
+        interactions, items, users = (connection.exec_driver_sql(q).mappings().all() for q in own_queries(store.tables))
+        early = connection.exec_driver_sql(own_queries(store.tables, received_until=19)[0]).mappings().all()
     assert sorted(row["item_id"] for row in interactions) == ["i1", "i2"]
     assert [dict(row) for row in early] == [
         {"user_id": "u1", "item_id": "i1", "event": "view", "timestamp": 100, "value": None}

@@ -101,6 +101,6 @@ def test_a_write_that_breaks_off_leaves_no_half_of_an_audience(store):
         raise RuntimeError("the plug is pulled")
 
     with pytest.raises(RuntimeError):
-        save_audience(store, RECORD, members("u1"), report=break_off)
+        save_audience(store, RECORD, members("u1"), progress=break_off)
     assert find_audience(store, "a1") is None
     assert ids_of(store) == []

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from jobs.init_file import toml_value
+from recsys.config import loading
 from recsys.config.loading import load_config
 from recsys.config.settings import Config
 from recsys.errors import ConfigError
@@ -24,18 +26,21 @@ def test_a_missing_file_names_the_command_that_writes_one(tmp_path):
     ("text", "told"),
     [
         ("[sourc]\nurl = 'x'", "sourc: unknown key; allowed here: .*source"),
-        ("[models.mf]\nrank = 3", "models.mf.rank: unknown key; allowed here: .*ranks"),
-        ("[models.mf]\nranks = [64, 0]", r"models.mf.ranks.1: .*greater than or equal to 1 \(found 0\)"),
-        ("[models.mf]\nranks = 64", r"models.mf.ranks: should be a list in square brackets \(found 64\)$"),
-        ("[models.mf]\nranks = [-8]", r"wrong:\n  models.mf.ranks.0: .*greater than or equal to 1 \(found -8\)$"),
+        ("[models.mf]\nrank = 3", "models.mf.rank: unknown key; allowed here: .*n_factors"),
+        ("[models.mf]\nn_factors = [64, 0]", r"models.mf.n_factors.1: .*greater than or equal to 1 \(found 0\)"),
+        ("[models.mf]\nn_factors = 64", r"models.mf.n_factors: should be a list in square brackets \(found 64\)$"),
+        (
+            "[models.mf]\nn_factors = [-8]",
+            r"wrong:\n  models.mf.n_factors.0: .*greater than or equal to 1 \(found -8\)$",
+        ),
         ("[training]\nmodels = ['mf', 'mf']", r"\[training\] models \['mf', 'mf'\]: each model once is allowed$"),
         ("[models.popularity]\nhalf_life_days = [0]", r"half_life_days.0: .*greater than 0 \(found 0\)"),
         ("[models.mf]\nrecency_half_life_days = [-1]", r"recency_half_life_days.0: .*greater than 0 \(found -1\)"),
         ("[models.two_tower]\ntemperatures = [0.0]", r"temperatures.0: .*greater than 0 \(found 0.0\)"),
         ("[models.sequence]\ntemperatures = [0.0]", r"temperatures.0: .*greater than 0 \(found 0.0\)"),
-        ("[gate]\nmax_drop = 2", r"gate.max_drop: .*less than 1 \(found 2\)"),
+        ("[gate]\nmax_drop = 2", r"gate.max_relative_drop: .*less than 1 \(found 2\)"),
         ("[training]\ndevice = 'tpu'", r"training.device: .*'auto', 'cpu' or 'cuda' \(found 'tpu'\)"),
-        ("[events.kinds]\nbuy = 'purchas'", "'purchas': allowed are view, cart, purchase"),
+        ("[events.aliases]\nbuy = 'purchas'", "'purchas': allowed are view, cart, purchase"),
         ("[events]\nown_kinds = ['click']", "'click': allowed are view, cart, purchase"),
         ("[events.weights]\nview = -1", "must not be negative"),
         ("[events]\nhalf_life_days = [0]", "above 0"),
@@ -94,7 +99,7 @@ def test_paths_are_relative_to_the_file(tmp_path):
     config = load_config(written(tmp_path, "[source]\nurl = 'sqlite:///shop.db'\n"), {})
     assert config.store.url == f"sqlite:///{tmp_path}/recsys.db"
     assert config.source.url == f"sqlite:///{tmp_path}/shop.db"
-    assert config.folder.path == tmp_path / "recsys-data"
+    assert config.storage.path == tmp_path / "recsys-data"
 
 
 SHOP = {"url": "postgresql://reader:secret@old/shop", "interactions": "SELECT 1", "items": "SELECT 2"}
@@ -104,7 +109,7 @@ SHOP = {"url": "postgresql://reader:secret@old/shop", "interactions": "SELECT 1"
     "changed",
     [
         {"store": {"url": "sqlite:///other.db"}},
-        {"folder": {"path": "elsewhere"}},
+        {"storage": {"path": "elsewhere"}},
         {"source": {**SHOP, "url": "postgresql://reader:changed@new:5433/shop"}},
         {"recommendations": {"exclude_sold_out": False}},
         {"api": {"port": 9000}},
@@ -120,8 +125,73 @@ def test_the_hash_does_not_follow_where_data_lies_or_how_it_is_served(changed):
         {"training": {"seed": 1}},
         {"source": {**SHOP, "interactions": "SELECT 3"}},
         {"source": {**SHOP, "timezone": "Europe/Berlin"}},
-        {"recommendations": {"repeats": True}},
+        {"recommendations": {"allow_repurchase": True}},
     ],
 )
 def test_the_hash_follows_what_shapes_a_bundle(changed):
     assert Config.model_validate({"source": SHOP, **changed}).hash() != Config.model_validate({"source": SHOP}).hash()
+
+
+def place_of(config, place):
+    for part in place:
+        config = getattr(config, part)
+    return config
+
+
+OTHER_VALUES = {
+    ("folder",): {"path": "elsewhere"},
+    ("events", "kinds"): {"order": "purchase"},
+    ("events", "same_event_minutes"): 3.0,
+    ("recommendations", "repeats"): True,
+    ("models", "mf", "ranks"): [7],
+    ("models", "two_tower", "pass_events"): 5,
+    ("models", "two_tower", "demands"): [0.1],
+    ("models", "two_tower", "unit_items"): [False],
+    ("models", "sequence", "pass_events"): 5,
+    ("models", "sequence", "demands"): [0.1],
+    ("gate", "max_drop"): 0.2,
+    ("schedule", "limit_minutes"): 3.0,
+    ("schedule", "attempts"): 9,
+    ("api", "max_new_items"): 9,
+}
+
+
+@pytest.mark.parametrize(("old", "new"), loading.RENAMED.items(), ids=".".join)
+def test_an_old_key_still_works_and_names_its_new_one(old, new, tmp_path, caplog):
+    *tables, key = old
+    value = OTHER_VALUES[old]
+    text = toml_value(value) if not isinstance(value, dict) else None
+    if text is None:
+        lines = [f"[{'.'.join(old)}]", *(f"{name} = {toml_value(given)}" for name, given in value.items())]
+    else:
+        lines = [f"[{'.'.join(tables)}]", f"{key} = {text}"]
+    file = tmp_path / "recsys.toml"
+    file.write_text("\n".join(lines))
+    config = load_config(file, {})
+    assert f"{'.'.join(old)} is called {'.'.join(new)} now" in caplog.text
+    assert place_of(config, new) != place_of(load_config(None, {}), new)
+    assert load_config(file, {}) == config
+
+
+def test_an_old_key_of_the_environment_overrides_the_new_one_of_the_file(tmp_path, caplog):
+    file = tmp_path / "recsys.toml"
+    file.write_text("[storage]\npath = 'of-the-file'\n[gate]\nmax_relative_drop = 0.1\n")
+    config = load_config(file, {"RECSYS_FOLDER__PATH": "/of/the/environment", "RECSYS_GATE__MAX_DROP": "0.4"})
+    assert (str(config.storage.path), config.gate.max_relative_drop) == ("/of/the/environment", 0.4)
+    assert "RECSYS_GATE__MAX_DROP: gate.max_drop is called gate.max_relative_drop now" in caplog.text
+
+
+def test_a_key_under_both_names_is_refused(tmp_path):
+    file = tmp_path / "recsys.toml"
+    file.write_text("[gate]\nmax_relative_drop = 0.1\nmax_drop = 0.2\n")
+    with pytest.raises(ConfigError, match=r"both gate\.max_drop and gate\.max_relative_drop"):
+        load_config(file, {})
+
+
+def test_bought_is_what_has_to_be_foreseen_unless_it_is_configured():
+    config = load_config(None, {})
+    assert config.bought == config.evaluation.targets == ("purchase",)
+    other = load_config(None, {"RECSYS_EVENTS__BOUGHT": '["cart", "purchase"]'})
+    assert (other.bought_codes, other.target_codes) == ([1, 2], [2])
+    with pytest.raises(ConfigError, match=r"bought 'rent': allowed are view, cart, purchase"):
+        load_config(None, {"RECSYS_EVENTS__BOUGHT": '["rent"]'})

@@ -51,8 +51,8 @@ def test_every_key_that_is_unset_comes_with_an_example() -> None:
 
 def test_what_differs_from_the_defaults_comes_back_from_the_file() -> None:
     values = {
-        "events": {"kinds": {"buy it": "purchase"}, "half_life_days": [1e-5]},
-        "models": {"mf": {"ranks": [8]}},
+        "events": {"aliases": {"buy it": "purchase"}, "half_life_days": [1e-5]},
+        "models": {"mf": {"n_factors": [8]}},
         "alerts": {"webhook_url": "https://alerts.example.com/secret"},
         "source": {"url": 'sqlite:///Läden "x".db', "interactions": "SELECT\n1"},
     }

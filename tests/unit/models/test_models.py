@@ -88,7 +88,7 @@ def test_one_user_or_one_item_does_not_break_it(name, users, items):
 def test_without_a_score_nothing_can_be_chosen(name):
     settings = settings_of(contracts.SETTINGS, name)
     if name == "mf":
-        settings = settings.model_copy(update={"ranks": (4, 8)})
+        settings = settings.model_copy(update={"n_factors": (4, 8)})
     with pytest.raises(ValueError, match="no validation score"):
         contracts.trained(name, contracts.checkerboard(), settings, score=None)
 
@@ -130,13 +130,13 @@ def test_what_training_only_harms_stays_as_it_was_at_the_start(name):
     assert contracts.trained(name, contracts.checkerboard(), score=score).settings["epochs"] == 0
 
 
-@pytest.mark.parametrize("unit_items", [True, False])
-def test_how_long_the_rows_of_the_start_are_plays_no_part(unit_items, monkeypatch):
+@pytest.mark.parametrize("normalize_items", [True, False])
+def test_how_long_the_rows_of_the_start_are_plays_no_part(normalize_items, monkeypatch):
     # Adagrad's steps are as long whatever the rows are, and the rows are shorter the more items a shop has.
     data, spectral = contracts.checkerboard(), Spectral.start
     settings = contracts.trained("two_tower", data, score=lambda vectors: vectors.settings["epochs"]).settings
     assert settings["epochs"] > 0
-    settings = {**settings, "unit_items": unit_items}
+    settings = {**settings, "normalize_items": normalize_items}
     learnt = contracts.trained("two_tower", data, settings, score=None)
     monkeypatch.setattr(Spectral, "start", lambda *given: tuple(table * 2.0**-7 for table in spectral(*given)))
     again = contracts.trained("two_tower", data, settings, score=None)

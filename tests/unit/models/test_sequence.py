@@ -54,7 +54,7 @@ def test_where_order_decides_it_is_far_ahead_of_a_model_without():
         "popularity_exponents": (0.2,),
         "recency_exponents": (0.0,),
     }
-    plain = contracts.trained("mf", data, MfSettings(ranks=(16,), recency_half_life_days=(20.0,), **exponents))
+    plain = contracts.trained("mf", data, MfSettings(n_factors=(16,), recency_half_life_days=(20.0,), **exponents))
     assert next_is_first(ours, data) > 0.95
     assert next_is_first(plain, data) < 0.5
 

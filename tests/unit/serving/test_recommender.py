@@ -5,7 +5,7 @@ import pytest
 import tiny
 from tiny import CART, PURCHASE, VIEW, histories
 
-from recsys.index import registry as index
+from recsys.index import flat
 from recsys.models.vectors import Constant, Part
 from recsys.serving import recommender
 from recsys.serving.recommender import REASONS, available_items, recommend, similar
@@ -199,7 +199,7 @@ def with_demand():
     parts = (*plain.parts, Part(np.zeros((10, 1), np.float32), Constant()))
     blend = replace(plain, item_vectors=np.concatenate([TASTES, demand], axis=1), parts=parts)
     return replace(
-        shop(), vectors=blend, index=index.build_flat(blend.item_vectors), with_vector=blend.item_vectors.any(axis=1)
+        shop(), vectors=blend, index=flat.build(blend.item_vectors), with_vector=blend.item_vectors.any(axis=1)
     )
 
 

@@ -28,7 +28,7 @@ CUT = 100.0  # day
 def configured(*, repeats=False, max_users=100, history_length=500, seed=0):
     return Config.model_validate(
         {
-            "recommendations": {"repeats": repeats},
+            "recommendations": {"allow_repurchase": repeats},
             "evaluation": {"max_users": max_users},
             "events": {"history_length": history_length},
             "training": {"seed": seed},

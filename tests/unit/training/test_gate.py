@@ -8,7 +8,7 @@ from recsys.data.vocabulary import Vocabulary
 from recsys.models.vectors import Part, Vectors, WeightedSum
 from recsys.training.gate import align, decide
 
-SETTINGS = GateSettings(max_drop=0.05, max_data_drop=0.3)
+SETTINGS = GateSettings(max_relative_drop=0.05, max_data_drop=0.3)
 GOOD = np.linspace(0.2, 0.4, 200, dtype=np.float32)
 
 
@@ -48,8 +48,8 @@ def test_a_loss_that_may_be_chance_is_published():
 
 def test_max_drop_decides():
     live = GOOD * np.float32(1.1)
-    assert verdict(GOOD, None, live, settings=GateSettings(max_drop=0.2)).publish
-    assert not verdict(GOOD, None, live, settings=GateSettings(max_drop=0.01)).publish
+    assert verdict(GOOD, None, live, settings=GateSettings(max_relative_drop=0.2)).publish
+    assert not verdict(GOOD, None, live, settings=GateSettings(max_relative_drop=0.01)).publish
 
 
 def test_half_the_data_is_refused_and_the_key_decides():
