@@ -26,13 +26,15 @@ from recsys.bundle import bundle as bundles
 from recsys.bundle.bundle import Bundle
 from recsys.config.settings import Config
 from recsys.data.arrays import Bool, Int32, Int64
-from recsys.data.extract import Extract, histories_with, open_extract
-from recsys.data.interactions import Histories, codes_in
+from recsys.data.extract import Extract, open_extract
+from recsys.data.interactions import Histories
 from recsys.errors import BundleError, RefusedError
+from recsys.serving.fresh_items import CatalogView
+from recsys.serving.history import EventLog, events_of
 from recsys.source.dataset import read_consent
 from recsys.store.audiences import AudienceRecord
+from recsys.store.changes import NewEvents, read_changes
 from recsys.store.database import Store
-from recsys.store.events import NewEvents, new_events
 from recsys.store.users import read_deletions
 
 _DIGITS = 9  # of a probability: beyond them the order would be that of rounding errors
@@ -65,10 +67,8 @@ class Campaign:
 def open_ground(config: Config, store: Store) -> Inputs:
     """The live bundle, the extract and what came since. Raises BundleError, NotFoundError."""
     bundle, extract = bundles.load(config.storage.path), open_extract(config.storage.path)
-    fresh = new_events(
-        store, list(extract.users), [], received_after=extract.watermark, occurred_before=_FOREVER
-    )  # for many users this returns everybody's
-    return Inputs(config, store, bundle, extract, fresh)
+    changes = read_changes(store, list(extract.users), received_after=extract.watermark, occurred_before=_FOREVER)
+    return Inputs(config, store, bundle, extract, changes.events)
 
 
 def draw(
@@ -122,21 +122,19 @@ def shop_of(ground: Inputs, deleted: Bool) -> Shop:
     """The extract in the rows of the bundle, without the deleted users [U]."""
     extract, settings = ground.extract, ground.config
     bundle, targets = ground.bundle, settings.evaluation.targets
-    item_rows = extract.items.rows_in(bundle.catalog.ids)
-    codes = codes_in(extract.kinds, bundle.kinds)
-    purchases = purchases_of(extract.events, item_rows, len(bundle.catalog), extract.codes_of(targets))
+    log, view = EventLog.of(extract, bundle), CatalogView(bundle)
+    bought_codes = bundle.codes_of(targets)
+    purchases = purchases_of(extract.events, log.rows, len(bundle.catalog), extract.codes_of(targets))
 
     def past(users: Int64, as_of: int) -> Histories:
         ids, length = extract.users.ids_of(users), settings.events.history_length
-        nobody = [None] * len(ids)
-        histories = histories_with(extract, ground.fresh, ids, as_of, length, visitor_ids=nobody, always=targets)
-        return histories.translate(item_rows, codes)
+        return events_of(log, view, ground.fresh, ids, as_of).histories(len(ids), as_of, length, bought_codes)
 
     return Shop(
         first_seen=np.where(deleted, NEVER_SEEN, first_seen(extract.events)),
         purchases=purchases.select(~deleted[purchases.users]),
         past=past,
-        target_codes=tuple(bundle.codes_of(targets)),
+        target_codes=tuple(bought_codes),
     )
 
 

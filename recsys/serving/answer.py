@@ -5,7 +5,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -20,12 +20,10 @@ from recsys.serving.eligibility import Eligibility, bought_rows, decide
 from recsys.serving.history import Events, InlineEvent, ShownEvent, events_of
 from recsys.serving.recommender import REASONS, Hits
 from recsys.serving.snapshot import ITEMS_AT_ONCE, Snapshot
-from recsys.store.changes import NO_EVENTS, ChangedItem, NewEvents, read_changes
+from recsys.store.changes import NO_EVENTS, ChangedItem, Changes, NewEvents, read_changes
 from recsys.store.database import Store
 
 SKEW_MICROSECONDS = 5 * 60 * 1_000_000  # a clock that is so much ahead is forgiven
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def gather_context(
     query: Query,
     *,
     now: int,
-    read: Callable[[Callable[[Store], _T]], _T],
+    read: Callable[[Callable[[Store], Changes]], Changes],
     grow: Callable[[Snapshot, Sequence[ChangedItem]], Snapshot],
 ) -> RequestContext:
     """Read in one database query what is new of the user, the visitor and the catalog.
@@ -78,7 +76,7 @@ def gather_context(
     too. Raises what `read` raises.
     """
     changes = read(
-        lambda store: read_changes(  # type: ignore[arg-type,return-value]
+        lambda store: read_changes(
             store,
             [query.user_id] if query.user_id is not None else [],
             [query.visitor_id] if query.visitor_id is not None else [],

@@ -6,8 +6,10 @@ occur in this file alone. Shapes: X items of the extract, B users asked for, N e
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from recsys.bundle.bundle import Bundle
 from recsys.data.arrays import Bool, Int8, Int32, Int64
@@ -132,9 +134,7 @@ def events_of(
 _Row = tuple[int, int, int, int, int]  # owner, item, kind, time, origin
 
 
-def _stored(
-    log: EventLog, user_ids: Sequence[str | None], deleted: Int64, as_of: int
-) -> tuple[Int64, Int32, Int8, Int64, Int64]:
+def _stored(log: EventLog, user_ids: Sequence[str | None], deleted: Int64, as_of: int) -> list[npt.NDArray[Any]]:
     """What the extract holds of the users: owners, items, kinds, times, origins."""
     extract = log.extract
     rows = np.array([extract.users.row_of(user) if user else -1 for user in user_ids], np.int64)
@@ -145,7 +145,7 @@ def _stored(
     owners, times = np.repeat(known, counts), extract.events.times[at]
     kept = (times > deleted[owners]) & (times < as_of)
     at, owners, times = at[kept], owners[kept], times[kept]
-    return owners, log.rows[extract.events.items[at]], log.codes[extract.events.kinds[at]], times, at
+    return [owners, log.rows[extract.events.items[at]], log.codes[extract.events.kinds[at]], times, at]
 
 
 def _posted(

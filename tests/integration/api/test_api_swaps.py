@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from serving import client, codes, ids, said, wait_until
 
-from api.schemas import to_text
 from recsys.bundle import bundle as bundles
 from recsys.bundle.bundle import assemble
 from recsys.config.settings import IndexSettings
 from recsys.data import extract
+from recsys.data.times import rfc3339
 from recsys.serving.recommender import available_items, recommend
 
 SWAPS = 20
@@ -45,7 +45,7 @@ def test_twenty_swaps_under_load_fail_no_request_and_mix_no_answer(serve, shop, 
     events = extract.open_extract(folder)
     active = np.flatnonzero(np.diff(events.events.offsets) > 3)
     users = [events.users.id_of(int(row)) for row in active[::8]]
-    as_of = to_text(events.as_of)  # the same ages for all, so that what is expected can be worked out once
+    as_of = rfc3339(events.as_of)  # the same ages for all, so that what is expected can be worked out once
     right = {version: expected(folder, version, users) for version in (first, second)}
     users = [user for user in users if right[first][user] != right[second][user]]
     assert len(users) > 20
