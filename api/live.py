@@ -14,9 +14,9 @@ from functools import partial
 from api import metrics as measures
 from recsys.config.settings import Config
 from recsys.data import folder as artifact
+from recsys.data.catalog import ChangedItem
 from recsys.errors import RecsysError
 from recsys.serving.snapshot import ITEMS_AT_ONCE, Snapshot, grow, items_after, load, warm_up
-from recsys.store.changes import ChangedItem
 from recsys.store.resilient import ResilientStore
 
 _RETRY_SECONDS = 30.0  # before a bundle that was refused is tried again

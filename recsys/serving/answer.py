@@ -11,6 +11,7 @@ import numpy as np
 
 from recsys.config.settings import Config
 from recsys.data.arrays import Int32
+from recsys.data.catalog import ChangedItem
 from recsys.data.interactions import Histories
 from recsys.data.ragged import Ragged
 from recsys.data.times import rfc3339
@@ -20,7 +21,7 @@ from recsys.serving.eligibility import Eligibility, bought_rows, decide
 from recsys.serving.history import Events, InlineEvent, ShownEvent, events_of
 from recsys.serving.recommender import REASONS, Hits
 from recsys.serving.snapshot import ITEMS_AT_ONCE, Snapshot
-from recsys.store.changes import NO_EVENTS, ChangedItem, Changes, NewEvents, read_changes
+from recsys.store.changes import NO_EVENTS, Changes, NewEvents, read_changes
 from recsys.store.database import Store
 
 SKEW_MICROSECONDS = 5 * 60 * 1_000_000  # a clock that is so much ahead is forgiven

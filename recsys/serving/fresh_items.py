@@ -18,10 +18,9 @@ import pyarrow.compute as pc
 from recsys.bundle.bundle import Bundle, assemble
 from recsys.config.settings import IndexSettings
 from recsys.data.arrays import Bool, Int32, Int64
-from recsys.data.catalog import Catalog
+from recsys.data.catalog import Catalog, ChangedItem
 from recsys.data.vocabulary import Vocabulary
 from recsys.models.vectors import Part, Vectors
-from recsys.store.changes import ChangedItem
 
 _KNOWN = ("title", "category", "brand", "price", "available", "image_url", "created_at")
 

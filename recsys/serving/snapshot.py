@@ -12,6 +12,7 @@ import numpy as np
 from recsys.bundle import bundle as bundles
 from recsys.bundle.bundle import Bundle
 from recsys.config.settings import Config
+from recsys.data.catalog import ChangedItem
 from recsys.data.extract import Extract, open_extract
 from recsys.data.interactions import Histories, Interactions
 from recsys.data.ragged import Ragged
@@ -23,7 +24,7 @@ from recsys.serving.eligibility import Stock, stock_of
 from recsys.serving.filters import Kind, column_kinds
 from recsys.serving.fresh_items import CatalogView, extend
 from recsys.serving.history import EventLog
-from recsys.store.changes import ChangedItem, read_changes
+from recsys.store.changes import read_changes
 from recsys.store.database import Store
 
 ITEMS_AT_ONCE = 1_000  # changed items that one query brings

@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from recsys.data.catalog import ChangedItem
 from recsys.store.bulk import among
 from recsys.store.database import Store
 from recsys.store.tables import Tables
@@ -26,22 +27,6 @@ class NewEvents:
     kinds: list[str]  # [N]
     times: list[int]  # [N] microseconds UTC
     deleted: dict[str, int]  # user id -> deleted_at; no event up to then counts
-
-
-@dataclass(frozen=True)
-class ChangedItem:
-    """An item of the own tables. None: the own tables hold no such value."""
-
-    item_id: str
-    revision: int  # grows with every change of any item
-    title: str | None
-    category: str | None
-    brand: str | None
-    price: float | None
-    available: bool | None
-    image_url: str | None
-    created_at: int | None  # microseconds UTC
-    attributes: str | None  # a JSON object
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ from recsys.config.loading import load_config
 from recsys.data.extract import open_extract
 from recsys.data.splits import split_by_time
 from recsys.data.times import MICROSECONDS_PER_DAY, rfc3339
-from recsys.serving.recommender import REASONS, available_items, recommend
+from recsys.serving.eligibility import available_items, bought_rows
+from recsys.serving.fresh_items import CatalogView
+from recsys.serving.recommender import REASONS, recommend
 from recsys.training.evaluation import metrics, targets_of
 
 DAYS = 120
@@ -24,7 +26,8 @@ def test_metrics_of_answers_over_http_equal_the_evaluation_to_the_last_digit(ser
     codes = [bundle.kinds.index("purchase")]
     targets = targets_of(holdout, known, target_codes=codes, repeats=False)
     histories = known.histories(targets.users, cut, 500)
-    offline = recommend(bundle, histories, K, target_codes=codes, repeats=False)
+    view = CatalogView(bundle)
+    offline = recommend(view, histories, K, excluded=bought_rows(view, histories, codes))
     assert len(targets.users) > 100
 
     online = np.full((len(targets.users), K), -1, np.int32)
@@ -86,19 +89,14 @@ def test_a_user_gets_what_the_engine_finds_for_the_history_on_disk_one_by_one_an
     server = serve()
     extract, bundle = open_extract(shop / "recsys-data"), bundles.load(shop / "recsys-data")
     users = np.arange(0, len(extract.users), 3)
+    view, allowed = CatalogView(bundle), [available_items(bundle.catalog)]
     for user in users:
         answer = server.ask(user_id=extract.users.id_of(int(user)), as_of=rfc3339(extract.as_of), k=K)
         history = extract.events.histories(np.array([user]), extract.as_of, 500)
-        hits = recommend(bundle, history, K, target_codes=[2], repeats=False, allowed=available_items(bundle.catalog))
+        hits = recommend(view, history, K, allowed=allowed, excluded=bought_rows(view, history, [2]))
         assert ids(answer) == bundle.catalog.ids.ids_of(hits.rows[0][hits.rows[0] >= 0])
         assert [hit["reason"] for hit in answer["hits"]] == [REASONS[r] for r in hits.reasons[0] if r >= 0]
-    together = recommend(
-        bundle,
-        extract.events.histories(users, extract.as_of, 500),
-        K,
-        target_codes=[2],
-        repeats=False,
-        allowed=available_items(bundle.catalog),
-    )
+    histories = extract.events.histories(users, extract.as_of, 500)
+    together = recommend(view, histories, K, allowed=allowed, excluded=bought_rows(view, histories, [2]))
     answers = [server.ask(user_id=extract.users.id_of(int(u)), as_of=rfc3339(extract.as_of), k=K) for u in users]
     assert [bundle.catalog.ids.rows_of(ids(answer)).tolist() for answer in answers] == together.rows.tolist()

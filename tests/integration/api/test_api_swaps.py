@@ -13,7 +13,9 @@ from recsys.bundle.bundle import assemble
 from recsys.config.settings import IndexSettings
 from recsys.data import extract
 from recsys.data.times import rfc3339
-from recsys.serving.recommender import available_items, recommend
+from recsys.serving.eligibility import available_items, bought_rows
+from recsys.serving.fresh_items import CatalogView
+from recsys.serving.recommender import recommend
 
 SWAPS = 20
 CLIENTS = 6
@@ -33,7 +35,8 @@ def expected(folder, version, users):
     """What each user has to get from a version, as of the extract."""
     bundle, events = bundles.load(folder, version), extract.open_extract(folder)
     histories = events.events.histories(events.users.rows_of(users), events.as_of, 500)
-    hits = recommend(bundle, histories, 5, target_codes=[2], repeats=False, allowed=available_items(bundle.catalog))
+    view, allowed = CatalogView(bundle), [available_items(bundle.catalog)]
+    hits = recommend(view, histories, 5, allowed=allowed, excluded=bought_rows(view, histories, [2]))
     return {user: bundle.catalog.ids.ids_of(rows) for user, rows in zip(users, hits.rows, strict=True)}
 
 
