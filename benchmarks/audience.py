@@ -23,8 +23,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from jobs.audience_draw import Inputs, learn_for, open_ground, shop_of
 from jobs.train import train
+from recsys.audience.draw import learn_model
+from recsys.audience.inputs import Inputs, build_shop, open_inputs
 from recsys.audience.model import BuyingModel, Scores, Shop, buyers_of, score
 from recsys.audience.strategies import STRATEGIES, rank
 from recsys.config.settings import Config
@@ -49,7 +50,7 @@ Bool = npt.NDArray[np.bool_]
 class Retail:
     """The shop at the cut and what was bought later, over the same U users and I items."""
 
-    ground: Inputs
+    inputs: Inputs
     shop: Shop
     later: Interactions
     cut: int  # microseconds UTC: what the shop knows lies before it
@@ -57,7 +58,7 @@ class Retail:
     @property
     def users(self) -> Vocabulary:
         """The customers known at the cut."""
-        return self.ground.extract.users
+        return self.inputs.extract.users
 
 
 @dataclass(frozen=True)
@@ -76,17 +77,17 @@ def main() -> None:
         started = time.perf_counter()
         retail = read(arguments, Path(folder))
         trained = time.perf_counter()
-        model = learn_for(retail.ground, retail.shop, retail.cut, quiet)
-        learnt = time.perf_counter()
+        model = learn_model(retail.inputs, retail.shop, retail.cut, quiet)
+        learned = time.perf_counter()
         items = best_sellers(retail, model.window.length)
         targets = [items[[at]] for at in range(len(items))]
         scores = [scores_of(retail, model, target) for target in targets]
         scored = time.perf_counter()
         print(f"{len(retail.users)} customers, {len(items)} items, windows of {model.window.days:.0f} days")
-        print(f"bundle {retail.ground.bundle.version}, settings {retail.ground.bundle.vectors.settings}")
+        print(f"bundle {retail.inputs.bundle.version}, settings {retail.inputs.bundle.vectors.settings}")
         print(
-            f"seconds: import and train {trained - started:.1f}, learn {learnt - trained:.1f}, score an item "
-            f"{(scored - learnt) / len(items):.2f}"
+            f"seconds: import and train {trained - started:.1f}, learn {learned - trained:.1f}, score an item "
+            f"{(scored - learned) / len(items):.2f}"
         )
         for title, never in (("All customers", False), ("Customers who never bought the item", True)):
             compare(title, draw(retail, scores, targets, never=never, seed=arguments.seed), arguments.seed)
@@ -119,11 +120,11 @@ def read(arguments: argparse.Namespace, folder: Path) -> Retail:
     known = _shop_with(rows.filter(pl.col("time") < cut), folder / "known", arguments)
     later = _shop_with(rows.filter(pl.col("time").is_between(cut, last)), folder / "later", arguments)
     train(known, report=quiet)
-    ground = open_ground(known, open_store(known.store.url))
+    inputs = open_inputs(known, open_store(known.store.url))
     with closing(open_store(later.store.url)) as store:
         bought = load(later, store, now=time.time_ns() // 1000, report=quiet)
-    shop = shop_of(ground, np.zeros(len(ground.extract.users), np.bool_))
-    return Retail(ground, shop, _in_rows_of(ground, bought), cut)
+    shop = build_shop(inputs, np.zeros(len(inputs.extract.users), np.bool_))
+    return Retail(inputs, shop, _in_rows_of(inputs, bought), cut)
 
 
 def _shop_with(rows: pl.DataFrame, folder: Path, arguments: argparse.Namespace) -> Config:
@@ -144,10 +145,10 @@ def _shop_with(rows: pl.DataFrame, folder: Path, arguments: argparse.Namespace) 
     return config
 
 
-def _in_rows_of(ground: Inputs, bought: Dataset) -> Interactions:
+def _in_rows_of(inputs: Inputs, bought: Dataset) -> Interactions:
     """The purchases of users and items that the shop knows, in its rows."""
-    users = bought.users.rows_in(ground.extract.users)[bought.events.users]
-    items = bought.catalog.ids.rows_in(ground.bundle.catalog.ids)[bought.events.items]
+    users = bought.users.rows_in(inputs.extract.users)[bought.events.users]
+    items = bought.catalog.ids.rows_in(inputs.bundle.catalog.ids)[bought.events.items]
     known = (users >= 0) & (items >= 0)
     return Interactions.from_rows(
         users[known],
@@ -155,15 +156,15 @@ def _in_rows_of(ground: Inputs, bought: Dataset) -> Interactions:
         bought.events.kinds[known],
         bought.events.times[known],
         bought.events.values[known],
-        user_count=len(ground.extract.users),
-        item_count=len(ground.bundle.catalog),
+        user_count=len(inputs.extract.users),
+        item_count=len(inputs.bundle.catalog),
     )
 
 
 def scores_of(retail: Retail, model: BuyingModel, items: Int32) -> Scores:
     """What the product knows of every customer; for the simpler ways, purchases beyond the history count too."""
     rows = np.arange(len(retail.users))
-    found = score(model, retail.shop, retail.ground.bundle.vectors, rows, items, retail.cut, report=quiet)
+    found = score(model, retail.shop, retail.inputs.bundle.vectors, rows, items, retail.cut, progress=quiet)
     return replace(found, purchases=np.diff(retail.shop.purchases.offsets).astype(np.float64))
 
 

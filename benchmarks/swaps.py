@@ -23,6 +23,7 @@ import numpy as np
 
 from benchmarks.serve import USERS, make_shop, serving
 from recsys.bundle import bundle as bundles
+from recsys.bundle import versions
 from recsys.bundle.bundle import Bundle, assemble
 from recsys.config.settings import IndexSettings
 from recsys.data import extract
@@ -163,7 +164,7 @@ def swap(folder: Path, url: str, workers: int, swaps: int) -> None:
     saved = sorted(path.parent.name for path in (folder / "bundles").glob("*/manifest.json"))
     names = [live, *(name for name in saved if name != live)]
     for at in range(1, swaps + 1):
-        bundles.publish(folder, names[at % 2])
+        versions.publish(folder, names[at % 2])
         deadline = time.monotonic() + 120
         while swapped(url) < workers * (at + 1):
             if time.monotonic() > deadline:

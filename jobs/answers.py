@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -44,30 +44,35 @@ def recommend(
     query = Query(
         visitor_id=visitor, k=k, exclude=exclude, filters=filters, fields=_names(fields), as_of=_moment(as_of)
     )
-    store = open_configured(config)
-    snapshot = _load(config, store, report)
-    if history is not None:
-        query = replace(query, history=read_history(history, snapshot.bundle.kinds))
-    answers, parts = [], list[Table | str]()
-    for user_id in user_ids or (None,):
-        mine = replace(query, user_id=user_id)
-        context = _context(config, store, snapshot, mine)
-        with _options():
-            found = engine.recommend(config, context, mine)
-        events = shown_history(config, context, mine, with_all_bought=True)
-        shown = [
-            {"time": time_text(event.time), "event": event.kind, **_item(context.snapshot, event.item_id)}
-            for event in events
-        ]
-        data = {"user_id": user_id, "visitor_id": visitor, "bundle": found.bundle, "history": shown}
-        answers.append(data | _data(context, found, mine))
-        who = f"User {user_id}" if user_id else f"Visitor {visitor}" if visitor else "The given history"
-        parts += [
-            _table(f"{who}: newest of {len(shown)} events", shown[:HISTORY_SHOWN], ("time", "event")),
-            _table(f"Recommended from {found.bundle}", answers[-1]["hits"], ("rank", "reason", "score"), mine.fields),
-            *(warning["detail"] for warning in found.warnings),
-        ]
-    return Output(answers, parts)
+    with closing(open_configured(config)) as store:
+        snapshot = _load(config, store, report)
+        if history is not None:
+            query = replace(query, history=read_history(history, snapshot.bundle.kinds))
+        found = [_recommend(config, store, snapshot, replace(query, user_id=user)) for user in user_ids or (None,)]
+    return Output([data for data, _ in found], [part for _, parts in found for part in parts])
+
+
+def _recommend(
+    config: Config, store: Store, snapshot: Snapshot, query: Query
+) -> tuple[dict[str, Any], list[Table | str]]:
+    """The answer to one query: for `--json`, and for people."""
+    context = _context(config, store, snapshot, query)
+    with _options():
+        found = engine.recommend(config, context, query)
+    history = [
+        {"time": time_text(event.time), "event": event.kind, **_item(context.snapshot, event.item_id)}
+        for event in shown_history(config, context, query, with_all_bought=True)
+    ]
+    asked = {"user_id": query.user_id, "visitor_id": query.visitor_id, "bundle": found.bundle, "history": history}
+    data = asked | _data(context, found, query)
+    who = f"User {query.user_id}" if query.user_id is not None else "The given history"
+    if query.user_id is None and query.visitor_id is not None:
+        who = f"Visitor {query.visitor_id}"
+    return data, [
+        _table(f"{who}: newest of {len(history)} events", history[:HISTORY_SHOWN], ("time", "event")),
+        _table(f"Recommended from {found.bundle}", data["hits"], ("rank", "reason", "score"), query.fields),
+        *(warning["detail"] for warning in found.warnings),
+    ]
 
 
 def similar(
@@ -85,8 +90,8 @@ def similar(
     Raises NotFoundError when one of the items is unknown, ConfigError for an option that is wrong.
     """
     query = Query(k=k, exclude=exclude, filters=filters, fields=_names(fields))
-    store = open_configured(config)
-    context = _context(config, store, _load(config, store, report), query)
+    with closing(open_configured(config)) as store:
+        context = _context(config, store, _load(config, store, report), query)
     snapshot = context.snapshot
     if unknown := [item_id for item_id in item_ids if snapshot.view.row_of(item_id) < 0]:
         where = f"the live bundle {snapshot.bundle.version} and what is newer: {len(snapshot.view)} items"

@@ -7,6 +7,7 @@ finds what was frozen and writes it.
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,10 +16,12 @@ from typing import Any
 import pyarrow as pa
 
 from jobs import ledger
-from jobs.audience_draw import Campaign, Inputs, draw, listed, open_ground, still_mailable, time_of
-from jobs.audience_files import check_place, read_suppression, write_csv
 from jobs.commands import open_configured
 from jobs.output import Output, Report, Table
+from recsys.audience.draw import draw, time_of
+from recsys.audience.eligible import describe_left_out, keep_mailable
+from recsys.audience.export import check_place, read_suppression, write_csv
+from recsys.audience.inputs import Campaign, Inputs, open_inputs
 from recsys.audience.strategies import STRATEGIES
 from recsys.bundle.bundle import Bundle
 from recsys.config.settings import Config
@@ -55,21 +58,20 @@ def audience(
     if strategy not in STRATEGIES:
         raise NotFoundError(f"there is no strategy {strategy!r}; there are {', '.join(STRATEGIES)}")
     suppressed = None if suppress is None else tuple(read_suppression(suppress))
-    store = open_configured(config)
-    with ledger.run(store, LEASE, config) as run:
+    with closing(open_configured(config)) as store, ledger.run(store, LEASE, config) as run:
         report("load", 0.0)
         with run.step("load") as counts:
-            ground = open_ground(config, store)
-            moment = _moment(as_of, ground)
+            inputs = open_inputs(config, store)
+            moment = _moment(as_of, inputs)
             campaign = Campaign(tuple(sorted(set(items))), size, moment, strategy, exclude_past_buyers, suppressed)
-            rows = _item_rows(campaign, ground.bundle)
-            counts.update(users=len(ground.extract.users), events=len(ground.extract.events), items=len(rows))
+            rows = _item_rows(campaign, inputs.bundle)
+            counts.update(users=len(inputs.extract.users), events=len(inputs.extract.events), items=len(rows))
         report("load", 1.0)
-        draft = _draft(campaign, ground.bundle, config)
+        draft = _draft(campaign, inputs.bundle, config)
         is_new = find_audience(store, draft.audience_id) is None
         if is_new:
             with run.step("draw") as counts:
-                drawn = draw(ground, campaign, rows, draft, report)
+                drawn = draw(inputs, campaign, rows, draft, report)
                 counts.update(eligible=drawn[0].eligible, left_out=drawn[0].left_out, members=drawn[1].num_rows)
             failpoint("before freeze")
             save_audience(store, *drawn, progress=report)
@@ -77,7 +79,7 @@ def audience(
         record = find_audience(store, draft.audience_id)
         assert record is not None
         with run.step("write") as counts:
-            members, withdrawn = still_mailable(list_members(store, record.audience_id), config, store)
+            members, withdrawn = keep_mailable(list_members(store, record.audience_id), config, store)
             output = _deliver(record, members, withdrawn, out, was_frozen=not is_new)
             counts.update(members=members.num_rows, withdrawn=withdrawn)
         failpoint("after file")
@@ -89,11 +91,11 @@ def audience(
 _IN_LEDGER = ("audience_id", "frozen", "as_of", "items", "strategy", "consent", "members", "expected_buyers")
 
 
-def _moment(text: str | None, ground: Inputs) -> int:
+def _moment(text: str | None, inputs: Inputs) -> int:
     """The moment asked for in microseconds UTC. Raises ConfigError when it is none, or lies in the future."""
-    now, newest = ground.store.now(), ground.extract.as_of
+    now, newest = inputs.store.now(), inputs.extract.as_of
     if text is None:
-        return max([newest, *(time + 1 for time in ground.fresh.times if time < now)])
+        return max([newest, *(time + 1 for time in inputs.fresh.times if time < now)])
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -194,7 +196,7 @@ def _parts(data: dict[str, Any], rows: Sequence[tuple[Any, ...]]) -> list[Table 
     return [
         Table(title, ("rank", "user_id", "probability", "reason", "consent"), rows[:_SHOWN]),
         f"as of {data['as_of']}, from {data['bundle']}, frozen {data['frozen']}",
-        f"left out: {listed(data['left_out'])}; eligible {data['eligible']}",
+        f"left out: {describe_left_out(data['left_out'])}; eligible {data['eligible']}",
         f"expected buyers within {data['window_days']:g} days: {data['expected_buyers']:.1f}",
         *(f"warning: {warning}" for warning in data["warnings"]),
         f"written to {data['out']}",

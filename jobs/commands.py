@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from jobs.output import Output, Report, Table
-from recsys.bundle import bundle as bundles_on_disk
+from recsys.bundle import versions
 from recsys.config.settings import Config
 from recsys.source.dataset import check
 from recsys.source.findings import Finding
@@ -37,7 +38,8 @@ def init(config: Config, *, path: Path, is_new: bool, report: Report) -> Output:
     path: of the configuration file. is_new: whether it has just been written.
     """
     report("tables", 0.0)
-    where = open_configured(config).engine.url.render_as_string(hide_password=True)
+    with closing(open_configured(config)) as store:
+        where = store.engine.url.render_as_string(hide_password=True)
     report("tables", 1.0)
     told = f"{path} was written: every key with its default" if is_new else f"{path} was there, and stays as it is"
     data = {"configuration": str(path), "written": is_new, "store": where}
@@ -47,7 +49,8 @@ def init(config: Config, *, path: Path, is_new: bool, report: Report) -> Output:
 def runs(config: Config, *, limit: int, report: Report) -> Output:
     """The newest runs of the ledger."""
     report("ledger", 1.0)
-    found = list_runs(open_configured(config), limit)
+    with closing(open_configured(config)) as store:
+        found = list_runs(store, limit)
     columns = ["run", "job", "status", "started (UTC)", "seconds", "steps", "ndcg@20", "bundle", "error"]
     return Output(
         [_run_data(run) for run in found], [Table("Runs, newest first", columns, [_run_row(r) for r in found])]
@@ -75,7 +78,7 @@ def _run_row(run: Run) -> list[Any]:
 def bundles(config: Config, *, report: Report) -> Output:
     """The bundles on disk."""
     report("bundles", 1.0)
-    found = bundles_on_disk.versions(config.storage.path)
+    found = versions.list_versions(config.storage.path)
     data = [{**vars(version), "created_at": time_text(version.created_at)} for version in found]
     rows = [
         [
@@ -93,7 +96,7 @@ def bundles(config: Config, *, report: Report) -> Output:
 def publish(config: Config, *, version: str, report: Report) -> Output:
     """Make a version the live one and lift a pin."""
     report("publish", 0.0)
-    bundles_on_disk.publish(config.storage.path, version)
+    versions.publish(config.storage.path, version)
     report("publish", 1.0)
     return Output({"live": version, "pinned": False}, [f"{version} is live"])
 
@@ -101,7 +104,7 @@ def publish(config: Config, *, version: str, report: Report) -> Output:
 def rollback(config: Config, *, report: Report) -> Output:
     """Go back to the bundle that was live before, and pin it."""
     report("rollback", 0.0)
-    version = bundles_on_disk.rollback(config.storage.path)
+    version = versions.rollback(config.storage.path)
     report("rollback", 1.0)
     note = f"{version} is live and pinned; `recsys publish VERSION` lets the nights publish again"
     return Output({"live": version, "pinned": True}, [note])
@@ -109,7 +112,8 @@ def rollback(config: Config, *, report: Report) -> Output:
 
 def source_check(config: Config, *, report: Report) -> Output:
     """What the source maps to and every finding; exit code 3 when training would be refused."""
-    found = check(config, open_configured(config), now=time.time_ns() // 1000, report=report)
+    with closing(open_configured(config)) as store:
+        found = check(config, store, now=time.time_ns() // 1000, report=report)
     return Output(found.to_dict(), _report_parts(found), code=3 if found.errors else 0)
 
 
@@ -132,7 +136,8 @@ def _findings(found: Sequence[Finding]) -> Table:
 
 def import_file(config: Config, *, path: Path, what: What, preset: str | None, report: Report) -> Output:
     """Read a file into the own tables; importing it again adds nothing."""
-    done = import_into(config, open_configured(config), path, what=what, preset=preset, report=report)
+    with closing(open_configured(config)) as store:
+        done = import_into(config, store, path, what=what, preset=preset, report=report)
     left_out = [[reason, rows] for reason, rows in done.left_out.items()]
     counts = [[name, value] for name, value in done.to_dict().items() if isinstance(value, int)]
     return Output(

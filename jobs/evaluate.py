@@ -1,5 +1,6 @@
 """Judge without publishing: the models beside popularity, on the last days or on a file of held-out events."""
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,8 +31,10 @@ def evaluate(config: Config, *, holdout: Path | None, report: Report) -> Output:
     the index or the device is not there.
     """
     pairs, blank = (None, 0) if holdout is None else _read_pairs(holdout)
-    store = open_store(config.store.url, config.store.table_prefix)
-    with ledger.run(store, "evaluate", config) as run:
+    with (
+        closing(open_store(config.store.url, config.store.table_prefix)) as store,
+        ledger.run(store, "evaluate", config) as run,
+    ):
         candidates.check_settings(config)
         night = TrainingRun(config, read(config, store, run, now=None, report=report), run, report)
         if pairs is None:

@@ -1,17 +1,19 @@
 """Rows in, published bundle out: the nightly run, step by step."""
 
 import time
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
 from jobs import ledger
 from jobs.output import Output, Report
 from recsys.bundle import bundle as bundles
+from recsys.bundle import versions
 from recsys.bundle.bundle import Bundle
 from recsys.config.settings import Config
 from recsys.data import extract
 from recsys.data.arrays import Float32
-from recsys.data.folder import check_folder, failpoint
+from recsys.data.folder import check_folder, current, failpoint
 from recsys.errors import BundleError, RefusedError
 from recsys.models.vectors import Vectors
 from recsys.source.dataset import Dataset, load
@@ -33,25 +35,28 @@ def train(config: Config, *, report: Report, now: int | None = None) -> Output:
     no: the live bundle and the extract are then as they were. Raises ConfigError or RecsysError before anything is
     read when a model, the index, the device or the folder is not there.
     """
-    store = open_store(config.store.url, config.store.table_prefix)
-    with ledger.run(store, LEASE, config) as run:
+    with (
+        closing(open_store(config.store.url, config.store.table_prefix)) as store,
+        ledger.run(store, LEASE, config) as run,
+    ):
         candidates.check_settings(config)
         check_folder(config.storage.path, writable=True)
         night = TrainingRun(config, read(config, store, run, now=now, report=report), run, report)
         judged = candidates.evaluate_all(night)
         winner = candidates.best(judged, config)
-        live = _live(config)
-        _pass_the_gate(night, winner, judged, live)
+        live, skipped = _live(config)
+        _pass_the_gate(night, winner, judged, live, skipped)
         fresh = _refit(night, winner, judged)
         failpoint("after fit")
         run.bundle = version = _save(night, fresh, live)
         failpoint("before publish")
         published = _publish(night, store, version)
-        bundles.prune(config.storage.path, config.storage.keep_bundles)
+        versions.prune(config.storage.path, config.storage.keep_bundles)
     data = {"run": run.run_id, "bundle": version, "published": published, **run.metrics}
     state = "published" if published else "saved; a rollback keeps another one live until `recsys publish VERSION`"
     tables = [*candidates.comparisons(judged), *(candidates.table(judged, row) for row in winner.judged.rows)]
-    return Output(data, [*tables, f"{winner.name}: {version} {state}"])
+    warnings = [f"warning: not compared with the live bundle: {skipped}"] if skipped else []
+    return Output(data, [*tables, *warnings, f"{winner.name}: {version} {state}"])
 
 
 def read(config: Config, store: Store, run: ledger.Run, *, now: int | None, report: Report) -> Dataset:
@@ -62,44 +67,57 @@ def read(config: Config, store: Store, run: ledger.Run, *, now: int | None, repo
     return loaded
 
 
-def _live(config: Config) -> Bundle | None:
-    """The live bundle. None when there is none, or it is damaged: that must not keep tonight's from replacing it."""
+def _live(config: Config) -> tuple[Bundle | None, str | None]:
+    """Open the live bundle. Returns it and why tonight cannot be compared with it; neither when none is published.
+
+    A live bundle that cannot be opened does not keep tonight's from replacing it.
+    """
+    if current(bundles.bundles_folder(config.storage.path)) is None:
+        return None, None
     try:
-        return bundles.load(config.storage.path)
-    except BundleError:
-        return None
+        live = bundles.load(config.storage.path)
+    except BundleError as error:
+        return None, f"it cannot be opened: {error}"
+    if live.evaluation is None:
+        return live, f"{live.version} has no vectors from before its refit"
+    if live.kinds != tuple(config.events.weights):
+        return live, f"{live.version} was trained on other kinds of events: {', '.join(live.kinds)}"
+    return live, None
 
 
-def _pass_the_gate(night: TrainingRun, winner: Candidate, judged: list[Candidate], live: Bundle | None) -> None:
-    """Raises RefusedError with every reason that speaks against the winner."""
+def _pass_the_gate(
+    night: TrainingRun, winner: Candidate, judged: list[Candidate], live: Bundle | None, skipped: str | None
+) -> None:
+    """Raises RefusedError with every reason that speaks against the winner.
+
+    skipped: why the winner is not compared with the live bundle; it goes into the ledger.
+    """
     with night.run.step("gate") as counts:
         verdict = gate.decide(
             winner.judged.ndcg_per_user,
             None if winner.name == BASELINE else judged[0].judged.ndcg_per_user,
-            _beside_live(night, winner, live, judged[0]),
+            None if live is None or skipped else _beside_live(night, winner, live, judged[0]),
             events=len(night.loaded.events),
             live_events=live.manifest["data"]["events"] if live else None,
             settings=night.config.gate,
             seed=night.config.training.seed,
         )
         counts.update(verdict.figures, reasons=list(verdict.reasons))
+        if skipped:
+            counts["live_skipped"] = skipped
     models = {candidate.name: candidate.judged.rows for candidate in judged}
     night.run.metrics = {"winner": winner.name, "gate": counts, "models": models}
     if verdict.reasons:
         raise RefusedError("the gate refused to publish:\n" + "\n".join(f"  {reason}" for reason in verdict.reasons))
 
 
-def _beside_live(
-    night: TrainingRun, winner: Candidate, live: Bundle | None, baseline: Candidate
-) -> tuple[Float32, Float32] | None:
+def _beside_live(night: TrainingRun, winner: Candidate, live: Bundle, baseline: Candidate) -> tuple[Float32, Float32]:
     """NDCG@20 per user [B] of the candidate and of the live bundle's pre-refit vectors, with tonight's histories.
 
-    Of tonight's holdout only what neither has learnt from counts: the live bundle may have been held back less, or from
-    a later day on. None when it kept no such vectors, or was trained on other kinds of events, which tonight's
-    histories cannot feed.
+    Only days of tonight's holdout that neither has learned from count: the live bundle may have held back fewer, or
+    others.
     """
-    if live is None or live.evaluation is None or live.kinds != tuple(night.config.events.weights):
-        return None
+    assert live.evaluation is not None  # `_live` says so
     splits = night.splits.shortened(live.manifest.get(HOLDOUT_START, night.splits.holdout_start))
     vectors = gate.align(live.evaluation, live.catalog.ids, night.loaded.catalog.ids)
 
@@ -137,11 +155,15 @@ def _save(night: TrainingRun, fresh: Bundle, live: Bundle | None) -> str:
 
 
 def _publish(night: TrainingRun, store: Store, version: str) -> bool:
-    """Move the extract and CURRENT while the lease's row is locked; whether CURRENT moved: a pinned bundle stays."""
+    """Move the extract and CURRENT while the lease's row is locked. Returns whether CURRENT moved: a pin keeps it.
+
+    Raises BundleError, with neither moved, when a server could not open the bundle.
+    """
     folder = night.config.storage.path
     with night.step("publish") as counts:
+        versions.check(folder, version)  # here, so that the locked row waits for no checksums
         prepared = extract.write(folder, night.loaded)
         with holding_lease(store, LEASE, night.run.fencing):
             extract.publish(folder, prepared)
-            counts["published"] = bundles.publish(folder, version, unless_pinned=True)
+            counts["published"] = versions.publish(folder, version, unless_pinned=True)
     return bool(counts["published"])

@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import metadata
@@ -79,8 +79,7 @@ def tune(config: Config, *, model: str, trials: int, minutes: float | None, repo
     """
     if model not in SPACES:
         raise ConfigError(f"there is nothing to tune in {model!r}; allowed are {', '.join(SPACES)}")
-    store = open_configured(config)
-    with ledger.run(store, LEASE, config) as run:
+    with closing(open_configured(config)) as store, ledger.run(store, LEASE, config) as run:
         candidates.check_settings(config)
         check_folder(config.storage.path, writable=True)
         night = TrainingRun(config, read(config, store, run, now=None, report=report), run, report)

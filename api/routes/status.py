@@ -12,8 +12,8 @@ from api.problems import documented
 from api.routes.runs import NDCG, Judged, figures
 from api.schemas import JsonRoute
 from api.state import parts_of
-from recsys.bundle import bundle as bundles
-from recsys.bundle.bundle import Version
+from recsys.bundle import versions
+from recsys.bundle.versions import Version
 from recsys.data.times import rfc3339
 from recsys.serving.snapshot import Snapshot
 
@@ -76,7 +76,7 @@ def show_status(request: Request) -> Response:
         "request_id": request.state.request_id,
         "database": "away" if parts.link.is_away else "there",
         "serving": None if snapshot is None else _serving(snapshot),
-        "bundles": [_on_disk(version) for version in bundles.versions(parts.config.storage.path)],
+        "bundles": [_on_disk(version) for version in versions.list_versions(parts.config.storage.path)],
     }
     return Response(to_json(body, inf_nan_mode="null"), media_type="application/json")
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from jobs.doctor.libraries import Answer
 from recsys.bundle import bundle as bundles
+from recsys.bundle import versions
 from recsys.config.loading import load_config
 from recsys.data.folder import current
 from recsys.errors import RecsysError
@@ -18,5 +19,5 @@ def check_bundle(config: str) -> Answer:
         if current(folder / "bundles") is None:
             return True, "none published yet", "none, or one that verifies"
         return False, str(error), "one that verifies: `recsys rollback` goes back to the one before, or `recsys train`"
-    found = f"{live.version}, {len(live.catalog)} items" + (", pinned" if bundles.pinned(folder) else "")
+    found = f"{live.version}, {len(live.catalog)} items" + (", pinned" if versions.pinned(folder) else "")
     return True, found, "none, or one that verifies"

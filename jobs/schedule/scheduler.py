@@ -13,7 +13,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -120,7 +120,8 @@ def schedule(
 
 def show(config: Config, path: Path) -> Output:
     """The jobs with their entries and what is due when."""
-    waiting = {due.job: due for due in list_due(open_configured(config))}
+    with closing(open_configured(config)) as store:
+        waiting = {due.job: due for due in list_due(store)}
     rows = []
     for entry in planned(config, path, {}):
         due = waiting.get(entry.job)

@@ -1,4 +1,4 @@
-"""What users' histories tell about buying: how often they buy at all, and what they had to do with given items.
+"""Features of histories: how users buy in general, and how they have interacted with given items.
 
 Shapes: B users, N events, S items asked about, I items of the bundle, D dim.
 """
@@ -15,35 +15,35 @@ from recsys.models.vectors import Vectors
 
 Float64 = npt.NDArray[np.float64]
 
-NEVER_DAYS = 3650.0  # how long ago something was that never was: ages are capped here
-_FRESH_DAYS = 60.0  # after so many days a purchase of the item says half as much about now
-_LOOKED_DAYS = 14.0  # the same of a view
-_CLOSE_DAYS = 30.0  # the same of an event with an item close to it
+NEVER_DAYS = 3650.0  # the age of what never happened; ages are capped here
+_BOUGHT_HALF_LIFE_DAYS = 60.0  # of a purchase of the item
+_LOOKED_HALF_LIFE_DAYS = 14.0  # of another event with it
+_CLOSE_HALF_LIFE_DAYS = 30.0  # of an event with an item close to it
 _BASKET_DAYS = 28.0
-_SAMPLED_ITEMS = 50_000  # whose directions tell what an ordinary item is like
+_SAMPLED_ITEMS = 50_000  # from which mean and covariance of the directions are estimated
 
 
 @dataclass(frozen=True)
 class UserFeatures:
-    """How B users buy; arrays [B]. A day is 24 hours, counted back from the moment asked for."""
+    """How B users buy in general; arrays [B]. A day is 24 hours, counted back from the moment asked for."""
 
-    days_since_event: Float64  # NEVER_DAYS: there was none; so for the next two
+    days_since_event: Float64  # NEVER_DAYS when there was none; the next two too
     days_since_purchase: Float64
     days_since_first_purchase: Float64
-    event_days_28: Float64  # days with any event among the last 28
+    event_days_28: Float64  # days with an event, of the last 28
     purchases: Float64  # events of a target kind
     purchase_days: Float64  # days with a purchase, of all, of the last 28 and of the last 90
     purchase_days_28: Float64
     purchase_days_90: Float64
-    basket: Float64  # different items bought in a period of 28 days in which the user bought at all
+    basket: Float64  # distinct items bought in a 28-day period with a purchase, on average
 
     @property
     def has_history(self) -> Bool:
-        """Who did anything at all: bool [B]."""
+        """Mark the users with any event: bool [B]."""
         return self.days_since_event < NEVER_DAYS
 
     def design(self) -> Float64:
-        """What the probability of buying at all is learnt from: float64 [B, 9]."""
+        """The columns from which the probability of buying at all is learned: float64 [B, 9]."""
         numbers = (
             self.days_since_event,
             self.days_since_purchase,
@@ -57,8 +57,8 @@ class UserFeatures:
         return np.column_stack([*np.log1p(numbers), self.purchases == 0])
 
 
-def habits_of(histories: Histories, target_codes: Sequence[int]) -> UserFeatures:
-    """How the users of these histories buy."""
+def compute_user_features(histories: Histories, target_codes: Sequence[int]) -> UserFeatures:
+    """Compute how the users of these histories buy. target_codes: kinds that count as a purchase."""
     bought = histories.select(np.isin(histories.kinds, np.asarray(target_codes, np.int8)))
     return UserFeatures(
         days_since_event=_newest_age(histories),
@@ -75,46 +75,46 @@ def habits_of(histories: Histories, target_codes: Sequence[int]) -> UserFeatures
 
 @dataclass(frozen=True)
 class UserItemFeatures:
-    """What B users had to do with S items; arrays [B, S]."""
+    """How B users have interacted with S items; arrays [B, S]."""
 
-    taste: Float64  # standard deviations by which the item suits the user better than an ordinary item does
-    bought_days: Float64  # days on which it was bought
-    days_since_bought: Float64  # NEVER_DAYS: it was not
-    looks: Float64  # events of other kinds, each halved every 14 days
-    closeness: Float64  # cosine with the closest other item of the history; 0: there is no other
-    fresh_closeness: Float64  # the same, each cosine halved every 30 days since the event
+    affinity: Float64  # by how many standard deviations the item suits the user better than an ordinary item
+    bought_days: Float64  # days with a purchase of the item
+    days_since_bought: Float64  # NEVER_DAYS when it was not bought
+    looks: Float64  # events of other kinds, each with a half-life of 14 days
+    closeness: Float64  # cosine with the closest other item of the history; 0 when there is none
+    fresh_closeness: Float64  # the same, each cosine with a half-life of 30 days
 
     @property
     def bought(self) -> Bool:
-        """Who bought what: bool [B, S]."""
+        """Mark who bought what: bool [B, S]."""
         return self.bought_days > 0
 
-    def design(self, habits: UserFeatures, log_demand: Float64) -> Float64:
-        """What the probability of an item, given that the user buys at all, is learnt from: float64 [B, S, 15].
+    def design(self, user_features: UserFeatures, log_demand: Float64) -> Float64:
+        """The columns from which the probability of an item, given that the user buys, is learned: float64 [B, S, 15].
 
-        log_demand [S]: logarithm of the share of recent buyers who bought the item. What someone who bought the item
-        before buys depends otherwise on the rest than what others buy, hence two columns of each.
+        log_demand [S]: logarithm of the share of recent buyers who bought the item. Past buyers of the item depend
+        on the other features in another way than the rest, so each of those has two columns.
         """
         bought = self.bought
-        basket = np.broadcast_to(np.log1p(habits.basket)[:, None], bought.shape)
+        basket = np.broadcast_to(np.log1p(user_features.basket)[:, None], bought.shape)
         columns = [
             np.broadcast_to(log_demand, bought.shape),
             bought.astype(np.float64),
             np.log1p(self.bought_days),
-            np.where(bought, np.exp2(-self.days_since_bought / _FRESH_DAYS), 0.0),
+            np.where(bought, np.exp2(-self.days_since_bought / _BOUGHT_HALF_LIFE_DAYS), 0.0),
             np.log1p(self.looks),
         ]
-        for column in (self.taste, basket, self.taste * basket, self.closeness, self.fresh_closeness):
+        for column in (self.affinity, basket, self.affinity * basket, self.closeness, self.fresh_closeness):
             columns += [np.where(bought, 0.0, column), np.where(bought, column, 0.0)]
         return np.stack(columns, axis=-1)
 
 
 @dataclass(frozen=True)
 class Affinity:
-    """How much an item suits a user, made comparable between users.
+    """How much an item suits a user, comparable between users.
 
-    Inner products rank items for one user; how large they are differs from user to user for no reason. So the cosine is
-    measured in each user's own terms: against the mean and the spread of the cosines with all items.
+    Inner products rank items for one user; their size differs from user to user for no reason. So each cosine is
+    standardized: by the mean and the standard deviation of the user's cosines with all items.
     """
 
     vectors: Vectors
@@ -123,7 +123,7 @@ class Affinity:
 
     @classmethod
     def of(cls, vectors: Vectors) -> "Affinity":
-        """Measure the directions of the item vectors; of very many items every so many."""
+        """Estimate mean and covariance of the item vectors' directions, from a sample of very many items."""
         step = max(1, len(vectors.item_vectors) // _SAMPLED_ITEMS)
         directions = _directions(vectors.item_vectors[::step])
         directions = directions[directions.any(axis=1)]
@@ -134,7 +134,7 @@ class Affinity:
         return cls(vectors, mean, away.T @ away / len(directions))
 
     def measure(self, histories: Histories, items: Int32) -> Float64:
-        """The taste of B users for S items: float64 [B, S], 0 where nothing is known of the user or of the item."""
+        """Measure the affinity of B users to S items: float64 [B, S]; 0 for an unknown user or item."""
         users = np.asarray(self.vectors.encode(histories), np.float64)
         directions = _directions(self.vectors.item_vectors[items])
         spread = np.sqrt(np.maximum(np.einsum("bd,bd->b", users @ self.covariance, users), 0.0))
@@ -143,14 +143,14 @@ class Affinity:
         return np.where(known, away / np.where(spread > 0, spread, 1.0)[:, None], 0.0)
 
     def closeness(self, histories: Histories, items: Int32) -> tuple[Float64, Float64]:
-        """The cosine of each item [S] with the closest other item of B histories, and the freshest: float64 [B, S].
+        """Compute the cosine of items [S] with the closest other item of B histories, plain and decayed [B, S].
 
-        Item by item, so that no array is larger than the events or the pairs.
+        Computed item by item, so that no array is larger than the events or the pairs.
         """
         seen, at = np.unique(histories.items, return_inverse=True)
         cosines = _directions(self.vectors.item_vectors[seen]) @ _directions(self.vectors.item_vectors[items]).T
         cosines[seen[:, None] == items] = 0.0
-        freshness = np.exp2(-histories.ages_days.astype(np.float64) / _CLOSE_DAYS)
+        freshness = np.exp2(-histories.ages_days.astype(np.float64) / _CLOSE_HALF_LIFE_DAYS)
         some = np.diff(histories.offsets) > 0
         starts = histories.offsets[:-1][some]
         closest, freshest = np.zeros((2, len(histories), len(items)))
@@ -161,9 +161,11 @@ class Affinity:
         return closest, freshest
 
 
-def dealings_of(histories: Histories, items: Int32, taste: Affinity, target_codes: Sequence[int]) -> UserItemFeatures:
-    """What the users of these histories had to do with the items [S], each of which comes once."""
-    slots = np.full(len(taste.vectors.item_vectors), -1, np.int64)
+def compute_user_item_features(
+    histories: Histories, items: Int32, affinity: Affinity, target_codes: Sequence[int]
+) -> UserItemFeatures:
+    """Compute how the users of these histories have interacted with the items [S], which are distinct."""
+    slots = np.full(len(affinity.vectors.item_vectors), -1, np.int64)
     slots[items] = np.arange(len(items))
     shape = (len(histories), len(items))
     slot = slots[histories.items]
@@ -175,11 +177,11 @@ def dealings_of(histories: Histories, items: Int32, taste: Affinity, target_code
     newest = np.full(shape, NEVER_DAYS)
     np.minimum.at(newest.reshape(-1), cell[is_purchase], ages[is_purchase])
     size = shape[0] * shape[1]
-    freshness = np.exp2(-ages[~is_purchase] / _LOOKED_DAYS)
+    freshness = np.exp2(-ages[~is_purchase] / _LOOKED_HALF_LIFE_DAYS)
     looks: Float64 = np.bincount(cell[~is_purchase], freshness, minlength=size).astype(np.float64)
-    closest, freshest = taste.closeness(histories, items)
+    closest, freshest = affinity.closeness(histories, items)
     return UserItemFeatures(
-        taste=taste.measure(histories, items),
+        affinity=affinity.measure(histories, items),
         bought_days=np.bincount(bought_days // 2**16, minlength=size).astype(np.float64).reshape(shape),
         days_since_bought=newest,
         looks=looks.reshape(shape),
@@ -199,13 +201,13 @@ def _oldest_age(histories: Histories) -> Float64:
 def _age_at(histories: Histories, at: Int64) -> Float64:
     ages = np.full(len(histories), NEVER_DAYS)
     some = np.diff(histories.offsets) > 0
-    # Whoever did anything, however long ago, did it.
+    # An event of any age stays apart from none at all.
     ages[some] = np.minimum(histories.ages_days[at[some]], NEVER_DAYS - 1)
     return ages
 
 
 def _days(histories: Histories, within: float) -> Float64:
-    """Days with an event, of those less than `within` days ago: float64 [B]. Events come sorted by time."""
+    """Count the days with an event less than `within` days ago: float64 [B]. Events are sorted by time."""
     users, days = histories.users, histories.ages_days.astype(np.int64)
     is_new = np.ones(len(days), np.bool_)
     is_new[1:] = (users[1:] != users[:-1]) | (days[1:] != days[:-1])

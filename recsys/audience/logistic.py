@@ -1,4 +1,4 @@
-"""Logistic regression with a ridge, by Newton's method: a yes or no, out of a few columns, as a probability."""
+"""Logistic regression with an L2 penalty, fitted by Newton's method."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,8 @@ import numpy.typing as npt
 
 Float64 = npt.NDArray[np.float64]
 
-_RIDGE = 1.0  # on coefficients of columns of variance 1: as if one more row had spoken against each
-_INTERCEPT_RIDGE = 1e-3  # keeps the intercept finite when everybody, or nobody, said yes
+_RIDGE = 1.0  # L2 penalty on coefficients of standardized columns
+_INTERCEPT_RIDGE = 1e-3  # keeps the intercept finite when all answers are the same
 _STEPS = 50
 _PRECISION = 1e-8
 _BLOCK_ROWS = 2**16
@@ -26,8 +26,8 @@ class Logistic:
         return _sigmoid(self.intercept + rows @ self.coefficients)
 
 
-def fit(rows: Float64, said_yes: npt.NDArray[np.bool_]) -> Logistic:
-    """The most likely coefficients for rows [n, F] and their answers [n]; a column that never varies gets 0.
+def fit(rows: Float64, answers: npt.NDArray[np.bool_]) -> Logistic:
+    """Fit coefficients to rows [n, F] and their binary answers [n]. A constant column gets 0.
 
     Source: T. Hastie, R. Tibshirani, J. Friedman, "The Elements of Statistical Learning", 2nd edition, section 4.4.
     Raises ValueError when there is no row.
@@ -39,7 +39,7 @@ def fit(rows: Float64, said_yes: npt.NDArray[np.bool_]) -> Logistic:
     scale = np.where(varies, 1 / np.where(varies, spread, 1.0), 0.0)
     scaled = np.column_stack([np.ones(len(rows)), (rows - mean) * scale])
     ridge = np.array([_INTERCEPT_RIDGE, *np.full(rows.shape[1], _RIDGE)])
-    found = _newton(scaled, said_yes.astype(np.float64), ridge)
+    found = _newton(scaled, answers.astype(np.float64), ridge)
     coefficients = found[1:] * scale
     return Logistic(float(found[0] - coefficients @ mean), coefficients)
 
@@ -53,7 +53,7 @@ def _newton(rows: Float64, answers: Float64, ridge: Float64) -> Float64:
         curvature = _weighted_squares(rows, probability * (1 - probability)) + np.diag(ridge)
         step = np.linalg.solve(curvature, slope)
         better = _loss(rows, answers, ridge, now + step)
-        while better > loss and np.abs(step).max() > _PRECISION:  # too far: the curve bends more than it seemed
+        while better > loss and np.abs(step).max() > _PRECISION:  # the step overshot: halve it
             step = step / 2
             better = _loss(rows, answers, ridge, now + step)
         now, loss = now + step, better
@@ -63,7 +63,7 @@ def _newton(rows: Float64, answers: Float64, ridge: Float64) -> Float64:
 
 
 def _weighted_squares(rows: Float64, weights: Float64) -> Float64:
-    """The sum of weight * row * row^T [F, F], in blocks, so that no second array as large as the rows is made."""
+    """Sum weight * row * row^T [F, F], in blocks, so that no second array as large as the rows is needed."""
     total = np.zeros((rows.shape[1], rows.shape[1]))
     for start in range(0, len(rows), _BLOCK_ROWS):
         block = rows[start : start + _BLOCK_ROWS]

@@ -1,7 +1,7 @@
-"""The probability that a user buys one of some items in the coming days: buys at all, times buys these if at all.
+"""The probability that a user buys one of the given items soon: P(buys at all) * P(buys one of these | buys at all).
 
-Both are learnt from the days just before, with vectors that have not seen those days. Shapes: U users, B users in a
-block, S items asked about, E events.
+Both factors are learned from the most recent days, with vectors that were trained before those days. Shapes: U users,
+B users in a block, S items asked about, E events.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,24 +10,31 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from recsys.audience import logistic
-from recsys.audience.features import Affinity, Float64, UserFeatures, UserItemFeatures, dealings_of, habits_of
+from recsys.audience.features import (
+    Affinity,
+    Float64,
+    UserFeatures,
+    UserItemFeatures,
+    compute_user_features,
+    compute_user_item_features,
+)
 from recsys.audience.logistic import Logistic
 from recsys.data.arrays import Bool, Int32, Int64
 from recsys.data.interactions import Histories, Interactions
 from recsys.data.times import MICROSECONDS_PER_DAY
 from recsys.errors import RefusedError
 from recsys.models.vectors import Vectors
+from recsys.progress import Progress
 
 Past = Callable[[Int64, int], Histories]  # user rows and a moment -> their histories, over the bundle's items
-Report = Callable[[str, float], None]
 
 NEVER_SEEN = np.iinfo(np.int64).max
 
-_FIT_USERS = 100_000  # whose buying at all is learnt from, in all windows together
-_FIT_WINDOWS = 5  # in which it is: more of them make it steadier; the choice of items is learnt from the newest alone
-_FIT_BUYERS = 5_000  # whose choice of items is learnt from
+_FIT_USERS = 100_000  # sampled for P(buys at all), over all windows
+_FIT_WINDOWS = 5  # for P(buys at all): more are steadier. P(item | buys) is learned from the newest window only
+_FIT_BUYERS = 5_000  # sampled for P(item | buys)
 _FIT_ITEMS = 200
-_RARE = 0.2  # weight of an item that nobody bought, beside the buyers of one that somebody did, when items are drawn
+_RARE = 0.2  # sampling weight of an item without recent buyers, added to the number of buyers of the others
 _BLOCK_USERS = 8192
 _BLOCK_PAIRS = 2**18
 
@@ -37,14 +44,14 @@ class Shop:
     """What an audience is drawn from. Item rows are the bundle's, times microseconds UTC."""
 
     first_seen: Int64  # [U] moment of each user's first event, NEVER_SEEN: there is none that counts
-    purchases: Interactions  # events of the target kinds, of users who count
+    purchases: Interactions  # events of the target kinds, without deleted users
     past: Past
     target_codes: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Window:
-    """The days that are foreseen, and those just as many that were learnt from: start <= time < end."""
+    """The days that were learned from: start <= time < end. Probabilities hold for as many days ahead."""
 
     start: int
     end: int
@@ -56,35 +63,35 @@ class Window:
 
     @property
     def days(self) -> float:
-        """The same in days."""
+        """The length in days."""
         return self.length / MICROSECONDS_PER_DAY
 
 
 @dataclass(frozen=True)
 class BuyingModel:
-    """Two logistic regressions and the window that they hold for."""
+    """Two logistic regressions and the window that they were learned from."""
 
     window: Window
-    at_all: Logistic  # from Habits.design
-    of_item: Logistic  # from Dealings.design: given that the user buys at all
+    at_all: Logistic  # on UserFeatures.design
+    of_item: Logistic  # on UserItemFeatures.design, given that the user buys at all
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What is known of U users and a set of items; arrays [U]."""
+    """Probabilities and facts about U users and a set of items; arrays [U]."""
 
     probability: Float64  # that the user buys at least one of the items within the window
     at_all: Float64  # that the user buys anything
     purchases: Float64
-    bought_days: Float64  # days with a purchase of one of the items, counted for each item
+    bought_days: Float64  # days with a purchase, summed over the items
     days_since_bought: Float64
     looks: Float64
-    taste: Float64  # for the item that suits the user best
+    affinity: Float64  # for the item that suits the user best
     has_history: Bool
 
 
 def learning_window(events: Interactions, as_of: int, days: float) -> Window:
-    """The last `days` before `as_of`, or before the newest event when that is older; at most a fifth of all the time.
+    """The last `days` before `as_of` and before the newest event; at most a fifth of the time that events span.
 
     Raises RefusedError when there is no event before `as_of`.
     """
@@ -96,7 +103,7 @@ def learning_window(events: Interactions, as_of: int, days: float) -> Window:
 
 
 def first_seen(events: Interactions) -> Int64:
-    """The moment of each user's first event [U], NEVER_SEEN where there is none."""
+    """Find the time of each user's first event [U]; NEVER_SEEN where there is none."""
     moments = np.full(events.user_count, NEVER_SEEN)
     some = np.diff(events.offsets) > 0
     moments[some] = events.times[events.offsets[:-1][some]]
@@ -104,22 +111,22 @@ def first_seen(events: Interactions) -> Int64:
 
 
 def purchases_of(events: Interactions, item_rows: Int32, item_count: int, target_codes: Sequence[int]) -> Interactions:
-    """The events of the target kinds with items translated through `item_rows`; items that map to -1 are left out."""
+    """Select the events of the target kinds, with items translated through `item_rows`; -1 leaves an item out."""
     bought = events.of_kinds(target_codes)
     mapped = replace(bought, items=item_rows[bought.items], item_count=item_count)
     return mapped.select(mapped.items >= 0)
 
 
 def buyers_of(purchases: Interactions, items: Int32, as_of: int) -> Bool:
-    """Who bought one of the items before `as_of`, however long ago: bool [U]."""
+    """Mark who bought one of the items at any time before `as_of`: bool [U]."""
     return np.diff(purchases.select(np.isin(purchases.items, items) & (purchases.times < as_of)).offsets) > 0
 
 
-def learn(shop: Shop, unspoilt: Vectors, window: Window, *, seed: int, report: Report) -> BuyingModel:
-    """Learn from who bought what within the window, known by what came before it.
+def learn(shop: Shop, evaluation_vectors: Vectors, window: Window, *, seed: int, progress: Progress) -> BuyingModel:
+    """Learn from the purchases within the window, with features of what came before it.
 
-    unspoilt: vectors trained on nothing later than the window's start. Raises RefusedError when nobody who was there
-    before bought anything within it.
+    evaluation_vectors: trained on nothing later than the window's start. Raises RefusedError when no user who was
+    known before bought anything within the window.
     """
     random = np.random.default_rng(seed)
     bought = shop.purchases.between(window.start, window.end)
@@ -129,49 +136,51 @@ def learn(shop: Shop, unspoilt: Vectors, window: Window, *, seed: int, report: R
     if len(buyers) == 0:
         raise RefusedError(
             f"of {len(known)} users known before, nobody bought anything in the {window.days:.0f} days from which the "
-            "probability of buying would be learnt"
+            "probability of buying would be learned"
         )
-    report("learn who buys", 0.0)
-    at_all = _learn_at_all(shop, window, random, report)
-    report("learn who buys what", 0.0)
+    progress("learn who buys", 0.0)
+    at_all = _learn_at_all(shop, window, random, progress)
+    progress("learn who buys what", 0.0)
     items = _draw_items(shop.purchases, window, random)
     of_item = _learn_items(
-        shop, bought, Affinity.of(unspoilt), _draw(buyers, _FIT_BUYERS, random), items, window, report
+        shop, bought, Affinity.of(evaluation_vectors), _draw(buyers, _FIT_BUYERS, random), items, window, progress
     )
     return BuyingModel(window, at_all, of_item)
 
 
 def score(
-    model: BuyingModel, shop: Shop, vectors: Vectors, users: Int64, items: Int32, as_of: int, *, report: Report
+    model: BuyingModel, shop: Shop, vectors: Vectors, users: Int64, items: Int32, as_of: int, *, progress: Progress
 ) -> Scores:
-    """The probability that each of the user rows [U] buys at least one of the items [S] in the days after `as_of`."""
-    taste = Affinity.of(vectors)
+    """Score how likely each user row [U] buys at least one of the items [S] in the days after `as_of`."""
+    affinity = Affinity.of(vectors)
     log_demand = _log_demand(shop.purchases, items, as_of, model.window.length)
     step = max(1, min(_BLOCK_USERS, _BLOCK_PAIRS // len(items)))
     parts: list[Scores] = []
     for start in range(0, len(users), step):
         histories = shop.past(users[start : start + step], as_of)
-        habits = habits_of(histories, shop.target_codes)
-        dealings = dealings_of(histories, items, taste, shop.target_codes)
-        parts.append(_score(model, habits, dealings, log_demand))
-        report("score users", (start + len(histories)) / len(users))
-    report("score users", 1.0)
+        user_features = compute_user_features(histories, shop.target_codes)
+        pair_features = compute_user_item_features(histories, items, affinity, shop.target_codes)
+        parts.append(_score(model, user_features, pair_features, log_demand))
+        progress("score users", (start + len(histories)) / len(users))
+    progress("score users", 1.0)
     return _concatenate(parts)
 
 
-def _score(model: BuyingModel, habits: UserFeatures, dealings: UserItemFeatures, log_demand: Float64) -> Scores:
-    at_all = model.at_all.predict(habits.design())
-    of_items = model.of_item.predict(dealings.design(habits, log_demand))
+def _score(
+    model: BuyingModel, user_features: UserFeatures, pair_features: UserItemFeatures, log_demand: Float64
+) -> Scores:
+    at_all = model.at_all.predict(user_features.design())
+    of_items = model.of_item.predict(pair_features.design(user_features, log_demand))
     return Scores(
-        # Items are taken as independent of each other, given that the user buys at all.
+        # Items are assumed to be independent, given that the user buys at all.
         probability=at_all * -np.expm1(np.log1p(-np.minimum(of_items, 1 - 1e-12)).sum(axis=1)),
         at_all=at_all,
-        purchases=habits.purchases,
-        bought_days=dealings.bought_days.sum(axis=1),
-        days_since_bought=dealings.days_since_bought.min(axis=1),
-        looks=dealings.looks.sum(axis=1),
-        taste=dealings.taste.max(axis=1),
-        has_history=habits.has_history,
+        purchases=user_features.purchases,
+        bought_days=pair_features.bought_days.sum(axis=1),
+        days_since_bought=pair_features.days_since_bought.min(axis=1),
+        looks=pair_features.looks.sum(axis=1),
+        affinity=pair_features.affinity.max(axis=1),
+        has_history=user_features.has_history,
     )
 
 
@@ -180,40 +189,48 @@ def _concatenate(parts: list[Scores]) -> Scores:
     return Scores(**{name: np.concatenate([getattr(part, name) for part in parts] or [np.zeros(0)]) for name in names})
 
 
-def _learn_at_all(shop: Shop, window: Window, random: np.random.Generator, report: Report) -> Logistic:
-    """Who buys anything: how habits weigh from several windows, how much is bought altogether from the newest.
+def _learn_at_all(shop: Shop, window: Window, random: np.random.Generator, progress: Progress) -> Logistic:
+    """Fit P(buys at all): the coefficients on several windows, the intercept on the newest.
 
-    Each older window has a level of its own, a column that is 0 in the newest and so when somebody is scored.
+    Each older window has an indicator column of its own, which is 0 in the newest window and when users are scored.
     """
     windows = _windows_to_learn(shop, window)
     rows, answers, levels = [], [], []
     for number, one in enumerate(windows):
         known = _draw(np.flatnonzero(shop.first_seen < one.start), _FIT_USERS // len(windows), random)
         is_buyer = np.diff(shop.purchases.between(one.start, one.end).offsets) > 0
-        rows.append(_habit_rows(shop, known, one.start))
+        rows.append(_user_rows(shop, known, one.start))
         answers.append(is_buyer[known])
         levels.append(np.eye(len(windows))[np.full(len(known), number)][:, 1:])
-        report("learn who buys", (number + 1) / len(windows))
-    habits = np.concatenate(rows)
-    found = logistic.fit(np.column_stack([habits, np.concatenate(levels)]), np.concatenate(answers))
-    return Logistic(found.intercept, found.coefficients[: habits.shape[1]])
+        progress("learn who buys", (number + 1) / len(windows))
+    user_features = np.concatenate(rows)
+    found = logistic.fit(np.column_stack([user_features, np.concatenate(levels)]), np.concatenate(answers))
+    return Logistic(found.intercept, found.coefficients[: user_features.shape[1]])
 
 
 def _windows_to_learn(shop: Shop, window: Window) -> list[Window]:
-    """The window and those just before it that have as long a time again before them, newest first."""
+    """List the window and earlier ones that have a window's length of history before them, newest first."""
     first = int(shop.first_seen.min())
     shifts = [number * window.length for number in range(_FIT_WINDOWS)]
     windows = [Window(window.start - shift, window.end - shift) for shift in shifts]
     return windows[:1] + [one for one in windows[1:] if one.start - window.length >= first]
 
 
-def _habit_rows(shop: Shop, users: Int64, as_of: int) -> Float64:
+def _user_rows(shop: Shop, users: Int64, as_of: int) -> Float64:
     blocks = [users[start : start + _BLOCK_USERS] for start in range(0, len(users), _BLOCK_USERS)]
-    return np.concatenate([habits_of(shop.past(block, as_of), shop.target_codes).design() for block in blocks])
+    return np.concatenate(
+        [compute_user_features(shop.past(block, as_of), shop.target_codes).design() for block in blocks]
+    )
 
 
 def _learn_items(
-    shop: Shop, bought: Interactions, taste: Affinity, buyers: Int64, items: Int32, window: Window, report: Report
+    shop: Shop,
+    bought: Interactions,
+    affinity: Affinity,
+    buyers: Int64,
+    items: Int32,
+    window: Window,
+    progress: Progress,
 ) -> Logistic:
     log_demand = _log_demand(shop.purchases, items, window.start, window.length)
     slots = np.full(bought.item_count, -1, np.int64)
@@ -223,16 +240,16 @@ def _learn_items(
     for start in range(0, len(buyers), step):
         block = buyers[start : start + step]
         histories = shop.past(block, window.start)
-        dealings = dealings_of(histories, items, taste, shop.target_codes)
-        design = dealings.design(habits_of(histories, shop.target_codes), log_demand)
+        pair_features = compute_user_item_features(histories, items, affinity, shop.target_codes)
+        design = pair_features.design(compute_user_features(histories, shop.target_codes), log_demand)
         rows.append(design.reshape(-1, design.shape[-1]))
         answers.append(_bought_pairs(bought, block, slots, len(items)))
-        report("learn who buys what", (start + len(block)) / len(buyers))
+        progress("learn who buys what", (start + len(block)) / len(buyers))
     return logistic.fit(np.concatenate(rows), np.concatenate(answers))
 
 
 def _bought_pairs(bought: Interactions, users: Int64, slots: Int64, items: int) -> Bool:
-    """Whether each of the users bought each of the items: bool [B * S]."""
+    """Mark which of the users bought which of the items: bool [B * S]."""
     histories = bought.histories(users, np.iinfo(np.int64).max, max(1, len(bought)))
     slot = slots[histories.items]
     pairs = np.zeros(len(users) * items, np.bool_)
@@ -245,7 +262,7 @@ def _draw(rows: Int64, count: int, random: np.random.Generator) -> Int64:
 
 
 def _draw_items(purchases: Interactions, window: Window, random: np.random.Generator) -> Int32:
-    """Items that were bought before the window, the more likely the more they were in demand just before it."""
+    """Draw items that were bought before the window, with weights by the demand just before it."""
     buyers, _ = _demand(purchases, window.start, window.length)
     ever = np.bincount(purchases.items[purchases.times < window.start], minlength=purchases.item_count) > 0
     weights = np.where(ever, buyers + _RARE, 0.0)
@@ -261,7 +278,7 @@ def _log_demand(purchases: Interactions, items: Int32, as_of: int, length: int) 
 
 
 def _demand(purchases: Interactions, as_of: int, length: int) -> tuple[Float64, int]:
-    """Of the `length` microseconds before `as_of`: the buyers of every item [I], and how many bought anything."""
+    """Count the buyers of every item [I], and of anything, in the `length` microseconds before `as_of`."""
     recent = purchases.between(as_of - length, as_of)
     pairs = np.unique(recent.users.astype(np.int64) * purchases.item_count + recent.items)
     buyers = np.bincount(pairs % max(1, purchases.item_count), minlength=purchases.item_count)

@@ -96,6 +96,8 @@ def items_after(store: Store, revision: int) -> list[ChangedItem]:
 
 def grow(config: Config, snapshot: Snapshot, items: Sequence[ChangedItem]) -> Snapshot:
     """A snapshot with more changed items, in the order of their revisions. It holds [api] max_fresh_items at most."""
+    if not items:
+        return snapshot
     ids = snapshot.bundle.catalog.ids
     changed = [item for item in items if item.revision > snapshot.revision]
     changed = [item for item in changed if item.revision > snapshot.knows_until or ids.row_of(item.item_id) < 0]
@@ -105,8 +107,7 @@ def grow(config: Config, snapshot: Snapshot, items: Sequence[ChangedItem]) -> Sn
     new = [item for item in changed if item.item_id not in held]
     taken = sorted(again + new[:room], key=lambda item: item.revision)
     view = CatalogView(snapshot.bundle, extend(snapshot.bundle, snapshot.view.fresh, taken))
-    revision = items[-1].revision if items else snapshot.revision
-    grown = _snapshot(config, view, snapshot.log, revision)
+    grown = _snapshot(config, view, snapshot.log, items[-1].revision)
     return replace(grown, is_full=snapshot.is_full or len(new) > room, knows_until=snapshot.knows_until)
 
 

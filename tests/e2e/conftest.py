@@ -1,19 +1,20 @@
 """A small sample shop, generated and trained once a worker; each test gets copies of its own."""
 
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from command_line import run_apart, run_here
 from road import QUICK
 from tiny import quiet
 
 from jobs.init_file import sample
 from jobs.train import train
 from recsys.config.loading import load_config
+
+Recsys = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
@@ -45,17 +46,12 @@ def trained_shop(trained: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def recsys(monkeypatch: pytest.MonkeyPatch) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the command line as a process of its own."""
+def recsys() -> Recsys:
+    """Run a command in this process."""
+    return run_here
 
-    def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "jobs.cli", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, **environment},
-            timeout=300,
-        )
 
-    return run
+@pytest.fixture
+def recsys_apart() -> Recsys:
+    """Run a command as a process of its own."""
+    return run_apart

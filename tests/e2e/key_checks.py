@@ -18,6 +18,7 @@ from jobs.init_file import sample
 from jobs.schedule.scheduler import planned
 from jobs.train import train
 from recsys.bundle import bundle as bundles
+from recsys.bundle import versions
 from recsys.config.settings import Config
 from recsys.errors import BundleError, ConfigError, RefusedError
 from recsys.models.vectors import Vectors
@@ -110,7 +111,7 @@ def check_folder_path(shop: Path) -> None:
 def check_keep_bundles(shop: Path) -> None:
     for keep, left in (("7", 2), ("2", 2)):
         train(changed(shop, "storage.keep_bundles", keep), report=quiet)
-        assert len(bundles.versions(shop / "recsys-data")) == left
+        assert len(versions.list_versions(shop / "recsys-data")) == left
 
 
 def check_source_url(shop: Path) -> None:

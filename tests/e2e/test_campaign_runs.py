@@ -86,12 +86,12 @@ def test_wrong_usage_is_exit_code_2_and_no_run(trained_shop, recsys):
     ],
 )
 def test_a_kill_leaves_all_or_nothing_and_the_same_command_goes_on(
-    trained_shop, recsys, tmp_path, point, is_frozen, is_written
+    trained_shop, recsys, recsys_apart, tmp_path, point, is_frozen, is_written
 ):
     undisturbed = tmp_path / "undisturbed"
     other = {"RECSYS_STORE__URL": f"sqlite:///{undisturbed}.db"}
     parsed(recsys(*arguments(trained_shop, "undisturbed.csv"), **other))
-    killed = recsys(*arguments(trained_shop), RECSYS_CRASH_AT=point)
+    killed = recsys_apart(*arguments(trained_shop), RECSYS_CRASH_AT=point)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert (trained_shop / "a.csv").exists() == is_written
     with closing(opened(configured(trained_shop))) as store, store.reading() as connection:
@@ -109,10 +109,10 @@ def test_a_kill_leaves_all_or_nothing_and_the_same_command_goes_on(
     assert not list(trained_shop.glob(".a.csv*"))
 
 
-def test_a_kill_while_an_older_file_is_replaced_leaves_the_older_one(trained_shop, recsys):
+def test_a_kill_while_an_older_file_is_replaced_leaves_the_older_one(trained_shop, recsys, recsys_apart):
     parsed(recsys(*arguments(trained_shop, size="5")))
     before = (trained_shop / "a.csv").read_bytes()
-    assert recsys(*arguments(trained_shop), RECSYS_CRASH_AT="in file").returncode == -signal.SIGKILL
+    assert recsys_apart(*arguments(trained_shop), RECSYS_CRASH_AT="in file").returncode == -signal.SIGKILL
     assert (trained_shop / "a.csv").read_bytes() == before
 
 

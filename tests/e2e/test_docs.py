@@ -27,7 +27,7 @@ VERSION = re.compile(r"\b\d{8}T[\d.]+Z-\w+-[0-9a-f]{8}\b")
 CHECK = """
 import sys
 from pathlib import Path
-from recsys.config.settings import load_config
+from recsys.config.loading import load_config
 load_config(Path(sys.argv[1]))
 """
 KEY_ID = "1a2b3c4d"

@@ -22,7 +22,7 @@ from tiny import quiet
 from torch import nn
 from torch.distributed.checkpoint import FileSystemWriter, state_dict_loader
 
-from recsys.data import folder as artifact
+from recsys.data import folder as folders
 from recsys.errors import RecsysError
 from recsys.imports import resolve
 from recsys.models.contract import MODELS, Workers
@@ -155,7 +155,7 @@ def test_a_training_that_ends_early_leaves_no_worker_and_lets_others_in(tmp_path
         learnt("two_tower", Workers(1, tmp_path), report)
     assert processes(tmp_path) == {}
     assert not (tmp_path / "work").exists()
-    with artifact.exclusive_lock(tmp_path, end):
+    with folders.exclusive_lock(tmp_path, end):
         pass
 
 

@@ -52,11 +52,13 @@ def search(config: Config, trials: int, minutes: float | None = None) -> Output:
     return tune(config, model="mf", trials=trials, minutes=minutes, report=quiet)
 
 
-def test_a_killed_search_goes_on_and_its_lines_configure_what_it_found(trained_shop: Path, recsys: Recsys) -> None:
+def test_a_killed_search_goes_on_and_its_lines_configure_what_it_found(
+    trained_shop: Path, recsys: Recsys, recsys_apart: Recsys
+) -> None:
     settings, poor = trained_shop / "recsys.toml", {"RECSYS_MODELS__MF__N_FACTORS": POOR}
     command = ("tune", "mf", "--trials", "4", "--json", "--config", settings)
     before = files(trained_shop)
-    killed = recsys(*command, RECSYS_CRASH_AT="in trial 2", **poor)
+    killed = recsys_apart(*command, RECSYS_CRASH_AT="in trial 2", **poor)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     with closing(open_configured(configured(trained_shop))) as store:
         assert acquire_lease(store, "tune", "somebody") is None

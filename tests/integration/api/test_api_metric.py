@@ -4,6 +4,7 @@ import numpy as np
 from serving import ids
 
 from recsys.bundle import bundle as bundles
+from recsys.bundle import versions
 from recsys.bundle.bundle import assemble
 from recsys.config.loading import load_config
 from recsys.data.extract import open_extract
@@ -70,7 +71,7 @@ def test_the_published_figures_of_the_holdout_come_out_of_answers_over_http_to_t
         index_settings=config.index,
     )
     version = bundles.save(judged, folder, facts={"config_hash": "00000000"})
-    bundles.publish(folder, version)
+    versions.publish(folder, version)
     server = serve(RECSYS_RECOMMENDATIONS__EXCLUDE_SOLD_OUT="false")
     targets = targets_of(splits.holdout, splits.known, target_codes=config.target_codes, repeats=False)
     rows = np.full((len(targets), K), -1, np.int32)

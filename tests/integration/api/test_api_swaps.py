@@ -9,6 +9,7 @@ import pytest
 from serving import client, codes, ids, said, wait_until
 
 from recsys.bundle import bundle as bundles
+from recsys.bundle import versions
 from recsys.bundle.bundle import assemble
 from recsys.config.settings import IndexSettings
 from recsys.data import extract
@@ -71,7 +72,7 @@ def test_twenty_swaps_under_load_fail_no_request_and_mix_no_answer(serve, shop, 
             for swap in range(SWAPS):
                 version = (second, first)[swap % 2]
                 before = seen[version]
-                bundles.publish(folder, version)
+                versions.publish(folder, version)
                 wait_until(lambda b=before, v=version: seen[v] > b + CLIENTS or bool(wrong))
         finally:
             stop.set()
@@ -85,9 +86,9 @@ def test_a_broken_bundle_is_refused_and_the_old_one_goes_on(serve, shop):
     folder = shop / "recsys-data"
     server = serve()
     first, second = bundles.load(folder).version, save_opposite(folder)
-    bundles.publish(folder, second)
+    versions.publish(folder, second)
     wait_until(lambda: server.user("u")["bundle"] == second)
-    bundles.publish(folder, first)
+    versions.publish(folder, first)
     wait_until(lambda: server.user("u")["bundle"] == first)
     damaged = save_opposite(folder)
     path = folder / "bundles" / damaged / "item_vectors.npy"
@@ -108,9 +109,9 @@ def test_a_rollback_is_served(serve, shop):
     folder = shop / "recsys-data"
     server = serve()
     first = bundles.load(folder).version
-    bundles.publish(folder, save_opposite(folder))
+    versions.publish(folder, save_opposite(folder))
     wait_until(lambda: server.user("u")["bundle"] != first)
-    bundles.rollback(folder)
+    versions.rollback(folder)
     wait_until(lambda: server.user("u")["bundle"] == first)
 
 

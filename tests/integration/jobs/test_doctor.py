@@ -12,6 +12,7 @@ from jobs.doctor.libraries import TRIO
 from jobs.doctor.report import LIBRARIES, PLACES, doctor, run_check
 from jobs.init_file import sample
 from recsys.bundle import bundle as bundles
+from recsys.bundle import versions
 from recsys.config.settings import IndexSettings
 from recsys.data.catalog import Catalog
 from recsys.data.vocabulary import Vocabulary
@@ -61,7 +62,7 @@ def publish_bundle(folder: Path) -> Path:
         vectors, catalog, np.ones(3, np.float32), kinds=("purchase",), index_settings=IndexSettings()
     )
     version = bundles.save(bundle, folder, facts={"config": {}, "config_hash": "00000000"})
-    bundles.publish(folder, version)
+    versions.publish(folder, version)
     return folder / "bundles" / version
 
 

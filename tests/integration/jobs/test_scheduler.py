@@ -13,7 +13,7 @@ from nights import Nights, kill_quietly, running
 
 from jobs import ledger
 from recsys.config.loading import load_config
-from recsys.store.schedule import DIED
+from recsys.store.runs import DIED
 
 
 @pytest.fixture

@@ -1,25 +1,19 @@
 import logging
-import multiprocessing
 import threading
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
-from alembic.autogenerate import compare_metadata
-from alembic.runtime.migration import MigrationContext
 
 from recsys.errors import ConfigError, RecsysError, RefusedError
 from recsys.store.changes import read_changes
 from recsys.store.database import Store, count_rows, database_url
 from recsys.store.events import insert_events
 from recsys.store.items import upsert_items
-from recsys.store.migrate import migrate, open_store, read_revisions
+from recsys.store.migrate import open_store
 from recsys.store.tables import own_queries
 from recsys.store.users import delete_user, read_deletions, upsert_users
-
-NAMES = {"items", "users", "events", "deletions", "runs", "leases", "due", "keys", "counters", "migrations"}
-NAMES |= {"audiences", "audience_members"}
 
 
 def events(ids, *, user="u1", item="i1", occurred_at=100, received_at=200):
@@ -39,108 +33,6 @@ def stored(store: Store, table: str, *columns: str):
     rows = getattr(store.tables, table)
     with store.reading() as connection:
         return sorted(tuple(row) for row in connection.execute(sa.select(*(rows.c[c] for c in columns))))
-
-
-def shapes(store: Store):
-    """Every table with its columns and indexes, as the database itself describes them."""
-    inspector = sa.inspect(store.engine)
-    return {
-        name: (
-            [(c["name"], repr(c["type"]), c["nullable"]) for c in inspector.get_columns(name)],
-            sorted(str(i["name"]) for i in inspector.get_indexes(name)),
-        )
-        for name in inspector.get_table_names()
-    }
-
-
-def test_an_empty_database_gets_all_tables(store):
-    assert set(shapes(store)) == {f"recsys_{name}" for name in NAMES}
-
-
-def test_migrating_twice_changes_nothing(database):
-    first = open_store(database)
-    insert_events(first, events(["e1"]))
-    before = shapes(first)
-    migrate(first)
-    with open_again(database) as second:
-        assert shapes(second) == before
-        assert stored(second, "events", "event_id") == [("e1",)]
-    first.close()
-
-
-class open_again:  # noqa: N801
-    def __init__(self, url, prefix="recsys_"):
-        self.store = open_store(url, prefix)
-
-    def __enter__(self):
-        return self.store
-
-    def __exit__(self, *_):
-        self.store.close()
-
-
-def test_two_prefixes_live_side_by_side(database):
-    with open_again(database, "a_") as one, open_again(database, "b_") as other:
-        insert_events(one, events(["e1", "e2"]))
-        insert_events(other, events(["e1"]))
-        assert delete_user(one, "u1", now=1) == 2
-        assert count_rows(one)["events"] == 0
-        assert count_rows(other)["events"] == 1
-        assert read_deletions(other) == {}
-        assert set(shapes(one)) == {prefix + name for prefix in ("a_", "b_") for name in NAMES}
-
-
-def test_the_migrations_make_the_tables_that_the_code_expects(store):
-    with store.engine.connect() as connection:
-        context = MigrationContext.configure(
-            connection,
-            opts={"version_table": "recsys_migrations", "compare_type": True, "compare_server_default": True},
-        )
-        assert compare_metadata(context, store.tables.items.metadata) == []
-
-
-def test_a_migration_that_was_killed_halfway_is_finished_by_the_next(database):
-    with open_again(database) as store:
-        wanted = shapes(store)
-        with store.writing() as connection:  # MariaDB leaves the tables made so far and no version
-            for name in ("recsys_migrations", "recsys_runs", "recsys_leases"):
-                connection.execute(sa.text(f"DROP TABLE {name}"))
-    with open_again(database) as store:
-        assert shapes(store) == wanted
-
-
-def open_and_close(url: str) -> int:
-    with open_again(url) as store:
-        return len(shapes(store))
-
-
-def test_several_processes_may_create_the_tables_at_once(database):
-    with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("spawn")) as pool:
-        assert list(pool.map(open_and_close, [database] * 3)) == [len(NAMES)] * 3
-
-
-@pytest.mark.parametrize("database", ["mariadb"], indirect=True)  # whose lock does not end with the transaction
-def test_the_lock_of_the_migrations_is_given_up_after_they_are_there_for_everybody(database):
-    seen = []
-
-    def look(_connection, _cursor, statement, *_):
-        if "RELEASE_LOCK" in statement:
-            seen.append(read_revisions(other))
-
-    store, other = open_store(database, migrated=False), open_store(database, migrated=False)
-    sa.event.listen(store.engine, "before_cursor_execute", look)
-    migrate(store)
-    newest = read_revisions(other)[1]
-    store.close()
-    other.close()
-    assert seen == [(newest, newest)]
-
-
-def test_tables_of_a_newer_version_are_refused(database):
-    with open_again(database) as store, store.writing() as connection:
-        connection.execute(sa.text("UPDATE recsys_migrations SET version_num = '9999'"))
-    with pytest.raises(RecsysError, match="recsys_"):
-        open_store(database)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +65,7 @@ def test_every_way_to_write_the_url_opens_the_store(database):
     }
     scheme, rest = database.split("://")
     for way in ways[scheme]:
-        with open_again(f"{way}://{rest}") as store:
+        with closing(open_store(f"{way}://{rest}")) as store:
             assert count_rows(store) == {"items": 0, "users": 0, "events": 0}
 
 
@@ -353,10 +245,10 @@ def test_own_queries_give_the_columns_of_a_source(store):
     assert (users[0]["user_id"], bool(users[0]["email_consent"])) == ("u1", True)
 
 
-def test_ids_stand_in_no_log_and_no_error(database, caplog):
+def test_ids_stand_in_no_log_and_no_error(empty_database, caplog):
     caplog.set_level(logging.DEBUG)
     caplog.set_level(logging.DEBUG, logger="sqlalchemy")
-    store = open_store(database)
+    store = open_store(empty_database)
     insert_events(store, events(["e1"], user="secret-person"))
     read_changes(store, ["secret-person"], occurred_before=10**9)
     delete_user(store, "secret-person", now=150)

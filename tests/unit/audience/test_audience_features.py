@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from tiny import CART, DAY, PURCHASE, VIEW, events, vectors
 
-from recsys.audience.features import NEVER_DAYS, Affinity, dealings_of, habits_of
+from recsys.audience.features import NEVER_DAYS, Affinity, compute_user_features, compute_user_item_features
 
 TARGETS = (PURCHASE,)
 ITEMS = np.array([2, 0], np.int32)
@@ -27,7 +27,7 @@ def test_habits_are_counted_in_days_before_the_moment():
         (0, 3, VIEW, 98.5),
         (0, 3, CART, 99.0),
     ]
-    found = habits_of(histories(rows), TARGETS)
+    found = compute_user_features(histories(rows), TARGETS)
     assert found.days_since_event == pytest.approx(1)
     assert found.days_since_purchase == pytest.approx(10)
     assert found.days_since_first_purchase == pytest.approx(95)
@@ -37,11 +37,11 @@ def test_habits_are_counted_in_days_before_the_moment():
 
 def test_a_basket_is_what_is_bought_in_a_period_in_which_anything_is_bought():
     rows = [(0, item, PURCHASE, 99.0) for item in (0, 1, 2, 2)] + [(0, 3, PURCHASE, 10.0)]
-    assert habits_of(histories(rows), TARGETS).basket == 2  # 3 items in one period, 1 in another
+    assert compute_user_features(histories(rows), TARGETS).basket == 2  # 3 items in one period, 1 in another
 
 
 def test_who_only_looked_has_a_history_and_never_bought():
-    found = habits_of(histories([(0, 1, VIEW, 99.0)], users=2), TARGETS)
+    found = compute_user_features(histories([(0, 1, VIEW, 99.0)], users=2), TARGETS)
     assert found.has_history.tolist() == [True, False]
     assert found.purchases.tolist() == [0, 0]
     assert (found.days_since_purchase == NEVER_DAYS).all()
@@ -57,7 +57,7 @@ def test_dealings_are_of_each_item_by_itself():
         (1, 2, PURCHASE, 95.0),
         (1, 1, PURCHASE, 99.0),
     ]
-    found = dealings_of(histories(rows, users=2), ITEMS, taste(), TARGETS)
+    found = compute_user_item_features(histories(rows, users=2), ITEMS, taste(), TARGETS)
     assert found.bought_days.tolist() == [[0, 2], [1, 0]]
     np.testing.assert_allclose(found.days_since_bought, [[NEVER_DAYS, 20], [5, NEVER_DAYS]], rtol=1e-6)
     np.testing.assert_allclose(found.looks, [[0.5, 0], [0, 0]], rtol=1e-6)
@@ -92,7 +92,7 @@ def test_the_length_of_an_item_vector_is_no_taste():
 def test_closeness_is_the_cosine_with_the_closest_other_item_of_the_history():
     item_vectors = np.array([[1, 0], [3, 4], [0, 2], [0.6, 0.8]])
     rows = [(0, 1, VIEW, 70.0), (0, 0, PURCHASE, 100.0), (2, 2, PURCHASE, 99.0)]
-    found = dealings_of(histories(rows, users=3), ITEMS, Affinity.of(vectors(item_vectors)), TARGETS)
+    found = compute_user_item_features(histories(rows, users=3), ITEMS, Affinity.of(vectors(item_vectors)), TARGETS)
     np.testing.assert_allclose(found.closeness, [[0.8, 0.6], [0, 0], [0, 0]], atol=1e-6)  # of item 2 and of item 0
     np.testing.assert_allclose(found.fresh_closeness, [[0.4, 0.3], [0, 0], [0, 0]], atol=1e-6)  # 30 days ago: halved
 
@@ -101,8 +101,8 @@ def test_each_column_of_the_design_is_of_buyers_or_of_the_others():
     item_vectors = np.array([[1, 0], [3, 4], [0, 2], [0.6, 0.8]])
     rows = [(0, 0, PURCHASE, 60.0), (0, 1, PURCHASE, 99.0), (1, 1, VIEW, 99.0)]
     found = histories(rows, users=2)
-    dealings = dealings_of(found, ITEMS, Affinity.of(vectors(item_vectors)), TARGETS)
-    design = dealings.design(habits_of(found, TARGETS), np.array([-3.0, -2.0]))
+    dealings = compute_user_item_features(found, ITEMS, Affinity.of(vectors(item_vectors)), TARGETS)
+    design = dealings.design(compute_user_features(found, TARGETS), np.array([-3.0, -2.0]))
     assert design.shape == (2, 2, 15)
     assert design[..., 0].tolist() == [[-3, -2], [-3, -2]]
     assert design[..., 1].tolist() == [[0, 1], [0, 0]]
@@ -126,6 +126,6 @@ def test_a_catalog_of_nothing_but_new_items_has_no_taste():
 
 
 def test_a_history_without_the_items_is_no_dealing():
-    found = dealings_of(histories([(0, 1, PURCHASE, 90.0)]), ITEMS, taste(), TARGETS)
+    found = compute_user_item_features(histories([(0, 1, PURCHASE, 90.0)]), ITEMS, taste(), TARGETS)
     assert not found.bought.any()
     assert (found.looks == 0).all()

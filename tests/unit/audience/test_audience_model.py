@@ -39,9 +39,9 @@ def shop(found: Interactions) -> Shop:
 
 def drawn(found: Interactions, items, as_of=DAYS * DAY, **others):
     window = learning_window(found, as_of, 28)
-    model = learn(shop(found), vectors(SIDES), window, seed=0, report=quiet)
+    model = learn(shop(found), vectors(SIDES), window, seed=0, progress=quiet)
     users = others.pop("users", np.arange(USERS))
-    return score(model, shop(found), vectors(SIDES), users, np.array(items, np.int32), as_of, report=quiet)
+    return score(model, shop(found), vectors(SIDES), users, np.array(items, np.int32), as_of, progress=quiet)
 
 
 @pytest.fixture(scope="module")
@@ -97,12 +97,12 @@ def test_a_hundred_thousand_users_are_scored_in_blocks(monkeypatch):
     watched = replace(
         shop(found), past=lambda rows, as_of: asked.append(len(rows)) or found.histories(rows, as_of, 500)
     )
-    model = learn(watched, vectors(SIDES), learning_window(found, DAYS * DAY, 28), seed=0, report=quiet)
+    model = learn(watched, vectors(SIDES), learning_window(found, DAYS * DAY, 28), seed=0, progress=quiet)
     assert max(asked) <= 8192
     asked.clear()
     rows = np.arange(count)
     tracemalloc.start()
-    scores = score(model, watched, vectors(SIDES), rows, items, DAYS * DAY, report=quiet)
+    scores = score(model, watched, vectors(SIDES), rows, items, DAYS * DAY, progress=quiet)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(scores.probability) == count
@@ -157,7 +157,7 @@ def test_what_is_foreseen_is_learnt_from_vectors_and_histories_of_before(past):
     asked = []
     watched = replace(shop(past), past=lambda users, as_of: asked.append(as_of) or past.histories(users, as_of, 500))
     window = learning_window(past, DAYS * DAY, 28)
-    learn(watched, vectors(SIDES), window, seed=0, report=quiet)
+    learn(watched, vectors(SIDES), window, seed=0, progress=quiet)
     starts = [window.start - number * window.length for number in range(5)]
     assert sorted(set(asked), reverse=True) == starts
 
@@ -223,7 +223,7 @@ def test_a_shop_in_which_nobody_comes_back_is_refused():
             vectors([[1.0]]),
             window,
             seed=0,
-            report=quiet,
+            progress=quiet,
         )
 
 

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from recsys.audience.eligible import exclude, find_users
 from recsys.audience.model import Scores
-from recsys.audience.strategies import REASONS, STRATEGIES, rank, reasons_of, rows_among, take_out
+from recsys.audience.strategies import REASONS, STRATEGIES, find_reasons, rank
 from recsys.data.vocabulary import Vocabulary
 
 
@@ -77,19 +78,18 @@ def test_every_strategy_tells_the_calibrated_probability():
 
 
 def test_the_strongest_fact_is_the_reason():
-    found = scores(bought_days=[1.0, 0.0, 0.0, 0.0], looks=[1.0, 0.1, 0.0, 0.0], taste=[3.0, 3.0, 1.5, 0.9])
-    assert [REASONS[reason] for reason in reasons_of(found)] == ["bought", "looked", "taste", "active"]
+    found = scores(bought_days=[1.0, 0.0, 0.0, 0.0], looks=[1.0, 0.1, 0.0, 0.0], affinity=[3.0, 3.0, 1.5, 0.9])
+    assert [REASONS[reason] for reason in find_reasons(found)] == ["bought", "looked", "taste", "active"]
     assert [m.reason for m in ranked(found, list("abcd"))] == ["bought", "looked", "taste", "active"]
 
 
 def test_who_is_left_out_counts_for_the_first_reason_only():
     left_out: dict[str, int] = {}
-    eligible = take_out(np.ones(4, bool), left_out, "deleted", np.array([True, False, False, False]))
-    eligible = take_out(eligible, left_out, "suppressed", np.array([True, True, False, False]))
+    eligible = exclude(np.ones(4, bool), left_out, "deleted", np.array([True, False, False, False]))
+    eligible = exclude(eligible, left_out, "suppressed", np.array([True, True, False, False]))
     assert eligible.tolist() == [False, False, True, True]
     assert left_out == {"deleted": 1, "suppressed": 1}
 
 
-def test_ids_that_are_no_users_are_counted_once():
-    among, unknown = rows_among(Vocabulary.from_ids(["a", "b"]), ["b", "x", "b", "x", "y"])
-    assert (among.tolist(), unknown) == ([False, True], 2)
+def test_ids_that_are_no_users_are_ignored():
+    assert find_users(Vocabulary.from_ids(["a", "b"]), ["b", "x", "b", "x", "y"]).tolist() == [False, True]

@@ -1,4 +1,4 @@
-"""The files of a campaign: the audience as CSV, which spreadsheets cannot run, and the list of whom not to mail."""
+"""The files of a campaign: the audience as CSV, safe to open in a spreadsheet, and the suppression list."""
 
 import csv
 import io
@@ -11,24 +11,24 @@ from recsys.errors import ConfigError, SourceError
 COLUMNS = ("rank", "user_id", "probability", "reason", "consent")
 _KEY = "user_id"
 _DELIMITERS = (",", ";", "\t")
-# A cell that begins so is a formula to a spreadsheet; one that begins with the apostrophe must stay apart from those
-# that get one.
+# A spreadsheet takes a cell that begins so as a formula. Ids that begin with an apostrophe get another one, so that
+# they stay distinct from the guarded ones.
 _RISKY = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "'")
 
 
 def check_place(out: Path) -> None:
-    """Raises ConfigError when no file can be written there, before anything is computed."""
+    """Check that a file can be written there, before anything is computed. Raises ConfigError."""
     if out.is_dir() or not out.parent.is_dir():
         raise ConfigError(f"--out {out} cannot be written: {'it is' if out.is_dir() else 'its parent is no'} folder")
 
 
 def write_csv(out: Path, rows: Iterable[Sequence[object]]) -> int:
-    """Write rows of COLUMNS, complete or not at all; returns how many ids were given an apostrophe.
+    """Write rows of COLUMNS, all or none; return how many ids were given an apostrophe.
 
-    Raises RecsysError when the file cannot be written; what was there before stays.
+    Raises RecsysError when the file cannot be written; a former file stays as it was.
     """
     text, guarded = io.StringIO(), 0
-    writer = csv.writer(text)  # lines end as RFC 4180 has it, so every line break in an id is quoted
+    writer = csv.writer(text)  # line ends of RFC 4180, so line breaks within ids are quoted
     writer.writerow(COLUMNS)
     for rank, user_id, probability, *others in rows:
         is_risky = str(user_id).startswith(_RISKY)
@@ -39,10 +39,10 @@ def write_csv(out: Path, rows: Iterable[Sequence[object]]) -> int:
 
 
 def read_suppression(path: Path) -> list[str]:
-    """The ids of a file: one a line, or the column user_id of a CSV that has a head line with that name.
+    """Read the ids of a file: one a line, or the column user_id of a CSV with a header line.
 
-    An audience's own file will do: an id behind an apostrophe counts with it and without. Raises SourceError when the
-    file cannot be read as UTF-8.
+    The file of another audience works: an id behind an apostrophe counts with and without it. Raises SourceError when
+    the file cannot be read as UTF-8.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -60,7 +60,7 @@ def read_suppression(path: Path) -> list[str]:
 
 
 def spellings(identifier: str) -> set[str]:
-    """What an id of a file may mean: itself, without blanks around it, and without the apostrophe of `write_csv`."""
+    """The ids that an entry of a file may mean: itself, stripped, and without the apostrophe of `write_csv`."""
     behind = {identifier[1:]} if identifier.startswith("'") else set()
     return ({identifier, identifier.strip()} | behind) - {""}
 

@@ -2,7 +2,7 @@ import csv
 
 import pytest
 
-from jobs.audience_files import check_place, read_suppression, spellings, write_csv
+from recsys.audience.export import check_place, read_suppression, spellings, write_csv
 from recsys.errors import ConfigError, RecsysError, SourceError
 
 IDS = ["plain", "zoë 😀", 'quo"ted', "com,ma", "two\nlines", " blank ", "0017"]

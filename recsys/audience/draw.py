@@ -1,0 +1,117 @@
+"""Draw an audience: learn who buys, score the users who may be mailed, and take the first by rank.
+
+Shapes: U users.
+"""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from recsys.audience.eligible import exclude, find_mailable, find_users, refuse_if_nobody
+from recsys.audience.export import spellings
+from recsys.audience.inputs import Campaign, Inputs, build_shop
+from recsys.audience.model import BuyingModel, Scores, Shop, buyers_of, learn, learning_window, score
+from recsys.audience.strategies import STRATEGIES, Member, rank
+from recsys.bundle.bundle import Bundle
+from recsys.data.arrays import Bool, Int32
+from recsys.errors import BundleError
+from recsys.progress import Progress
+from recsys.store.audiences import AudienceRecord
+from recsys.store.users import read_deletions
+
+_DIGITS = 9  # of a probability; beyond them the order would depend on rounding errors
+
+
+def draw(
+    inputs: Inputs, campaign: Campaign, items: Int32, draft: AudienceRecord, progress: Progress
+) -> tuple[AudienceRecord, pa.Table]:
+    """Choose the audience now; return its record and its members: user_id, rank, probability, reason.
+
+    items: rows of the bundle. draft: the record without what the draw decides. Raises RefusedError when no user is
+    eligible, BundleError when the bundle has no pre-refit vectors.
+    """
+    users = inputs.extract.users
+    deleted = find_users(users, read_deletions(inputs.store))
+    left_out: dict[str, int] = {}
+    eligible = find_mailable(inputs, campaign, deleted, left_out)
+    shop = build_shop(inputs, deleted)
+    model = learn_model(inputs, shop, campaign.as_of, progress)
+    rows = np.flatnonzero(eligible)
+    scores = score(model, shop, inputs.bundle.vectors, rows, items, campaign.as_of, progress=progress)
+    chosen = exclude(np.ones(len(rows), np.bool_), left_out, "users without a history", ~scores.has_history)
+    if campaign.exclude_past_buyers:
+        # A history may be too short to hold the purchase, and the extract too old.
+        bought = buyers_of(shop.purchases, items, campaign.as_of)[rows] | (scores.bought_days > 0)
+        chosen = exclude(chosen, left_out, "past buyers", bought)
+    refuse_if_nobody(int(chosen.sum()), len(users), left_out)
+    some, seed = _select(scores, chosen), inputs.config.training.seed
+    members = rank(some, users, rows[chosen], campaign.size, STRATEGIES[campaign.strategy], seed)
+    record = replace(
+        draft,
+        window_days=model.window.days,
+        eligible=int(chosen.sum()),
+        left_out=left_out,
+        warnings=_warnings(inputs, campaign, model, len(members)),
+    )
+    return record, _table_of(members)
+
+
+def learn_model(inputs: Inputs, shop: Shop, as_of: int, progress: Progress) -> BuyingModel:
+    """Learn the probabilities from the days before `as_of`, which the bundle's pre-refit vectors have not seen.
+
+    Raises BundleError when the bundle has no such vectors, RefusedError when there is nothing to learn from.
+    """
+    bundle = inputs.bundle
+    if bundle.evaluation is None:
+        raise BundleError(f"the bundle {bundle.version} has no vectors from before its refit; `recsys train` makes one")
+    window = learning_window(inputs.extract.events, as_of, _holdout_days(bundle))
+    return learn(shop, bundle.evaluation, window, seed=inputs.config.training.seed, progress=progress)
+
+
+def time_of(microseconds: int) -> str:
+    """Format a time as `--as-of` reads it."""
+    seconds, rest = divmod(microseconds, 1_000_000)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest).isoformat().replace("+00:00", "Z")
+
+
+def _select(scores: Scores, chosen: Bool) -> Scores:
+    rounded = replace(scores, probability=np.round(scores.probability, _DIGITS))
+    return Scores(**{name: values[chosen] for name, values in vars(rounded).items()})
+
+
+def _holdout_days(bundle: Bundle) -> float:
+    days: float = bundle.manifest["configuration"]["evaluation"]["holdout_days"]
+    return days
+
+
+def _warnings(inputs: Inputs, campaign: Campaign, model: BuyingModel, members: int) -> list[str]:
+    found = []
+    if members < campaign.size:
+        found.append(f"only {members} of the {campaign.size} users asked for are eligible")
+    if campaign.as_of < inputs.extract.as_of:
+        found.append(
+            f"the moment asked for lies before the newest event, of {time_of(inputs.extract.as_of)}, from which the "
+            "bundle has learnt: the probabilities are flattered"
+        )
+    asked = _holdout_days(inputs.bundle)
+    if model.window.days < asked - 0.5:
+        found.append(
+            f"the probabilities hold for {model.window.days:.1f} days instead of {asked:g}: a window is at most a "
+            "fifth of the time that the events span"
+        )
+    if campaign.suppressed is not None:
+        users = inputs.extract.users
+        among = [any(users.row_of(s) >= 0 for s in spellings(name)) for name in campaign.suppressed]
+        if unknown := among.count(False):
+            found.append(f"{unknown} of the {len(among)} ids of the suppression file are no user's")
+    return found
+
+
+def _table_of(members: list[Member]) -> pa.Table:
+    columns: dict[str, list[Any]] = {
+        name: [getattr(member, name) for member in members] for name in ("user_id", "rank", "probability", "reason")
+    }
+    return pa.table(columns)

@@ -1,0 +1,67 @@
+"""What an audience is drawn from, and the campaign that asks for it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from recsys.audience.model import NEVER_SEEN, Shop, first_seen, purchases_of
+from recsys.bundle import bundle as bundles
+from recsys.bundle.bundle import Bundle
+from recsys.config.settings import Config
+from recsys.data.arrays import Bool, Int64
+from recsys.data.extract import Extract, open_extract
+from recsys.data.interactions import Histories
+from recsys.serving.fresh_items import CatalogView
+from recsys.serving.history import EventLog, events_of
+from recsys.store.changes import NewEvents, read_changes
+from recsys.store.database import Store
+
+_FOREVER = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """What was asked for."""
+
+    items: tuple[str, ...]  # sorted
+    size: int
+    as_of: int  # microseconds UTC
+    strategy: str  # a key of STRATEGIES
+    exclude_past_buyers: bool
+    suppressed: tuple[str, ...] | None  # ids that must not be mailed; None: no file was given
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What audiences are drawn from. User rows U are the extract's, item rows the bundle's."""
+
+    config: Config
+    store: Store
+    bundle: Bundle
+    extract: Extract
+    fresh: NewEvents  # what the own tables have received since the extract
+
+
+def open_inputs(config: Config, store: Store) -> Inputs:
+    """Open the live bundle and the extract, and read the events since. Raises BundleError, NotFoundError."""
+    bundle, extract = bundles.load(config.storage.path), open_extract(config.storage.path)
+    changes = read_changes(store, list(extract.users), received_after=extract.watermark, occurred_before=_FOREVER)
+    return Inputs(config, store, bundle, extract, changes.events)
+
+
+def build_shop(inputs: Inputs, deleted: Bool) -> Shop:
+    """Translate the extract to the rows of the bundle, without the deleted users [U]."""
+    extract, config, bundle = inputs.extract, inputs.config, inputs.bundle
+    log, view, bought_codes = EventLog.of(extract, bundle), CatalogView(bundle), bundle.codes_of(config.bought)
+    purchases = purchases_of(extract.events, log.rows, len(bundle.catalog), extract.codes_of(config.bought))
+
+    def past(users: Int64, as_of: int) -> Histories:
+        ids, length = extract.users.ids_of(users), config.events.history_length
+        return events_of(log, view, inputs.fresh, ids, as_of).histories(len(ids), as_of, length, bought_codes)
+
+    return Shop(
+        first_seen=np.where(deleted, NEVER_SEEN, first_seen(extract.events)),
+        purchases=purchases.select(~deleted[purchases.users]),
+        past=past,
+        target_codes=tuple(bought_codes),
+    )

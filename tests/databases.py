@@ -1,0 +1,137 @@
+"""Databases for tests: one a worker and kind, whose tables are made once and emptied after each test."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import psycopg
+import pymysql
+import pytest
+import sqlalchemy as sa
+
+from recsys.store.database import database_url
+from recsys.store.migrate import open_store, read_revisions
+
+_LOOPBACK = {
+    "postgresql": ("RECSYS_TEST_POSTGRESQL_URL", "postgresql://root@127.0.0.1:5432/test"),
+    "mariadb": ("RECSYS_TEST_MARIADB_URL", "mariadb://root@127.0.0.1:3306/test"),
+}
+_OTHERS = {  # whoever still holds a connection to the database that is connected to
+    "postgresql": "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    "mysql": "SELECT id FROM information_schema.processlist WHERE db = database() AND id <> connection_id()",
+}
+_END = {"postgresql": "SELECT pg_terminate_backend({})", "mysql": "KILL {}"}
+
+
+class Databases:
+    """The databases of one worker. Use each of them one test at a time."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[str, set[str]]] = {}  # kind -> URL and names of the own tables
+
+    @contextmanager
+    def fresh(self, kind: str, folder: Path) -> Iterator[str]:
+        """The URL of an empty database, as a user would write it."""
+        if kind == "sqlite":
+            yield f"sqlite:///{folder / 'own.db'}"
+            return
+        url = _create(kind)
+        try:
+            yield url
+        finally:
+            _drop(kind, url)
+
+    @contextmanager
+    def ready(self, kind: str, folder: Path) -> Iterator[str]:
+        """The URL of a database with the own tables and nothing in them. What a test leaves in it is removed."""
+        if kind == "sqlite":  # a file is made faster than cleaned
+            with self.fresh(kind, folder) as url:
+                yield url
+            return
+        if kind not in self._kept:
+            url = _create(kind)
+            with closing(open_store(url)) as store:
+                self._kept[kind] = url, set(sa.inspect(store.engine).get_table_names())
+        url, own = self._kept[kind]
+        try:
+            yield url
+        finally:
+            if not _clean(url, own):
+                del self._kept[kind]
+                _drop(kind, url)
+
+    def close(self) -> None:
+        for kind, (url, _) in self._kept.items():
+            _drop(kind, url)
+
+
+def _clean(url: str, own: set[str]) -> bool:
+    """Empty the own tables and drop all others; False when the own ones are not what they were."""
+    engine = sa.create_engine(database_url(url), isolation_level="AUTOCOMMIT")
+    try:
+        with engine.connect() as connection:
+            dialect = engine.dialect.name
+            for other in connection.execute(sa.text(_OTHERS[dialect])).scalars().all():
+                with suppress(sa.exc.OperationalError):  # it has ended meanwhile
+                    connection.execute(sa.text(_END[dialect].format(other)))
+            inspector = sa.inspect(connection)
+            found, quote = set(inspector.get_table_names()), engine.dialect.identifier_preparer.quote_identifier
+            for view in inspector.get_view_names():
+                connection.execute(sa.text(f"DROP VIEW {quote(view)}"))
+            for table in found - own:
+                connection.execute(sa.text(f"DROP TABLE {quote(table)}"))
+            if own - found:
+                return False
+            for table in own:
+                if not table.endswith("migrations"):
+                    connection.execute(sa.text(f"DELETE FROM {quote(table)}"))
+        with closing(open_store(url, migrated=False)) as store:
+            at, newest = read_revisions(store)
+        return at == newest
+    finally:
+        engine.dispose()
+
+
+def _create(kind: str) -> str:
+    variable, server = _LOOPBACK[kind][0], _server(kind)
+    name = f"recsys_test_{uuid.uuid4().hex}"
+    try:
+        _execute(kind, server, f"CREATE DATABASE {name}")
+    except (psycopg.OperationalError, pymysql.OperationalError) as error:
+        if variable in os.environ or os.environ.get("CI") == "true":
+            pytest.fail(f"{kind} does not answer, and here it must: {error}")
+        pytest.skip(f"{kind} does not answer at {server.host}:{server.port}; {variable} names another")
+    return server.set(database=name).render_as_string(hide_password=False)
+
+
+def _server(kind: str) -> sa.URL:
+    variable, loopback = _LOOPBACK[kind]
+    return sa.make_url(os.environ.get(variable, loopback))
+
+
+def _drop(kind: str, url: str) -> None:
+    parsed = sa.make_url(url)
+    force = " WITH (FORCE)" if kind == "postgresql" else ""
+    _execute(kind, parsed.set(database=_server(kind).database), f"DROP DATABASE {parsed.database}{force}")
+
+
+def _execute(kind: str, server: sa.URL, statement: str) -> None:
+    """Run a statement that no transaction may hold."""
+    if kind == "postgresql":
+        plain = server.set(drivername="postgresql").render_as_string(hide_password=False)
+        with psycopg.connect(plain, autocommit=True, connect_timeout=5) as connection:
+            connection.execute(statement)
+        return
+    url = database_url(server.render_as_string(hide_password=False))
+    connection = pymysql.connect(
+        host=url.host,
+        port=url.port or 3306,
+        user=url.username,
+        password=url.password or "",
+        connect_timeout=5,
+        autocommit=True,
+    )
+    with connection, connection.cursor() as cursor:
+        cursor.execute(statement)
