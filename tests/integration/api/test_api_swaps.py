@@ -42,9 +42,9 @@ def expected(folder, version, users):
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_twenty_swaps_under_load_fail_no_request_and_mix_no_answer(serve, shop, workers):
+def test_twenty_swaps_under_load_fail_no_request_and_mix_no_answer(serve, serve_apart, shop, workers):
     folder = shop / "recsys-data"
-    server = serve("--workers", workers)
+    server = serve() if workers == "1" else serve_apart("--workers", workers)
     first, second = bundles.load(folder).version, save_opposite(folder)
     events = extract.open_extract(folder)
     active = np.flatnonzero(np.diff(events.events.offsets) > 3)
@@ -82,9 +82,9 @@ def test_twenty_swaps_under_load_fail_no_request_and_mix_no_answer(serve, shop, 
     assert min(seen.values()) >= SWAPS // 2 * CLIENTS
 
 
-def test_a_broken_bundle_is_refused_and_the_old_one_goes_on(serve, shop):
+def test_a_broken_bundle_is_refused_and_the_old_one_goes_on(serve_apart, shop):
     folder = shop / "recsys-data"
-    server = serve()
+    server = serve_apart()
     first, second = bundles.load(folder).version, save_opposite(folder)
     versions.publish(folder, second)
     wait_until(lambda: server.user("u")["bundle"] == second)
