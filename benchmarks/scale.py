@@ -141,7 +141,7 @@ def _config(folder: Path, events: int, place: str, **tables: Any) -> Config:
     return Config.model_validate(
         {
             "store": {"url": f"sqlite:///{place}/recsys.db"},
-            "folder": {"path": place},
+            "storage": {"path": place},
             "source": {"url": f"sqlite:///{shop(folder, events)}", **scale_shop.QUERIES},
             **tables,
         }

@@ -22,11 +22,11 @@ def check_source(config: str) -> Answer:
         return True, "no [source] url: the service's own tables", "a database that answers, or none"
     found = {}
     try:
-        with closing(open_reader(settings.url)) as reader:
+        with closing(open_reader(settings.url, settings.dialect)) as reader:
             for name, needed in NEEDED_COLUMNS.items():
                 query = getattr(settings, name)
                 if query is not None:
-                    found[name] = reader.columns(query, name)
+                    found[name] = reader.query(query, name).columns
                     missing = [column for column in needed if column not in found[name]]
                     if missing:
                         return False, f"{name} returns {', '.join(found[name])}", f"also {', '.join(missing)}"

@@ -120,6 +120,12 @@ def check_source_url(shop: Path) -> None:
     assert (len(loaded(configured(shop)).catalog), len(loaded(second).catalog)) == (300, 30)
 
 
+def check_dialect(shop: Path) -> None:
+    assert len(loaded(changed(shop, "source.dialect", "recsys.source.dialects.sqlite:SQLITE")).catalog) == 300
+    with pytest.raises(ConfigError, match="no_such_module:DUCKDB"):
+        loaded(changed(shop, "source.dialect", "no_such_module:DUCKDB"))
+
+
 def check_interactions(shop: Path) -> None:
     before = configured(shop)
     query = f"SELECT * FROM ({before.source.interactions}) AS e WHERE event = 'order'"
@@ -333,6 +339,7 @@ CHECKS: dict[str, Callable[[Path], None]] = {
     "storage.path": check_folder_path,
     "storage.keep_bundles": check_keep_bundles,
     "source.url": check_source_url,
+    "source.dialect": check_dialect,
     "source.interactions": check_interactions,
     "source.items": check_items,
     "source.users": check_users,

@@ -1,20 +1,18 @@
 """Keys, scopes, and what must not be written down anywhere."""
 
 import json
-import subprocess
-import sys
 
 import httpx
 import pytest
 import sqlalchemy as sa
+from command_line import run_here
 from serving import said, wait_until
 
 from recsys.store.migrate import open_store
 
 
 def recsys(shop, *arguments):
-    command = [sys.executable, "-m", "jobs.cli", *arguments, "--config", str(shop / "recsys.toml")]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    return run_here(*arguments, "--config", shop / "recsys.toml")
 
 
 def create(shop, *scopes):
@@ -73,9 +71,9 @@ def test_without_a_right_key_nothing_but_health_is_answered(serve, shop):
     assert "<title>recsys</title>" in server.http.get("/").text  # the page, which holds no data
 
 
-def test_a_revoked_key_is_refused_and_the_last_one_does_not_leave_the_door_open(serve, shop):
+def test_a_revoked_key_is_refused_and_the_last_one_does_not_leave_the_door_open(serve_apart, shop):
     made = create(shop, "page")
-    server = serve("--workers", "2")
+    server = serve_apart("--workers", "2")
     path, headers = REQUESTS["page"][1], {"X-API-Key": made["key"]}
     said(server.http.get(path, headers=headers))
     done = recsys(shop, "key", "revoke", made["key_id"])
@@ -109,7 +107,8 @@ def test_scopes_are_checked_when_a_key_is_made(shop, scopes, code):
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
-def test_without_a_key_it_does_not_listen_beyond_loopback(shop, host):
+def test_without_a_key_it_does_not_listen_beyond_loopback(shop, host, monkeypatch):
+    monkeypatch.setattr("jobs.serve.uvicorn.run", lambda *_, **__: pytest.fail("it listens"))
     done = recsys(shop, "serve", "--host", host, "--port", "0")
     assert done.returncode == 2
     assert "recsys key create" in done.stderr
@@ -119,9 +118,9 @@ def test_without_a_key_it_does_not_listen_beyond_loopback(shop, host):
     assert recsys(shop, "serve", "--host", host, "--port", "0").returncode == 2
 
 
-def test_with_a_key_it_listens_to_everybody(serve, shop):
+def test_with_a_key_it_listens_to_everybody(serve_apart, shop):
     key = create(shop, "page")["key"]
-    server = serve("--host", "0.0.0.0")
+    server = serve_apart("--host", "0.0.0.0")
     assert server.http.get(REQUESTS["page"][1]).status_code == 401
     said(server.http.get(REQUESTS["page"][1], headers={"X-API-Key": key, "Host": "shop.example.org"}))
 
@@ -135,9 +134,9 @@ def test_without_a_key_it_answers_only_to_its_own_name(serve):
         assert (answer.status_code, answer.json()["code"]) == (403, "wrong_host")
 
 
-def test_neither_keys_nor_ids_nor_queries_nor_bodies_are_logged_or_measured(serve, shop):
+def test_neither_keys_nor_ids_nor_queries_nor_bodies_are_logged_or_measured(serve_apart, shop):
     key = create(shop, "admin")["key"]
-    server = serve("--workers", "2")
+    server = serve_apart("--workers", "2")
     headers = {"Authorization": f"Bearer {key}"}
     secret = "Alice-Secret-7"
     event = {"event_id": secret, "user_id": secret, "kind": "view", "item_id": secret, "request_id": secret}
