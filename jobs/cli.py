@@ -17,6 +17,23 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"recsys {resolve('importlib.metadata:version')('recsys')}")
+        raise typer.Exit
+
+
+@app.callback()
+def recsys(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Options of the command line as a whole."""
+
+
 source = typer.Typer(help="Look at the shop's database.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(source, name="source")
 key = typer.Typer(help="The keys that the service asks for.", no_args_is_help=True, rich_markup_mode=None)
@@ -283,13 +300,13 @@ def serve(
 @key.command("create")
 def key_create(
     name: Annotated[str, typer.Argument(help='What it is for, as "product page".')],
-    scope: Annotated[list[str], typer.Option(help="page, events, audience or admin; may come several times.")],
+    scope: Annotated[list[str], typer.Option(help="recommend, events, audience or admin; may come several times.")],
     config: ConfigOption = CONFIG,
     as_json: JsonOption = False,
 ) -> None:
     """Make a key and show it this once. From the first key on, every request needs one.
 
-    Example: recsys key create "product page" --scope page --scope events
+    Example: recsys key create "product page" --scope recommend --scope events
     """
     _call("jobs.serve:key_create", config, as_json, name=name, scopes=scope)
 

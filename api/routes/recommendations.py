@@ -109,7 +109,7 @@ UserId = Annotated[Id, Path(description="Any text; / and the like as %2F. An unk
     "/v1/users/{user_id:id}/recommendations",
     response_model=Answer,
     responses=documented(400, 401, 403, 422, 503),
-    dependencies=[Depends(needs("page"))],
+    dependencies=[Depends(needs("recommend"))],
 )
 def recommend_to_user(user_id: UserId, asked: Annotated[AskedOfUser, Query()], request: Request) -> Response:
     """The best items for a user."""
@@ -121,7 +121,7 @@ def recommend_to_user(user_id: UserId, asked: Annotated[AskedOfUser, Query()], r
     "/v1/recommendations",
     response_model=Answer,
     responses=documented(400, 401, 403, 413, 415, 422, 503),
-    dependencies=[Depends(needs("page"))],
+    dependencies=[Depends(needs("recommend"))],
 )
 def recommend(
     question: Annotated[
