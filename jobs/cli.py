@@ -61,6 +61,25 @@ def _ids(values: list[str] | None) -> list[str] | None:
     return values
 
 
+def _id(value: str | None) -> str | None:
+    """One id, as `_ids`."""
+    _ids(None if value is None else [value])
+    return value
+
+
+FilterOption = Annotated[
+    list[str] | None,
+    typer.Option("--filter", help="column:op:value with op eq, in or between, or JSON; may come several times."),
+]
+ExcludeOption = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", callback=_ids, help="The id of an item to leave out; may come several times."),
+]
+FieldsOption = Annotated[
+    list[str] | None, typer.Option("--fields", help="Columns of the catalog to show, as brand,price.")
+]
+
+
 def _call(target: str, config: Path, as_json: bool, **arguments: Any) -> None:
     """Load the configuration, call `target(configuration, report=…, **arguments)` and print its output."""
     settings = resolve("recsys.config.loading:load_config")(config)
@@ -171,31 +190,77 @@ def tune(
 @app.command()
 def recommend(
     users: Annotated[
-        list[str], typer.Argument(metavar="USER...", callback=_ids, help="Ids; unknown ones get popular items.")
-    ],
+        list[str] | None,
+        typer.Argument(metavar="[USER...]", callback=_ids, help="Ids; unknown ones get popular items."),
+    ] = None,
     k: Annotated[int, typer.Option("-k", min=1, max=500, help="How many items.")] = 20,
+    visitor: Annotated[
+        str | None,
+        typer.Option("--visitor", callback=_id, help="A visitor_id: its events count too. For one user."),
+    ] = None,
+    history: Annotated[
+        Path | None,
+        typer.Option(
+            "--history",
+            help="Further events that count: JSON lines, a JSON array or CSV of item_id, kind, occurred_at.",
+        ),
+    ] = None,
+    filters: FilterOption = None,
+    exclude: ExcludeOption = None,
+    fields: FieldsOption = None,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", help="As if it were then, as 2026-11-23T08:00Z; default: now.")
+    ] = None,
     config: ConfigOption = CONFIG,
     as_json: JsonOption = False,
 ) -> None:
     """Show a user's latest events and what the live bundle recommends; several users, one after the other.
 
-    Example: recsys recommend 1001 1002 -k 5
+    Example: recsys recommend 1001 1002 -k 5 --filter price:between:5,20
     """
-    _call("jobs.answers:recommend", config, as_json, user_ids=users, k=k)
+    if not users and visitor is None and history is None:
+        raise typer.BadParameter("nobody is named: give a USER, --visitor or --history")
+    if len(users or ()) > 1 and (visitor is not None or history is not None):
+        raise typer.BadParameter("--visitor and --history belong to one user; several are named")
+    _call(
+        "jobs.answers:recommend",
+        config,
+        as_json,
+        user_ids=users or [],
+        k=k,
+        visitor=visitor,
+        history=history,
+        filters=filters or [],
+        exclude=exclude or [],
+        fields=fields or [],
+        as_of=as_of,
+    )
 
 
 @app.command()
 def similar(
     items: Annotated[list[str], typer.Argument(metavar="ITEM...", callback=_ids, help="Ids of items.")],
     k: Annotated[int, typer.Option("-k", min=1, max=500, help="How many items.")] = 20,
+    filters: FilterOption = None,
+    exclude: ExcludeOption = None,
+    fields: FieldsOption = None,
     config: ConfigOption = CONFIG,
     as_json: JsonOption = False,
 ) -> None:
     """Show the items most similar to one; to several, one after the other.
 
-    Example: recsys similar P00012 -k 5
+    Example: recsys similar P00012 -k 5 --filter category:eq:Toys
     """
-    _call("jobs.answers:similar", config, as_json, item_ids=items, k=k)
+    _call(
+        "jobs.answers:similar",
+        config,
+        as_json,
+        item_ids=items,
+        k=k,
+        filters=filters or [],
+        exclude=exclude or [],
+        fields=fields or [],
+    )
 
 
 @app.command()

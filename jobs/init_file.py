@@ -1,4 +1,4 @@
-"""Writes files that a person starts from: the commented recsys.toml, and the folder of the sample shop."""
+"""Write the files to start from: the commented recsys.toml, and the folder of the sample shop."""
 
 import json
 import re
@@ -8,16 +8,17 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
-from jobs.output import Output, Report
+from jobs.output import Output
 from recsys.config.settings import Config
 from recsys.errors import ConfigError
+from recsys.progress import Progress
 from recsys.sample.shop import generate, sample_config
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")  # keys that TOML takes without quotes
 
 
 def write(path: Path) -> bool:
-    """Write the commented configuration with every default, unless the file is there already; says whether it wrote.
+    """Write the commented configuration with every default; return False when the file exists already.
 
     Raises ConfigError when the folder cannot be written to.
     """
@@ -39,12 +40,12 @@ def sample(
     events: int,
     seed: int,
     config: Path = Path("recsys.toml"),
-    report: Report,
+    report: Progress,
 ) -> Output:
     """Generate the sample shop in a folder: shop.db and the configuration that reads it.
 
-    config: its name, or its path in the folder. Raises ConfigError for one elsewhere, and when the folder holds either
-    of the files already.
+    config: its name, or its path in the folder. Raises ConfigError for a path elsewhere, and when one of the files
+    exists already.
     """
     database, settings = folder / "shop.db", folder / config.name
     if config.parent != Path() and config.resolve() != settings.resolve():
@@ -66,9 +67,9 @@ def sample(
 
 
 def commented_toml(config: Config) -> str:
-    """The configuration as a TOML file: every table, every key with its description above it.
+    """Write the configuration as TOML: every table, and every key with its description above it.
 
-    A key whose value is the default, or unset, stands commented out, so that a later version may improve its default.
+    A key with its default value is commented out, so that a later version may improve the default.
     """
     lines = [
         "# The configuration of recsys. A key that is commented out has the value shown, or is unset with an example."
@@ -84,7 +85,7 @@ def commented_toml(config: Config) -> str:
 
 
 def configuration_page() -> str:
-    """The tables of docs/configuration.md: every key with its default and its meaning."""
+    """Write the tables of docs/configuration.md: every key with its default and its meaning."""
     lines: list[str] = []
     for table, section in _sections(Config()):
         lines += [
@@ -104,7 +105,7 @@ def configuration_page() -> str:
 
 
 def _sections(config: Config) -> Iterator[tuple[str, BaseModel]]:
-    """The tables that hold keys, by their dotted names."""
+    """Yield the tables that hold keys, with their dotted names."""
     open_tables: list[tuple[str, BaseModel]] = [(name, value) for name, value in config]
     while open_tables:
         name, section = open_tables.pop(0)
@@ -115,7 +116,7 @@ def _sections(config: Config) -> Iterator[tuple[str, BaseModel]]:
 
 
 def toml_value(value: Any) -> str:
-    """A value of the configuration as TOML writes it."""
+    """Write a value of the configuration as TOML."""
     if isinstance(value, dict):
         pairs = [f"{key if _BARE.fullmatch(key) else json.dumps(key)} = {toml_value(v)}" for key, v in value.items()]
         return f"{{ {', '.join(pairs)} }}" if pairs else "{}"

@@ -59,7 +59,7 @@ def train(config: Config, *, report: Report, now: int | None = None) -> Output:
     return Output(data, [*tables, *warnings, f"{winner.name}: {version} {state}"])
 
 
-def read(config: Config, store: Store, run: ledger.Run, *, now: int | None, report: Report) -> Dataset:
+def read(config: Config, store: Store, run: ledger.ActiveRun, *, now: int | None, report: Report) -> Dataset:
     """Load and check the source, as a step of the run."""
     with run.step("read") as counts:
         loaded = load(config, store, now=now if now is not None else time.time_ns() // 1000, report=report)

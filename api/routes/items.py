@@ -74,7 +74,7 @@ ItemId = Annotated[Id, Path(description="Any text; / and the like as %2F")]
 )
 def similar_to_item(item_id: ItemId, asked: Annotated[Asked, Query()], request: Request) -> Response:
     """The items most similar to one."""
-    return answers.similar(parts_of(request), item_id, asked.wish(), request_id=request.state.request_id)
+    return answers.similar(parts_of(request), item_id, asked.query(), request_id=request.state.request_id)
 
 
 @router.post(

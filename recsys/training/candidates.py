@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs.ledger import Run
+from jobs.ledger import ActiveRun
 from jobs.output import Report, Table
 from recsys.bundle.bundle import Bundle, assemble
 from recsys.config.settings import Config
@@ -36,7 +36,7 @@ class TrainingRun:
 
     config: Config
     loaded: Dataset
-    run: Run
+    run: ActiveRun
     report: Report
 
     @cached_property
