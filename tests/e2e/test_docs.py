@@ -105,7 +105,7 @@ def new_key(settings: Path) -> str:
     """The id of a new key of the API, which stands in for the one that the documents name."""
     config = load_config(settings, {})
     with closing(open_store(config.store.url, config.store.table_prefix)) as store:
-        return create_key(store, "example", ("page",))[0]
+        return create_key(store, "example", ("recommend",))[0]
 
 
 @pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.name != ASKS_A_SERVER], ids=lambda path: path.name)
