@@ -75,6 +75,11 @@ def recommended(config: Config, k: int = 20) -> list[list[str]]:
     return [[hit["item_id"] for hit in answer["hits"]] for answer in data]
 
 
+def recommended_of(pairs: set[tuple[str, str]], config: Config) -> int:
+    """How many of these (user, item) pairs are recommended."""
+    return sum((user, item) in pairs for user, hits in zip(USERS, recommended(config), strict=True) for item in hits)
+
+
 def tables(path: Path) -> set[str]:
     with closing(sqlite3.connect(path)) as database:
         return {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -223,6 +228,17 @@ def judged_users(config: Config) -> float:
     return evaluate(candidates.with_popularity(found, vectors, vectors), found.splits, config).rows["all"]["users"]
 
 
+def check_bought(shop: Path) -> None:
+    with closing(sqlite3.connect(shop / "shop.db")) as database:
+        rows = database.execute("SELECT customer_id, sku FROM page_views")
+        viewed = {(str(user), item) for user, item in rows}
+
+    config = changed(shop, "events.bought", '["view", "purchase"]')
+    assert recommended_of(viewed, configured(shop)) > 20
+    assert recommended_of(viewed, config) == 0
+    assert config.target_codes == configured(shop).target_codes == [2]
+
+
 def check_targets(shop: Path) -> None:
     views = changed(shop, "evaluation.targets", '["view"]', **SINGLE)
     assert judged_users(views) > 1.3 * judged_users(configured(shop, **SINGLE))
@@ -240,13 +256,8 @@ def check_repeats(shop: Path) -> None:
         )
         bought = {(str(user), item) for user, item in rows}
 
-    def repeats(config: Config) -> int:
-        return sum(
-            (user, item) in bought for user, hits in zip(USERS, recommended(config), strict=True) for item in hits
-        )
-
-    assert repeats(configured(shop)) == 0
-    assert repeats(changed(shop, "recommendations.allow_repurchase", "true")) > 20
+    assert recommended_of(bought, configured(shop)) == 0
+    assert recommended_of(bought, changed(shop, "recommendations.allow_repurchase", "true")) > 20
 
 
 def check_exclude_sold_out(shop: Path) -> None:
@@ -348,6 +359,7 @@ CHECKS: dict[str, Callable[[Path], None]] = {
     "events.aliases": check_kinds,
     "events.weights": check_weights,
     "events.half_life_days": vectors_differ("mf", "events.half_life_days", "[10.0]"),
+    "events.bought": check_bought,
     "events.own_kinds": check_own_kinds,
     "events.dedup_window_minutes": check_same_event_minutes,
     "events.history_length": check_history_length,
