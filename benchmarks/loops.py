@@ -4,7 +4,7 @@
 
 `mf`: the parts of one iteration at D = 512, with the memory traffic of its look-ups and the arithmetic of its matrix
 products, next to the rates of a plain copy and a large product on this machine. The others: torch's profiler over
-`--steps` steps at the default sizes, by operator; then the sampled softmax alone, in blocks and with all scores at once.
+`--steps` steps at the default sizes, by operator; then the sampled softmax, in blocks and with all scores at once.
 """
 
 import argparse

@@ -3,7 +3,7 @@
     python -m benchmarks.scale [--events 5000000 10000000 20000000] [--models mf two_tower sequence] [--folder DIR]
     python -m benchmarks.scale --night 30 --events 20000000 --models two_tower sequence auto
 
-Writes a generated shop of each size into a SQLite file (kept in DIR, if given), with one user for 20 events and one item
+Writes a generated shop of each size to a SQLite file (kept in DIR, if given), with one user for 20 events and one item
 for 100. Each model then runs in its own process, for its own peak memory: `mf` the whole fit at fixed settings
 (D = 256), the deep models one epoch with D = 64 and 1,024 sampled negatives. A whole training run fits three times and
 holds its candidates in memory: `--night MINUTES` measures that, as `recsys train` with default settings except for the
