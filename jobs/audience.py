@@ -148,7 +148,7 @@ def _options(campaign: Campaign, config: Config) -> dict[str, Any]:
     return {
         "exclude_past_buyers": campaign.exclude_past_buyers,
         "suppressed": None if campaign.suppressed is None else _digest(sorted(campaign.suppressed)),
-        "targets": list(config.evaluation.targets),
+        "targets": list(config.bought),  # the id of a frozen audience is a hash of these names too
         "history_length": config.events.history_length,
         "seed": config.training.seed,
     }

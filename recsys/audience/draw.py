@@ -88,7 +88,7 @@ def _warnings(inputs: Inputs, campaign: Campaign, model: BuyingModel, members: i
     if campaign.as_of < inputs.extract.as_of:
         found.append(
             f"the moment asked for lies before the newest event, of {rfc3339(inputs.extract.as_of)}, from which the "
-            "bundle has learnt: the probabilities are flattered"
+            "bundle has learned: the probabilities are flattered"
         )
     asked = _holdout_days(inputs.bundle)
     if model.window.days < asked - 0.5:
