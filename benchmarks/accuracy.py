@@ -1,10 +1,10 @@
-"""Ranks the test users of a public set with the product's own choice, training and retrieval.
+"""Rank the test users of a public set with the product's own model selection, training and retrieval.
 
     python -m benchmarks.accuracy --data DIR --model NAME --k 20 --out ranked.npz [--seed 0]
         [--set models.mf.n_factors=[1024]] [--set training.budget_minutes=5]
 
-Settings are chosen on a split of the training data alone; the test is read for the ids of its users only. The lists go
-to OUT as `users` [B] and `items` [B, k], the ids of the set's files, for a scorer independent of the project.
+Settings are chosen on a split of the training data only; of the test set only the user ids are read. The lists go to
+OUT as `users` [B] and `items` [B, k], the ids of the set's files, for a scorer independent of the project.
 """
 
 import argparse
@@ -26,9 +26,11 @@ from recsys.config.loading import explain
 from recsys.config.settings import Config
 from recsys.data.arrays import Int64
 from recsys.data.interactions import Interactions
+from recsys.data.ragged import Ragged
 from recsys.imports import resolve
 from recsys.models.contract import MODELS, TrainingData, settings_of
 from recsys.models.vectors import Vectors
+from recsys.serving.fresh_items import CatalogView
 from recsys.serving.recommender import recommend
 from recsys.training.evaluation import ValidationScore
 
@@ -150,14 +152,8 @@ def _rank(benchmark: Benchmark, vectors: Vectors, k: int, config: Config) -> Int
     now = benchmark.splits.holdout_start
     histories = known.histories(rows, now, config.events.history_length)
     everything = known.histories(rows, now, max(1, len(known)))
-    hits = recommend(
-        bundle,
-        histories,
-        k,
-        target_codes=config.target_codes,
-        repeats=benchmark.repeats,
-        excluded=None if benchmark.repeats else (everything.offsets, everything.items),
-    )
+    seen = None if benchmark.repeats else Ragged(everything.offsets, everything.items)
+    hits = recommend(CatalogView(bundle), histories, k, excluded=seen)
     return ids_of(benchmark)[hits.rows]
 
 

@@ -1,9 +1,9 @@
-"""Twenty swaps of the bundle under load: `python -m benchmarks.swaps`.
+"""Swap the bundle twenty times under load: `python -m benchmarks.swaps`.
 
-Two bundles of the same items, in another order and with other vectors, take turns while wrk asks. wrk compares every
-answer with what the bundle that the answer names has to say for that user, worked out before by the engine. The next
-swap comes when every worker has made the last one. Prints a table in Markdown; ends with 1 when a request failed, or
-an answer is not that of its bundle.
+Two bundles of the same items, with another order and other vectors, take turns while wrk sends requests. wrk compares
+every answer with the expected one of the bundle that the answer names, computed before by the engine. The next swap
+follows when every worker has made the last one. Prints a table in Markdown. Exits with 1 when a request failed, or an
+answer is not that of its bundle.
 """
 
 import argparse
@@ -30,7 +30,9 @@ from recsys.data import extract
 from recsys.data.catalog import Catalog
 from recsys.data.vocabulary import Vocabulary
 from recsys.models.vectors import Part
-from recsys.serving.recommender import available_items, recommend
+from recsys.serving.eligibility import bought_rows, stock_of
+from recsys.serving.fresh_items import CatalogView
+from recsys.serving.recommender import recommend
 
 ASKED = 500  # users
 K = 10
@@ -150,7 +152,9 @@ def expected(bundle: Bundle, events: extract.Extract, users: list[str]) -> dict[
     histories = events.events.histories(events.users.rows_of(users), events.as_of, HISTORY)
     histories = replace(histories, items=rows[histories.items])
     target = [bundle.kinds.index("purchase")]
-    hits = recommend(bundle, histories, K, target_codes=target, repeats=False, allowed=available_items(bundle.catalog))
+    view = CatalogView(bundle)
+    stock, bought = stock_of(view, exclude_sold_out=True), bought_rows(view, histories, target)
+    hits = recommend(view, histories, K, allowed=stock.allowed, excluded=bought)
     return {user: " ".join(bundle.catalog.ids.ids_of(row)) for user, row in zip(users, hits.rows, strict=True)}
 
 

@@ -1,8 +1,8 @@
-"""The doctor's check of the live bundle. It returns (ok, found, what is allowed)."""
+"""Check the live bundle."""
 
 from pathlib import Path
 
-from jobs.doctor.libraries import Answer
+from jobs.doctor.answer import Answer
 from recsys.bundle import bundle as bundles
 from recsys.bundle import versions
 from recsys.config.loading import load_config
@@ -11,10 +11,11 @@ from recsys.errors import RecsysError
 
 
 def check_bundle(config: str) -> Answer:
-    """Whether the live bundle is complete, undamaged and loadable."""
+    """Whether the live bundle opens as a server opens it; none published yet is fine."""
     folder = load_config(Path(config)).storage.path
     try:
         live = bundles.load(folder)
+        bundles.search_once(live)
     except RecsysError as error:
         if current(folder / "bundles") is None:
             return True, "none published yet", "none, or one that verifies"

@@ -1,9 +1,9 @@
-"""The doctor's check of the shop's database. It returns (ok, found, what is allowed)."""
+"""Check the shop's database."""
 
 from contextlib import closing
 from pathlib import Path
 
-from jobs.doctor.libraries import Answer
+from jobs.doctor.answer import Answer
 from recsys.config.loading import load_config
 from recsys.errors import RecsysError
 from recsys.source.reader import open_reader
@@ -16,7 +16,7 @@ NEEDED_COLUMNS = {
 
 
 def check_source(config: str) -> Answer:
-    """Whether the shop's database answers and its queries return the columns that are needed. Reads no rows."""
+    """Whether the database answers and its queries return the required columns. Reads no rows."""
     settings = load_config(Path(config)).source
     if settings.url is None:
         return True, "no [source] url: the service's own tables", "a database that answers, or none"

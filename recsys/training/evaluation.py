@@ -18,6 +18,8 @@ from recsys.data.splits import Splits
 from recsys.data.times import MICROSECONDS_PER_DAY
 from recsys.data.vocabulary import Vocabulary
 from recsys.models.vectors import Vectors
+from recsys.serving.eligibility import bought_rows
+from recsys.serving.fresh_items import CatalogView
 from recsys.serving.recommender import recommend
 
 K = 20
@@ -86,9 +88,11 @@ def evaluate(bundle: Bundle, splits: Splits, config: Config) -> EvaluationResult
 
     def histories_of(targets: Targets) -> Histories:
         length = config.events.history_length
-        return known.histories(targets.users, splits.holdout_start, length, always=codes)
+        return known.histories(targets.users, splits.holdout_start, length, always=config.bought_codes)
 
-    targets = targets_of(holdout, known, target_codes=codes, repeats=repeats).sample(most, seed)
+    targets = targets_of(holdout, known, target_codes=codes, repeats=repeats, bought_codes=config.bought_codes).sample(
+        most, seed
+    )
     rows = rank(bundle, histories_of(targets), config)
     cold = _collect(holdout.of_kinds(codes), users=np.diff(known.offsets) > 0, items=counts == 0).sample(most, seed)
     cold_figures = metrics(rank(bundle, histories_of(cold), config), cold, item_counts=counts)
@@ -104,8 +108,9 @@ def evaluate(bundle: Bundle, splits: Splits, config: Config) -> EvaluationResult
 
 def rank(bundle: Bundle, histories: Histories, config: Config) -> Int32:
     """The first 20 item rows for each history, as the service would answer but for sold-out items: int32 [B, 20]."""
-    codes, repeats = config.target_codes, config.recommendations.allow_repurchase
-    return recommend(bundle, histories, K, target_codes=codes, repeats=repeats).rows
+    view = CatalogView(bundle)
+    bought = None if config.recommendations.allow_repurchase else bought_rows(view, histories, config.bought_codes)
+    return recommend(view, histories, K, excluded=bought).rows
 
 
 class ValidationScore:
@@ -118,13 +123,14 @@ class ValidationScore:
 
     def __init__(self, catalog: Catalog, splits: Splits, config: Config) -> None:
         codes, repeats = config.target_codes, config.recommendations.allow_repurchase
-        targets = targets_of(splits.validation, splits.fit, target_codes=codes, repeats=repeats)
+        bought = config.bought_codes
+        targets = targets_of(splits.validation, splits.fit, target_codes=codes, repeats=repeats, bought_codes=bought)
         affordable = max(_VALIDATION_USERS, min(_WEIGHING_USERS, _WEIGHING_SCORES // max(1, len(catalog))))
 
         def drawn(most: int) -> tuple[Histories, Targets]:
             sample = targets.sample(min(config.evaluation.max_users, most), config.training.seed)
             length = config.events.history_length
-            return splits.fit.histories(sample.users, splits.validation_start, length, always=codes), sample
+            return splits.fit.histories(sample.users, splits.validation_start, length, always=bought), sample
 
         self._choosing = self._weighing = drawn(_VALIDATION_USERS)
         if min(len(targets), affordable) > _VALIDATION_USERS:
@@ -157,10 +163,11 @@ def evaluate_targets(
     out of the lists, though not of the targets, items of which the history has an event of a target kind.
     """
     known_user = targets.users >= 0
-    length, codes = config.events.history_length, config.target_codes
-    histories = events.histories(np.maximum(targets.users, 0), as_of, length, always=codes)
+    length, bought = config.events.history_length, config.bought_codes
+    histories = events.histories(np.maximum(targets.users, 0), as_of, length, always=bought)
     histories = histories.select(known_user[histories.users])
-    hits = recommend(bundle, histories, K, target_codes=config.target_codes, repeats=repeats)
+    view = CatalogView(bundle)
+    hits = recommend(view, histories, K, excluded=None if repeats else bought_rows(view, histories, bought))
     counts = np.bincount(events.items, minlength=events.item_count)
     return metrics(hits.rows, targets, item_counts=counts)
 
@@ -192,13 +199,21 @@ def targets_from_ids(
     return Targets(user_rows[order], offsets, (pairs % width).astype(np.int32))
 
 
-def targets_of(holdout: Interactions, known: Interactions, *, target_codes: list[int], repeats: bool) -> Targets:
+def targets_of(
+    holdout: Interactions,
+    known: Interactions,
+    *,
+    target_codes: Sequence[int],
+    repeats: bool,
+    bought_codes: Sequence[int] | None = None,
+) -> Targets:
     """The distinct items with an event of a target kind in the holdout, of users and items that have events in `known`.
 
-    Without repeats, items of which the user has an event of a target kind in `known` are no targets.
+    Without repeats, items that the user bought in `known` are no targets. bought_codes: the kinds that mean it; None:
+    the target kinds.
     """
     items = np.bincount(known.items, minlength=known.item_count) > 0
-    before = None if repeats else known.of_kinds(target_codes)
+    before = None if repeats else known.of_kinds(target_codes if bought_codes is None else bought_codes)
     return _collect(holdout.of_kinds(target_codes), users=np.diff(known.offsets) > 0, items=items, before=before)
 
 
@@ -249,7 +264,7 @@ def _judge_new_users(
     in_basket = new.times < (first + _BASKET)[new.users]
     baskets, later = new.select(in_basket), new.select(~in_basket)
     codes, repeats = config.target_codes, config.recommendations.allow_repurchase
-    before = None if repeats else baskets.of_kinds(codes)
+    before = None if repeats else baskets.of_kinds(config.bought_codes)
     targets = _collect(later.of_kinds(codes), users=has_events, items=counts > 0, before=before)
     targets = targets.sample(config.evaluation.max_users, config.training.seed)
     histories = _basket_histories(baskets, targets.users, config.events.history_length)
