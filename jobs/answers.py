@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jobs.commands import open_configured, time_text
+from jobs.commands import open_configured
 from jobs.history_file import read_history
 from jobs.output import Output, Table
 from recsys.config.settings import Config
-from recsys.data.times import parse_time
+from recsys.data.times import parse_time, readable
 from recsys.errors import ConfigError, NotFoundError, RefusedError
 from recsys.progress import Progress
 from recsys.serving import answer as engine
@@ -61,7 +61,7 @@ def _recommend(
     with _options():
         found = engine.recommend(config, context, query)
     history = [
-        {"time": time_text(event.time), "event": event.kind, **_item(context.snapshot, event.item_id)}
+        {"time": readable(event.time), "event": event.kind, **_item(context.snapshot, event.item_id)}
         for event in shown_history(config, context, query, with_all_bought=True)
     ]
     asked = {"user_id": query.user_id, "visitor_id": query.visitor_id, "bundle": found.bundle, "history": history}

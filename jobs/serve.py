@@ -7,7 +7,6 @@ import shutil
 import socket
 import sys
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import uvicorn
 from jobs.output import Output, Table
 from recsys.config.settings import Config
 from recsys.data.folder import check_folder
+from recsys.data.times import rfc3339
 from recsys.errors import ConfigError, RecsysError
 from recsys.progress import Progress
 from recsys.store.keys import RENAMED_SCOPES, Key, create_key, current_scopes, list_keys, revoke_key
@@ -108,13 +108,10 @@ def key_revoke(config: Config, *, key_id: str, report: Progress) -> Output:
 
 
 def _describe(key: Key) -> dict[str, Any]:
-    revoked = None if key.revoked_at is None else _time(key.revoked_at)
+    moments = {"created_at": key.created_at, "revoked_at": key.revoked_at}
+    times = {name: rfc3339(time, whole_seconds=True, utc="+00:00") for name, time in moments.items()}
     values = {"key_id": key.key_id, "name": key.name, "scopes": " ".join(key.scopes)}
-    return values | {"created_at": _time(key.created_at), "revoked_at": revoked}
-
-
-def _time(microseconds: int) -> str:
-    return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="seconds")
+    return values | times
 
 
 def _check_address(host: str, port: int) -> None:

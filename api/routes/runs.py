@@ -85,11 +85,6 @@ def figures(metrics: dict[str, Any]) -> dict[str, float | None]:
     return {name: gate.get(name) for name in Judged.model_fields}
 
 
-def time_or_null(time: int | None) -> str | None:
-    """Format microseconds UTC as RFC 3339; None stays None."""
-    return None if time is None else rfc3339(time)
-
-
 def _shown(run: Run) -> dict[str, Any]:
     ended = run.finished_at
     return {
@@ -97,8 +92,8 @@ def _shown(run: Run) -> dict[str, Any]:
         "job": run.job,
         "status": run.status,
         "started_at": rfc3339(run.started_at),
-        "finished_at": time_or_null(ended),
-        "due_at": time_or_null(run.due_at),
+        "finished_at": rfc3339(ended),
+        "due_at": rfc3339(run.due_at),
         "seconds": None if ended is None else round((ended - run.started_at) / 1e6, 1),
         "winner": run.metrics.get("winner"),
         NDCG: figures(run.metrics),
