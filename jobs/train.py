@@ -62,7 +62,7 @@ def train(config: Config, *, report: Report, now: int | None = None) -> Output:
 def read(config: Config, store: Store, run: ledger.ActiveRun, *, now: int | None, report: Report) -> Dataset:
     """Load and check the source, as a step of the run."""
     with run.step("read") as counts:
-        loaded = load(config, store, now=now if now is not None else time.time_ns() // 1000, report=report)
+        loaded = load(config, store, now=now if now is not None else time.time_ns() // 1000, progress=report)
         counts.update(events=len(loaded.events), users=loaded.events.user_count, items=len(loaded.catalog))
     return loaded
 

@@ -105,7 +105,7 @@ def test_settings_are_chosen_and_candidates_trained_on_nothing_later_than_they_m
     monkeypatch.setattr("test_nights.spy", spy, raising=False)
     config = configured(shop, RECSYS_TRAINING__MODELS='["popularity"]')
     with ledger.run(open_store(config.store.url), "train", config) as run:
-        found = TrainingRun(config, load(config, run.store, now=END, report=quiet), run, quiet)
+        found = TrainingRun(config, load(config, run.store, now=END, progress=quiet), run, quiet)
         evaluate_all(found)
     (choosing, latest), (training, last) = seen
     assert choosing

@@ -38,7 +38,7 @@ def night_of_truth(tmp_path_factory):
     }
     config = load_config(settings, environment)
     store = open_store(config.store.url)
-    loaded = load(config, store, now=2_000_000_000_000_000, report=quiet)
+    loaded = load(config, store, now=2_000_000_000_000_000, progress=quiet)
     yield truth, config, store, loaded
     store.close()
 
