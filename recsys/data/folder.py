@@ -112,12 +112,13 @@ def verify(folder: Path) -> None:
 
 
 @contextmanager
-def exclusive_lock(parent: Path, waits: Callable[[], None] | None = None) -> Iterator[None]:
+def exclusive_lock(parent: Path, waits: Callable[[], bool] | None = None) -> Iterator[bool]:
     """Wait until no other thread or process is in here for the same folder, and keep them out meanwhile.
 
     The kernel gives the lock back when its process ends, however that comes. It does not nest, and whoever holds it
-    must not wait for the database: a run holds its lease when it comes here. waits: is called again and again until
-    nobody else is in here, and may raise. Raises RecsysError when the folder cannot be written to.
+    must not wait for the database: a run holds its lease when it comes here. waits: called again and again until nobody
+    else is in here; returns whether to wait on. Yields whether the folder is ours: always, unless `waits` gave up.
+    Raises RecsysError when the folder cannot be written to.
     """
     try:
         descriptor = os.open(parent / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -127,10 +128,12 @@ def exclusive_lock(parent: Path, waits: Callable[[], None] | None = None) -> Ite
         ) from None
     try:
         while waits and _is_taken(descriptor):
-            waits()
+            if not waits():
+                yield False
+                return
             time.sleep(_POLL_SECONDS)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        yield True
     finally:
         os.close(descriptor)
 

@@ -73,22 +73,22 @@ def evaluate(bundle: Bundle, splits: Splits, config: Config) -> EvaluationResult
     "new_users": users without; the history is their first basket, the events within 24 hours of their first one, as
     of its last event; targets: what came later.
     "cold_items": users as in "all"; targets: items without an event before the holdout. Recall only.
-    Unless [recommendations] allow_repurchase, items with an event of a target kind before are not listed, nor targets.
+    Unless [recommendations] allow_repurchase, items bought before are not listed, nor targets.
     Sold-out items are listed, for what was sold out then is not known. At most [evaluation] max_users a row.
     Raises ValueError when the bundle has other items than the splits.
     """
     known, holdout = splits.known, splits.holdout
     if len(bundle.catalog) != known.item_count:
         raise ValueError(f"the bundle has {len(bundle.catalog)} items, the events have {known.item_count}")
-    codes, repeats = config.target_codes, config.recommendations.allow_repurchase
+    codes = config.target_codes
     counts = np.bincount(known.items, minlength=known.item_count)
     most, seed = config.evaluation.max_users, config.training.seed
 
     def histories_of(targets: Targets) -> Histories:
         length = config.events.history_length
-        return known.histories(targets.users, splits.holdout_start, length, always=codes)
+        return known.histories(targets.users, splits.holdout_start, length, always=config.bought_codes)
 
-    targets = targets_of(holdout, known, target_codes=codes, repeats=repeats).sample(most, seed)
+    targets = targets_of(holdout, known, target_codes=codes, bought_codes=_left_out(config)).sample(most, seed)
     rows = rank(bundle, histories_of(targets), config)
     cold = _collect(holdout.of_kinds(codes), users=np.diff(known.offsets) > 0, items=counts == 0).sample(most, seed)
     cold_figures = metrics(rank(bundle, histories_of(cold), config), cold, item_counts=counts)
@@ -104,8 +104,13 @@ def evaluate(bundle: Bundle, splits: Splits, config: Config) -> EvaluationResult
 
 def rank(bundle: Bundle, histories: Histories, config: Config) -> Int32:
     """The first 20 item rows for each history, as the service would answer but for sold-out items: int32 [B, 20]."""
-    codes, repeats = config.target_codes, config.recommendations.allow_repurchase
+    codes, repeats = config.bought_codes, config.recommendations.allow_repurchase
     return recommend(bundle, histories, K, target_codes=codes, repeats=repeats).rows
+
+
+def _left_out(config: Config) -> list[int]:
+    """The kinds of which an earlier event keeps an item from being recommended again."""
+    return [] if config.recommendations.allow_repurchase else config.bought_codes
 
 
 class ValidationScore:
@@ -117,14 +122,16 @@ class ValidationScore:
     """
 
     def __init__(self, catalog: Catalog, splits: Splits, config: Config) -> None:
-        codes, repeats = config.target_codes, config.recommendations.allow_repurchase
-        targets = targets_of(splits.validation, splits.fit, target_codes=codes, repeats=repeats)
+        codes = config.target_codes
+        targets = targets_of(splits.validation, splits.fit, target_codes=codes, bought_codes=_left_out(config))
         affordable = max(_VALIDATION_USERS, min(_WEIGHING_USERS, _WEIGHING_SCORES // max(1, len(catalog))))
 
         def drawn(most: int) -> tuple[Histories, Targets]:
             sample = targets.sample(min(config.evaluation.max_users, most), config.training.seed)
             length = config.events.history_length
-            return splits.fit.histories(sample.users, splits.validation_start, length, always=codes), sample
+            return splits.fit.histories(
+                sample.users, splits.validation_start, length, always=config.bought_codes
+            ), sample
 
         self._choosing = self._weighing = drawn(_VALIDATION_USERS)
         if min(len(targets), affordable) > _VALIDATION_USERS:
@@ -154,13 +161,13 @@ def evaluate_targets(
 
     events: what the bundle learnt from and histories are taken from, before `as_of` (microseconds). Targets count as
     they are, also those of unknown items; users of row -1 are unknown and have an empty history. repeats: False leaves
-    out of the lists, though not of the targets, items of which the history has an event of a target kind.
+    items that the history has bought out of the lists, though not of the targets.
     """
     known_user = targets.users >= 0
-    length, codes = config.events.history_length, config.target_codes
+    length, codes = config.events.history_length, config.bought_codes
     histories = events.histories(np.maximum(targets.users, 0), as_of, length, always=codes)
     histories = histories.select(known_user[histories.users])
-    hits = recommend(bundle, histories, K, target_codes=config.target_codes, repeats=repeats)
+    hits = recommend(bundle, histories, K, target_codes=codes, repeats=repeats)
     counts = np.bincount(events.items, minlength=events.item_count)
     return metrics(hits.rows, targets, item_counts=counts)
 
@@ -192,13 +199,15 @@ def targets_from_ids(
     return Targets(user_rows[order], offsets, (pairs % width).astype(np.int32))
 
 
-def targets_of(holdout: Interactions, known: Interactions, *, target_codes: list[int], repeats: bool) -> Targets:
+def targets_of(
+    holdout: Interactions, known: Interactions, *, target_codes: Sequence[int], bought_codes: Sequence[int]
+) -> Targets:
     """The distinct items with an event of a target kind in the holdout, of users and items that have events in `known`.
 
-    Without repeats, items of which the user has an event of a target kind in `known` are no targets.
+    bought_codes: an event of these kinds in `known` keeps an item from being the user's target.
     """
     items = np.bincount(known.items, minlength=known.item_count) > 0
-    before = None if repeats else known.of_kinds(target_codes)
+    before = known.of_kinds(bought_codes)
     return _collect(holdout.of_kinds(target_codes), users=np.diff(known.offsets) > 0, items=items, before=before)
 
 
@@ -248,9 +257,8 @@ def _judge_new_users(
     first[has_events] = new.times[new.offsets[:-1][has_events]]
     in_basket = new.times < (first + _BASKET)[new.users]
     baskets, later = new.select(in_basket), new.select(~in_basket)
-    codes, repeats = config.target_codes, config.recommendations.allow_repurchase
-    before = None if repeats else baskets.of_kinds(codes)
-    targets = _collect(later.of_kinds(codes), users=has_events, items=counts > 0, before=before)
+    before = baskets.of_kinds(_left_out(config))
+    targets = _collect(later.of_kinds(config.target_codes), users=has_events, items=counts > 0, before=before)
     targets = targets.sample(config.evaluation.max_users, config.training.seed)
     histories = _basket_histories(baskets, targets.users, config.events.history_length)
     return metrics(rank(bundle, histories, config), targets, item_counts=counts)

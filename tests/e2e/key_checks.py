@@ -20,14 +20,15 @@ from jobs.train import train
 from recsys.bundle import bundle as bundles
 from recsys.config.settings import Config
 from recsys.errors import BundleError, ConfigError, RefusedError
+from recsys.models.budget import Budget
 from recsys.models.vectors import Vectors
 from recsys.sample.shop import END
 from recsys.source import dataset as source
 from recsys.store.events import insert_events
 from recsys.store.migrate import open_store
-from recsys.training import candidates, gate
-from recsys.training.candidates import TrainingRun
+from recsys.training import gate, pipeline
 from recsys.training.evaluation import evaluate
+from recsys.training.pipeline import TrainingRun
 
 MINUTE = 60_000_000
 # One value each, so that training chooses nothing and takes no validation.
@@ -59,8 +60,11 @@ def loaded(config: Config) -> source.Dataset:
 
 def fit(config: Config, model: str, score: Callable[[Vectors], float] | None = None) -> Vectors:
     """A model trained on everything before the holdout."""
-    found = TrainingRun(config, loaded(config), None, quiet)  # fitting leaves the run alone
-    return candidates.fit(found, model, found.splits.known, found.splits.holdout_start, score=score)
+    run = TrainingRun(config, loaded(config), progress=quiet)
+    data = pipeline.training_data(run, run.splits.known, run.splits.holdout_start)
+    vectors = pipeline.tune(run, model, data, score or (lambda _: 0.0), Budget(config.training.choice_seconds))
+    assert vectors is not None
+    return vectors
 
 
 def differ(first: Vectors, second: Vectors) -> bool:
@@ -195,8 +199,7 @@ def check_history_length(shop: Path) -> None:
 
 def check_validation_days(shop: Path) -> None:
     found = [
-        TrainingRun(c, loaded(c), None, quiet).splits
-        for c in (configured(shop), changed(shop, "evaluation.validation_days", "7.0"))
+        TrainingRun(c, loaded(c)).splits for c in (configured(shop), changed(shop, "evaluation.validation_days", "7.0"))
     ]
     assert found[0].holdout_start == found[1].holdout_start
     assert found[1].validation_start - found[0].validation_start == 21 * 24 * 60 * MINUTE
@@ -204,16 +207,14 @@ def check_validation_days(shop: Path) -> None:
 
 def check_holdout_days(shop: Path) -> None:
     found = [
-        TrainingRun(c, loaded(c), None, quiet).splits
-        for c in (configured(shop), changed(shop, "evaluation.holdout_days", "7.0"))
+        TrainingRun(c, loaded(c)).splits for c in (configured(shop), changed(shop, "evaluation.holdout_days", "7.0"))
     ]
     assert found[1].holdout_start - found[0].holdout_start == 21 * 24 * 60 * MINUTE
 
 
 def judged_users(config: Config) -> float:
-    found = TrainingRun(config, loaded(config), None, quiet)
-    vectors = candidates.fit(found, "popularity", found.splits.known, found.splits.holdout_start)
-    return evaluate(candidates.with_popularity(found, vectors, vectors), found.splits, config).rows["all"]["users"]
+    run, vectors = TrainingRun(config, loaded(config)), fit(config, "popularity")
+    return evaluate(pipeline.with_popularity(run, vectors, vectors), run.splits, config).rows["all"]["users"]
 
 
 def check_targets(shop: Path) -> None:

@@ -5,11 +5,10 @@ from pathlib import Path
 
 from key_checks import SINGLE, always_better, changed, differ, fit, loaded, vectors_differ
 from road import configured
-from tiny import quiet
 
 from recsys.models.vectors import Vectors
-from recsys.training.candidates import TrainingRun
 from recsys.training.evaluation import ValidationScore
+from recsys.training.pipeline import TrainingRun
 
 PREFIX = "models.sequence."
 SMALL = {
@@ -84,8 +83,8 @@ def check_two_tower_patience(shop: Path) -> None:
 def check_choice(shop: Path) -> None:
     config = configured(shop, **SINGLE)
     several = changed(shop, "models.popularity.half_life_days", "[7.0, 36500.0]", **SINGLE)
-    found = TrainingRun(several, loaded(several), None, quiet)
-    score = ValidationScore(found.loaded.catalog, found.splits, several)
+    run = TrainingRun(several, loaded(several))
+    score = ValidationScore(run.dataset.catalog, run.splits, several)
     assert differ(fit(config, "popularity"), fit(several, "popularity", score))
 
 

@@ -23,9 +23,9 @@ def test_metrics_of_answers_over_http_equal_the_evaluation_to_the_last_digit(ser
     cut = extract.as_of - DAYS * MICROSECONDS_PER_DAY
     known, holdout = extract.events.before(cut), extract.events.between(cut, extract.as_of)
     codes = [bundle.kinds.index("purchase")]
-    targets = targets_of(holdout, known, target_codes=codes, repeats=False)
+    targets = targets_of(holdout, known, target_codes=codes, bought_codes=codes)
     histories = known.histories(targets.users, cut, 500)
-    offline = recommend(bundle, histories, K, target_codes=codes, repeats=False)
+    offline = recommend(bundle, histories, K, target_codes=codes, bought_codes=codes)
     assert len(targets.users) > 100
 
     online = np.full((len(targets.users), K), -1, np.int32)
@@ -70,7 +70,9 @@ def test_the_published_figures_of_the_holdout_come_out_of_answers_over_http_to_t
     version = bundles.save(judged, folder, facts={"config_hash": "00000000"})
     bundles.publish(folder, version)
     server = serve(RECSYS_RECOMMENDATIONS__EXCLUDE_SOLD_OUT="false")
-    targets = targets_of(splits.holdout, splits.known, target_codes=config.target_codes, repeats=False)
+    targets = targets_of(
+        splits.holdout, splits.known, target_codes=config.target_codes, bought_codes=config.bought_codes
+    )
     rows = np.full((len(targets), K), -1, np.int32)
     for at, user in enumerate(targets.users):
         answer = server.ask(user_id=extract.users.id_of(int(user)), as_of=to_text(splits.holdout_start), k=K)

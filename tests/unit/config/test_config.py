@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs.init_file import toml_value
 from recsys.config import loading
 from recsys.config.loading import load_config
 from recsys.config.settings import Config
+from recsys.config.toml import toml_value
 from recsys.errors import ConfigError
 
 
