@@ -1,7 +1,6 @@
 """What comes in: ids, times, questions; checked where they enter, and documented by the same words."""
 
 from collections.abc import Callable, Coroutine
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import quote, unquote
 
@@ -13,8 +12,8 @@ from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
 from api.problems import ProblemError
+from recsys.data.times import parse_time
 from recsys.errors import RefusedError
-from recsys.serving.filters import microseconds
 from recsys.store.bulk import check_id
 from recsys.store.tables import MAX_ID_LENGTH
 
@@ -22,9 +21,6 @@ MAX_K = 500
 MAX_EXCLUDED = 1_000
 MAX_FIELDS = 50
 MAX_HISTORY = 1_000
-SKEW_MICROSECONDS = 5 * 60 * 1_000_000  # a clock that is so much ahead is forgiven
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _storable(identifier: str) -> str:
@@ -38,7 +34,7 @@ def _time(value: Any) -> int:
     if not isinstance(value, str) or len(value) > 64:
         raise ValueError("expected a text as 2026-11-23T08:00:00Z")
     try:
-        time = microseconds(value)
+        time = parse_time(value)
     except (ValueError, OverflowError):
         raise ValueError("expected a time with its zone, as 2026-11-23T08:00:00Z") from None
     if time < 0:
@@ -85,11 +81,6 @@ class Form(BaseModel):
     """A body, closed to unknown keys and to values of other types: a slip of the pen is said, not ignored."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-
-
-def to_text(time: int) -> str:
-    """Microseconds UTC -> RFC 3339."""
-    return (_EPOCH + timedelta(microseconds=time)).isoformat().replace("+00:00", "Z")
 
 
 class JsonRequest(Request):

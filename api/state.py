@@ -8,9 +8,10 @@ from fastapi import Request
 
 from api import metrics as measures
 from api.auth import KeyAuth
-from api.live import MARGIN, Live
+from api.live import Live
 from recsys.config.settings import Config
 from recsys.errors import AwayError, RecsysError
+from recsys.serving.snapshot import MARGIN
 from recsys.store.keys import list_keys
 from recsys.store.resilient import ResilientStore
 from recsys.store.users import read_deletions
@@ -79,7 +80,7 @@ class Parts:
     def _learn_deletions(self) -> None:
         """Older tombstones are heeded by the extract already."""
         snapshot = self.live.snapshot
-        since = snapshot.extract.watermark - MARGIN if snapshot else 0
+        since = snapshot.log.extract.watermark - MARGIN if snapshot else 0
         self.deleted = self.link.read(lambda store: read_deletions(store, deleted_after=since))
 
     def _look_after_bundle(self) -> None:

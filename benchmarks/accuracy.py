@@ -26,9 +26,11 @@ from recsys.config.loading import explain
 from recsys.config.settings import Config
 from recsys.data.arrays import Int64
 from recsys.data.interactions import Interactions
+from recsys.data.ragged import Ragged
 from recsys.models.budget import Budget
 from recsys.models.contract import MODELS, Score, TrainingData, find_model, fit, settings_of
 from recsys.models.vectors import Vectors
+from recsys.serving.fresh_items import CatalogView
 from recsys.serving.recommender import recommend
 from recsys.training.evaluation import ValidationScore
 
@@ -139,14 +141,8 @@ def _rank(benchmark: Benchmark, vectors: Vectors, k: int, config: Config) -> Int
     now = benchmark.splits.holdout_start
     histories = known.histories(rows, now, config.events.history_length)
     everything = known.histories(rows, now, max(1, len(known)))
-    hits = recommend(
-        bundle,
-        histories,
-        k,
-        target_codes=config.bought_codes,
-        repeats=benchmark.repeats,
-        excluded=None if benchmark.repeats else (everything.offsets, everything.items),
-    )
+    seen = None if benchmark.repeats else Ragged(everything.offsets, everything.items)
+    hits = recommend(CatalogView(bundle), histories, k, excluded=seen)
     return ids_of(benchmark)[hits.rows]
 
 

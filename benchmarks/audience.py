@@ -134,7 +134,7 @@ def _shop_with(rows: pl.DataFrame, folder: Path, arguments: argparse.Namespace) 
     config = Config.model_validate(
         {
             "store": {"url": f"sqlite:///{folder / 'recsys.db'}"},
-            "folder": {"path": folder},
+            "storage": {"path": folder},
             "training": {"models": ["mf"], "seed": arguments.seed, "device": "cpu"},
             "evaluation": {"validation_days": arguments.days, "holdout_days": arguments.days},
         }

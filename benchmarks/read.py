@@ -28,7 +28,7 @@ import psycopg
 import pymysql
 
 from benchmarks.memory import peak_gib
-from recsys.source.events import read_events, select_events
+from recsys.source.events import read_events
 from recsys.source.reader import open_reader
 from recsys.source.rows import IdEncoder, Rows
 
@@ -110,7 +110,7 @@ def _print(database: str, rows: int, found: dict[str, tuple[float, float]]) -> N
 
 def _ours(url: str) -> int:
     with closing(open_reader(url)) as reader:
-        select = select_events(reader, QUERY, "interactions")
+        select = reader.dialect.select_events(reader.query(QUERY, "interactions"))
         return sum(batch.height for batch in reader.batches(select, "interactions"))
 
 

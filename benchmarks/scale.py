@@ -29,7 +29,7 @@ from benchmarks import scale_shop
 from benchmarks.memory import peak_gib
 from jobs.output import progress
 from jobs.train import train
-from recsys.bundle import bundle
+from recsys.bundle import bundle, versions
 from recsys.config.settings import Config, SequenceSettings, TwoTowerSettings
 from recsys.data import extract
 from recsys.errors import RefusedError
@@ -141,7 +141,7 @@ def _config(folder: Path, events: int, place: str, **tables: Any) -> Config:
     return Config.model_validate(
         {
             "store": {"url": f"sqlite:///{place}/recsys.db"},
-            "folder": {"path": place},
+            "storage": {"path": place},
             "source": {"url": f"sqlite:///{shop(folder, events)}", **scale_shop.QUERIES},
             **tables,
         }
@@ -215,7 +215,7 @@ def measure(model: str, folder: Path, events: int) -> dict[str, float]:
                 replace(fresh, evaluation=vectors), config.storage.path, facts={"config_hash": "scale"}
             )
             extract.publish(config.storage.path, prepared)
-            bundle.publish(config.storage.path, version)
+            versions.publish(config.storage.path, version)
     return {**seconds, "all": sum(seconds.values()), "GiB": peak_gib()}
 
 

@@ -28,6 +28,7 @@ import numpy as np
 import pyarrow as pa
 
 from recsys.bundle import bundle as bundles
+from recsys.bundle import versions
 from recsys.bundle.bundle import assemble
 from recsys.config.settings import IndexSettings
 from recsys.data import extract
@@ -132,7 +133,7 @@ def make_shop(folder: Path, items: int) -> None:
         index_settings=IndexSettings(),
     )
     version = bundles.save(fresh, folder / "data", facts={"config_hash": "00000000"})
-    bundles.publish(folder / "data", version)
+    versions.publish(folder / "data", version)
     readings = SimpleNamespace(
         users=Vocabulary.from_ids(f"u{row}" for row in range(USERS)),
         catalog=catalog,

@@ -23,13 +23,16 @@ import numpy as np
 
 from benchmarks.serve import USERS, make_shop, serving
 from recsys.bundle import bundle as bundles
+from recsys.bundle import versions
 from recsys.bundle.bundle import Bundle, assemble
 from recsys.config.settings import IndexSettings
 from recsys.data import extract
 from recsys.data.catalog import Catalog
 from recsys.data.vocabulary import Vocabulary
 from recsys.models.vectors import Part
-from recsys.serving.recommender import available_items, recommend
+from recsys.serving.eligibility import bought_rows, stock_of
+from recsys.serving.fresh_items import CatalogView
+from recsys.serving.recommender import recommend
 
 ASKED = 500  # users
 K = 10
@@ -149,7 +152,9 @@ def expected(bundle: Bundle, events: extract.Extract, users: list[str]) -> dict[
     histories = events.events.histories(events.users.rows_of(users), events.as_of, HISTORY)
     histories = replace(histories, items=rows[histories.items])
     target = [bundle.kinds.index("purchase")]
-    hits = recommend(bundle, histories, K, target_codes=target, repeats=False, allowed=available_items(bundle.catalog))
+    view = CatalogView(bundle)
+    stock, bought = stock_of(view, exclude_sold_out=True), bought_rows(view, histories, target)
+    hits = recommend(view, histories, K, allowed=stock.allowed, excluded=bought)
     return {user: " ".join(bundle.catalog.ids.ids_of(row)) for user, row in zip(users, hits.rows, strict=True)}
 
 
@@ -159,7 +164,7 @@ def swap(folder: Path, url: str, workers: int, swaps: int) -> None:
     saved = sorted(path.parent.name for path in (folder / "bundles").glob("*/manifest.json"))
     names = [live, *(name for name in saved if name != live)]
     for at in range(1, swaps + 1):
-        bundles.publish(folder, names[at % 2])
+        versions.publish(folder, names[at % 2])
         deadline = time.monotonic() + 120
         while swapped(url) < workers * (at + 1):
             if time.monotonic() > deadline:

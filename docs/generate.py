@@ -58,7 +58,7 @@ def commands() -> dict[str, Any]:
 
 
 def commands_page() -> str:
-    """A section for every command: what it does, its example, its arguments and options."""
+    """A section for every command: what it does, an example, its arguments and options."""
     parts = []
     for words, command in commands().items():
         text, _, example = (command.help or "").partition("Example: ")
@@ -68,7 +68,7 @@ def commands_page() -> str:
 
 
 def _parameters(command: Any) -> str:
-    lines = ["| | default | |", "|---|---|---|"]
+    lines = ["| argument or option | default | meaning |", "|---|---|---|"]
     for parameter in command.params:
         if parameter.name == "help":
             continue
@@ -83,6 +83,6 @@ def _parameters(command: Any) -> str:
 if __name__ == "__main__":
     old = [path.name for path, text in pages().items() if path.read_text(encoding="utf-8") != text]
     if "--check" in sys.argv:
-        sys.exit(f"not as the code says: {', '.join(old)}" if old else 0)
+        sys.exit(f"out of date: {', '.join(old)}" if old else 0)
     for path, text in pages().items():
         path.write_text(text, encoding="utf-8")

@@ -1,8 +1,8 @@
-"""Takes docs/page.png: a sample shop, nine nights of training, and the page in headless Chromium.
+"""Take docs/page.png: a sample shop, nine nights of training, and the page in headless Chromium.
 
-Run it as `python docs/screenshot.py`. It needs Debian's packages `chromium`, `chromium-driver` and `pngquant`. Each
-night the shop has three days more; one night it is down, one night half of its events are missing, so that a failed and
-a refused run are seen. The pictures of the sample shop's items do not exist.
+Run `python docs/screenshot.py`. It needs Debian's packages `chromium`, `chromium-driver` and `pngquant`. The shop has
+three more days each night. One night it is down and one night half of its events are missing, so that the ledger shows
+a failed and a refused run. The sample shop's items have no pictures.
 """
 
 import base64
@@ -50,7 +50,7 @@ TIMES = {"page_views": "viewed_at", "cart_events": "added_at", "orders": "placed
 
 
 def main() -> None:
-    """Make the shop, let the nights pass, serve, and take the picture."""
+    """Make the shop, train night by night, serve, and take the picture."""
     with tempfile.TemporaryDirectory() as folder:
         shop = Path(folder) / "shop"
         sample(shop, users=3_000, items=600, events=60_000, seed=0, report=quiet)
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def pass_night(shop: Path, full: Path, number: int, days_ago: int) -> None:
-    """Train on the shop as it was then; what is refused or fails stays in the ledger."""
+    """Train on the shop as it was then. Refused and failed runs stay in the ledger."""
     shutil.copy(full, shop / "shop.db")
     with closing(sqlite3.connect(shop / "shop.db")) as database:
         last = database.execute("SELECT max(viewed_at) FROM page_views").fetchone()[0]
@@ -80,7 +80,7 @@ def pass_night(shop: Path, full: Path, number: int, days_ago: int) -> None:
 
 
 def serve_and_photograph(shop: Path) -> None:
-    """Serve the shop, and write the picture of its page."""
+    """Serve the shop and write the picture of its page."""
     port = free_port()
     command = [sys.executable, "-m", "jobs.cli", "serve", "--config", str(shop / "recsys.toml")]
     server = subprocess.Popen([*command, "--port", str(port)], stderr=subprocess.DEVNULL)
@@ -114,7 +114,7 @@ def photograph(address: str, profile: Path) -> bytes:
 
 
 def wait_for(address: str) -> None:
-    """Until the service is ready."""
+    """Wait until the service is ready. Raises TimeoutError after half a minute."""
     for _ in range(300):
         with suppress(OSError), urllib.request.urlopen(address, timeout=5):
             return
@@ -123,14 +123,14 @@ def wait_for(address: str) -> None:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens at."""
+    """An unused port of loopback."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def quiet(step: str, share: float) -> None:
-    """Report nothing."""
+    """Show no progress."""
 
 
 if __name__ == "__main__":

@@ -1,120 +1,192 @@
-"""Answers of the live bundle on the command line: for a user, and for an item."""
+"""The door of the command line to the answer engine: it asks recsys.serving.answer and prints what comes back."""
 
-from contextlib import closing
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from jobs.commands import open_configured, time_text
+from jobs.history_file import read_history
 from jobs.output import Output, Report, Table
-from recsys.bundle import bundle as bundles
-from recsys.bundle.bundle import Bundle
 from recsys.config.settings import Config
-from recsys.data.arrays import Bool
-from recsys.data.extract import Extract, histories, open_extract
-from recsys.data.interactions import Histories, codes_in
-from recsys.data.times import MICROSECONDS_PER_DAY
-from recsys.errors import NotFoundError
-from recsys.serving import recommender
+from recsys.data.times import parse_time
+from recsys.errors import ConfigError, NotFoundError, RefusedError
+from recsys.serving import answer as engine
+from recsys.serving.answer import Answer, Query, RequestContext, fields_of, shown_history
+from recsys.serving.snapshot import Snapshot, grow, items_after, load
+from recsys.store.database import Store
 
 SHOWN = ("title", "category", "brand", "price")
 HISTORY_SHOWN = 10
 
 
-def recommend(config: Config, *, user_ids: list[str], k: int, report: Report) -> Output:
-    """The k best items for each user, beside the newest events of the history that they come from."""
-    report("load", 0.0)
-    bundle, extract = bundles.load(config.storage.path), open_extract(config.storage.path)
-    length, targets = config.events.history_length, config.evaluation.targets
-    with closing(open_configured(config)) as store:
-        found = histories(extract, store, user_ids, extract.as_of, length, always=targets)
-    report("load", 1.0)
-    # A kept bundle may number its items and kinds otherwise.
-    rows, codes = extract.items.rows_in(bundle.catalog.ids), codes_in(extract.kinds, bundle.kinds)
-    hits = recommender.recommend(
-        bundle,
-        found.translate(rows, codes),
-        k,
-        target_codes=bundle.codes_of(targets),
-        repeats=config.recommendations.allow_repurchase,
-        allowed=_allowed(config, bundle),
+def recommend(
+    config: Config,
+    *,
+    user_ids: list[str],
+    k: int,
+    visitor: str | None = None,
+    history: Path | None = None,
+    filters: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    fields: Sequence[str] = (),
+    as_of: str | None = None,
+    report: Report,
+) -> Output:
+    """The k best items for each user, beside the newest events of the history that they come from.
+
+    visitor, history: of the only user, or of nobody that is known. history: a file of further events. filters: in the
+    short form of HTTP or as JSON. as_of: as if it were then; None: now. Raises ConfigError for an option that is wrong.
+    """
+    query = Query(
+        visitor_id=visitor, k=k, exclude=exclude, filters=filters, fields=_names(fields), as_of=_moment(as_of)
     )
-    answers = [
-        {
-            "user_id": user_id,
-            "bundle": bundle.version,
-            "history": _history(extract, found.slice(at, at + 1), bundle),
-            "hits": _hits(bundle, hits, at),
-        }
-        for at, user_id in enumerate(user_ids)
+    with closing(open_configured(config)) as store:
+        snapshot = _load(config, store, report)
+        if history is not None:
+            query = replace(query, history=read_history(history, snapshot.bundle.kinds))
+        found = [_recommend(config, store, snapshot, replace(query, user_id=user)) for user in user_ids or (None,)]
+    return Output([data for data, _ in found], [part for _, parts in found for part in parts])
+
+
+def _recommend(
+    config: Config, store: Store, snapshot: Snapshot, query: Query
+) -> tuple[dict[str, Any], list[Table | str]]:
+    """The answer to one query: for `--json`, and for people."""
+    context = _context(config, store, snapshot, query)
+    with _options():
+        found = engine.recommend(config, context, query)
+    history = [
+        {"time": time_text(event.time), "event": event.kind, **_item(context.snapshot, event.item_id)}
+        for event in shown_history(config, context, query, with_all_bought=True)
     ]
-    return Output(answers, [part for answer in answers for part in _parts(answer, k)])
-
-
-def _parts(answer: dict[str, Any], k: int) -> list[Table | str]:
-    events, hits = answer["history"], answer["hits"]
-    notes = [] if len(hits) == k else [f"only {len(hits)} of {k} items are eligible"]
-    return [
-        _table(f"User {answer['user_id']}: newest of {len(events)} events", events[:HISTORY_SHOWN], ("time", "event")),
-        _table(f"Recommended from {answer['bundle']}", hits, ("rank", "reason", "score")),
-        *notes,
+    asked = {"user_id": query.user_id, "visitor_id": query.visitor_id, "bundle": found.bundle, "history": history}
+    data = asked | _data(context, found, query)
+    who = f"User {query.user_id}" if query.user_id is not None else "The given history"
+    if query.user_id is None and query.visitor_id is not None:
+        who = f"Visitor {query.visitor_id}"
+    return data, [
+        _table(f"{who}: newest of {len(history)} events", history[:HISTORY_SHOWN], ("time", "event")),
+        _table(f"Recommended from {found.bundle}", data["hits"], ("rank", "reason", "score"), query.fields),
+        *(warning["detail"] for warning in found.warnings),
     ]
 
 
-def similar(config: Config, *, item_ids: list[str], k: int, report: Report) -> Output:
-    """The k items most similar to each. Raises NotFoundError when the live bundle does not know one of them."""
-    report("load", 0.0)
-    bundle = bundles.load(config.storage.path)
-    report("load", 1.0)
-    rows = bundle.catalog.ids.rows_of(item_ids)
-    if unknown := [item_id for item_id, row in zip(item_ids, rows, strict=True) if row < 0]:
-        where = f"the live bundle {bundle.version} of {len(bundle.catalog)} items"
+def similar(
+    config: Config,
+    *,
+    item_ids: list[str],
+    k: int,
+    filters: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    fields: Sequence[str] = (),
+    report: Report,
+) -> Output:
+    """The k items most similar to each. Options as in `recommend`.
+
+    Raises NotFoundError when one of the items is unknown, ConfigError for an option that is wrong.
+    """
+    query = Query(k=k, exclude=exclude, filters=filters, fields=_names(fields))
+    with closing(open_configured(config)) as store:
+        context = _context(config, store, _load(config, store, report), query)
+    snapshot = context.snapshot
+    if unknown := [item_id for item_id in item_ids if snapshot.view.row_of(item_id) < 0]:
+        where = f"the live bundle {snapshot.bundle.version} and what is newer: {len(snapshot.view)} items"
         raise NotFoundError(f"no item {', '.join(map(repr, unknown))} in {where}")
-    hits = recommender.similar(bundle, rows, k, allowed=_allowed(config, bundle))
-    answers = [
-        {"item": _item(bundle, int(row)), "bundle": bundle.version, "hits": _hits(bundle, hits, at)}
-        for at, row in enumerate(rows)
+    answers, parts = [], list[Table | str]()
+    for item_id in item_ids:
+        with _options():
+            found = engine.similar(context, item_id, query)
+        item = _item(snapshot, item_id)
+        answers.append({"item": item, "bundle": found.bundle} | _data(context, found, query))
+        title = " · ".join(str(value) for value in item.values() if value is not None)
+        parts += [
+            _table(f"Similar to {title}", answers[-1]["hits"], ("rank", "score"), query.fields),
+            *(warning["detail"] for warning in found.warnings),
+        ]
+    return Output(answers, parts)
+
+
+def _load(config: Config, store: Store, report: Report) -> Snapshot:
+    report("load", 0.0)
+    snapshot = load(config, partial(items_after, store))
+    report("load", 1.0)
+    return snapshot
+
+
+def _context(config: Config, store: Store, snapshot: Snapshot, query: Query) -> RequestContext:
+    now = time.time_ns() // 1000
+    return engine.gather_context(
+        config, snapshot, query, now=now, read=lambda use: use(store), grow=partial(grow, config)
+    )
+
+
+@contextmanager
+def _options() -> Iterator[None]:
+    """What the engine refuses is an option: its words begin with the name, as "filter: no such column"."""
+    try:
+        yield
+    except RefusedError as error:
+        raise ConfigError(f"--{error}") from None
+
+
+def _data(context: RequestContext, found: Answer, query: Query) -> dict[str, Any]:
+    """What the JSON of both commands has: the words are those of HTTP."""
+    hits = [
+        {
+            "rank": rank,
+            "reason": hit["reason"],
+            "score": hit["score"],
+            **_item(context.snapshot, hit["item_id"]),
+            **({"fields": hit["fields"]} if query.fields else {}),
+        }
+        for rank, hit in enumerate(found.hits, 1)
     ]
-    return Output(answers, [_similar_table(answer) for answer in answers])
+    return {
+        "hits": hits,
+        "eligible": found.eligible,
+        "dropped": found.excluded_counts,
+        "warnings": found.warnings,
+    }
 
 
-def _allowed(config: Config, bundle: Bundle) -> Bool | None:
-    return recommender.available_items(bundle.catalog) if config.recommendations.exclude_sold_out else None
+def _item(snapshot: Snapshot, item_id: str) -> dict[str, Any]:
+    """The id and, of a known item, the columns that are always shown."""
+    row = snapshot.view.row_of(item_id)
+    names = snapshot.bundle.catalog.columns.column_names
+    known = fields_of(snapshot, row, [name for name in SHOWN if name in names]) if row >= 0 else {}
+    return {"item_id": item_id, **known}
 
 
-def _similar_table(answer: dict[str, Any]) -> Table:
-    title = " · ".join(str(value) for value in answer["item"].values() if value is not None)
-    return _table(f"Similar to {title}", answer["hits"], ("rank", "score"))
+def _names(fields: Sequence[str]) -> list[str]:
+    return [name.strip() for text in fields for name in text.split(",") if name.strip()]
 
 
-def _item(bundle: Bundle, row: int) -> dict[str, Any]:
-    columns = bundle.catalog.columns
-    values = {name: columns.column(name)[row].as_py() for name in SHOWN if name in columns.column_names}
-    return {"item_id": bundle.catalog.ids.id_of(row), **values}
+def _moment(text: str | None) -> int | None:
+    """The time of --as-of in microseconds UTC. Raises ConfigError."""
+    if text is None:
+        return None
+    try:
+        moment = parse_time(text, default_utc=True)
+    except (ValueError, OverflowError):
+        moment = -1
+    if moment < 0:
+        allowed = "allowed is ISO 8601 from 1970 on, as 2026-11-23 or 2026-11-23T08:00Z"
+        raise ConfigError(f"--as-of {text!r} is no time; {allowed}")
+    return moment
 
 
-def _history(extract: Extract, history: Histories, bundle: Bundle) -> list[dict[str, Any]]:
-    """Newest first."""
-    shown = []
-    for item, kind, age in zip(history.items[::-1], history.kinds[::-1], history.ages_days[::-1], strict=True):
-        row = bundle.catalog.ids.row_of(extract.items.id_of(int(item)))
-        known = _item(bundle, row) if row >= 0 else {"item_id": extract.items.id_of(int(item))}
-        time = extract.as_of - round(float(age) * MICROSECONDS_PER_DAY)
-        shown.append({"time": time_text(time), "event": extract.kinds[kind], **known})
-    return shown
-
-
-def _hits(bundle: Bundle, hits: recommender.Hits, at: int) -> list[dict[str, Any]]:
-    return [
-        {"rank": rank, "reason": recommender.REASONS[reason], "score": float(score), **_item(bundle, int(row))}
-        for rank, (row, score, reason) in enumerate(
-            zip(hits.rows[at], hits.scores[at], hits.reasons[at], strict=True), 1
-        )
-        if row >= 0
+def _table(title: str, rows: list[dict[str, Any]], first: tuple[str, ...], fields: Sequence[str] = ()) -> Table:
+    shown = [name for name in SHOWN if any(row.get(name) is not None for row in rows)]
+    more = [name for name in fields if name not in shown]
+    cells = [
+        [*(_cell(name, row.get(name)) for name in (*first, "item_id", *shown)), *(row["fields"][name] for name in more)]
+        for row in rows
     ]
-
-
-def _table(title: str, rows: list[dict[str, Any]], first: tuple[str, ...]) -> Table:
-    columns = [*first, "item_id", *(name for name in SHOWN if any(row.get(name) is not None for row in rows))]
-    return Table(title, columns, [[_cell(name, row.get(name)) for name in columns] for row in rows])
+    return Table(title, [*first, "item_id", *shown, *more], cells)
 
 
 def _cell(column: str, value: Any) -> Any:

@@ -1,7 +1,7 @@
-"""Campaign in, frozen audience out: asked again as of the same moment, the same members come back.
+"""`recsys audience`: draw an audience for a campaign, freeze it, and write it as CSV.
 
-Killed at any moment, an audience is frozen whole or not at all and the file is whole or not there; the same command
-finds what was frozen and writes it.
+The same arguments return the same members. When the command is killed, the audience is frozen as a whole or not at
+all, and the file is complete or absent. Running it again writes the frozen audience.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from jobs import ledger
 from jobs.commands import open_configured
-from jobs.output import Output, Report, Table
+from jobs.output import Output, Table
 from recsys.audience.draw import draw, time_of
 from recsys.audience.eligible import describe_left_out, keep_mailable
 from recsys.audience.export import check_place, read_suppression, write_csv
@@ -28,6 +28,7 @@ from recsys.config.settings import Config
 from recsys.data.arrays import Int32
 from recsys.data.folder import failpoint
 from recsys.errors import ConfigError, NotFoundError
+from recsys.progress import Progress
 from recsys.store.audiences import AudienceRecord, find_audience, list_members, save_audience
 
 LEASE = "audience"
@@ -46,12 +47,12 @@ def audience(
     strategy: str = "affinity",
     exclude_past_buyers: bool = False,
     suppress: Path | None = None,
-    report: Report,
+    report: Progress,
 ) -> Output:
-    """Rank the users who may be mailed for the items, freeze the audience, and write it as CSV; a row in the ledger.
+    """Rank the users who may be mailed, freeze the audience, write it as CSV, and record the run in the ledger.
 
-    as_of: ISO 8601, UTC where it names no zone; None: just after the newest event that is known. The same arguments
-    return the audience that was frozen, without those who were deleted or withdrew their consent since.
+    as_of: ISO 8601, in UTC unless it names a zone; None: just after the newest known event. The same arguments return
+    the frozen audience, without users who were deleted or withdrew their consent since.
     Raises NotFoundError for unknown items or strategy, RefusedError when nobody may be mailed.
     """
     check_place(out)
@@ -92,7 +93,7 @@ _IN_LEDGER = ("audience_id", "frozen", "as_of", "items", "strategy", "consent", 
 
 
 def _moment(text: str | None, inputs: Inputs) -> int:
-    """The moment asked for in microseconds UTC. Raises ConfigError when it is none, or lies in the future."""
+    """Parse the moment asked for: microseconds UTC. Raises ConfigError for no time, and for one in the future."""
     now, newest = inputs.store.now(), inputs.extract.as_of
     if text is None:
         return max([newest, *(time + 1 for time in inputs.fresh.times if time < now)])
@@ -122,9 +123,10 @@ def _item_rows(campaign: Campaign, bundle: Bundle) -> Int32:
 
 
 def _draft(campaign: Campaign, bundle: Bundle, config: Config) -> AudienceRecord:
-    """The audience as it will be found again, before anybody is in it.
+    """Describe the audience before its members are drawn.
 
-    Its id follows from what was asked. The bundle is no part of that: a night in between changes no frozen audience.
+    Its id is a hash of what was asked for. The bundle is not part of it, so a training in between changes no frozen
+    audience.
     """
     draft = AudienceRecord(
         audience_id="",
@@ -144,7 +146,7 @@ def _draft(campaign: Campaign, bundle: Bundle, config: Config) -> AudienceRecord
 
 
 def _options(campaign: Campaign, config: Config) -> dict[str, Any]:
-    """What beside items, size, moment and strategy decides about the members."""
+    """The other settings that decide about the members, beside items, size, moment and strategy."""
     return {
         "exclude_past_buyers": campaign.exclude_past_buyers,
         "suppressed": None if campaign.suppressed is None else _digest(sorted(campaign.suppressed)),

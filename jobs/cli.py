@@ -17,6 +17,23 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"recsys {resolve('importlib.metadata:version')('recsys')}")
+        raise typer.Exit
+
+
+@app.callback()
+def recsys(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Options of the command line as a whole."""
+
+
 source = typer.Typer(help="Look at the shop's database.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(source, name="source")
 key = typer.Typer(help="The keys that the service asks for.", no_args_is_help=True, rich_markup_mode=None)
@@ -59,6 +76,25 @@ def _ids(values: list[str] | None) -> list[str] | None:
         except RefusedError as error:
             raise typer.BadParameter(f"{value[:40]!a}: {error}") from None
     return values
+
+
+def _id(value: str | None) -> str | None:
+    """One id, as `_ids`."""
+    _ids(None if value is None else [value])
+    return value
+
+
+FilterOption = Annotated[
+    list[str] | None,
+    typer.Option("--filter", help="column:op:value with op eq, in or between, or JSON; may come several times."),
+]
+ExcludeOption = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", callback=_ids, help="The id of an item to leave out; may come several times."),
+]
+FieldsOption = Annotated[
+    list[str] | None, typer.Option("--fields", help="Columns of the catalog to show, as brand,price.")
+]
 
 
 def _call(target: str, config: Path, as_json: bool, **arguments: Any) -> None:
@@ -171,31 +207,77 @@ def tune(
 @app.command()
 def recommend(
     users: Annotated[
-        list[str], typer.Argument(metavar="USER...", callback=_ids, help="Ids; unknown ones get popular items.")
-    ],
+        list[str] | None,
+        typer.Argument(metavar="[USER...]", callback=_ids, help="Ids; unknown ones get popular items."),
+    ] = None,
     k: Annotated[int, typer.Option("-k", min=1, max=500, help="How many items.")] = 20,
+    visitor: Annotated[
+        str | None,
+        typer.Option("--visitor", callback=_id, help="A visitor_id: its events count too. For one user."),
+    ] = None,
+    history: Annotated[
+        Path | None,
+        typer.Option(
+            "--history",
+            help="Further events that count: JSON lines, a JSON array or CSV of item_id, kind, occurred_at.",
+        ),
+    ] = None,
+    filters: FilterOption = None,
+    exclude: ExcludeOption = None,
+    fields: FieldsOption = None,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", help="As if it were then, as 2026-11-23T08:00Z; default: now.")
+    ] = None,
     config: ConfigOption = CONFIG,
     as_json: JsonOption = False,
 ) -> None:
     """Show a user's latest events and what the live bundle recommends; several users, one after the other.
 
-    Example: recsys recommend 1001 1002 -k 5
+    Example: recsys recommend 1001 1002 -k 5 --filter price:between:5,20
     """
-    _call("jobs.answers:recommend", config, as_json, user_ids=users, k=k)
+    if not users and visitor is None and history is None:
+        raise typer.BadParameter("nobody is named: give a USER, --visitor or --history")
+    if len(users or ()) > 1 and (visitor is not None or history is not None):
+        raise typer.BadParameter("--visitor and --history belong to one user; several are named")
+    _call(
+        "jobs.answers:recommend",
+        config,
+        as_json,
+        user_ids=users or [],
+        k=k,
+        visitor=visitor,
+        history=history,
+        filters=filters or [],
+        exclude=exclude or [],
+        fields=fields or [],
+        as_of=as_of,
+    )
 
 
 @app.command()
 def similar(
     items: Annotated[list[str], typer.Argument(metavar="ITEM...", callback=_ids, help="Ids of items.")],
     k: Annotated[int, typer.Option("-k", min=1, max=500, help="How many items.")] = 20,
+    filters: FilterOption = None,
+    exclude: ExcludeOption = None,
+    fields: FieldsOption = None,
     config: ConfigOption = CONFIG,
     as_json: JsonOption = False,
 ) -> None:
     """Show the items most similar to one; to several, one after the other.
 
-    Example: recsys similar P00012 -k 5
+    Example: recsys similar P00012 -k 5 --filter category:eq:Toys
     """
-    _call("jobs.answers:similar", config, as_json, item_ids=items, k=k)
+    _call(
+        "jobs.answers:similar",
+        config,
+        as_json,
+        item_ids=items,
+        k=k,
+        filters=filters or [],
+        exclude=exclude or [],
+        fields=fields or [],
+    )
 
 
 @app.command()
@@ -218,13 +300,13 @@ def serve(
 @key.command("create")
 def key_create(
     name: Annotated[str, typer.Argument(help='What it is for, as "product page".')],
-    scope: Annotated[list[str], typer.Option(help="page, events, audience or admin; may come several times.")],
+    scope: Annotated[list[str], typer.Option(help="recommend, events, audience or admin; may come several times.")],
     config: ConfigOption = CONFIG,
     as_json: JsonOption = False,
 ) -> None:
     """Make a key and show it this once. From the first key on, every request needs one.
 
-    Example: recsys key create "product page" --scope page --scope events
+    Example: recsys key create "product page" --scope recommend --scope events
     """
     _call("jobs.serve:key_create", config, as_json, name=name, scopes=scope)
 

@@ -1,4 +1,4 @@
-"""What the short commands do: each takes the configuration and returns what is to be printed."""
+"""The short commands: each takes the configuration and returns what is printed."""
 
 import time
 from collections.abc import Sequence
@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jobs.output import Output, Report, Table
-from recsys.bundle import bundle as bundles_on_disk
+from jobs.output import Output, Table
+from recsys.bundle import versions
 from recsys.config.settings import Config
+from recsys.progress import Progress
 from recsys.source.dataset import check
 from recsys.source.findings import Finding
 from recsys.source.findings import Report as SourceReport
@@ -21,7 +22,7 @@ from recsys.store.runs import Run, list_runs
 
 
 def open_configured(config: Config) -> Store:
-    """The store that the configuration names."""
+    """Open the store that the configuration names."""
     return open_store(config.store.url, config.store.table_prefix)
 
 
@@ -32,22 +33,22 @@ def time_text(microseconds: int | None) -> str | None:
     return f"{datetime.fromtimestamp(microseconds // 1_000_000, UTC):%Y-%m-%d %H:%M:%S}"
 
 
-def init(config: Config, *, path: Path, is_new: bool, report: Report) -> Output:
-    """Create the service's own tables, or bring them up to date.
+def init(config: Config, *, path: Path, is_new: bool, report: Progress) -> Output:
+    """Create the service's own tables, or migrate them to this version.
 
-    path: of the configuration file. is_new: whether it has just been written.
+    path: the configuration file. is_new: whether it has just been written.
     """
     report("tables", 0.0)
     with closing(open_configured(config)) as store:
         where = store.engine.url.render_as_string(hide_password=True)
     report("tables", 1.0)
-    told = f"{path} was written: every key with its default" if is_new else f"{path} was there, and stays as it is"
+    note = f"{path} was written: every key with its default" if is_new else f"{path} exists and was not changed"
     data = {"configuration": str(path), "written": is_new, "store": where}
-    return Output(data, [told, f"the service's tables are ready in {where}"])
+    return Output(data, [note, f"the service's tables are ready in {where}"])
 
 
-def runs(config: Config, *, limit: int, report: Report) -> Output:
-    """The newest runs of the ledger."""
+def runs(config: Config, *, limit: int, report: Progress) -> Output:
+    """List the newest runs of the ledger."""
     report("ledger", 1.0)
     with closing(open_configured(config)) as store:
         found = list_runs(store, limit)
@@ -75,10 +76,10 @@ def _run_row(run: Run) -> list[Any]:
     return [run.run_id, run.job, run.status, started, shown, steps, quality, run.bundle, run.error]
 
 
-def bundles(config: Config, *, report: Report) -> Output:
-    """The bundles on disk."""
+def bundles(config: Config, *, report: Progress) -> Output:
+    """List the bundles on disk."""
     report("bundles", 1.0)
-    found = bundles_on_disk.versions(config.storage.path)
+    found = versions.list_versions(config.storage.path)
     data = [{**vars(version), "created_at": time_text(version.created_at)} for version in found]
     rows = [
         [
@@ -93,25 +94,25 @@ def bundles(config: Config, *, report: Report) -> Output:
     return Output(data, [Table("Bundles, newest first", ["version", "state", "model", "ndcg@20", "size"], rows)])
 
 
-def publish(config: Config, *, version: str, report: Report) -> Output:
-    """Make a version the live one and lift a pin."""
+def publish(config: Config, *, version: str, report: Progress) -> Output:
+    """Make a version live and remove a pin."""
     report("publish", 0.0)
-    bundles_on_disk.publish(config.storage.path, version)
+    versions.publish(config.storage.path, version)
     report("publish", 1.0)
     return Output({"live": version, "pinned": False}, [f"{version} is live"])
 
 
-def rollback(config: Config, *, report: Report) -> Output:
-    """Go back to the bundle that was live before, and pin it."""
+def rollback(config: Config, *, report: Progress) -> Output:
+    """Go back to the previously live bundle and pin it."""
     report("rollback", 0.0)
-    version = bundles_on_disk.rollback(config.storage.path)
+    version = versions.rollback(config.storage.path)
     report("rollback", 1.0)
     note = f"{version} is live and pinned; `recsys publish VERSION` lets the nights publish again"
     return Output({"live": version, "pinned": True}, [note])
 
 
-def source_check(config: Config, *, report: Report) -> Output:
-    """What the source maps to and every finding; exit code 3 when training would be refused."""
+def source_check(config: Config, *, report: Progress) -> Output:
+    """Show how the source is mapped and every finding; exit code 3 when training would be refused."""
     with closing(open_configured(config)) as store:
         found = check(config, store, now=time.time_ns() // 1000, report=report)
     return Output(found.to_dict(), _report_parts(found), code=3 if found.errors else 0)
@@ -134,8 +135,8 @@ def _findings(found: Sequence[Finding]) -> Table:
     return Table("Findings", ["severity", "reason", "rows", "of", "examples", "advice"], rows)
 
 
-def import_file(config: Config, *, path: Path, what: What, preset: str | None, report: Report) -> Output:
-    """Read a file into the own tables; importing it again adds nothing."""
+def import_file(config: Config, *, path: Path, what: What, preset: str | None, report: Progress) -> Output:
+    """Read a file into the own tables. Importing it again adds nothing."""
     with closing(open_configured(config)) as store:
         done = import_into(config, store, path, what=what, preset=preset, report=report)
     left_out = [[reason, rows] for reason, rows in done.left_out.items()]

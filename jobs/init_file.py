@@ -1,19 +1,20 @@
-"""Writes files that a person starts from: the commented recsys.toml, and the folder of the sample shop."""
+"""Write the files to start from: the commented recsys.toml, and the folder of the sample shop."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import BaseModel
 
-from jobs.output import Output, Report
+from jobs.output import Output
 from recsys.config.settings import Config
 from recsys.config.toml import toml_value
 from recsys.errors import ConfigError
+from recsys.progress import Progress
 from recsys.sample.shop import generate, sample_config
 
 
 def write(path: Path) -> bool:
-    """Write the commented configuration with every default, unless the file is there already; says whether it wrote.
+    """Write the commented configuration with every default; return False when the file exists already.
 
     Raises ConfigError when the folder cannot be written to.
     """
@@ -35,12 +36,12 @@ def sample(
     events: int,
     seed: int,
     config: Path = Path("recsys.toml"),
-    report: Report,
+    report: Progress,
 ) -> Output:
     """Generate the sample shop in a folder: shop.db and the configuration that reads it.
 
-    config: its name, or its path in the folder. Raises ConfigError for one elsewhere, and when the folder holds either
-    of the files already.
+    config: its name, or its path in the folder. Raises ConfigError for a path elsewhere, and when one of the files
+    exists already.
     """
     database, settings = folder / "shop.db", folder / config.name
     if config.parent != Path() and config.resolve() != settings.resolve():
@@ -62,9 +63,9 @@ def sample(
 
 
 def commented_toml(config: Config) -> str:
-    """The configuration as a TOML file: every table, every key with its description above it.
+    """Write the configuration as TOML: every table, and every key with its description above it.
 
-    A key whose value is the default, or unset, stands commented out, so that a later version may improve its default.
+    A key with its default value is commented out, so that a later version may improve the default.
     """
     lines = [
         "# The configuration of recsys. A key that is commented out has the value shown, or is unset with an example."
@@ -80,7 +81,7 @@ def commented_toml(config: Config) -> str:
 
 
 def configuration_page() -> str:
-    """The tables of docs/configuration.md: every key with its default and its meaning."""
+    """Write the tables of docs/configuration.md: every key with its default and its meaning."""
     lines: list[str] = []
     for table, section in _sections(Config()):
         lines += [
@@ -100,7 +101,7 @@ def configuration_page() -> str:
 
 
 def _sections(config: Config) -> Iterator[tuple[str, BaseModel]]:
-    """The tables that hold keys, by their dotted names."""
+    """Yield the tables that hold keys, with their dotted names."""
     open_tables: list[tuple[str, BaseModel]] = [(name, value) for name, value in config]
     while open_tables:
         name, section = open_tables.pop(0)

@@ -1,4 +1,4 @@
-"""One row a run: who ran, which steps, how long, what came out. A run holds the lease while it lasts."""
+"""Run a job: hold its lease, and record its steps and outcome in the ledger."""
 
 import logging
 import os
@@ -17,14 +17,14 @@ from recsys.store.leases import acquire_lease, release_lease, renew_lease
 from recsys.store.runs import INTERRUPTED, add_step, finish_run, start_run
 
 RENEW_SECONDS = 10.0
-DUE = "RECSYS_DUE"  # in the environment of a scheduled process: the job and the due time that its run is for
+DUE = "RECSYS_DUE"  # environment variable of a scheduled process: the job and the due time of its run
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass
-class Run:
-    """A run in progress. What is put into `metrics` and `bundle` ends up in its row."""
+class ActiveRun:
+    """A run in progress. `metrics` and `bundle` are written to its row when it ends."""
 
     store: Store
     run_id: int
@@ -35,7 +35,7 @@ class Run:
 
     @contextmanager
     def step(self, name: str) -> Iterator[dict[str, Any]]:
-        """Time a step; counts put into the yielded dict are written with it, also when the step fails."""
+        """Time a step and record it, also when it fails, with the counts that are put into the yielded dict."""
         counts: dict[str, Any] = {}
         start = time.perf_counter()
         try:
@@ -44,9 +44,9 @@ class Run:
             add_step(self.store, self.run_id, name, round(time.perf_counter() - start, 3), counts)
 
     def keep_lease(self) -> None:
-        """Renew the lease now, before something is written outside the store; one that merely expired is kept.
+        """Renew the lease before something is written outside the store. A lease that only expired is kept.
 
-        Raises RefusedError when it was lost, as after a suspension: another run may have begun.
+        Raises RefusedError when it was lost: after a suspension another run may have begun.
         """
         if not renew_lease(self.store, self.lease, self.fencing):
             raise RefusedError(
@@ -56,12 +56,12 @@ class Run:
 
 
 @contextmanager
-def run(store: Store, job: str, config: Config) -> Iterator[Run]:
-    """Hold the lease of `job`, keep it alive, and write the outcome.
+def run(store: Store, job: str, config: Config) -> Iterator[ActiveRun]:
+    """Hold and renew the lease of `job`, and write the outcome of the block.
 
-    Raises RefusedError when another run holds it, or when a run for the same due time has ended. Whatever the body
-    raises is written to the row and raised again: a RefusedError as `refused`, anything else as `failed`; the words of
-    a database, which may be somebody's address, are left out.
+    Raises RefusedError when another run holds the lease, or when a run for the same due time has ended. An exception
+    of the block is recorded and raised again: a RefusedError as `refused`, any other as `failed`. The message of a
+    library is not recorded, because it may hold personal data.
     """
     owner = process_name(os.getpid())
     fencing = acquire_lease(store, job, owner)
@@ -69,9 +69,9 @@ def run(store: Store, job: str, config: Config) -> Iterator[Run]:
         raise RefusedError(
             f"another run of {job!r} is under way; `recsys runs` shows it, and it ends or expires by itself"
         )
-    with _kept_alive(store, job, fencing):
+    with _renewing_lease(store, job, fencing):
         run_id = start_run(store, job, config.hash(), owner=owner, fencing=fencing, due_at=_due_at(job))
-        current = Run(store, run_id, fencing, job)
+        current = ActiveRun(store, run_id, fencing, job)
         status, error = "failed", None
         try:
             yield current
@@ -83,21 +83,21 @@ def run(store: Store, job: str, config: Config) -> Iterator[Run]:
             error = INTERRUPTED
             raise
         except BaseException as failure:
-            error = _words(failure)
+            error = _describe(failure)
             raise
         finally:
             finish_run(store, current.run_id, status, metrics=current.metrics, error=error, bundle=current.bundle)
 
 
-def _words(failure: BaseException) -> str:
-    """What is kept of a failure. What a library says may hold a value of somebody's row, so its class has to do."""
+def _describe(failure: BaseException) -> str:
+    """Describe a failure for the ledger: in full when it is ours, else by its class, which holds no personal data."""
     name = type(failure).__name__
     is_ours = isinstance(failure, RecsysError) or type(failure).__module__ == "builtins"
     return f"{name}: {failure}" if is_ours else f"{name}; its own words are where the run was started"
 
 
 def process_name(pid: int) -> str:
-    """What a process of this machine is called in the ledger."""
+    """Name a process of this machine for the ledger."""
     return f"{socket.gethostname()}:{pid}"
 
 
@@ -107,15 +107,15 @@ def _due_at(job: str) -> int | None:
 
 
 @contextmanager
-def _kept_alive(store: Store, job: str, fencing: int) -> Iterator[None]:
+def _renewing_lease(store: Store, job: str, fencing: int) -> Iterator[None]:
     ended = threading.Event()
 
     def renew() -> None:
         while not ended.wait(RENEW_SECONDS):
             try:
                 if not renew_lease(store, job, fencing):
-                    return  # the lease is gone: publishing will be refused by its fencing number
-            except Exception as error:  # the database is away; it may be back before the lease expires
+                    return  # the lease is lost: its fencing number keeps this run from publishing
+            except Exception as error:  # the database is away, perhaps not for long
                 _log.warning("the lease of %s could not be renewed: %s", job, type(error).__name__)
 
     thread = threading.Thread(target=renew, name="lease", daemon=True)

@@ -1,23 +1,26 @@
-"""What a command prints: plain data for `--json`, tables and lines for people, progress on the error stream."""
+"""The output of a command: plain data for `--json`, tables and lines for people, progress on the error stream."""
 
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as RichProgress
 from rich.table import Table as RichTable
 
-Report = Callable[[str, float], None]  # the step's name and the share of it that is done, 0 to 1
+from recsys.progress import Progress
+
+Report = Progress
 
 
 @dataclass(frozen=True)
 class Table:
-    """A titled table; cells are shown as they are, floats with four digits."""
+    """A titled table. Floats are shown with four digits."""
 
     title: str
     columns: Sequence[str]
@@ -26,7 +29,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Output:
-    """The outcome of a command: `data` is what `--json` prints, `parts` what a person reads."""
+    """The outcome of a command: `data` for `--json`, `parts` for people."""
 
     data: Any
     parts: Sequence[Table | str] = ()
@@ -34,7 +37,7 @@ class Output:
 
 
 def show(output: Output, *, as_json: bool) -> None:
-    """Print to standard output."""
+    """Print the output to standard output."""
     if as_json:
         sys.stdout.write(json.dumps(_plain(output.data), ensure_ascii=False, indent=2) + "\n")
         return
@@ -42,7 +45,7 @@ def show(output: Output, *, as_json: bool) -> None:
     console = Console(width=width, markup=False, emoji=False, highlight=False)
     for part in output.parts:
         if isinstance(part, Table):
-            console.print(part.title, style="bold", soft_wrap=True)  # of the table, it would be wrapped to its width
+            console.print(part.title, style="bold", soft_wrap=True)  # a table wraps its own title
             console.print(_rich(part))
         else:
             console.print(part, soft_wrap=True)
@@ -75,19 +78,19 @@ def _cell(value: Any) -> str:
 
 
 @contextmanager
-def progress(*, quiet: bool = False) -> Iterator[Report]:
-    """Bars for the steps that are reported, on the error stream; without a terminal, a line for each finished step."""
+def progress(*, quiet: bool = False) -> Iterator[Progress]:
+    """Show progress on the error stream: a bar for each step or, without a terminal, a line for each finished step."""
     console = Console(stderr=True, quiet=quiet, markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
-        yield _LineReport(console)
+        yield _Lines(console)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bars:
-        yield _BarReport(bars)
+    with RichProgress(*columns, console=console, transient=True) as bars:
+        yield _Bars(bars)
 
 
-class _BarReport:
-    def __init__(self, bars: Progress) -> None:
+class _Bars:
+    def __init__(self, bars: RichProgress) -> None:
         self._bars = bars
         self._tasks: dict[str, TaskID] = {}
 
@@ -97,7 +100,7 @@ class _BarReport:
         self._bars.update(self._tasks[step], completed=share)
 
 
-class _LineReport:
+class _Lines:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._done: set[str] = set()

@@ -1,8 +1,11 @@
-"""`recsys serve` and `recsys key …`: starts uvicorn on the service, and makes the keys that it asks for."""
+"""`recsys serve` and `recsys key …`: start the service, create and revoke its keys."""
 
+import errno
 import ipaddress
 import os
 import shutil
+import socket
+import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,22 +17,24 @@ from jobs.output import Output, Report, Table
 from recsys.config.settings import Config
 from recsys.data.folder import check_folder
 from recsys.errors import ConfigError, RecsysError
-from recsys.store.keys import Key, create_key, list_keys, revoke_key
+from recsys.store.keys import RENAMED_SCOPES, Key, create_key, current_scopes, list_keys, revoke_key
 from recsys.store.migrate import open_store
 
-APP = "api.app:create_app"  # a string: each worker loads it for itself, and jobs do not import the service
+APP = "api.app:create_app"  # a string: every worker imports it, and jobs do not import api
+_STARTUP_FAILURE = 3
 WIRE = "api.protocol:HttpProtocol"
 
 
 def serve(config: Config, *, path: Path) -> None:
-    """Serve until it is told to stop. path: of the configuration file, which every worker reads for itself.
+    """Serve until a signal stops it. path: the configuration file, which every worker reads for itself.
 
-    Raises ConfigError when it is to listen beyond this machine without a key that keeps strangers out, RecsysError when
+    Raises ConfigError when it would listen beyond this machine without a key, RecsysError when it cannot listen or
     [storage] path is no folder that can be read.
     """
     settings = config.api
     check_folder(config.storage.path)
     _check_keys(config)
+    _check_address(settings.host, settings.port)
     shared = tempfile.mkdtemp(prefix="recsys-metrics-")
     os.environ |= {
         "RECSYS_CONFIG": str(path),
@@ -56,12 +61,20 @@ def serve(config: Config, *, path: Path) -> None:
             timeout_graceful_shutdown=10,
             timeout_keep_alive=75,  # longer than proxies keep a connection, so that none is closed while they use it
         )
+    except SystemExit as end:
+        if end.code == _STARTUP_FAILURE:  # uvicorn's; here 3 means refused
+            raise RecsysError("the service did not start; the log above says why") from None
+        raise
     finally:
         shutil.rmtree(shared, ignore_errors=True)
 
 
 def key_create(config: Config, *, name: str, scopes: list[str], report: Report) -> Output:
-    """Make a key; it is shown this once."""
+    """Create a key and show it this once. A scope may have its old name; the error stream says so."""
+    for scope in scopes:
+        if scope in RENAMED_SCOPES:
+            sys.stderr.write(f"warning: the scope {scope!r} is called {RENAMED_SCOPES[scope]!r} now\n")
+    scopes = list(dict.fromkeys(current_scopes(scopes)))
     report("key", 0.0)
     store = open_store(config.store.url, config.store.table_prefix)
     key_id, key = create_key(store, name, tuple(scopes))
@@ -72,7 +85,7 @@ def key_create(config: Config, *, name: str, scopes: list[str], report: Report) 
 
 
 def key_list(config: Config, *, report: Report) -> Output:
-    """All keys, revoked ones too; none of them can be read again."""
+    """List all keys, revoked ones too, without their secrets."""
     report("keys", 0.0)
     store = open_store(config.store.url, config.store.table_prefix)
     keys = [_describe(key) for key in list_keys(store)]
@@ -83,7 +96,7 @@ def key_list(config: Config, *, report: Report) -> Output:
 
 
 def key_revoke(config: Config, *, key_id: str, report: Report) -> Output:
-    """Revoke a key; every worker refuses it within [api] poll_seconds."""
+    """Revoke a key. Every worker refuses it within [api] poll_seconds."""
     report("key", 0.0)
     store = open_store(config.store.url, config.store.table_prefix)
     key = revoke_key(store, key_id)
@@ -103,8 +116,33 @@ def _time(microseconds: int) -> str:
     return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="seconds")
 
 
+def _check_address(host: str, port: int) -> None:
+    """Raises RecsysError when the service could not listen there: the port is taken, or the address is not ours."""
+    errors = []
+    try:
+        for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            errors.append(_bind_error(family, address))
+    except OSError as error:  # no such name
+        errors.append(error)
+    found = next((error for error in errors if error and error.errno == errno.EADDRINUSE), None)
+    if found is None and None in errors:
+        return  # a name may stand for an address that this machine lacks, as localhost for ::1
+    why = "the port is taken" if found else next(str(error.strerror) for error in errors if error)
+    raise RecsysError(f"cannot listen on {host}:{port}: {why}; choose another with --host and --port, or in [api]")
+
+
+def _bind_error(family: int, address: Any) -> OSError | None:
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the service does
+            probe.bind(address)
+    except OSError as error:
+        return error
+    return None
+
+
 def _check_keys(config: Config) -> None:
-    """Make the tables ready, and refuse to serve strangers without a key."""
+    """Raises ConfigError when others could reach the service and there is no key."""
     host = config.api.host
     try:
         store = open_store(config.store.url, config.store.table_prefix)
@@ -112,14 +150,14 @@ def _check_keys(config: Config) -> None:
         raise
     except RecsysError:
         if _is_loopback(host):
-            return  # answers come from the extract, and the database is looked for all the time
+            return  # answers come from the extract until the database is back
         raise
     usable = any(key.revoked_at is None for key in list_keys(store))
     store.close()
     if not usable and not _is_loopback(host):
         raise ConfigError(
             f"without a key the service listens on loopback only, and [api] host is {host!r}; make a key with "
-            "`recsys key create NAME --scope page`, or serve on 127.0.0.1"
+            "`recsys key create NAME --scope recommend`, or serve on 127.0.0.1"
         )
 
 

@@ -8,10 +8,11 @@ from jobs import ledger
 from jobs.model_tables import comparisons, holdout_table
 from jobs.output import Output
 from recsys.bundle import bundle as bundles
+from recsys.bundle import versions
 from recsys.bundle.bundle import Bundle
 from recsys.config.settings import Config
 from recsys.data import extract
-from recsys.data.folder import check_folder, failpoint
+from recsys.data.folder import check_folder, current, failpoint
 from recsys.errors import BundleError, RefusedError
 from recsys.progress import Progress
 from recsys.source.dataset import Dataset, load
@@ -40,21 +41,25 @@ def train(config: Config, *, report: Progress, now: int | None = None) -> Output
         check_folder(config.storage.path, writable=True)
         run = TrainingRun(config, read(config, store, record, now=now, progress=report), record.step, report)
         candidates = pipeline.evaluate_all(run)
-        winner, baseline, live = pipeline.best(candidates, config), candidates[0], _live(config)
-        _refuse_unless_better(record, candidates, winner, pipeline.compare(run, winner, baseline, live))
+        winner, baseline = pipeline.best(candidates, config), candidates[0]
+        live, skipped = _live(config)
+        result = pipeline.compare(run, winner, baseline, live, skipped)
+        _refuse_unless_better(record, candidates, winner, result)
         bundle = pipeline.refit(run, winner, baseline)
         failpoint("after fit")
         record.bundle = version = _save(run, record, bundle, live)
         failpoint("before publish")
         published = _publish(run, record, version)
-        bundles.prune(config.storage.path, config.storage.keep_bundles)
+        versions.prune(config.storage.path, config.storage.keep_bundles)
     data = {"run": record.run_id, "bundle": version, "published": published, **record.metrics}
     state = "published" if published else "saved; a rollback keeps another one live until `recsys publish VERSION`"
     tables = [*comparisons(candidates), *(holdout_table(candidates, row) for row in winner.result.rows)]
-    return Output(data, [*tables, f"{winner.name}: {version} {state}"])
+    skipped = result.figures.get("live_skipped")
+    warnings = [f"warning: not compared with the live bundle: {skipped}"] if skipped else []
+    return Output(data, [*tables, *warnings, f"{winner.name}: {version} {state}"])
 
 
-def read(config: Config, store: Store, record: ledger.Run, *, now: int | None, progress: Progress) -> Dataset:
+def read(config: Config, store: Store, record: ledger.ActiveRun, *, now: int | None, progress: Progress) -> Dataset:
     """Load and check the source, as a step of the run."""
     with record.step("read") as counts:
         dataset = load(config, store, now=now if now is not None else time.time_ns() // 1000, report=progress)
@@ -62,16 +67,21 @@ def read(config: Config, store: Store, record: ledger.Run, *, now: int | None, p
     return dataset
 
 
-def _live(config: Config) -> Bundle | None:
-    """The live bundle. None when there is none, or it is damaged: that must not keep tonight's from replacing it."""
+def _live(config: Config) -> tuple[Bundle | None, str | None]:
+    """Open the live bundle, or say why it cannot be opened; neither when none is published.
+
+    A live bundle that cannot be opened does not keep tonight's from replacing it.
+    """
+    if current(bundles.bundles_folder(config.storage.path)) is None:
+        return None, None
     try:
-        return bundles.load(config.storage.path)
-    except BundleError:
-        return None
+        return bundles.load(config.storage.path), None
+    except BundleError as error:
+        return None, f"it cannot be opened: {error}"
 
 
 def _refuse_unless_better(
-    record: ledger.Run, candidates: list[Candidate], winner: Candidate, result: GateResult
+    record: ledger.ActiveRun, candidates: list[Candidate], winner: Candidate, result: GateResult
 ) -> None:
     """Raises RefusedError with every reason that speaks against the winner."""
     models = {candidate.name: candidate.result.rows for candidate in candidates}
@@ -81,7 +91,7 @@ def _refuse_unless_better(
         raise RefusedError("the gate refused to publish:\n" + "\n".join(f"  {reason}" for reason in result.reasons))
 
 
-def _save(run: TrainingRun, record: ledger.Run, bundle: Bundle, live: Bundle | None) -> str:
+def _save(run: TrainingRun, record: ledger.ActiveRun, bundle: Bundle, live: Bundle | None) -> str:
     with run.step("save"):
         facts: dict[str, Any] = {
             "configuration": run.config.model_dump(mode="json", exclude={"store", "source"}),
@@ -95,12 +105,16 @@ def _save(run: TrainingRun, record: ledger.Run, bundle: Bundle, live: Bundle | N
         return bundles.save(bundle, run.config.storage.path, facts=facts)
 
 
-def _publish(run: TrainingRun, record: ledger.Run, version: str) -> bool:
-    """Move the extract and CURRENT while the lease's row is locked; whether CURRENT moved: a pinned bundle stays."""
+def _publish(run: TrainingRun, record: ledger.ActiveRun, version: str) -> bool:
+    """Move the extract and CURRENT while the lease's row is locked. Returns whether CURRENT moved: a pin keeps it.
+
+    Raises BundleError, with neither moved, when a server could not open the bundle.
+    """
     folder = run.config.storage.path
     with run.step("publish") as counts:
+        versions.check(folder, version)  # here, so that the locked row waits for no checksums
         prepared = extract.write(folder, run.dataset)
         with holding_lease(record.store, LEASE, record.fencing):
             extract.publish(folder, prepared)
-            counts["published"] = bundles.publish(folder, version, unless_pinned=True)
+            counts["published"] = versions.publish(folder, version, unless_pinned=True)
     return bool(counts["published"])

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from recsys.data.ragged import Ragged
 from recsys.index import registry
 from recsys.index.registry import Index
 
@@ -58,7 +59,7 @@ class IndexContract:
         _, before = found.search(self.queries, K)
         excluded = before[:, :5]
         offsets = np.arange(0, 5 * QUERIES + 1, 5)
-        _, rows = found.search(self.queries, K, excluded=(offsets, excluded.ravel()))
+        _, rows = found.search(self.queries, K, excluded=Ragged(offsets, excluded.ravel()))
         for own, gone, kept in zip(rows.tolist(), excluded.tolist(), before[:, 5:].tolist(), strict=True):
             assert not set(own) & set(gone)
             assert own[: K - 5] == kept

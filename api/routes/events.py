@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, FiniteFloat, T
 from api import metrics as measures
 from api.auth import needs
 from api.problems import documented
-from api.schemas import SKEW_MICROSECONDS, Form, Id, JsonRoute, Time
+from api.schemas import Form, Id, JsonRoute, Time
 from api.state import parts_of
+from recsys.serving.answer import SKEW_MICROSECONDS
 from recsys.store.database import Store
 from recsys.store.events import insert_events
 

@@ -2,18 +2,21 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import Query as InAddress
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 
 from api import answers
-from api.answers import Sight
 from api.auth import needs
 from api.problems import documented
 from api.routes.recommendations import Warning_
-from api.schemas import Fields, Id, JsonRoute, to_text
+from api.schemas import Fields, Id, JsonRoute
 from api.state import parts_of
-from recsys.data.extract import timeline
+from recsys.data.times import rfc3339
+from recsys.serving.answer import Query, check_fields, context_warnings, fields_of, shown_history
+from recsys.serving.history import ShownEvent
+from recsys.serving.snapshot import Snapshot
 
 router = APIRouter(route_class=JsonRoute, tags=["users"])
 
@@ -54,36 +57,32 @@ class AskedOfHistory(BaseModel):
     dependencies=[Depends(needs("admin"))],
 )
 def show_history(
-    user_id: Annotated[Id, Path()], asked: Annotated[AskedOfHistory, Query()], request: Request
+    user_id: Annotated[Id, Path()], asked: Annotated[AskedOfHistory, InAddress()], request: Request
 ) -> Response:
     """The events that a user's recommendations are made from. An unknown user has none."""
-    parts = parts_of(request)
-    sight = answers.look(parts, user_id, None, None)
+    parts, query = parts_of(request), Query(user_id)
+    context = answers.gather_context(parts, query)
+    snapshot = context.snapshot
     fields = [name for field in asked.fields for name in field.split(",")]
-    answers.check_fields(sight.snapshot, fields)
-    length = min(asked.limit, parts.config.events.history_length)
+    check_fields(snapshot, fields)
     body = {
         "request_id": request.state.request_id,
-        "bundle": sight.snapshot.bundle.version,
+        "bundle": snapshot.bundle.version,
         "user_id": user_id,
-        "events": _events(sight, user_id, length, fields),
-        "warnings": answers.warnings_of(sight),
+        "events": [
+            _event(snapshot, event, fields) for event in shown_history(parts.config, context, query, limit=asked.limit)
+        ],
+        "warnings": context_warnings(context),
     }
     return Response(to_json(body, inf_nan_mode="null"), media_type="application/json")
 
 
-def _events(sight: Sight, user_id: str, length: int, fields: list[str]) -> list[dict[str, Any]]:
-    snapshot, news = sight.snapshot, sight.news.events
-    extract = snapshot.extract
-    # Items that the extract does not know are shown too, so each gets a row of its own above those that it knows.
-    others = [item for item in dict.fromkeys(news.items) if extract.items.row_of(item) < 0]
-    rows = {item: len(extract.items) + at for at, item in enumerate(others)}
-    found = timeline(extract, news, user_id, sight.as_of, length, new_items=rows)
-    events = []
-    for row, code, time in zip(found.items.tolist(), found.kinds.tolist(), found.times.tolist(), strict=True):
-        count = len(extract.items)
-        item = extract.items.id_of(row) if row < count else others[row - count]
-        joint = snapshot.shelf.row_of(item)
-        event = {"item_id": item, "kind": extract.kinds[code], "occurred_at": to_text(time), "known": joint >= 0}
-        events.append(event | {"fields": answers.fields_of(snapshot, joint, fields) if joint >= 0 else {}})
-    return events[::-1]
+def _event(snapshot: Snapshot, event: ShownEvent, fields: list[str]) -> dict[str, Any]:
+    row = snapshot.view.row_of(event.item_id)
+    return {
+        "item_id": event.item_id,
+        "kind": event.kind,
+        "occurred_at": rfc3339(event.time),
+        "known": row >= 0,
+        "fields": fields_of(snapshot, row, fields) if row >= 0 else {},
+    }

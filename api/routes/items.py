@@ -70,11 +70,11 @@ ItemId = Annotated[Id, Path(description="Any text; / and the like as %2F")]
     "/v1/items/{item_id:id}/similar",
     response_model=Answer,
     responses=documented(400, 401, 403, 404, 422, 503),
-    dependencies=[Depends(needs("page"))],
+    dependencies=[Depends(needs("recommend"))],
 )
 def similar_to_item(item_id: ItemId, asked: Annotated[Asked, Query()], request: Request) -> Response:
     """The items most similar to one."""
-    return answers.similar(parts_of(request), item_id, asked.wish(), request_id=request.state.request_id)
+    return answers.similar(parts_of(request), item_id, asked.query(), request_id=request.state.request_id)
 
 
 @router.post(

@@ -6,11 +6,12 @@ from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api import answers
-from api.answers import Past, Wish
 from api.auth import needs
 from api.problems import documented
 from api.schemas import MAX_HISTORY, Excluded, Fields, Form, Id, JsonRoute, K, ShortFilter, Time
 from api.state import parts_of
+from recsys.serving.answer import Query as EngineQuery
+from recsys.serving.history import InlineEvent
 
 router = APIRouter(route_class=JsonRoute, tags=["recommendations"])
 
@@ -68,10 +69,10 @@ class Asked(BaseModel):
     filter: ShortFilter = Field([])
     fields: Fields = Field([])
 
-    def wish(self) -> Wish:
+    def query(self, user_id: str | None = None, visitor_id: str | None = None) -> EngineQuery:
         """The same for the engine."""
         names = [name for field in self.fields for name in field.split(",")]
-        return Wish(self.k, self.exclude, names, short_filters=self.filter)
+        return EngineQuery(user_id, visitor_id, k=self.k, exclude=self.exclude, filters=self.filter, fields=names)
 
 
 class AskedOfUser(Asked):
@@ -108,19 +109,19 @@ UserId = Annotated[Id, Path(description="Any text; / and the like as %2F. An unk
     "/v1/users/{user_id:id}/recommendations",
     response_model=Answer,
     responses=documented(400, 401, 403, 422, 503),
-    dependencies=[Depends(needs("page"))],
+    dependencies=[Depends(needs("recommend"))],
 )
 def recommend_to_user(user_id: UserId, asked: Annotated[AskedOfUser, Query()], request: Request) -> Response:
     """The best items for a user."""
-    request_id = request.state.request_id
-    return answers.recommend(parts_of(request), user_id, asked.visitor_id, asked.wish(), request_id=request_id)
+    query = asked.query(user_id, asked.visitor_id)
+    return answers.recommend(parts_of(request), query, request_id=request.state.request_id)
 
 
 @router.post(
     "/v1/recommendations",
     response_model=Answer,
     responses=documented(400, 401, 403, 413, 415, 422, 503),
-    dependencies=[Depends(needs("page"))],
+    dependencies=[Depends(needs("recommend"))],
 )
 def recommend(
     question: Annotated[
@@ -138,13 +139,14 @@ def recommend(
     request: Request,
 ) -> Response:
     """The best items for a history in the body, a visitor or a user."""
-    wish = Wish(question.k, question.exclude, question.fields, filter=question.filter)
-    return answers.recommend(
-        parts_of(request),
+    query = EngineQuery(
         question.user_id,
         question.visitor_id,
-        wish,
-        past=[Past(event.item_id, event.kind, event.occurred_at) for event in question.history],
+        history=[InlineEvent(event.item_id, event.kind, event.occurred_at) for event in question.history],
+        k=question.k,
+        exclude=question.exclude,
+        filters=[] if question.filter is None else [question.filter],
+        fields=question.fields,
         as_of=question.as_of,
-        request_id=request.state.request_id,
     )
+    return answers.recommend(parts_of(request), query, request_id=request.state.request_id)

@@ -8,8 +8,9 @@ from pydantic_core import to_json
 
 from api.auth import needs
 from api.problems import documented
-from api.schemas import JsonRoute, to_text
+from api.schemas import JsonRoute
 from api.state import parts_of
+from recsys.data.times import rfc3339
 from recsys.store import runs
 from recsys.store.runs import Run
 
@@ -86,7 +87,7 @@ def figures(metrics: dict[str, Any]) -> dict[str, float | None]:
 
 def time_or_null(time: int | None) -> str | None:
     """Microseconds UTC -> RFC 3339."""
-    return None if time is None else to_text(time)
+    return None if time is None else rfc3339(time)
 
 
 def _shown(run: Run) -> dict[str, Any]:
@@ -95,7 +96,7 @@ def _shown(run: Run) -> dict[str, Any]:
         "run_id": run.run_id,
         "job": run.job,
         "status": run.status,
-        "started_at": to_text(run.started_at),
+        "started_at": rfc3339(run.started_at),
         "finished_at": time_or_null(ended),
         "due_at": time_or_null(run.due_at),
         "seconds": None if ended is None else round((ended - run.started_at) / 1e6, 1),

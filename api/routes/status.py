@@ -8,13 +8,14 @@ from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
 from api.auth import needs
-from api.live import Snapshot
 from api.problems import documented
 from api.routes.runs import NDCG, Judged, figures
-from api.schemas import JsonRoute, to_text
+from api.schemas import JsonRoute
 from api.state import parts_of
-from recsys.bundle import bundle as bundles
-from recsys.bundle.bundle import Version
+from recsys.bundle import versions
+from recsys.bundle.versions import Version
+from recsys.data.times import rfc3339
+from recsys.serving.snapshot import Snapshot
 
 router = APIRouter(route_class=JsonRoute, tags=["operations"])
 
@@ -75,24 +76,24 @@ def show_status(request: Request) -> Response:
         "request_id": request.state.request_id,
         "database": "away" if parts.link.is_away else "there",
         "serving": None if snapshot is None else _serving(snapshot),
-        "bundles": [_on_disk(version) for version in bundles.versions(parts.config.storage.path)],
+        "bundles": [_on_disk(version) for version in versions.list_versions(parts.config.storage.path)],
     }
     return Response(to_json(body, inf_nan_mode="null"), media_type="application/json")
 
 
 def _serving(snapshot: Snapshot) -> dict[str, Any]:
     bundle = snapshot.bundle
-    manifest, newer = bundle.manifest, snapshot.shelf.delta
+    manifest = bundle.manifest
     data, created_at = manifest.get("data", {}), manifest["created_at"]
     return {
         "version": bundle.version,
-        "created_at": to_text(created_at),
+        "created_at": rfc3339(created_at),
         "age_seconds": round(time.time() - created_at / 1e6, 1),
         "model": bundle.vectors.model,
         "dim": bundle.vectors.dim,
         "items": len(bundle.catalog),
-        "new_items": len(newer) if newer else 0,
-        "sold_out": snapshot.sold_out,
+        "new_items": snapshot.fresh_count,
+        "sold_out": snapshot.stock.sold_out,
         "columns": snapshot.columns,
         "data": {name: data.get(name) for name in ("events", "users", "items", "first", "last")},
         "index": manifest.get("index", {}),
@@ -102,7 +103,7 @@ def _serving(snapshot: Snapshot) -> dict[str, Any]:
 def _on_disk(version: Version) -> dict[str, Any]:
     return {
         "version": version.version,
-        "created_at": to_text(version.created_at),
+        "created_at": rfc3339(version.created_at),
         "model": version.model,
         "live": version.live,
         "pinned": version.pinned,

@@ -7,8 +7,9 @@ from pydantic import BaseModel, Field
 
 from api.auth import needs
 from api.problems import documented
-from api.schemas import Id, JsonRoute, to_text
+from api.schemas import Id, JsonRoute
 from api.state import parts_of
+from recsys.data.times import rfc3339
 from recsys.store import users
 from recsys.store.database import Store
 
@@ -44,7 +45,7 @@ def delete_user(user_id: Annotated[Id, Path()], request: Request) -> dict[str, A
     return {
         "request_id": request.state.request_id,
         "user_id": user_id,
-        "deleted_at": to_text(deleted_at),
+        "deleted_at": rfc3339(deleted_at),
         "events": events,
         "files": "left out of every answer now; the next training rewrites the extract without them",
     }

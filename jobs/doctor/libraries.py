@@ -1,6 +1,6 @@
-"""The doctor's checks of what is installed. Each returns (ok, found, what is allowed or how to mend it).
+"""Check the interpreter and the installed libraries.
 
-The libraries are loaded by name inside the checks, because whether they load is the question.
+Each check imports its library by name, since the import itself may fail.
 """
 
 import importlib
@@ -12,17 +12,17 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-Answer = tuple[bool, str, str]
+from jobs.doctor.answer import Answer
 
 PYTHON = (3, 11)
-# These three are built for each other; a test holds them to the lock files.
+# These three are built for each other; a test compares them with the lock files.
 TRIO = {"torch": "2.13.0", "torchrec": "1.8.0", "fbgemm_gpu": "1.8.0"}
 FBGEMM = ("fbgemm-gpu-cpu", "fbgemm-gpu")  # two distributions of the one package fbgemm_gpu: for the CPU, for CUDA
 MEND = "pip install --no-deps -r requirements-cpu.lock (with a GPU: requirements-cuda.lock)"
 
 
 def check_python(_config: str) -> Answer:
-    """The interpreter."""
+    """Whether the version of Python is right."""
     return sys.version_info[:2] == PYTHON, platform.python_version(), f"{PYTHON[0]}.{PYTHON[1]}"
 
 
@@ -108,7 +108,7 @@ def check_faiss(_config: str) -> Answer:
 
 
 def check_onnxruntime(_config: str) -> Answer:
-    """Whether onnxruntime loads and offers the CPU, without which no history can be encoded."""
+    """Whether onnxruntime loads and can run on the CPU."""
     try:
         onnxruntime = importlib.import_module("onnxruntime")
         able = "CPUExecutionProvider" in onnxruntime.get_available_providers()
@@ -139,7 +139,7 @@ def _public(number: str | None) -> str | None:
 
 
 def _cuda_of_torch() -> str | None:
-    """The CUDA version that torch was built for, read from its files, because it may not load."""
+    """The CUDA version that torch was built for, read from its files because torch may not load."""
     spec = importlib.util.find_spec("torch")
     for place in (spec and spec.submodule_search_locations) or ():
         file = Path(place) / "version.py"

@@ -1,15 +1,15 @@
-"""The doctor's check of the models: a file of its own, as it loads what they need."""
+"""Check the names of models and index. A file of its own, because it imports what they need."""
 
 from pathlib import Path
 
-from jobs.doctor.libraries import Answer
+from jobs.doctor.answer import Answer
 from recsys.config.loading import load_config
 from recsys.errors import ConfigError
 from recsys.training.pipeline import check_names
 
 
 def check_models(config: str) -> Answer:
-    """Whether the configured models and the index are there."""
+    """Whether the configured models and index exist."""
     settings = load_config(Path(config))
     found = f"{', '.join(settings.training.models)}; index {settings.index.kind}"
     try:

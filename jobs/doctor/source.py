@@ -1,9 +1,9 @@
-"""The doctor's check of the shop's database. It returns (ok, found, what is allowed)."""
+"""Check the shop's database."""
 
 from contextlib import closing
 from pathlib import Path
 
-from jobs.doctor.libraries import Answer
+from jobs.doctor.answer import Answer
 from recsys.config.loading import load_config
 from recsys.errors import RecsysError
 from recsys.source.reader import open_reader
@@ -16,17 +16,17 @@ NEEDED_COLUMNS = {
 
 
 def check_source(config: str) -> Answer:
-    """Whether the shop's database answers and its queries return the columns that are needed. Reads no rows."""
+    """Whether the database answers and its queries return the required columns. Reads no rows."""
     settings = load_config(Path(config)).source
     if settings.url is None:
         return True, "no [source] url: the service's own tables", "a database that answers, or none"
     found = {}
     try:
-        with closing(open_reader(settings.url)) as reader:
+        with closing(open_reader(settings.url, settings.dialect)) as reader:
             for name, needed in NEEDED_COLUMNS.items():
                 query = getattr(settings, name)
                 if query is not None:
-                    found[name] = reader.columns(query, name)
+                    found[name] = reader.query(query, name).columns
                     missing = [column for column in needed if column not in found[name]]
                     if missing:
                         return False, f"{name} returns {', '.join(found[name])}", f"also {', '.join(missing)}"

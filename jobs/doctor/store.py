@@ -1,9 +1,9 @@
-"""The doctor's check of the service's own database. It returns (ok, found, what is allowed)."""
+"""Check the service's own database."""
 
 import time
 from pathlib import Path
 
-from jobs.doctor.libraries import Answer
+from jobs.doctor.answer import Answer
 from recsys.config.loading import load_config
 from recsys.errors import RecsysError
 from recsys.store.database import database_url
@@ -13,7 +13,7 @@ MAX_CLOCK_SECONDS = 60
 
 
 def check_store(config: str) -> Answer:
-    """Whether the service's database answers, its tables are up to date and its clock agrees with ours."""
+    """Whether the database answers, its tables are up to date, and its clock agrees with this machine's."""
     settings = load_config(Path(config)).store
     parsed = database_url(settings.url)
     if parsed.drivername == "sqlite" and not Path(str(parsed.database)).exists():  # opening it would make the file

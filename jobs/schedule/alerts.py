@@ -1,8 +1,7 @@
-"""Tells of failed and refused runs, and of a job without a successful run for too long: in the log and by webhook.
+"""Alerts about failed and refused runs, and about a job without a successful run for too long.
 
-Alerts are read from the ledger, so one that a kill, a restart or a dead receiver kept from being posted is posted
-later, and runs that a person started are told of as well, unless Ctrl-C ended them. A lease keeps
-two schedulers from telling twice.
+An alert goes to the log and to a webhook. Alerts are read from the ledger, so one that could not be posted is posted
+later. Runs that a person started count too, unless Ctrl-C ended them. A lease keeps two schedulers from alerting twice.
 """
 
 import json
@@ -23,7 +22,7 @@ from recsys.store.schedule import Overdue, list_overdue_jobs, list_unalerted_run
 
 LEASE = "alerts"
 LEASE_SECONDS = 300.0  # longer than all tries of one alert
-TELL_SECONDS = 86_400.0  # a run that ended longer ago is no news
+RECENT_SECONDS = 86_400.0  # a run that ended longer ago gets no alert
 TIMEOUT_SECONDS = 10.0
 RETRY_SECONDS = (1.0, 5.0)  # between the tries
 PAUSE_SECONDS = 300.0  # after an alert that could not be posted
@@ -33,31 +32,31 @@ _log = logging.getLogger(__name__)
 
 
 def watch(store: Store, settings: AlertSettings, jobs: frozenset[str], stop: Event, *, look_seconds: float) -> None:
-    """Tell of what is new every `look_seconds` until `stop` is set. Nothing that fails here reaches a job."""
+    """Send new alerts every `look_seconds` until `stop` is set. A failure here reaches no job."""
     pause = 0.0
     while not stop.wait(pause):
         pause = look_seconds
         try:
-            if not tell(store, settings, jobs, stop):
+            if not send_alerts(store, settings, jobs, stop):
                 pause = max(pause, PAUSE_SECONDS)
-        except Exception as error:  # the database is away: what was not told stays so
+        except Exception as error:  # the database is away: the alerts are sent later
             _log.warning("alerts: the ledger could not be read: %s", type(error).__name__)
 
 
-def tell(store: Store, settings: AlertSettings, jobs: frozenset[str], stop: Event) -> bool:
-    """Tell once of all that is new. False when something could not be posted; it is new again the next time."""
-    if not _news(store, settings, jobs):
+def send_alerts(store: Store, settings: AlertSettings, jobs: frozenset[str], stop: Event) -> bool:
+    """Send every new alert once; return False when one could not be posted. It is sent again the next time."""
+    if not _new_alerts(store, settings, jobs):
         return True
     fencing = acquire_lease(store, LEASE, "alerts", LEASE_SECONDS)
     if fencing is None:
-        return True  # another scheduler is telling
+        return True  # another scheduler sends them
     try:
-        for what in _news(store, settings, jobs):
-            message = _message(what, store.prefix, settings)
+        for subject in _new_alerts(store, settings, jobs):
+            message = _message(subject, store.prefix, settings)
             _log.warning("alert: %s", message["text"])
             if settings.webhook_url is not None and not _post(settings.webhook_url.get_secret_value(), message, stop):
                 return False
-            mark_alerted(store, what)
+            mark_alerted(store, subject)
             if not renew_lease(store, LEASE, fencing, LEASE_SECONDS):
                 return True
         return True
@@ -65,38 +64,38 @@ def tell(store: Store, settings: AlertSettings, jobs: frozenset[str], stop: Even
         release_lease(store, LEASE, fencing)
 
 
-def _news(store: Store, settings: AlertSettings, jobs: frozenset[str]) -> list[Run | Overdue]:
-    found: list[Run | Overdue] = [*list_unalerted_runs(store, seconds=TELL_SECONDS)]
+def _new_alerts(store: Store, settings: AlertSettings, jobs: frozenset[str]) -> list[Run | Overdue]:
+    found: list[Run | Overdue] = [*list_unalerted_runs(store, seconds=RECENT_SECONDS)]
     if settings.max_age_hours is not None:
         found += [late for late in list_overdue_jobs(store, seconds=settings.max_age_hours * 3600) if late.job in jobs]
     return found
 
 
-def _message(what: Run | Overdue, prefix: str, settings: AlertSettings) -> dict[str, Any]:
-    """The JSON that is posted. `text` is what Slack and Mattermost show."""
-    if isinstance(what, Run):
-        text = f"{what.job}: run {what.run_id} {what.status}"
+def _message(subject: Run | Overdue, prefix: str, settings: AlertSettings) -> dict[str, Any]:
+    """Build the JSON that is posted. Slack and Mattermost show `text`."""
+    if isinstance(subject, Run):
+        text = f"{subject.job}: run {subject.run_id} {subject.status}"
         values = {
-            "status": what.status,
-            "run_id": what.run_id,
-            "error": what.error[:MAX_ERROR_LENGTH] if what.error else None,
-            "bundle": what.bundle,
-            "started_at": _iso(what.started_at),
-            "finished_at": _iso(what.finished_at),
-            "due_at": _iso(what.due_at),
+            "status": subject.status,
+            "run_id": subject.run_id,
+            "error": subject.error[:MAX_ERROR_LENGTH] if subject.error else None,
+            "bundle": subject.bundle,
+            "started_at": _iso(subject.started_at),
+            "finished_at": _iso(subject.finished_at),
+            "due_at": _iso(subject.due_at),
         }
     else:
-        text = f"{what.job}: no successful run for {settings.max_age_hours:g} hours"
+        text = f"{subject.job}: no successful run for {settings.max_age_hours:g} hours"
         values = {
             "status": "overdue",
             "run_id": None,
             "error": f"no successful run for {settings.max_age_hours:g} hours",
             "bundle": None,
             "started_at": None,
-            "finished_at": _iso(what.succeeded_at),
+            "finished_at": _iso(subject.succeeded_at),
             "due_at": None,
         }
-    return {"text": text, "tables": prefix, "job": what.job, **values}
+    return {"text": text, "tables": prefix, "job": subject.job, **values}
 
 
 def _iso(microseconds: int | None) -> str | None:
@@ -106,7 +105,7 @@ def _iso(microseconds: int | None) -> str | None:
 
 
 def _post(url: str, message: dict[str, Any], stop: Event) -> bool:
-    """Post with a few tries. False, and a line in the log without the address, when none came through."""
+    """Post with a few tries; return False when all failed. The log does not name the address."""
     for attempt, pause in enumerate((*RETRY_SECONDS, None), 1):
         fault = _try_post(url, message)
         if fault is None:
@@ -118,7 +117,7 @@ def _post(url: str, message: dict[str, Any], stop: Event) -> bool:
 
 
 def _try_post(url: str, message: dict[str, Any]) -> str | None:
-    """What went wrong, without the address; None when the receiver took it (2xx). Redirects are not followed."""
+    """Post once; return what went wrong, without the address, or None on 2xx. Redirects are not followed."""
     parts = urlsplit(url)
     kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")

@@ -1,8 +1,8 @@
-"""Cron entries to runs: when one is due, its job is run in a process of its own, once, whatever is killed meanwhile.
+"""The scheduler: runs each job once per due time, in a process of its own, even when processes are killed.
 
-The configuration says when, the table of due times what is still to be run, the ledger what has ended. This process
-only claims a due time, starts the job, ends it when it takes too long, and settles what came out; every step of that
-may be cut off by a kill and is taken up again by the next scheduler, or by another one on the same store.
+* The configuration holds the cron entries, the table of due times what is still to run, and the ledger what has ended.
+* The scheduler claims a due time, starts the job, ends it when it takes too long, and settles the outcome.
+* A kill may interrupt any of these steps. The next scheduler, or another one on the same store, continues there.
 """
 
 import logging
@@ -35,10 +35,10 @@ from recsys.store.runs import DIED
 from recsys.store.schedule import ProcessExit, claim_due, list_due, plan_due, renew_due, settle_due
 
 JOBS = ("train",)  # the keys of [schedule] that are cron entries; each is a command of `recsys` too
-LOOK_SECONDS = 5.0
+LOOK_SECONDS = 5.0  # between two looks at the due times
 CLAIM_SECONDS = 60.0
-PAUSE_SECONDS = 60.0  # between a process that died and the next
-REFUSED = 3  # the exit code of a job that found another run under way
+PAUSE_SECONDS = 60.0  # between a process that died and the next one
+REFUSED = 3  # the exit code of a job that finds another run under way
 _WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -51,16 +51,16 @@ class Entry:
     """A job and when it is due."""
 
     job: str
-    text: str  # the cron entry and its zone: when it changes, the next due time is planned anew
+    text: str  # the cron entry and its zone; when it changes, the next due time is computed again
     trigger: CronTrigger
     every_hour: bool
     command: tuple[str, ...]
 
     def next_due(self, after: int) -> int:
-        """The first due time after a moment; both microseconds UTC.
+        """Compute the first due time after a moment; both microseconds UTC.
 
-        A time of night that the change to summer time leaves out comes an hour later, and one that the change back
-        brings twice counts once, unless the entry is for every hour.
+        A local time that the change to summer time skips is due an hour later. One that the change back repeats
+        counts once, unless the entry is for every hour.
         """
         moment = _EPOCH + timedelta(microseconds=after)
         while True:
@@ -73,7 +73,7 @@ class Entry:
 
 @dataclass
 class Child:
-    """The process of a job, leader of a process group of its own. Times are of the monotonic clock."""
+    """The process of a job, which leads its own process group. Times are of the monotonic clock."""
 
     entry: Entry
     due_at: int
@@ -81,12 +81,12 @@ class Child:
     started: float
     renewed: float
     asked_to_end: float | None = None
-    reason: str | None = None  # why we end it
+    reason: str | None = None  # why the scheduler ends it
 
 
 @dataclass(frozen=True)
-class TrainingRun:
-    """What a scheduler works with."""
+class Scheduler:
+    """One scheduler: its store, its settings, and its name as an owner of claims."""
 
     store: Store
     settings: ScheduleSettings
@@ -100,26 +100,26 @@ def schedule(
     commands: dict[str, Sequence[str]] | None = None,
     look_seconds: float = LOOK_SECONDS,
 ) -> None:
-    """Run what is due until SIGTERM or SIGINT, which also end a running job with its process group.
+    """Run what is due until SIGTERM or SIGINT, which also ends a running job with its process group.
 
-    path: the configuration file, for the jobs' processes. commands: a job's command line, where it is not
+    path: the configuration file, for the jobs' processes. commands: the command line of a job, instead of
     `recsys JOB --config PATH`. Raises ConfigError when nothing is scheduled.
     """
     _log_lines()
     entries = planned(config, path, commands or {})
     store = open_configured(config)
-    night = TrainingRun(store, config.schedule, f"{process_name(os.getpid())}:{uuid.uuid4().hex}")
+    scheduler = Scheduler(store, config.schedule, f"{process_name(os.getpid())}:{uuid.uuid4().hex}")
     wake: SimpleQueue[bool] = SimpleQueue()  # True: look; False: end
     with _signals(wake), _alarm_clock(entries, wake), _alerts(store, config, entries, look_seconds):
         for entry in entries:
             plan_due(store, entry.job, entry.text, entry.next_due)
             _log.info("%s: scheduled for %s", entry.job, entry.text)
-        _work(night, entries, wake, look_seconds)
+        _work(scheduler, entries, wake, look_seconds)
     store.close()
 
 
 def show(config: Config, path: Path) -> Output:
-    """The jobs with their entries and what is due when."""
+    """Show the jobs with their entries and due times."""
     with closing(open_configured(config)) as store:
         waiting = {due.job: due for due in list_due(store)}
     rows = []
@@ -131,7 +131,7 @@ def show(config: Config, path: Path) -> Output:
 
 
 def planned(config: Config, path: Path, commands: dict[str, Sequence[str]]) -> list[Entry]:
-    """The entries of the configuration. Raises ConfigError when there are none."""
+    """Read the entries of the configuration. Raises ConfigError when there are none."""
     zone = time_zone(config.schedule.zone)
     entries = []
     for job in JOBS:
@@ -144,7 +144,7 @@ def planned(config: Config, path: Path, commands: dict[str, Sequence[str]]) -> l
             hour=_listed(cron.hours),
             day=_listed(cron.days),
             month=_listed(cron.months),
-            day_of_week=",".join(_WEEKDAYS[day] for day in cron.weekdays),  # its numbers count from Monday
+            day_of_week=",".join(_WEEKDAYS[day] for day in cron.weekdays),  # by name: APScheduler counts from Monday
             second="0",
             timezone=zone,
         )
@@ -157,13 +157,13 @@ def planned(config: Config, path: Path, commands: dict[str, Sequence[str]]) -> l
 
 
 def _log_lines() -> None:
-    """What the jobs log from INFO on goes to the error stream, one line each, times in UTC."""
+    """Send the jobs' log, from INFO on, to the error stream, with times in UTC."""
     lines = logging.Formatter("%(asctime)sZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
     lines.converter = time.gmtime
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(lines)
     ours = logging.getLogger("jobs")
-    ours.handlers, ours.propagate = [handler], False  # the root logger would bring the lines of every library
+    ours.handlers, ours.propagate = [handler], False  # the root logger would add the lines of every library
     ours.setLevel(logging.INFO)
 
 
@@ -171,18 +171,18 @@ def _listed(numbers: tuple[int, ...]) -> str:
     return ",".join(map(str, numbers))
 
 
-def _work(night: TrainingRun, entries: list[Entry], wake: SimpleQueue[bool], look_seconds: float) -> None:
-    """Look when a due time has come, when a child has ended, and every few seconds; at the end, end the children."""
+def _work(scheduler: Scheduler, entries: list[Entry], wake: SimpleQueue[bool], look_seconds: float) -> None:
+    """Look at every due time, at every end of a child, and every few seconds; finally end the children."""
     children: dict[str, Child] = {}
     going_on = True
     while going_on or children:
         for entry in entries:
             if entry.job in children:
-                settled = _guarded(_attend, night, children, entry)
+                settled = _guarded(_attend, scheduler, children, entry)
                 if not (settled or going_on or children[entry.job].process.returncode is None):
                     del children[entry.job]  # the database is away: the next scheduler settles it
             elif going_on:
-                _guarded(_begin, night, children, entry)
+                _guarded(_begin, scheduler, children, entry)
         if (going_on or children) and not _woken(wake, look_seconds) and going_on:
             going_on = False
             _log.info("ending; %d running", len(children))
@@ -191,14 +191,14 @@ def _work(night: TrainingRun, entries: list[Entry], wake: SimpleQueue[bool], loo
 
 
 def _guarded(
-    step: Callable[[TrainingRun, dict[str, Child], Entry], None],
-    night: TrainingRun,
+    step: Callable[[Scheduler, dict[str, Child], Entry], None],
+    scheduler: Scheduler,
     children: dict[str, Child],
     entry: Entry,
 ) -> bool:
     try:
-        step(night, children, entry)
-    except Exception as error:  # the database is away: whatever was not written is done again at the next look
+        step(scheduler, children, entry)
+    except Exception as error:  # the database is away: the step is tried again at the next look
         _log.warning("%s: %s; trying again", entry.job, type(error).__name__)
         _log.debug("%s", entry.job, exc_info=True)
         return False
@@ -206,7 +206,7 @@ def _guarded(
 
 
 def _woken(wake: SimpleQueue[bool], seconds: float) -> bool:
-    """Wait; False when we are to end."""
+    """Wait for a look; return False when the scheduler is to end."""
     try:
         woken = wake.get(timeout=seconds)
         while woken:
@@ -216,11 +216,11 @@ def _woken(wake: SimpleQueue[bool], seconds: float) -> bool:
     return False
 
 
-def _begin(night: TrainingRun, children: dict[str, Child], entry: Entry) -> None:
-    due_at = claim_due(night.store, entry.job, night.owner, seconds=CLAIM_SECONDS, next_due=entry.next_due)
+def _begin(scheduler: Scheduler, children: dict[str, Child], entry: Entry) -> None:
+    due_at = claim_due(scheduler.store, entry.job, scheduler.owner, seconds=CLAIM_SECONDS, next_due=entry.next_due)
     if due_at is None:
         return
-    process = subprocess.Popen(  # noqa: S603  (the command is ours)
+    process = subprocess.Popen(  # noqa: S603  (our own command)
         [sys.executable, "-m", "recsys.process", str(os.getpid()), *entry.command],
         stdin=subprocess.DEVNULL,
         start_new_session=True,
@@ -231,27 +231,27 @@ def _begin(night: TrainingRun, children: dict[str, Child], entry: Entry) -> None
     _log.info("%s: started for %s, process %d", entry.job, time_text(due_at), process.pid)
 
 
-def _attend(night: TrainingRun, children: dict[str, Child], entry: Entry) -> None:
-    """Settle a child that has ended; keep the claim of one that runs, and end it when it has run too long."""
+def _attend(scheduler: Scheduler, children: dict[str, Child], entry: Entry) -> None:
+    """Settle a child that has ended. Renew the claim of a running one, and end it when it takes too long."""
     child, now = children[entry.job], time.monotonic()
     if _has_ended(child.process):
-        _settle(night, child)
+        _settle(scheduler, child)
         del children[entry.job]
         return
     if child.asked_to_end is not None:
-        if now - child.asked_to_end >= night.settings.grace_seconds:
+        if now - child.asked_to_end >= scheduler.settings.grace_seconds:
             _signal_group(child.process, signal.SIGKILL)
-    elif now - child.started >= night.settings.timeout_minutes * 60:
-        _ask_to_end(child, f"it was over its limit of {night.settings.timeout_minutes:g} minutes and was ended")
+    elif now - child.started >= scheduler.settings.timeout_minutes * 60:
+        _ask_to_end(child, f"it was over its limit of {scheduler.settings.timeout_minutes:g} minutes and was ended")
     if now - child.renewed >= CLAIM_SECONDS / 6:
         child.renewed = now
-        renew_due(night.store, entry.job, child.due_at, night.owner, seconds=CLAIM_SECONDS)
+        renew_due(scheduler.store, entry.job, child.due_at, scheduler.owner, seconds=CLAIM_SECONDS)
 
 
-def _settle(night: TrainingRun, child: Child) -> None:
-    _signal_group(child.process, signal.SIGKILL)  # whatever the job has left behind
+def _settle(scheduler: Scheduler, child: Child) -> None:
+    _signal_group(child.process, signal.SIGKILL)  # processes that the job has left behind
     code = child.process.wait()
-    ending = ProcessExit(
+    process_exit = ProcessExit(
         process=process_name(child.process.pid),
         error=child.reason or f"{DIED}its process ended with code {code} and without a word",
         counts=code != REFUSED and not (child.reason or "").startswith(DIED),
@@ -259,12 +259,12 @@ def _settle(night: TrainingRun, child: Child) -> None:
     )
     entry = child.entry
     outcome = settle_due(
-        night.store,
+        scheduler.store,
         entry.job,
         child.due_at,
-        night.owner,
-        ending,
-        attempts=night.settings.max_attempts,
+        scheduler.owner,
+        process_exit,
+        attempts=scheduler.settings.max_attempts,
         next_due=entry.next_due,
     )
     seconds = time.monotonic() - child.started
@@ -278,7 +278,7 @@ def _ask_to_end(child: Child, reason: str) -> None:
 
 
 def _has_ended(process: subprocess.Popen[bytes]) -> bool:
-    """Whether the process has ended. It is not reaped yet, so that its number still stands for its group."""
+    """Whether the process has ended. It is not reaped yet, so its id still names its group."""
     if process.returncode is not None:
         return True
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
@@ -291,10 +291,10 @@ def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> N
 
 @contextmanager
 def _signals(wake: SimpleQueue[bool]) -> Iterator[None]:
-    """SIGTERM and SIGINT end us; the end of a child wakes us.
+    """End the scheduler on SIGTERM and SIGINT, and wake it when a child ends.
 
-    Afterwards a second SIGTERM changes nothing, for `timeout` and supervisors signal a process and then its group. A
-    second Ctrl-C still ends what hangs.
+    Afterwards a second SIGTERM is ignored, because `timeout` and supervisors signal a process and then its group. A
+    second Ctrl-C still ends a process that hangs.
     """
     answers = {signal.SIGTERM: False, signal.SIGINT: False, signal.SIGCHLD: True}
     before = {number: signal.signal(number, lambda *_, go=go: wake.put(go)) for number, go in answers.items()}
@@ -307,7 +307,7 @@ def _signals(wake: SimpleQueue[bool]) -> Iterator[None]:
 
 @contextmanager
 def _alarm_clock(entries: list[Entry], wake: SimpleQueue[bool]) -> Iterator[None]:
-    """APScheduler wakes us at every due time; its jobs are made from the configuration at each start."""
+    """Wake the scheduler at every due time. APScheduler's jobs are made from the configuration at each start."""
     clock = BackgroundScheduler(timezone=UTC)
     for entry in entries:
         clock.add_job(wake.put, entry.trigger, [True], id=entry.job, coalesce=True, misfire_grace_time=None)
@@ -320,7 +320,7 @@ def _alarm_clock(entries: list[Entry], wake: SimpleQueue[bool]) -> Iterator[None
 
 @contextmanager
 def _alerts(store: Store, config: Config, entries: list[Entry], look_seconds: float) -> Iterator[None]:
-    """A thread that tells; it is not waited for, since a receiver that hangs must not keep us from ending."""
+    """Send alerts in a thread. It is not waited for, so that a receiver that hangs does not delay the end."""
     stop, jobs = Event(), frozenset(entry.job for entry in entries)
     arguments = (store, config.alerts, jobs, stop)
     Thread(target=alerts.watch, args=arguments, kwargs={"look_seconds": look_seconds}, daemon=True).start()

@@ -9,10 +9,12 @@ from recsys.bundle import bundle as bundles
 from recsys.bundle.bundle import Bundle
 from recsys.config.settings import Config
 from recsys.data.arrays import Bool, Int64
-from recsys.data.extract import Extract, histories_with, open_extract
-from recsys.data.interactions import Histories, codes_in
+from recsys.data.extract import Extract, open_extract
+from recsys.data.interactions import Histories
+from recsys.serving.fresh_items import CatalogView
+from recsys.serving.history import EventLog, events_of
+from recsys.store.changes import NewEvents, read_changes
 from recsys.store.database import Store
-from recsys.store.events import NewEvents, new_events
 
 _FOREVER = np.iinfo(np.int64).max
 
@@ -43,29 +45,23 @@ class Inputs:
 def open_inputs(config: Config, store: Store) -> Inputs:
     """Open the live bundle and the extract, and read the events since. Raises BundleError, NotFoundError."""
     bundle, extract = bundles.load(config.storage.path), open_extract(config.storage.path)
-    fresh = new_events(
-        store, list(extract.users), [], received_after=extract.watermark, occurred_before=_FOREVER
-    )  # for many users this returns everybody's
-    return Inputs(config, store, bundle, extract, fresh)
+    changes = read_changes(store, list(extract.users), received_after=extract.watermark, occurred_before=_FOREVER)
+    return Inputs(config, store, bundle, extract, changes.events)
 
 
 def build_shop(inputs: Inputs, deleted: Bool) -> Shop:
     """Translate the extract to the rows of the bundle, without the deleted users [U]."""
     extract, config, bundle = inputs.extract, inputs.config, inputs.bundle
-    targets = config.evaluation.targets
-    item_rows = extract.items.rows_in(bundle.catalog.ids)
-    codes = codes_in(extract.kinds, bundle.kinds)
-    purchases = purchases_of(extract.events, item_rows, len(bundle.catalog), extract.codes_of(targets))
+    log, view, bought_codes = EventLog.of(extract, bundle), CatalogView(bundle), bundle.codes_of(config.bought)
+    purchases = purchases_of(extract.events, log.rows, len(bundle.catalog), extract.codes_of(config.bought))
 
     def past(users: Int64, as_of: int) -> Histories:
         ids, length = extract.users.ids_of(users), config.events.history_length
-        nobody = [None] * len(ids)
-        histories = histories_with(extract, inputs.fresh, ids, as_of, length, visitor_ids=nobody, always=targets)
-        return histories.translate(item_rows, codes)
+        return events_of(log, view, inputs.fresh, ids, as_of).histories(len(ids), as_of, length, bought_codes)
 
     return Shop(
         first_seen=np.where(deleted, NEVER_SEEN, first_seen(extract.events)),
         purchases=purchases.select(~deleted[purchases.users]),
         past=past,
-        target_codes=tuple(bundle.codes_of(targets)),
+        target_codes=tuple(bought_codes),
     )

@@ -1,4 +1,4 @@
-"""The artifact of a training: a folder that is complete or absent; published, rolled back, pruned.
+"""The versioned artifact that answers come from: its files, and publish, rollback and prune.
 
-Other rooms import `bundle`.
+Other rooms import `bundle` (assemble, save, load) and `versions` (list, publish, roll back, prune).
 """

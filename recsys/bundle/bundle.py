@@ -1,7 +1,6 @@
-"""The versioned artifact: everything an answer needs, on disk, memory-mapped; publish, roll back, prune.
+"""The versioned artifact: everything an answer needs, on disk, memory-mapped.
 
-The bundles of a folder lie in its `bundles/`, beside CURRENT (the live one), PUBLISHED (those that were live, newest
-last) and PINNED (set by a rollback). Nothing in a bundle is about a person. Shapes: I items, D dim, B queries.
+Nothing in a bundle is about a person. Shapes: I items, D dim, B queries.
 """
 
 import platform
@@ -20,11 +19,12 @@ import pyarrow as pa
 
 from recsys.bundle import files as bundle_files
 from recsys.config.settings import IndexSettings
-from recsys.data import folder as artifact
+from recsys.data import folder as folders
 from recsys.data.arrays import Bool, Float32, Int32
 from recsys.data.catalog import Catalog
 from recsys.data.folder import failpoint
-from recsys.errors import BundleError, NotFoundError, RecsysError
+from recsys.data.interactions import Histories
+from recsys.errors import BundleError, RecsysError
 from recsys.index import flat
 from recsys.index import registry as indexes
 from recsys.index.exact import Items
@@ -32,46 +32,32 @@ from recsys.index.registry import EXACT, BuiltIndex, Index
 from recsys.models.vectors import Vectors
 
 FORMAT = 1
-_PINNED, _PUBLISHED = "PINNED", "PUBLISHED"
 _LIBRARIES = ("recsys", "numpy", "scipy", "pyarrow", "faiss-cpu", "onnxruntime", "torch", "torchrec")
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """What answers come from. Of I items; arrays may be memory-mapped and are never written."""
+    """Everything that answers come from, over I items. Arrays may be memory-mapped and are read-only."""
 
-    version: str  # "" before it is saved
+    version: str  # empty before it is saved
     manifest: dict[str, Any]
     kinds: tuple[str, ...]  # by kind code
     catalog: Catalog
     vectors: Vectors
     popularity: Float32  # [I], higher is more popular
     index: Index
-    evaluation: Vectors | None  # from before the refit, for the gate alone
-    with_vector: Bool  # [I]: items that a personal score can rank; a vector of zeros says nothing
+    evaluation: Vectors | None  # before the refit; only the gate uses them
+    with_vector: Bool  # [I]: whether an item's vector is not zero, so that a personal score can rank it
     most_popular: Int32  # [I]: rows by popularity, highest first, ties by row
 
     def codes_of(self, kinds: Sequence[str]) -> list[int]:
-        """The codes of those of the kinds that it knows."""
+        """The codes of the kinds of events that the bundle knows; others are left out."""
         return [self.kinds.index(kind) for kind in kinds if kind in self.kinds]
 
     @cached_property
     def directions(self) -> Items:
-        """The items' tastes for search by cosine; made when first asked for, which reads them all once."""
+        """The personal part of the item vectors, for search by cosine. Computed on first use."""
         return Items(self.vectors.personal_columns(self.vectors.item_vectors), cosine=True)
-
-
-@dataclass(frozen=True)
-class Version:
-    """A bundle on disk, as its manifest tells."""
-
-    version: str
-    created_at: int  # microseconds, UTC
-    model: str
-    live: bool
-    pinned: bool
-    metrics: dict[str, Any]
-    size: int  # bytes
 
 
 def assemble(
@@ -84,11 +70,11 @@ def assemble(
     queries: Float32 | None = None,
     evaluation: Vectors | None = None,
 ) -> Bundle:
-    """A bundle in memory, not saved.
+    """Put a bundle together in memory.
 
-    popularity: float32 [I]. queries: user vectors [B, D] with which the configured index is measured; without them the
-    index is the exact one and its recall is not measured, as judging and validation want it.
-    evaluation: the same model before its refit. Raises RecsysError when counts differ or a vector is not finite.
+    popularity: float32 [I]. queries: user vectors [B, D] that measure the recall of the configured index. Without them
+    the index is the exact one and is not measured, as evaluation needs it. evaluation: the same model before its refit.
+    Raises RecsysError when counts differ or a vector is not finite.
     """
     popularity = np.ascontiguousarray(popularity, np.float32)
     for which in (vectors, evaluation):
@@ -117,8 +103,8 @@ def assemble(
 def save(bundle: Bundle, folder: Path, *, facts: dict[str, Any]) -> str:
     """Write a bundle, complete or not at all, and return its version, `<utc time>-<model>-<config hash>`.
 
-    facts: what the manifest shall say beyond the bundle itself: "configuration", "config_hash", "data", "metrics", …
-    Raises RecsysError when it cannot be written; nothing is left then.
+    facts: further values of the manifest: "configuration", "config_hash", "data", "metrics", …
+    Raises RecsysError when it cannot be written, and leaves nothing behind.
     """
     created_at = time.time_ns() // 1000
     stamp = datetime.fromtimestamp(created_at / 1e6, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
@@ -147,115 +133,59 @@ def save(bundle: Bundle, folder: Path, *, facts: dict[str, Any]) -> str:
         bundle.index.write(temporary / "index.faiss")
         return manifest
 
-    artifact.write_folder(_room(folder), version, fill)
+    folders.write_folder(bundles_folder(folder), version, fill)
     return version
 
 
 def load(folder: Path, version: str | None = None) -> Bundle:
-    """Open a version (None: the live one), memory-mapped and verified.
+    """Open a version, by default the live one, memory-mapped and verified.
 
-    Raises BundleError when there is none, its format is not ours, a file is missing or damaged or counts differ; the
-    message names the file, what was expected and what was found.
+    Raises BundleError when there is none, or when its format, a file, a checksum or a count is wrong. The message
+    names the file, what was expected and what was found.
     """
-    room = _room(folder)
-    name = version or artifact.current(room)
+    parent = bundles_folder(folder)
+    name = version or folders.current(parent)
     if name is None:
         raise BundleError(f"no bundle has been published in {folder}; `recsys train` makes one")
-    place = room / name
-    manifest = _read_manifest(place)
-    artifact.verify(place)
+    place = parent / name
+    manifest = read_manifest(place)
+    folders.verify(place)
     try:
         return _open(name, place, manifest)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
         raise BundleError(f"{place} cannot be read: {type(error).__name__}: {error}") from error
 
 
-def publish(folder: Path, version: str, *, unless_pinned: bool = False) -> bool:
-    """Make a version the live one and lift a pin; whether it was done.
+def bundles_folder(folder: Path) -> Path:
+    """Where the bundles of a storage folder lie. Raises RecsysError when the folder cannot be read."""
+    folders.check_folder(folder)
+    return folder / "bundles"
 
-    unless_pinned: leave everything as it is when a rollback has pinned a bundle, as a nightly run must.
-    Raises BundleError when it is damaged, NotFoundError when it is not there.
+
+def read_manifest(place: Path) -> dict[str, Any]:
+    """The manifest of a bundle. Raises BundleError when there is none or its format is another."""
+    manifest = folders.read_manifest(place)
+    if manifest.get("format") != FORMAT:
+        raise BundleError(f"{place}: format {manifest.get('format')!r}; this version of recsys reads format {FORMAT}")
+    return manifest
+
+
+def search_once(bundle: Bundle) -> None:
+    """Encode one history and search with it, to prove that the bundle answers.
+
+    Raises BundleError when it does not.
     """
-    room = _room(folder)
-    _check_known(room, version)
-    _verify(room / version)  # takes seconds: nothing that was read before it is believed after it
-    with artifact.exclusive_lock(room):
-        if unless_pinned and pinned(folder) is not None:
-            return False
-        _check_known(room, version)
-        lives = _lives(room)
-        if artifact.current(room) != version:
-            artifact.replace_text(room / _PUBLISHED, "".join(f"{name}\n" for name in [*lives, version]))
-            failpoint("in publish")
-            artifact.set_current(room, version)
-        if not unless_pinned:
-            (room / _PINNED).unlink(missing_ok=True)
-    return True
-
-
-def rollback(folder: Path, version: str | None = None) -> str:
-    """Go back to a version that was live before (None: the last one) and pin it; returns the version that is live now.
-
-    While it is pinned, training saves bundles but does not publish them. Raises NotFoundError when there is none to go
-    back to, BundleError when it is damaged.
-    """
-    room = _room(folder)
-    while True:
-        target = _earlier(room, version)
-        _verify(room / target)
-        with artifact.exclusive_lock(room):
-            if _earlier(room, version) != target:
-                continue  # another one went live meanwhile
-            artifact.replace_text(room / _PINNED, target + "\n")
-            artifact.set_current(room, target)
-            return target
-
-
-def pinned(folder: Path) -> str | None:
-    """The version that a rollback has pinned, or None."""
-    return artifact.read_text(_room(folder) / _PINNED).strip() or None
-
-
-def versions(folder: Path) -> list[Version]:
-    """All complete bundles of a folder, newest first. Those of another format are left out."""
-    room = _room(folder)
-    live, held = artifact.current(room), pinned(folder)
-    found = []
-    for name in _names(room):
-        try:
-            manifest = _read_manifest(room / name)
-        except BundleError:
-            continue
-        found.append(
-            Version(
-                version=name,
-                created_at=manifest["created_at"],
-                model=manifest["vectors"]["model"],
-                live=name == live,
-                pinned=name == held,
-                metrics=manifest.get("metrics", {}),
-                size=sum(file["size"] for file in manifest["files"].values()),
-            )
-        )
-    return sorted(found, key=lambda version: (version.created_at, version.version), reverse=True)
-
-
-def prune(folder: Path, keep: int) -> list[str]:
-    """Remove all but the newest `keep` bundles, and return what was removed.
-
-    The live bundle, the one a rollback would go back to, and a pinned one always stay.
-    """
-    room = _room(folder)
-    if not room.is_dir():
-        return []
-    with artifact.exclusive_lock(room):
-        live = artifact.current(room)
-        earlier = [name for name in _lives(room) if name != live]
-        safe = {live, pinned(folder), *earlier[-1:]}
-        gone = [v.version for v in versions(folder)[keep:] if v.version not in safe]
-        for name in gone:
-            artifact.remove_folder(room / name)
-    return gone
+    if not len(bundle.catalog):
+        return
+    history = Histories(
+        np.array([0, 1], np.int64), bundle.most_popular[:1], np.zeros(1, np.int8), np.zeros(1, np.float32)
+    )
+    try:
+        _, rows = bundle.index.search(bundle.vectors.encode(history), 1)
+    except Exception as error:  # an encoder or index that is damaged or foreign may raise anything
+        raise BundleError(f"{bundle.version} does not answer: {type(error).__name__}: {error}") from error
+    if rows.shape != (1, 1) or not 0 <= rows[0, 0] < len(bundle.catalog):
+        raise BundleError(f"{bundle.version} does not answer: a search for 1 of {len(bundle.catalog)} items finds none")
 
 
 def _open(name: str, place: Path, manifest: dict[str, Any]) -> Bundle:
@@ -263,7 +193,7 @@ def _open(name: str, place: Path, manifest: dict[str, Any]) -> Bundle:
     catalog = bundle_files.open_items(place)
     vectors = bundle_files.open_vectors(place, manifest["vectors"], count)
     earlier = manifest["evaluation"]
-    popularity = artifact.open_array(place / "popularity.npy")
+    popularity = folders.open_array(place / "popularity.npy")
     index = indexes.load(place / "index.faiss", manifest["index"]["kind"], vectors.item_vectors)
     for what, size, expected in (
         ("items.arrow", (len(catalog),), (count,)),
@@ -294,56 +224,6 @@ def _rows_with_vector(item_vectors: Float32) -> Bool:
 
 def _by_popularity(popularity: Float32) -> Int32:
     return np.argsort(-popularity, kind="stable").astype(np.int32)
-
-
-def _room(folder: Path) -> Path:
-    artifact.check_folder(folder)
-    return folder / "bundles"
-
-
-def _names(room: Path) -> list[str]:
-    return sorted(path.parent.name for path in room.glob(f"[!.]*/{artifact.MANIFEST}"))
-
-
-def _lives(room: Path) -> list[str]:
-    """The versions that were live and still exist, oldest first, up to the one that is live now.
-
-    PUBLISHED is written before CURRENT moves, and a rollback leaves it alone: what stands in it behind the live version
-    was never live, or was rolled back from.
-    """
-    names = artifact.read_text(room / _PUBLISHED).split()
-    live = artifact.current(room)
-    if live in names:
-        names = names[: len(names) - names[::-1].index(live)]
-    existing = set(_names(room))
-    return [name for name in names if name in existing]
-
-
-def _earlier(room: Path, version: str | None) -> str:
-    """The version to go back to: the given one, if it was live before, or else the last one. Raises NotFoundError."""
-    live = artifact.current(room)
-    earlier = [name for name in _lives(room) if name != live]
-    if not earlier or (version is not None and version not in earlier):
-        asked = "there is no earlier bundle" if version is None else f"{version!r} was not live before {live}"
-        raise NotFoundError(f"{asked}; earlier ones: {', '.join(dict.fromkeys(earlier)) or 'none'}")
-    return version or earlier[-1]
-
-
-def _verify(place: Path) -> None:
-    _read_manifest(place)
-    artifact.verify(place)
-
-
-def _check_known(room: Path, version: str) -> None:
-    if version not in _names(room):
-        raise NotFoundError(f"no bundle {version!r} in {room}; there are: {', '.join(_names(room)) or 'none'}")
-
-
-def _read_manifest(place: Path) -> dict[str, Any]:
-    manifest = artifact.read_manifest(place)
-    if manifest.get("format") != FORMAT:
-        raise BundleError(f"{place}: format {manifest.get('format')!r}; this version of recsys reads format {FORMAT}")
-    return manifest
 
 
 def _library_versions() -> dict[str, str]:

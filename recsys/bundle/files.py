@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from recsys.data import folder as artifact
+from recsys.data import folder as folders
 from recsys.data.catalog import Catalog
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import BundleError
@@ -19,7 +19,7 @@ _GRAPH = "encoder.onnx"
 
 def write_items(folder: Path, catalog: Catalog) -> None:
     """items.arrow, ids first, and the arrays by which ids are looked up. Raises OSError."""
-    artifact.save_vocabulary(folder, "item_ids", catalog.ids)
+    folders.save_vocabulary(folder, "item_ids", catalog.ids)
     columns = catalog.columns.combine_chunks()
     if _ID in columns.column_names:
         columns = columns.drop_columns([_ID])
@@ -32,7 +32,7 @@ def write_items(folder: Path, catalog: Catalog) -> None:
 
 def open_items(folder: Path) -> Catalog:
     """The catalog that write_items wrote. Raises BundleError when ids and columns are not of the same items."""
-    ids: Vocabulary = artifact.open_vocabulary(folder, "item_ids")
+    ids: Vocabulary = folders.open_vocabulary(folder, "item_ids")
     with pa.memory_map(str(folder / "items.arrow")) as source:
         table = pa.ipc.open_file(source).read_all()
     if table.num_rows != len(ids) or len(ids.order) != len(ids) or len(ids.ends) != len(ids) + 1:
@@ -79,7 +79,7 @@ def open_vectors(folder: Path, described: dict[str, Any], item_count: int) -> Ve
     )
     vectors = Vectors(
         model=described["model"],
-        item_vectors=artifact.open_array(folder / "item_vectors.npy"),
+        item_vectors=folders.open_array(folder / "item_vectors.npy"),
         parts=parts,
         item_encoder=_open_item_encoder(folder / "item_encoder", len(parts)) if described["item_encoder"] else None,
         settings=described["settings"],
@@ -116,15 +116,15 @@ def count_fault(vectors: Vectors, item_count: int) -> str | None:
 def _open_part(folder: Path, described: dict[str, Any]) -> Part:
     if described["encoder"] == OnnxEncoder.name:
         described = {**described, "graph": (folder / _GRAPH).read_bytes()}
-    return Part(artifact.open_array(folder / "history_vectors.npy"), encoder_from_dict(described))
+    return Part(folders.open_array(folder / "history_vectors.npy"), encoder_from_dict(described))
 
 
 def _open_item_encoder(folder: Path, part_count: int) -> ItemEncoder:
     return ItemEncoder(
-        token_hashes=artifact.open_array(folder / "token_hashes.npy"),
-        item_weights=artifact.open_array(folder / "item_weights.npy"),
+        token_hashes=folders.open_array(folder / "token_hashes.npy"),
+        item_weights=folders.open_array(folder / "item_weights.npy"),
         history_weights=tuple(
-            artifact.open_array(folder / f"history_weights_{number}.npy") for number in range(part_count)
+            folders.open_array(folder / f"history_weights_{number}.npy") for number in range(part_count)
         ),
     )
 

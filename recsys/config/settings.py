@@ -187,6 +187,11 @@ class SourceSettings(Section):
         description="SQLAlchemy URL; a read-only account is enough",
         examples=["postgresql://reader:secret@localhost/shop"],
     )
+    dialect: str | None = Field(
+        None,
+        description="Name in recsys.source.contract.SOURCES or a dotted path; unset: the name in the URL",
+        examples=["duckdb_source:DUCKDB"],
+    )
     interactions: str | None = Field(
         None,
         description="Query that returns user_id, item_id, event, timestamp and, if there is one, value",
@@ -478,7 +483,7 @@ class Config(Section):
 
 _NOT_HASHED: dict[str, Any] = {
     **dict.fromkeys(("store", "storage", "api", "schedule", "alerts", "audience"), True),
-    "source": {"url"},  # with its password
+    "source": {"url", "dialect"},  # with its password
     "training": {"processes"},  # however many they are, they learn the same but for rounding
     "recommendations": {"exclude_sold_out"},  # read when it answers; judging lists what is sold out
 }

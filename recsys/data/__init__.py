@@ -1,5 +1,5 @@
 """Plain values: interactions and histories, the catalog, vocabularies, splits, times, and the extract on disk.
 
-Other rooms import `arrays`, `catalog`, `extract`, `features`, `folder`, `interactions`, `splits`, `times` and
+Other rooms import `arrays`, `catalog`, `extract`, `features`, `folder`, `interactions`, `ragged`, `splits`, `times` and
 `vocabulary`.
 """

@@ -1,4 +1,4 @@
-"""All items with their attributes."""
+"""All items with their attributes, and what changes in them."""
 
 from dataclasses import dataclass
 
@@ -20,3 +20,19 @@ class Catalog:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+@dataclass(frozen=True)
+class ChangedItem:
+    """An item of the own tables. None: the own tables hold no such value."""
+
+    item_id: str
+    revision: int  # grows with every change of any item
+    title: str | None
+    category: str | None
+    brand: str | None
+    price: float | None
+    available: bool | None
+    image_url: str | None
+    created_at: int | None  # microseconds UTC
+    attributes: str | None  # a JSON object

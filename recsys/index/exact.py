@@ -9,8 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from recsys.data.arrays import Bool, Float32, Int32, Int64
-
-Ragged = tuple[Int64, Int32]  # offsets [B + 1] and rows [N]: query b owns rows[offsets[b]:offsets[b + 1]]
+from recsys.data.ragged import Ragged
 
 FEW_QUERIES = 4  # up to this many, gathering a few allowed items does not pay, and FAISS is faster than blocks
 _BLOCK_BYTES = 128 * 2**20  # of scores at a time; derived arrays double that
@@ -110,10 +109,8 @@ def rank(items: Items, queries: Float32, k: int, candidates: tuple[Int64, Int64]
 
 
 def _mask(products: Float32, excluded: Ragged, start: int, position: Int32 | None) -> None:
-    offsets, rows = excluded
-    bounds = offsets[start : start + len(products) + 1]
-    owners = np.repeat(np.arange(len(products)), np.diff(bounds))
-    own = rows[bounds[0] : bounds[-1]]
+    block = excluded.slice(start, start + len(products))
+    owners, own = block.owners, block.values
     if position is not None:
         own = position[own]
         owners, own = owners[own >= 0], own[own >= 0]
@@ -146,5 +143,5 @@ def check_shapes(items: Items, queries: Float32, k: int, allowed: Bool | None, e
         raise ValueError(f"k is {k}; allowed is 1 and more")
     if allowed is not None and (allowed.shape != (count,) or allowed.dtype != np.bool_):
         raise ValueError(f"allowed is {allowed.dtype} {allowed.shape}; it has to be bool [{count}]")
-    if excluded is not None and len(excluded[0]) != len(queries) + 1:
-        raise ValueError(f"excluded is for {len(excluded[0]) - 1} queries, but {len(queries)} came")
+    if excluded is not None and len(excluded) != len(queries):
+        raise ValueError(f"excluded is for {len(excluded)} queries, but {len(queries)} came")

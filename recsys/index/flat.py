@@ -7,11 +7,11 @@ import faiss
 import numpy as np
 
 from recsys.data.arrays import Bool, Float32, Int32, Int64
+from recsys.data.ragged import Ragged
 from recsys.errors import BundleError, RecsysError
 from recsys.index.exact import (
     FEW_QUERIES,
     Items,
-    Ragged,
     check_shapes,
     empty_answer,
     rank,
@@ -94,8 +94,7 @@ class FlatIndex:
     def _search_one(self, query: Float32, k: int, allowed: Bool | None, excluded: Int32) -> tuple[Float32, Int32]:
         found = self._nearest(query, k, allowed, excluded)
         if found is None:
-            own = (np.array([0, len(excluded)], np.int64), excluded)
-            return search_exactly(self._items, query, k, allowed=allowed, excluded=own)
+            return search_exactly(self._items, query, k, allowed=allowed, excluded=Ragged.of_one(excluded))
         return rank(self._items, query, k, (np.zeros(len(found), np.int64), found))
 
     def _nearest(self, query: Float32, k: int, allowed: Bool | None, excluded: Int32) -> Int64 | None:
@@ -117,4 +116,4 @@ FLAT = IndexKind(build, load)
 
 
 def _rows_of(excluded: Ragged | None, b: int) -> Int32:
-    return np.zeros(0, np.int32) if excluded is None else excluded[1][excluded[0][b] : excluded[0][b + 1]]
+    return np.zeros(0, np.int32) if excluded is None else excluded.row(b)

@@ -12,9 +12,9 @@ from typing import Protocol
 import numpy as np
 
 from recsys.data.arrays import Bool, Float32, Int32
+from recsys.data.ragged import Ragged
 from recsys.errors import BundleError, ConfigError
 from recsys.imports import resolve
-from recsys.index.exact import Ragged
 
 EXACT = "flat"  # the kind that takes over where another finds too little
 

@@ -1,4 +1,7 @@
-"""From a question to an answer: history, user vector, search, filters.
+"""From a query to an answer: one engine for HTTP, the command line and evaluation.
 
-Other rooms import `filters`, `fresh_items` and `recommender`.
+`answer` takes a query and a snapshot through history, eligibility and search; evaluation asks `recommender` in bulk.
+Nothing here knows HTTP, the command line or the metrics of the service.
+
+Other rooms import `answer`, `eligibility`, `filters`, `fresh_items`, `history`, `recommender` and `snapshot`.
 """

@@ -9,7 +9,6 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.data.arrays import Bool
+from recsys.data.times import parse_time
 from recsys.errors import RefusedError
 
 MAX_DEPTH = 8
@@ -28,7 +28,6 @@ Kind = Literal["text", "number", "boolean", "time"]
 Value = str | float | int | bool
 _Test = Callable[[Any, Sequence[Value]], Any]
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIMES = frozenset({"created_at"})  # known columns that hold microseconds since 1970
 
 
@@ -142,14 +141,6 @@ def mask(wanted: Filter, columns: pa.Table) -> Bool:
     return functools.reduce(np.logical_and if isinstance(wanted, All) else np.logical_or, parts)
 
 
-def microseconds(text: str) -> int:
-    """An RFC 3339 time with its zone -> microseconds since 1970 UTC. Raises ValueError."""
-    time = datetime.fromisoformat(text)
-    if time.tzinfo is None:
-        raise ValueError("a time without a zone")
-    return (time - _EPOCH) // timedelta(microseconds=1)
-
-
 class _Parser:
     def __init__(self, kinds: Mapping[str, Kind]) -> None:
         self._kinds = kinds
@@ -200,7 +191,7 @@ def _typed(value: Any, kind: Kind, column: str, where: str) -> Value:
         return value
     if kind == "time" and isinstance(value, str) and len(value) <= MAX_TEXT:
         try:
-            return microseconds(value)
+            return parse_time(value)
         except (ValueError, OverflowError):
             raise RefusedError(f"{where}: {column!r} takes times as 2026-11-23T08:00:00Z") from None
     limit = f" of at most {MAX_TEXT} characters" if kind == "text" else ""

@@ -1,6 +1,8 @@
-"""Bundle and histories -> hits. Evaluation, command line and HTTP all ask here.
+"""Search and fill-up: histories, or items, and a catalog view -> the best items of it, best first.
 
-Shapes: I items, B users or items asked about, K top-k, D dim, N events or excluded pairs.
+Everybody asks here: the answer engine for HTTP and the command line, and evaluation in bulk. Which items may be found
+is decided before, in recsys.serving.eligibility. Item rows are joint rows (see recsys.serving.fresh_items).
+Shapes: B users or items asked about, K top-k, D dim, N events.
 """
 
 from collections.abc import Sequence
@@ -8,18 +10,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from recsys.bundle.bundle import Bundle
 from recsys.data.arrays import Bool, Float32, Int32, Int64
-from recsys.data.catalog import Catalog
 from recsys.data.interactions import Histories
-from recsys.index.exact import Ragged, search_exactly
+from recsys.data.ragged import Ragged
+from recsys.index.exact import search_exactly
+from recsys.serving.fresh_items import CatalogView
 
 REASONS = ("personal", "visitor", "similar", "popular")
 _PERSONAL, _SIMILAR, _POPULAR = REASONS.index("personal"), REASONS.index("similar"), REASONS.index("popular")
 _BLOCK_USERS = 4096  # bounds the memory of user vectors and histories that are handled at once
+
+Allowed = Sequence[Bool | None]  # for each bundle of a view: which of its rows may be answered; None: all
 
 
 @dataclass(frozen=True)
@@ -32,47 +35,80 @@ class Hits:
 
 
 def recommend(
-    bundle: Bundle,
-    histories: Histories,
-    k: int,
-    *,
-    target_codes: Sequence[int],
-    repeats: bool,
-    allowed: Bool | None = None,
-    excluded: Ragged | None = None,
+    view: CatalogView, histories: Histories, k: int, *, allowed: Allowed | None = None, excluded: Ragged | None = None
 ) -> Hits:
-    """The k best items for each of B users, by full ranking of all items.
+    """Find the k best items for each of B users by full ranking of all items.
 
-    histories: item rows are the bundle's. Unless `repeats`, items of which the history has an event of a target kind
-    are left out. allowed: bool [I], items that may be recommended to anybody. excluded: rows that a single user must
-    not get, ragged as (offsets [B + 1], rows [N]).
+    allowed: items that may be recommended to anybody; None: all of the view. excluded: rows that a single user must not
+    get [B]; what a user bought is among them where it must not come again (see eligibility.bought_rows).
     Users with an empty history, or one that says nothing (a vector of zeros), get popular items, and lists that are
-    short are filled up with them, filters and exclusions kept; fewer than k come only when fewer are eligible.
+    short are filled up with them under the same rules. Fewer than k come only when fewer are eligible.
     Raises ValueError when shapes do not fit.
     """
-    if excluded is not None and len(excluded[0]) != len(histories) + 1:
-        raise ValueError(f"excluded is for {len(excluded[0]) - 1} users, but {len(histories)} came")
+    if excluded is not None and len(excluded) != len(histories):
+        raise ValueError(f"excluded is for {len(excluded)} users, but {len(histories)} came")
+    masks = view.standing if allowed is None else allowed
     blocks = [_empty(0, k)]
     for start in range(0, len(histories), _BLOCK_USERS):
         stop = min(start + _BLOCK_USERS, len(histories))
-        block = histories.slice(start, stop)
-        left_out = None if excluded is None else _slice(excluded, start, stop)
-        if not repeats:
-            seen = block.select(np.isin(block.kinds, np.asarray(target_codes, np.int8)))
-            left_out = _join(left_out, (seen.offsets, seen.items))
-        queries = bundle.vectors.encode(block)
-        blocks.append(answer(bundle, queries, k, allowed=allowed, left_out=left_out))
+        queries = encode(view, histories.slice(start, stop))
+        out = None if excluded is None else excluded.slice(start, stop)
+        found = [
+            _personal(bundle, queries, k, mask, rows)
+            for bundle, mask, rows in zip(view.bundles, masks, _by_bundle(view, out), strict=True)
+        ]
+        blocks.append(_best(view, found, k))
     return _concatenate(blocks)
 
 
-def answer(
-    bundle: Bundle, queries: Float32, k: int, *, allowed: Bool | None = None, left_out: Ragged | None = None
+def similar(
+    view: CatalogView, rows: Int32, k: int, *, allowed: Allowed | None = None, excluded: Ragged | None = None
 ) -> Hits:
-    """The k best items for each of the user vectors [B, D]; see recommend. left_out: rows that a user must not get."""
+    """Find the k items most similar to each of the items `rows` [B] by the cosine of their item vectors; never itself.
+
+    The length of an item vector tells how much the item is in demand and its direction whose taste it is: similar is
+    what has the same direction. An item that has no vector gets popular items. allowed, excluded: as in `recommend`.
+    Raises ValueError when k is below 1.
+    """
+    masks = view.standing if allowed is None else allowed
+    blocks = [_empty(0, k)]
+    for start in range(0, len(rows), _BLOCK_USERS):
+        own = np.asarray(rows[start : start + _BLOCK_USERS], np.int32)
+        out = Ragged(np.arange(len(own) + 1, dtype=np.int64), own)
+        if excluded is not None:
+            out = out.merge(excluded.slice(start, start + len(own)))
+        vectors = _item_vectors(view, own)
+        found = [
+            _nearest(bundle, vectors, k, mask, left_out)
+            for bundle, mask, left_out in zip(view.bundles, masks, _by_bundle(view, out), strict=True)
+        ]
+        blocks.append(_best(view, found, k))
+    return _concatenate(blocks)
+
+
+def encode(view: CatalogView, histories: Histories) -> Float32:
+    """B histories of joint rows -> user vectors [B, D]."""
+    if view.fresh is None:
+        return view.main.vectors.encode(histories)
+    used, items = np.unique(histories.items, return_inverse=True)
+    small = Histories(histories.offsets, items.astype(np.int32), histories.kinds, histories.ages_days)
+    count = len(view.main.catalog)
+    of_main = used < count
+    encoded = []
+    for part, newer in zip(view.main.vectors.parts, view.fresh.bundle.vectors.parts, strict=True):
+        vectors = np.empty((len(used), part.history_vectors.shape[1]), np.float32)
+        vectors[of_main] = part.history_vectors[used[of_main]]
+        vectors[~of_main] = newer.history_vectors[used[~of_main] - count]
+        encoded.append(part.encoder.encode(vectors, small))
+    return np.concatenate(encoded, axis=1)
+
+
+def _personal(bundle: Bundle, queries: Float32, k: int, allowed: Bool | None, left_out: Ragged | None) -> Hits:
+    """The k best items of one bundle for each of the user vectors [B, D]; see recommend."""
     scorable = bundle.with_vector if allowed is None else bundle.with_vector & allowed
     hits = _empty(len(queries), k)
     asked = (bundle.vectors.personal_columns(queries) != 0).any(axis=1)
-    excluded = None if left_out is None else _take(left_out, asked)
+    excluded = None if left_out is None else left_out.take(asked)
     found = bundle.index.search(queries[asked], k, allowed=None if scorable.all() else scorable, excluded=excluded)
     hits.scores[asked], hits.rows[asked] = found
     hits.reasons[hits.rows >= 0] = _PERSONAL
@@ -80,30 +116,14 @@ def answer(
     return hits
 
 
-def similar(bundle: Bundle, rows: Int32, k: int, *, allowed: Bool | None = None) -> Hits:
-    """The k items most similar to each of the items `rows` [B], by the cosine of their item vectors; never itself.
-
-    The length of an item vector tells how much the item is in demand and its direction whose taste it is: similar is
-    what has the same direction. An item that has no vector gets popular items. Raises ValueError when k is below 1.
-    """
-    blocks = [_empty(0, k)]
-    for start in range(0, len(rows), _BLOCK_USERS):
-        own = np.asarray(rows[start : start + _BLOCK_USERS], np.int32)
-        itself = (np.arange(len(own) + 1, dtype=np.int64), own)
-        blocks.append(nearest(bundle, bundle.vectors.item_vectors[own], k, allowed=allowed, left_out=itself))
-    return _concatenate(blocks)
-
-
-def nearest(
-    bundle: Bundle, vectors: Float32, k: int, *, allowed: Bool | None = None, left_out: Ragged | None = None
-) -> Hits:
-    """The k items whose vectors have the directions nearest to `vectors` [B, D]; see similar."""
+def _nearest(bundle: Bundle, vectors: Float32, k: int, allowed: Bool | None, left_out: Ragged | None) -> Hits:
+    """The k items of one bundle whose vectors have the directions nearest to `vectors` [B, D]; see similar."""
     scorable = bundle.with_vector if allowed is None else bundle.with_vector & allowed
     queries = bundle.vectors.personal_columns(vectors)
     queries = queries / np.maximum(np.linalg.norm(queries, axis=1, keepdims=True), np.float32(1e-30))
     hits = _empty(len(queries), k)
     asked = (queries != 0).any(axis=1)
-    excluded = None if left_out is None else _take(left_out, asked)
+    excluded = None if left_out is None else left_out.take(asked)
     found = search_exactly(bundle.directions, queries[asked], k, allowed=scorable, excluded=excluded)
     hits.scores[asked], hits.rows[asked] = found
     hits.reasons[hits.rows >= 0] = _SIMILAR
@@ -111,12 +131,38 @@ def nearest(
     return hits
 
 
-def available_items(catalog: Catalog) -> Bool:
-    """Which items are not sold out: bool [I]; unknown counts as available."""
-    if "available" not in catalog.columns.column_names:
-        return np.ones(len(catalog), np.bool_)
-    column = catalog.columns.column("available").cast(pa.bool_())
-    return np.asarray(pc.fill_null(column, True).to_numpy(), np.bool_)
+def _item_vectors(view: CatalogView, rows: Int32) -> Float32:
+    """The item vectors of joint rows [B]: float32 [B, D]."""
+    if view.fresh is None:
+        return np.asarray(view.main.vectors.item_vectors[rows])
+    vectors, count = np.empty((len(rows), view.main.vectors.dim), np.float32), len(view.main.catalog)
+    of_main = rows < count
+    vectors[of_main] = view.main.vectors.item_vectors[rows[of_main]]
+    vectors[~of_main] = view.fresh.bundle.vectors.item_vectors[rows[~of_main] - count]
+    return vectors
+
+
+def _by_bundle(view: CatalogView, rows: Ragged | None) -> list[Ragged | None]:
+    """Joint rows of each user as the rows of each of the view's bundles."""
+    if rows is None or view.fresh is None:
+        return [rows] * len(view.bundles)
+    of_main = rows.values < len(view.main.catalog)
+    fresh = rows.select(~of_main)
+    return [rows.select(of_main), Ragged(fresh.offsets, fresh.values - np.int32(len(view.main.catalog)))]
+
+
+def _best(view: CatalogView, answers: Sequence[Hits], k: int) -> Hits:
+    """The k best of the bundles' answers: popular items behind all others, else by score; equal scores by row."""
+    if len(answers) == 1:
+        return answers[0]
+    rows = np.concatenate(
+        [np.where(a.rows < 0, -1, a.rows + start) for a, start in zip(answers, view.starts, strict=True)], axis=1
+    )
+    scores = np.concatenate([answer.scores for answer in answers], axis=1)
+    reasons = np.concatenate([answer.reasons for answer in answers], axis=1)
+    behind = np.where(rows < 0, 2, reasons == _POPULAR)
+    order = np.lexsort((rows, -scores, behind), axis=1)[:, :k]
+    return Hits(*(np.take_along_axis(values, order, axis=1) for values in (rows.astype(np.int32), scores, reasons)))
 
 
 def _fill_up(bundle: Bundle, hits: Hits, allowed: Bool | None, left_out: Ragged | None) -> None:
@@ -128,9 +174,8 @@ def _fill_up(bundle: Bundle, hits: Hits, allowed: Bool | None, left_out: Ragged 
     listed_by, listed_at = np.nonzero(rows >= 0)
     owners, taken = listed_by, rows[listed_by, listed_at]
     if left_out is not None:
-        offsets, out = _take(left_out, short)
-        owners = np.concatenate([owners, np.repeat(np.arange(len(rows)), np.diff(offsets))])
-        taken = np.concatenate([taken, out])
+        out = left_out.take(short)
+        owners, taken = np.concatenate([owners, out.owners]), np.concatenate([taken, out.values])
     # With so many, everybody finds k that are not taken.
     most_taken = int(np.bincount(owners, minlength=1).max())
     popular = _first_allowed(bundle.most_popular, allowed, rows.shape[1] + most_taken)
@@ -182,26 +227,3 @@ def _concatenate(blocks: list[Hits]) -> Hits:
         np.concatenate([hits.scores for hits in blocks]),
         np.concatenate([hits.reasons for hits in blocks]),
     )
-
-
-def _slice(ragged: Ragged, start: int, stop: int) -> Ragged:
-    offsets, rows = ragged
-    bounds = offsets[start : stop + 1]
-    return bounds - bounds[0], rows[bounds[0] : bounds[-1]]
-
-
-def _take(ragged: Ragged, which: Bool) -> Ragged:
-    """The rows of those queries [B] for which `which` is true."""
-    offsets, rows = ragged
-    counts = np.diff(offsets)
-    kept = np.concatenate([[0], np.cumsum(counts[which])]).astype(np.int64)
-    return kept, rows[np.repeat(which, counts)]
-
-
-def _join(first: Ragged | None, second: Ragged) -> Ragged:
-    """Both rows of every query, side by side."""
-    if first is None:
-        return second
-    owners = np.concatenate([np.repeat(np.arange(len(r[0]) - 1), np.diff(r[0])) for r in (first, second)])
-    rows = np.concatenate([first[1], second[1]])
-    return first[0] + second[0], np.asarray(rows[np.argsort(owners, kind="stable")], np.int32)

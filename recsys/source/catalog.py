@@ -9,11 +9,11 @@ import pyarrow as pa
 
 from recsys.data.catalog import Catalog
 from recsys.data.vocabulary import Vocabulary
-from recsys.source.drivers import Select, frame
-from recsys.source.events import MARIADB_FLOAT, column_sql, require
+from recsys.source.contract import USER_COLUMNS
+from recsys.source.events import require
 from recsys.source.findings import EXAMPLES, Finding
-from recsys.source.reader import Reader, strip_semicolon
-from recsys.source.values import read_booleans, read_numbers, read_texts, read_times
+from recsys.source.reader import Reader
+from recsys.source.values import frame_of, read_booleans, read_numbers, read_texts, read_times
 from recsys.store.tables import MAX_ID_LENGTH
 
 TEXTS = ("title", "category", "brand", "image_url")
@@ -38,8 +38,9 @@ def read_items(
 
     Raises SourceError when the query fails or returns no item_id.
     """
-    rows = reader.table(_select_items(reader, query, name), name)
-    require(rows.columns, ("item_id",), f"the query of {name}")
+    shop = reader.query(query, name)
+    require(shop.columns, ("item_id",), shop.origin)
+    rows = reader.table(reader.dialect.select_items(shop), name)
     if own:
         rows = _unfold(rows)
     return normalize_items(rows, name, zone, form)
@@ -60,43 +61,16 @@ def normalize_users(rows: pl.DataFrame, name: str) -> Entries:
 
 def read_users(reader: Reader, query: str, name: str) -> Entries:
     """Read user_id and, if there is one, email_consent. Raises SourceError when the query fails or has no user_id."""
-    found = reader.columns(query, name)
-    require(found, ("user_id",), f"the query of {name}")
-    wanted = [column for column in ("user_id", "email_consent") if column in found]
-    if reader.dialect == "sqlite":
-        parts = [f"CASE WHEN {column} < x'' THEN CAST({column} AS TEXT) END AS {column}" for column in wanted]
-    else:
-        parts = [column_sql(reader.dialect, column, found[column], f"the query of {name}") for column in wanted]
-    select = Select(
-        f"SELECT {', '.join(parts)} FROM ({strip_semicolon(query)}\n) AS shop", dict.fromkeys(wanted, pl.String)
-    )
+    shop = reader.query(query, name)
+    require(shop.columns, ("user_id",), shop.origin)
+    wanted = shop.present(USER_COLUMNS)
     rows = pl.DataFrame(schema=dict.fromkeys(wanted, pl.String))
-    if batches := [
-        batch.select(read_texts(batch[column]) for column in wanted) for batch in reader.batches(select, name)
-    ]:
-        rows = pl.concat(batches)
+    batches = reader.batches(reader.dialect.select_users(shop), name)
+    if texts := [batch.select(read_texts(batch[column]) for column in wanted) for batch in batches]:
+        rows = pl.concat(texts)
     if "email_consent" not in wanted:
         rows = rows.with_columns(email_consent=pl.lit(None, pl.Boolean))
     return normalize_users(rows, name)
-
-
-def _select_items(reader: Reader, query: str, name: str) -> Select:
-    """The query with its item_id as text as the events have theirs: 20 of a NUMERIC, a CHAR without its padding.
-
-    Only where the driver's values would not give the same: MariaDB forgets the order of what is put in parentheses.
-    """
-    types = {"item_id": pl.String}
-    if reader.dialect == "sqlite":
-        return Select(strip_semicolon(query), types)
-    found = reader.columns(query, name)
-    if "item_id" not in found or (reader.dialect == "mysql" and found["item_id"] not in MARIADB_FLOAT):
-        return Select(strip_semicolon(query), types)
-    quote = reader.engine.dialect.identifier_preparer.quote_identifier
-    parts = [
-        column_sql(reader.dialect, column, code, f"the query of {name}") if column == "item_id" else quote(column)
-        for column, code in found.items()
-    ]
-    return Select(f"SELECT {', '.join(parts)} FROM ({strip_semicolon(query)}\n) AS shop", types)
 
 
 def build_catalog(items: pl.DataFrame, extra: list[str]) -> Catalog:
@@ -176,7 +150,7 @@ def _unfold(rows: pl.DataFrame) -> pl.DataFrame:
     if not names:
         return rows.drop("attributes")
     values = [[_flat(found.get(name)) for name in names] for found in objects]
-    return rows.drop("attributes").hstack(frame(names, values, {}))
+    return rows.drop("attributes").hstack(frame_of(names, values, {}))
 
 
 def _flat(value: Any) -> Any:

@@ -7,13 +7,11 @@ came by both streams counts once. What is left out is counted by reason, and too
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import sqlalchemy as sa
 
 from recsys.config.settings import Config
 from recsys.data.arrays import Int32
@@ -22,7 +20,8 @@ from recsys.data.interactions import Interactions
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import RecsysError, RefusedError
 from recsys.source.catalog import KNOWN, NO_ITEMS, Entries, build_catalog, consent_of, read_items, read_users
-from recsys.source.events import IDS, read_events
+from recsys.source.contract import IDS
+from recsys.source.events import read_events
 from recsys.source.findings import EXAMPLES, UNKNOWN_KIND, Finding, Report, Severity, left_out
 from recsys.source.reader import Reader, open_reader
 from recsys.source.rows import IdEncoder, Rows
@@ -79,8 +78,7 @@ def read_consent(config: Config, store: Store, user_ids: Sequence[str]) -> pa.Bo
     query = own_queries(store.tables)[2] if is_own else config.source.users
     if query is None:
         return None
-    url = store.engine.url if is_own or config.source.url is None else config.source.url
-    with closing(_open(url, store)) as shop:
+    with closing(_open_shop(config, store)) as shop:
         users = read_users(shop, query, "users").frame
     if users["email_consent"].null_count() == users.height:
         return None
@@ -134,7 +132,7 @@ def _read(config: Config, store: Store, now: int, report: Progress) -> _Reading:
     own_events, own_items, own_users = own_queries(store.tables, received_until=watermark)
     is_own = source.interactions is None
     queries = (own_events, own_items, own_users) if is_own else (source.interactions, source.items, source.users)
-    with closing(_open(store.engine.url if is_own or source.url is None else source.url, store)) as shop:
+    with closing(_open_shop(config, store)) as shop:
         main = Rows(IdEncoder(), IdEncoder(), words, now)
         mapping = {"interactions": _read_stream(shop, str(queries[0]), "interactions", config, main, report)}
         report("read items", 0.0)
@@ -150,20 +148,21 @@ def _read(config: Config, store: Store, now: int, report: Progress) -> _Reading:
     if kinds is None:
         kinds = tuple(kind for kind, code in config.events.codes.items() if code not in {words[w] for w in delivered})
     own = Rows(main.users, main.items, {kind: config.events.codes[kind] for kind in kinds}, now)
-    with closing(_open(store.engine.url, store)) as service:
+    with closing(_open_own(store)) as service:
         _read_stream(service, own_events, "own events", config, own, report)
     mapping["own kinds"] = {kind: kind for kind in kinds}
     return _Reading(main, own, items, users, mapping, watermark)
 
 
-def _open(url: str | sa.URL, store: Store) -> Reader:
-    """A reader that knows whether it reads what the store writes to: the shop's tables may lie in the same file."""
-    shop, own = (_file_of(sa.make_url(found)) for found in (url, store.engine.url))
-    return open_reader(url, is_own=shop is not None and shop == own)
+def _open_shop(config: Config, store: Store) -> Reader:
+    source = config.source
+    if source.interactions is None or source.url is None:
+        return _open_own(store)
+    return open_reader(source.url, source.dialect, own_file=store.file)
 
 
-def _file_of(url: sa.URL) -> Path | None:
-    return Path(url.database).resolve() if url.drivername.startswith("sqlite") and url.database else None
+def _open_own(store: Store) -> Reader:
+    return open_reader(store.engine.url, own_file=store.file)
 
 
 def _read_stream(reader: Reader, query: str, name: str, config: Config, rows: Rows, report: Progress) -> dict[str, str]:
@@ -172,7 +171,7 @@ def _read_stream(reader: Reader, query: str, name: str, config: Config, rows: Ro
         rows.add(batch)
         report(f"read {name}", rows.read / (rows.read + _EXPECTED_ROWS))
     report(f"read {name}", 1.0)
-    return {column: _READ_AS.get(column, "not read") for column in reader.columns(query, name)}
+    return {column: _READ_AS.get(column, "not read") for column in reader.query(query, name).columns}
 
 
 def _findings_of_rows(reading: _Reading, config: Config) -> list[Finding]:

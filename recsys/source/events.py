@@ -4,34 +4,15 @@ What a database is asked for depends on what its columns hold: SQLite types ever
 as text with a note of what they were; the others type the column.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import polars as pl
 
 from recsys.errors import SourceError
-from recsys.source.drivers import Select
-from recsys.source.reader import Reader, strip_semicolon
+from recsys.source.contract import IDS, NEEDED, bytes_error
+from recsys.source.reader import Reader
 from recsys.source.values import read_numbers, read_texts, read_times
-
-IDS = ("user_id", "item_id", "event")
-NEEDED = (*IDS, "timestamp")
-CLASSES = ("text", "integer", "real", "blob", "null")  # SQLite's, and a digit each in the column `classes`
-
-_MARK = "\x01recsys:"  # between an event and the classes of its row
-_SAMPLE = 1_000  # rows of SQLite that are looked at to see what the columns hold
-
-# Codes of the drivers for the types that come through as they are.
-_POSTGRESQL_TEXT = (25, 1043, 20, 21, 23)  # text, varchar, int8, int2, int4
-_POSTGRESQL_TIME = (1082, 1114, 1184)  # date, timestamp, timestamptz
-_POSTGRESQL_NUMBER = (20, 21, 23, 700, 701)
-_POSTGRESQL_NUMERIC, _POSTGRESQL_BYTES = 1700, 17
-_MARIADB_INTEGER = (1, 2, 3, 8, 9)
-MARIADB_FLOAT = (4, 5)
-_MARIADB_NUMBER = (*_MARIADB_INTEGER, *MARIADB_FLOAT)
-_MARIADB_TEXT = (*_MARIADB_INTEGER, 15, 252, 253, 254)
-_MARIADB_DECIMAL, _MARIADB_TIMESTAMP, _MARIADB_CLOCK = (0, 246), 7, (10, 12)
 
 
 @dataclass(frozen=True)
@@ -53,131 +34,17 @@ def read_events(
 
     Raises SourceError when the query fails, lacks a column or has one whose type cannot be what it should be.
     """
-    select = select_events(reader, query, name)
-    for frame in reader.batches(select, name):
-        found = _unfold(frame, select.classes) if reader.dialect == "sqlite" else frame
-        yield normalize_events(found, zone, f"the query of {name}", form)
+    shop = reader.query(query, name)
+    require(shop.columns, NEEDED, shop.origin)
+    for frame in reader.batches(reader.dialect.select_events(shop), name):
+        yield normalize_events(frame, zone, shop.origin, form)
 
 
-def require(found: Sequence[str] | dict[str, Any], needed: Sequence[str], what: str) -> None:
+def require(found: Collection[str], needed: Sequence[str], what: str) -> None:
     """Raise SourceError, with the columns found and needed, when one is missing."""
     missing = [column for column in needed if column not in found]
     if missing:
         raise SourceError(f"{what} lacks {', '.join(missing)}; found: {', '.join(found)}; needed: {', '.join(needed)}")
-
-
-def class_of(classes: pl.Expr, column: str) -> pl.Expr:
-    """What an id of SQLite was, as a position in CLASSES; null where it was text or of a typed database."""
-    return classes.floordiv(5 ** IDS.index(column)).mod(5)
-
-
-def select_events(reader: Reader, query: str, name: str) -> Select:
-    """What to send instead of a query of events, so that its columns come in types that say the same.
-
-    Raises SourceError as `read_events` does.
-    """
-    columns = reader.columns(query, name)
-    require(columns, NEEDED, f"the query of {name}")
-    shop = f"FROM ({strip_semicolon(query)}\n) AS shop"
-    has_value = "value" in columns
-    if reader.dialect == "sqlite":
-        return _sqlite(reader, shop, has_value, name)
-    wanted = (*NEEDED, "value") if has_value else NEEDED
-    parts = [column_sql(reader.dialect, column, columns[column], f"the query of {name}") for column in wanted]
-    return Select(f"SELECT {', '.join(parts)} {shop}", {})
-
-
-def column_sql(dialect: str, column: str, code: int, what: str) -> str:
-    """What to SELECT for a column of PostgreSQL or MariaDB whose type has the driver's `code`.
-
-    Raises SourceError when it is an id that holds bytes; messages call the origin `what`.
-    """
-    return _postgresql(column, code, what) if dialect == "postgresql" else _mariadb(column, code)
-
-
-def _sqlite(reader: Reader, shop: str, has_value: bool, name: str) -> Select:
-    sample = reader.fetch(f"SELECT {', '.join(f'typeof({c})' for c in NEEDED)} {shop} LIMIT {_SAMPLE}", name)
-    usual = [max(("text", "integer"), key=[row[at] for row in sample].count) for at in range(len(IDS))]
-    # Comparing is far cheaper than typeof(): null < numbers < text < blobs, whatever the values.
-    text, number = "{0} BETWEEN '' AND x''", "typeof({0}) = 'integer'"
-    as_usual = [(text if kind == "text" else number).format(c) for c, kind in zip(IDS, usual, strict=True)]
-    digits = [
-        f"{5**at} * (instr('text   integerreal   blob   null', typeof({column})) / 7)" for at, column in enumerate(IDS)
-    ]
-    common = sum(5**at * CLASSES.index(kind) for at, kind in enumerate(usual))
-    parts: dict[str, tuple[str, Any]] = {
-        column: (f"CASE WHEN {column} < x'' THEN CAST({column} AS TEXT) END", pl.String) for column in IDS
-    }
-    if all(row[3] == "text" for row in sample):
-        parts["timestamp"] = ("CASE WHEN timestamp < x'' THEN CAST(timestamp AS TEXT) END", pl.String)
-    else:
-        parts["timestamp"] = ("CASE WHEN timestamp < '' THEN CAST(timestamp AS REAL) END", pl.Float64)
-        parts["timestamp_text"] = ("CASE WHEN timestamp BETWEEN '' AND x'' THEN CAST(timestamp AS TEXT) END", pl.String)
-    if has_value:
-        number_like = "value GLOB '*[0-9]*' AND NOT value GLOB '*[^0-9.eE+-]*'"
-        parts["value"] = (f"CASE WHEN value < '' OR {number_like} THEN CAST(value AS REAL) END", pl.Float64)
-    # Only rows that are not as usual say so, behind their event: a column of its own would cost a tenth of the time.
-    event = "event" if usual[2] == "text" else "CAST(event AS TEXT)"
-    marked = f"coalesce({parts['event'][0]}, '') || char(1) || '{_MARK[1:]}' || ({' + '.join(digits)})"
-    parts["event"] = (f"CASE WHEN {' AND '.join(as_usual)} THEN {event} ELSE {marked} END", pl.String)
-    selected = ", ".join(f"{expression} AS {column}" for column, (expression, _) in parts.items())
-    return Select(f"SELECT {selected} {shop}", {column: kind for column, (_, kind) in parts.items()}, common)
-
-
-def _unfold(frame: pl.DataFrame, common: int) -> pl.DataFrame:
-    """The column `classes`, from what rows that are not as usual say behind their event."""
-    usual = pl.lit(common or None, pl.Int64)
-    if not frame["event"].str.contains(_MARK, literal=True).any():
-        return frame.with_columns(usual.alias("classes"))
-    parts = pl.col("event").str.split_exact(_MARK, 1).struct
-    frame = frame.with_columns(parts.field("field_0").alias("event"), parts.field("field_1").alias("classes"))
-    classes = pl.col("classes").cast(pl.Int64, strict=False)
-    has_event = class_of(classes, "event").fill_null(0) < CLASSES.index("blob")
-    return frame.with_columns(
-        pl.when(has_event).then(pl.col("event")).alias("event"), pl.coalesce(classes, usual).alias("classes")
-    )
-
-
-def _postgresql(column: str, code: int, what: str) -> str:
-    if column in IDS:
-        if code == _POSTGRESQL_BYTES:
-            raise _bytes(column, what)
-        if code == _POSTGRESQL_NUMERIC:
-            quoted = f'"{column}"'
-            return f"{_digits(quoted, 'trunc({0})', '{0}::text')} AS {quoted}"
-        cast = "" if code in _POSTGRESQL_TEXT else "::text"
-    elif column == "timestamp" and code in _POSTGRESQL_TIME:
-        # The driver makes just any number of infinity.
-        return f'CASE WHEN isfinite("{column}") THEN "{column}" END AS "{column}"'
-    elif code in _POSTGRESQL_NUMBER:
-        cast = ""
-    else:
-        cast = "::float8" if code == _POSTGRESQL_NUMERIC else "::text"
-    return f'"{column}"{cast} AS "{column}"'
-
-
-def _mariadb(column: str, code: int) -> str:
-    quoted = expression = f"`{column}`"
-    if column == "timestamp" and (code == _MARIADB_TIMESTAMP or code in _MARIADB_CLOCK):
-        # As microseconds, which the driver cannot choke on: it panics at 0000-00-00. The session's zone is UTC.
-        expression = f"TIMESTAMPDIFF(MICROSECOND, '1970-01-01', {quoted})"
-        quoted = "zoned" if code == _MARIADB_TIMESTAMP else "clock"
-    elif code in _MARIADB_DECIMAL:
-        is_id = column in IDS
-        expression = _digits(quoted, "truncate({0}, 0)", "CAST({0} AS CHAR)") if is_id else f"CAST({quoted} AS DOUBLE)"
-    elif code not in (_MARIADB_TEXT if column in IDS else (*_MARIADB_TEXT, *_MARIADB_NUMBER)):
-        expression = f"CAST({quoted} AS CHAR)"
-    return f"{expression} AS {quoted}"
-
-
-def _digits(column: str, whole: str, text: str) -> str:
-    """A decimal as an id: 20.00 is 20, as it is where the column has no places."""
-    whole = whole.format(column)
-    return f"CASE WHEN {column} = {whole} THEN {text.format(whole)} ELSE {text.format(column)} END"
-
-
-def _bytes(column: str, what: str) -> SourceError:
-    return SourceError(f"{column} of {what} holds bytes; allowed are text and whole numbers")
 
 
 def normalize_events(frame: pl.DataFrame, zone: str | None, what: str, form: str | None = None) -> EventBatch:
@@ -188,7 +55,7 @@ def normalize_events(frame: pl.DataFrame, zone: str | None, what: str, form: str
     """
     for column in IDS:
         if frame[column].dtype == pl.Binary:
-            raise _bytes(column, what)
+            raise bytes_error(column, what)
     given = _given_time(frame)
     times = read_times(given, zone, form)
     us, naive = times.microseconds, int(times.naive.sum())

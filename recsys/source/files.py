@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from recsys.errors import SourceError
-from recsys.source.drivers import frame
+from recsys.source.values import frame_of
 
 FORMATS = (".csv", ".parquet", ".jsonl", ".ndjson")
 
@@ -39,7 +39,7 @@ def _read_json_lines(content: bytes) -> pl.DataFrame:
     names = list(dict.fromkeys(name for found in objects for name in found))
     if not names:
         return pl.DataFrame()
-    return frame(names, [[_flat(found.get(name)) for name in names] for found in objects], {})
+    return frame_of(names, [[_flat(found.get(name)) for name in names] for found in objects], {})
 
 
 def _object(number: int, line: bytes) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import polars as pl
 from recsys.config.settings import Config
 from recsys.errors import ConfigError, RefusedError
 from recsys.source.catalog import normalize_items, normalize_users
-from recsys.source.events import NEEDED as NEEDED_OF_EVENTS
+from recsys.source.contract import NEEDED
 from recsys.source.events import EventBatch, normalize_events, require
 from recsys.source.files import read_file
 from recsys.source.findings import Finding, left_out
@@ -116,7 +116,7 @@ def _import_events(
 
 def _judge(config: Config, prepared: Prepared, rows: int, name: str, now: int) -> tuple[pl.DataFrame, list[Finding]]:
     """The rows that count, and a finding for each reason why the others do not."""
-    require(prepared.rows.columns, NEEDED_OF_EVENTS, name)
+    require(prepared.rows.columns, NEEDED, name)
     codes = config.events.codes
     words = codes | {word: codes[kind] for word, kind in prepared.kinds.items() if kind in codes}
     words |= {word: codes[kind] for word, kind in config.events.aliases.items()}

@@ -1,21 +1,23 @@
-"""Any query of the shop's own -> columnar batches, in bulk, from SQLite, PostgreSQL and MariaDB; nothing is written.
+"""A database that is only read: any query of the shop's -> columnar batches.
 
-Each database has its fastest road that gives right answers. What that road refuses (a URL with options, SQL that it
-cannot parse) goes through the driver that SQLAlchemy uses: slower, but it reads everything.
+The dialect's fastest driver reads first. What it refuses (a URL with options, SQL that it cannot parse) goes through
+the driver that SQLAlchemy uses, which is slower and reads everything.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import sqlalchemy as sa
-from pymysql.cursors import SSCursor
 
-from recsys.errors import SourceError
-from recsys.source.drivers import Select, bulk_read, frame, open_engine
-from recsys.store.database import database_url
+from recsys.errors import ConfigError, SourceError
+from recsys.source.contract import SOURCES, Dialect, Query, Select, find_dialect
+from recsys.source.values import frame_of
+from recsys.store.database import parse_url
 
 _BLOCK = 20_000  # rows that are Python objects at a time, where they have to be
 
@@ -25,13 +27,9 @@ class Reader:
     """A database that is only read."""
 
     url: sa.URL
+    dialect: Dialect
     engine: sa.Engine
-    is_own: bool  # this process writes to it too
-
-    @property
-    def dialect(self) -> str:
-        """`sqlite`, `postgresql` or `mysql` (MariaDB too)."""
-        return self.engine.dialect.name
+    is_own: bool  # this process writes to the same SQLite file
 
     @property
     def where(self) -> str:
@@ -42,18 +40,19 @@ class Reader:
         """Close every connection."""
         self.engine.dispose()
 
-    def columns(self, query: str, name: str) -> dict[str, Any]:
-        """The columns that a query returns -> the driver's codes of their types. Messages call the query `name`.
+    def query(self, text: str, name: str) -> Query:
+        """Ask which columns a query returns. Messages call the query `name`.
 
-        Raises SourceError when the server does not answer or refuses the query.
+        Raises SourceError when the server does not answer, refuses the query or returns a column twice.
         """
+        text = _strip_semicolon(text)
         with self._cursor(name) as cursor:
-            cursor.execute(f"SELECT * FROM ({strip_semicolon(query)}\n) AS shop LIMIT 0")
+            cursor.execute(f"SELECT * FROM ({text}\n) AS shop LIMIT 0")
             _require_once([column[0] for column in cursor.description], name)
-            return {column[0]: column[1] for column in cursor.description}
+            columns = {column[0]: column[1] for column in cursor.description}
+        return Query(text, name, columns, partial(self._fetch, name=name))
 
-    def fetch(self, sql: str, name: str) -> list[tuple[Any, ...]]:
-        """The few rows of a SELECT of our own. Raises SourceError as `columns` does."""
+    def _fetch(self, sql: str, name: str) -> list[tuple[Any, ...]]:
         with self._cursor(name) as cursor:
             cursor.execute(sql)
             return list(cursor.fetchall())
@@ -62,9 +61,9 @@ class Reader:
         """All columns of a query that is not huge (a catalog), each as String, Int64, Float64, Boolean or Binary.
 
         Dates and times become ISO 8601 text, decimals Float64; a column of several types becomes text.
-        Raises SourceError as `columns` does.
+        Raises SourceError as `query` does.
         """
-        parts = list(self._slow(select, name))
+        parts = list(self._blocks(select, name))
         names = set().union(*(part.columns for part in parts))
         for column in names:  # a type that only some blocks have: text is the one that holds all
             kinds = {part[column].dtype for part in parts} - {pl.Null()}
@@ -76,17 +75,17 @@ class Reader:
         return pl.concat(parts)
 
     def batches(self, select: Select, name: str) -> Iterator[pl.DataFrame]:
-        """The rows of a SELECT in batches, by the fastest road. Raises SourceError as `columns` does."""
-        if self.is_own and self.dialect == "sqlite":
-            # The fast road brings a SQLite of its own. A process loses all its locks of a file when it closes the file
-            # once: what the other one then writes can be lost.
-            yield from (batch for batch in self._slow(select, name) if batch.height)
+        """Read the rows of a SELECT in batches, by the fastest driver. Raises SourceError as `query` does."""
+        # connectorx brings a SQLite library of its own. A process loses all its locks of a file when it closes the file
+        # once, so what the other library then writes can be lost.
+        if self.dialect.bulk_read is None or self.is_own:
+            yield from self._restored(select, name)
             return
         read = 0
         try:
-            for batch in bulk_read(self.url, select):
+            for batch in self.dialect.bulk_read(self.url, select):
                 read += batch.height
-                yield batch
+                yield select.restore(batch)
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except BaseException as error:  # connectorx panics with a class that is no Exception
@@ -95,11 +94,15 @@ class Reader:
                 raise SourceError(message, detail=_first_line(error)) from None
         else:
             return
-        yield from (batch for batch in self._slow(select, name) if batch.height)
+        yield from self._restored(select, name)
 
-    def _slow(self, select: Select, name: str) -> Iterator[pl.DataFrame]:
+    def _restored(self, select: Select, name: str) -> Iterator[pl.DataFrame]:
+        """The rows by the driver that reads everything."""
+        yield from (select.restore(batch) for batch in self._blocks(select, name) if batch.height)
+
+    def _blocks(self, select: Select, name: str) -> Iterator[pl.DataFrame]:
         """At least one frame, so that the names of the columns are known."""
-        with self._cursor(name, streamed=True) as cursor:
+        with self._cursor(name, self.dialect.open_cursor) as cursor:
             cursor.execute(select.sql)
             names = [column[0] for column in cursor.description]
             _require_once(names, name)
@@ -107,21 +110,16 @@ class Reader:
             if not block:
                 yield pl.DataFrame({column: pl.Series([], dtype=pl.String) for column in names})
             while block:
-                yield frame(names, block, select.types)
+                yield frame_of(names, block, select.types)
                 block = cursor.fetchmany(_BLOCK)
 
     @contextmanager
-    def _cursor(self, name: str, *, streamed: bool = False) -> Iterator[Any]:
-        """A cursor of the driver's own, whose errors are explained. Streamed: rows stay with the server until asked."""
+    def _cursor(self, name: str, open_cursor: Callable[[Any], Any] | None = None) -> Iterator[Any]:
+        """A cursor of the driver's own, whose errors are explained."""
         try:
             with closing(self.engine.raw_connection()) as connection:
-                options: dict[str, Any] = {}
-                if streamed and self.dialect == "mysql":
-                    options = {"cursor": SSCursor}
-                elif streamed and self.dialect == "postgresql":
-                    options = {"name": "recsys"}
                 driver: Any = connection.driver_connection
-                with closing(driver.cursor(**options)) as cursor:
+                with closing(open_cursor(driver) if open_cursor else driver.cursor()) as cursor:
                     yield cursor
         except (sa.exc.DBAPIError, self.engine.dialect.loaded_dbapi.Error) as error:
             cause = getattr(error, "orig", None) or error
@@ -129,17 +127,25 @@ class Reader:
             raise SourceError(message, detail=_first_line(cause)) from None
 
 
-def open_reader(url: str | sa.URL, *, is_own: bool = False) -> Reader:
-    """Get ready to read a database; it is connected to when first asked.
+def open_reader(url: str | sa.URL, dialect: str | None = None, *, own_file: Path | None = None) -> Reader:
+    """Prepare to read a database; the first query connects to it.
 
-    is_own: this process holds the database open to write to it.
-    Raises ConfigError when the URL is none or of an unknown kind, SourceError when a SQLite file is not there.
+    dialect: a key of SOURCES or a dotted name; None: the name in the URL. own_file: a SQLite file that this process
+    writes to.
+    Raises ConfigError when the URL cannot be parsed or its database is not in SOURCES, SourceError when a SQLite file
+    is missing.
     """
-    parsed = database_url(url) if isinstance(url, str) else url
-    return Reader(parsed, open_engine(parsed), is_own)
+    parsed = parse_url(url) if isinstance(url, str) else url
+    family = parsed.drivername.partition("+")[0]
+    if dialect is None and family not in SOURCES:
+        known = ", ".join(SOURCES)
+        raise ConfigError(f"unknown kind of database {family!r}; allowed are {known}; [source] dialect names others")
+    found = find_dialect(dialect or family)
+    is_own = own_file is not None and bool(parsed.database) and Path(str(parsed.database)).resolve() == own_file
+    return Reader(parsed, found, found.open_engine(parsed), is_own)
 
 
-def strip_semicolon(query: str) -> str:
+def _strip_semicolon(query: str) -> str:
     """A query that can stand in parentheses: without the semicolon that people end it with."""
     return query.strip().rstrip(";").rstrip()
 

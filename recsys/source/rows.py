@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from recsys.source import findings as check
-from recsys.source.events import CLASSES, IDS, EventBatch, class_of
+from recsys.source.contract import CLASSES, IDS, class_of
+from recsys.source.events import EventBatch
 from recsys.source.findings import EXAMPLES, show_time
 from recsys.store.tables import MAX_ID_LENGTH
 

@@ -3,7 +3,11 @@
 A value that cannot be read becomes null; whoever asks compares with what was there before, and counts.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, time
+from decimal import Decimal
+from typing import Any
 
 import polars as pl
 
@@ -170,3 +174,42 @@ def read_booleans(values: pl.Series) -> pl.Series:
     text = values.cast(pl.String, strict=False).str.strip_chars(" \t\r\n").str.to_lowercase()
     read = pl.when(text.is_in(_TRUE)).then(True).when(text.is_in(_FALSE)).then(False)
     return pl.select(read).to_series().alias(values.name)
+
+
+def frame_of(names: Sequence[str], rows: Sequence[Sequence[Any]], types: Mapping[str, Any]) -> pl.DataFrame:
+    """Python rows -> columns, of the given type or of one that follows from the values.
+
+    Dates and times become ISO 8601 text and decimals Float64; a column of several types becomes text.
+    """
+    columns = zip(names, zip(*rows, strict=True), strict=True)
+    return pl.DataFrame([_series(name, values, types.get(name)) for name, values in columns])
+
+
+def _series(name: str, values: Sequence[Any], kind: Any) -> pl.Series:
+    if kind is not None:
+        given = [_text(value) for value in values] if kind == pl.String else values
+        return pl.Series(name, given, dtype=kind, strict=False)
+    found = {type(value) for value in values} - {type(None)}
+    if found <= {bool}:
+        return pl.Series(name, values, dtype=pl.Boolean if found else pl.Null)
+    if found <= {bytes, bytearray, memoryview}:
+        return pl.Series(name, [None if value is None else bytes(value) for value in values], dtype=pl.Binary)
+    if found <= {int}:
+        kind = pl.Int64 if all(value is None or abs(value) < 2**63 for value in values) else pl.String
+    elif found <= {int, float, Decimal}:
+        kind = pl.Float64
+    if kind == pl.Float64:
+        return pl.Series(name, [None if value is None else float(value) for value in values], dtype=kind)
+    if kind == pl.Int64:
+        return pl.Series(name, values, dtype=kind)
+    return pl.Series(name, [_text(value) for value in values], dtype=pl.String)
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, bytes | bytearray | memoryview):
+        return None
+    if isinstance(value, date | time):  # a datetime is a date
+        return value.isoformat()
+    if isinstance(value, Decimal):  # 20.00 is 20, and never 2E+1
+        return f"{value.to_integral_value() if value == value.to_integral_value() else value:f}"
+    return str(value)

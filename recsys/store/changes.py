@@ -1,57 +1,80 @@
-"""What is new, in one query: a user's and a visitor's events, a deletion, and the items that changed."""
+"""What is new in the own tables, in one query: events of users and visitors, deletions, and the items that changed."""
 
 import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
+from recsys.data.catalog import ChangedItem
+from recsys.store.bulk import among
 from recsys.store.database import Store
-from recsys.store.events import NewEvents
-from recsys.store.items import _ITEM, ChangedItem, _changed, _item
 from recsys.store.tables import Tables
 
-_EVENT, _VISITOR_EVENT, _DELETION, _ = range(4)
+_EVENT, _VISITOR_EVENT, _DELETION, _ITEM = range(4)  # what a row of the answer is
+
+_Condition = Callable[[sa.ColumnElement[Any]], sa.ColumnElement[bool]]
+
+
+@dataclass(frozen=True)
+class NewEvents:
+    """What the own tables know beyond the extract: N events and the tombstones, in no particular order."""
+
+    owners: list[str]  # [N] the user id, or the visitor id of an event without user
+    visitors: list[bool]  # [N] whether the owner is a visitor
+    items: list[str]  # [N]
+    kinds: list[str]  # [N]
+    times: list[int]  # [N] microseconds UTC
+    deleted: dict[str, int]  # user id -> deleted_at; no event up to then counts
 
 
 @dataclass(frozen=True)
 class Changes:
-    """The answer: events and tombstones of one user and one visitor, and items by revision."""
+    """Events and tombstones of those who were asked for, and items by revision."""
 
     events: NewEvents
     items: list[ChangedItem]
 
 
+NO_EVENTS = NewEvents([], [], [], [], [], {})
+
+
 def read_changes(
     store: Store,
-    user_id: str | None,
-    visitor_id: str | None,
+    user_ids: Sequence[str] = (),
+    visitor_ids: Sequence[str] = (),
     *,
-    received_after: int,
-    occurred_before: int,
-    length: int,
-    revision: int,
-    item_limit: int,
+    received_after: int = 0,
+    occurred_before: int = 0,
+    length: int | None = None,
+    revision: int = 0,
+    item_limit: int = 0,
 ) -> Changes:
-    """In one query what the own tables know beyond the extract and beyond the items up to `revision`.
+    """Read in one query what the own tables know beyond the extract and beyond the items up to `revision`.
 
-    Of the user's events received after `received_after`, and of the visitor's without a user, the newest `length`
-    before `occurred_before` (microseconds UTC). At most `item_limit` items, those that changed first.
+    Events: those of the users received after `received_after`, and those of the visitors without a user (the extract
+    holds none of these); all of them before `occurred_before`. Times are microseconds UTC. With `length`, which at most
+    one user and one visitor may ask for, the newest so many of each. For many ids everybody's events come.
+    Items: at most `item_limit`, those that changed first.
     """
-    statement = _statement(store.tables, user_id is not None, visitor_id is not None)
+    if length is not None and max(len(user_ids), len(visitor_ids)) > 1:
+        raise ValueError(f"a length for {len(user_ids)} users and {len(visitor_ids)} visitors; allowed is one of each")
     values: dict[str, Any] = {"revision": revision, "item_limit": item_limit}
-    if user_id is not None or visitor_id is not None:
-        values |= {"before": occurred_before, "length": length}
-    if user_id is not None:
-        values |= {"user": user_id, "after": received_after}
-    if visitor_id is not None:
-        values["visitor"] = visitor_id
+    if length is None:
+        by_user = functools.partial(among, ids=user_ids) if user_ids else None
+        by_visitor = functools.partial(among, ids=visitor_ids) if visitor_ids else None
+        statement = _statement(store.tables, by_user, by_visitor, is_limited=False)
+    else:
+        statement = _statement_of_one(store.tables, bool(user_ids), bool(visitor_ids))
+    if user_ids or visitor_ids:
+        values |= {"before": occurred_before} | ({} if length is None else {"length": length})
+    if user_ids:
+        values |= {"after": received_after} | ({} if length is None else {"user": user_ids[0]})
+    if visitor_ids and length is not None:
+        values["visitor"] = visitor_ids[0]
     with store.reading() as connection:
         rows = connection.execute(statement, values).all()
-    return _sort_out(rows)
-
-
-def _sort_out(rows: Any) -> Changes:
     events = [row for row in rows if row[0] in (_EVENT, _VISITOR_EVENT)]
     return Changes(
         NewEvents(
@@ -67,7 +90,16 @@ def _sort_out(rows: Any) -> Changes:
 
 
 @functools.lru_cache(maxsize=64)
-def _statement(tables: Tables, user: bool, visitor: bool) -> Any:
+def _statement_of_one(tables: Tables, user: bool, visitor: bool) -> Any:
+    """The statement for one user, one visitor or both: made once, since every request sends it."""
+    by_user, by_visitor = (
+        (lambda column, name=name: column == sa.bindparam(name)) if wanted else None
+        for name, wanted in (("user", user), ("visitor", visitor))
+    )
+    return _statement(tables, by_user, by_visitor, is_limited=True)
+
+
+def _statement(tables: Tables, by_user: _Condition | None, by_visitor: _Condition | None, *, is_limited: bool) -> Any:
     events, deletions = tables.events.c, tables.deletions.c
     # The items come first and the nulls of the other parts stand outermost: there they take the items' types.
     parts = [sa.select(_changed(tables).subquery())]
@@ -77,17 +109,34 @@ def _statement(tables: Tables, user: bool, visitor: bool) -> Any:
         columns = (owner, events.item_id, events.kind, events.occurred_at)
         query = sa.select(sa.literal_column(str(what)).label("what"), *columns)
         query = query.where(events.occurred_at < sa.bindparam("before"), *conditions)
-        limited = query.order_by(events.occurred_at.desc()).limit(sa.bindparam("length")).subquery()
-        return sa.select(*limited.c, *nothing)
+        if is_limited:
+            query = query.order_by(events.occurred_at.desc()).limit(sa.bindparam("length"))
+        return sa.select(*query.subquery().c, *nothing)
 
-    if user:
-        mine = events.user_id == sa.bindparam("user")
-        parts.append(newest(_EVENT, events.user_id, mine, events.received_at > sa.bindparam("after")))
-        gone = (deletions.user_id, sa.null(), sa.null(), deletions.deleted_at, *nothing)
+    if by_user is not None:
         parts.append(
-            sa.select(sa.literal_column(str(_DELETION)), *gone).where(deletions.user_id == sa.bindparam("user"))
+            newest(_EVENT, events.user_id, by_user(events.user_id), events.received_at > sa.bindparam("after"))
         )
-    if visitor:
-        mine = (events.visitor_id == sa.bindparam("visitor")) & events.user_id.is_(None)
+        gone = (deletions.user_id, sa.null(), sa.null(), deletions.deleted_at, *nothing)
+        parts.append(sa.select(sa.literal_column(str(_DELETION)), *gone).where(by_user(deletions.user_id)))
+    if by_visitor is not None:
+        mine = by_visitor(events.visitor_id) & events.user_id.is_(None)
         parts.append(newest(_VISITOR_EVENT, events.visitor_id, mine))
     return sa.union_all(*parts)
+
+
+def _changed(tables: Tables) -> Any:
+    items = tables.items.c
+    columns = [items.item_id, items.title, items.category, items.own_revision, items.price, items.available]
+    columns += [items.created_at, items.brand, items.image_url, items.attributes]
+    query = sa.select(sa.literal_column(str(_ITEM)).label("what"), *columns)
+    query = query.where(items.own_revision > sa.bindparam("revision"))
+    return query.order_by(items.own_revision).limit(sa.bindparam("item_limit"))
+
+
+def _item(row: Any) -> ChangedItem:
+    _, item_id, title, category, revision, price, available, created_at, brand, image_url, attributes = row
+    created_at = None if created_at is None else int(created_at)
+    return ChangedItem(
+        item_id, int(revision), title, category, brand, price, available, image_url, created_at, attributes
+    )

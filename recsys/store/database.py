@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -62,24 +63,35 @@ class Store:
         """Say where the tables are, without the password."""
         return f"{self.engine.url.render_as_string(hide_password=True)}, tables {self.prefix}…"
 
+    @property
+    def file(self) -> Path | None:
+        """The SQLite file; None when a server holds the tables."""
+        database = self.engine.url.database if self.engine.dialect.name == "sqlite" else None
+        return Path(database).resolve() if database else None
+
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
 
 
-def database_url(url: str) -> sa.URL:
-    """Parse a URL as users write it and name the driver to use. Serves the shop's database too.
-
-    Raises ConfigError when it is no URL or names a database that is not supported.
-    """
+def parse_url(url: str) -> sa.URL:
+    """Parse the URL of a database. Raises ConfigError when it is none."""
     try:
-        parsed = sa.make_url(url)
+        return sa.make_url(url)
     except (sa.exc.ArgumentError, ValueError):
         # The text may hold a password, so it is not repeated.
         raise ConfigError(
             "the database URL cannot be read; allowed are sqlite:///FILE, postgresql://USER:PASSWORD@HOST/DATABASE and "
             "mariadb://USER:PASSWORD@HOST/DATABASE (special characters in the password as %40)"
         ) from None
+
+
+def database_url(url: str) -> sa.URL:
+    """Parse the URL of the service's own database and name the driver to use.
+
+    Raises ConfigError when it is no URL or names a database that cannot hold the own tables.
+    """
+    parsed = parse_url(url)
     family = parsed.drivername.split("+")[0]
     if family not in _DRIVERS:
         raise ConfigError(

@@ -1,7 +1,6 @@
-"""The rows of events: each is stored once, in bulk, all or none; read by user and visitor."""
+"""The rows of events: each is stored once, in bulk, all or none; `changes` reads which of them are new."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -10,22 +9,9 @@ import sqlalchemy as sa
 
 from recsys.errors import RefusedError
 from recsys.progress import Progress
-from recsys.store.bulk import MANY_IDS, among, bulk_insert, conform
+from recsys.store.bulk import MANY_IDS, bulk_insert, conform
 from recsys.store.database import Store
-from recsys.store.tables import MAX_ID_LENGTH
 from recsys.store.users import select_deletions
-
-
-@dataclass(frozen=True)
-class NewEvents:
-    """What the own tables know beyond the extract: n events and the tombstones, in no particular order."""
-
-    owners: list[str]  # [n] the user id, or the visitor id of an event without user
-    visitors: list[bool]  # [n] whether the owner is a visitor
-    items: list[str]  # [n]
-    kinds: list[str]  # [n]
-    times: list[int]  # [n] microseconds UTC
-    deleted: dict[str, int]  # user id -> deleted_at; no event up to then counts
 
 
 def insert_events(store: Store, events: pa.Table, *, progress: Progress | None = None) -> int:
@@ -59,42 +45,6 @@ def import_events(
         rows = _without_deleted(rows, select_deletions(connection, store.tables.deletions, users))
         corrected = _correct(connection, store.tables.events, {**reduced, **dict.fromkeys(gone)})
         return bulk_insert(connection, store.tables.events, rows, replace=False, progress=progress), corrected
-
-
-def new_events(
-    store: Store, user_ids: Sequence[str], visitor_ids: Sequence[str], *, received_after: int, occurred_before: int
-) -> NewEvents:
-    """In one query: these users' events received after the extract's watermark, these visitors' events, tombstones.
-
-    Of visitors all events count, as the extract holds none of theirs; an event with a user belongs to the user
-    alone. For many ids it returns everybody's.
-    """
-    events, deletions = store.tables.events, store.tables.deletions
-    before = events.c.occurred_at < occurred_before
-    columns = (events.c.item_id, events.c.kind, events.c.occurred_at)
-    nothing = sa.cast(sa.null(), sa.String(MAX_ID_LENGTH))
-    parts = [
-        sa.select(sa.literal(0).label("what"), events.c.user_id.label("owner"), *columns)
-        .where(before, events.c.received_at > received_after)
-        .where(among(events.c.user_id, user_ids)),
-        sa.select(sa.literal(2), deletions.c.user_id, nothing, nothing, deletions.c.deleted_at).where(
-            among(deletions.c.user_id, user_ids)
-        ),
-    ]
-    if visitor_ids:
-        mine = sa.select(sa.literal(1), events.c.visitor_id, *columns).where(before, events.c.user_id.is_(None))
-        parts.append(mine.where(among(events.c.visitor_id, visitor_ids)))
-    with store.reading() as connection:
-        rows = connection.execute(sa.union_all(*parts)).all()
-    found = [row for row in rows if row[0] != 2]
-    return NewEvents(
-        owners=[row[1] for row in found],
-        visitors=[row[0] == 1 for row in found],
-        items=[row[2] for row in found],
-        kinds=[row[3] for row in found],
-        times=[int(row[4]) for row in found],
-        deleted={row[1]: int(row[4]) for row in rows if row[0] == 2},
-    )
 
 
 def _correct(connection: sa.Connection, events: sa.Table, values: Mapping[str, float | None]) -> int:

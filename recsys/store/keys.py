@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -9,7 +10,8 @@ import sqlalchemy as sa
 from recsys.errors import NotFoundError, RefusedError
 from recsys.store.database import Store, read_clock
 
-SCOPES = ("page", "events", "audience", "admin")
+SCOPES = ("recommend", "events", "audience", "admin")
+RENAMED_SCOPES = {"page": "recommend"}  # stored keys may have the old name
 _MAX_NAME = 200
 
 
@@ -53,7 +55,12 @@ def list_keys(store: Store) -> list[Key]:
     keys = store.tables.keys
     with store.reading() as connection:
         rows = connection.execute(sa.select(keys).order_by(keys.c.created_at, keys.c.key_id)).mappings().all()
-    return [Key(**{**row, "scopes": tuple(row["scopes"].split())}) for row in rows]
+    return [Key(**{**row, "scopes": current_scopes(row["scopes"].split())}) for row in rows]
+
+
+def current_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
+    """Replace scopes by the names that they have today."""
+    return tuple(RENAMED_SCOPES.get(scope, scope) for scope in scopes)
 
 
 def revoke_key(store: Store, key_id: str) -> Key:

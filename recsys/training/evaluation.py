@@ -18,6 +18,8 @@ from recsys.data.splits import Splits
 from recsys.data.times import MICROSECONDS_PER_DAY
 from recsys.data.vocabulary import Vocabulary
 from recsys.models.vectors import Vectors
+from recsys.serving.eligibility import bought_rows
+from recsys.serving.fresh_items import CatalogView
 from recsys.serving.recommender import recommend
 
 K = 20
@@ -73,7 +75,7 @@ def evaluate(bundle: Bundle, splits: Splits, config: Config) -> EvaluationResult
     "new_users": users without; the history is their first basket, the events within 24 hours of their first one, as
     of its last event; targets: what came later.
     "cold_items": users as in "all"; targets: items without an event before the holdout. Recall only.
-    Unless [recommendations] allow_repurchase, items bought before are not listed, nor targets.
+    Unless [recommendations] allow_repurchase, items with an event of a target kind before are not listed, nor targets.
     Sold-out items are listed, for what was sold out then is not known. At most [evaluation] max_users a row.
     Raises ValueError when the bundle has other items than the splits.
     """
@@ -104,8 +106,8 @@ def evaluate(bundle: Bundle, splits: Splits, config: Config) -> EvaluationResult
 
 def rank(bundle: Bundle, histories: Histories, config: Config) -> Int32:
     """The first 20 item rows for each history, as the service would answer but for sold-out items: int32 [B, 20]."""
-    codes, repeats = config.bought_codes, config.recommendations.allow_repurchase
-    return recommend(bundle, histories, K, target_codes=codes, repeats=repeats).rows
+    view = CatalogView(bundle)
+    return recommend(view, histories, K, excluded=bought_rows(view, histories, _left_out(config))).rows
 
 
 def _left_out(config: Config) -> list[int]:
@@ -122,16 +124,14 @@ class ValidationScore:
     """
 
     def __init__(self, catalog: Catalog, splits: Splits, config: Config) -> None:
-        codes = config.target_codes
+        codes, bought = config.target_codes, config.bought_codes
         targets = targets_of(splits.validation, splits.fit, target_codes=codes, bought_codes=_left_out(config))
         affordable = max(_VALIDATION_USERS, min(_WEIGHING_USERS, _WEIGHING_SCORES // max(1, len(catalog))))
 
         def drawn(most: int) -> tuple[Histories, Targets]:
             sample = targets.sample(min(config.evaluation.max_users, most), config.training.seed)
             length = config.events.history_length
-            return splits.fit.histories(
-                sample.users, splits.validation_start, length, always=config.bought_codes
-            ), sample
+            return splits.fit.histories(sample.users, splits.validation_start, length, always=bought), sample
 
         self._choosing = self._weighing = drawn(_VALIDATION_USERS)
         if min(len(targets), affordable) > _VALIDATION_USERS:
@@ -161,13 +161,14 @@ def evaluate_targets(
 
     events: what the bundle learnt from and histories are taken from, before `as_of` (microseconds). Targets count as
     they are, also those of unknown items; users of row -1 are unknown and have an empty history. repeats: False leaves
-    items that the history has bought out of the lists, though not of the targets.
+    out of the lists, though not of the targets, items of which the history has an event of a target kind.
     """
     known_user = targets.users >= 0
-    length, codes = config.events.history_length, config.bought_codes
-    histories = events.histories(np.maximum(targets.users, 0), as_of, length, always=codes)
+    length, bought = config.events.history_length, config.bought_codes
+    histories = events.histories(np.maximum(targets.users, 0), as_of, length, always=bought)
     histories = histories.select(known_user[histories.users])
-    hits = recommend(bundle, histories, K, target_codes=codes, repeats=repeats)
+    view = CatalogView(bundle)
+    hits = recommend(view, histories, K, excluded=None if repeats else bought_rows(view, histories, bought))
     counts = np.bincount(events.items, minlength=events.item_count)
     return metrics(hits.rows, targets, item_counts=counts)
 
@@ -200,7 +201,11 @@ def targets_from_ids(
 
 
 def targets_of(
-    holdout: Interactions, known: Interactions, *, target_codes: Sequence[int], bought_codes: Sequence[int]
+    holdout: Interactions,
+    known: Interactions,
+    *,
+    target_codes: Sequence[int],
+    bought_codes: Sequence[int],
 ) -> Targets:
     """The distinct items with an event of a target kind in the holdout, of users and items that have events in `known`.
 

@@ -197,33 +197,48 @@ def best(candidates: list[Candidate], config: Config) -> Candidate:
     return max((c for c in candidates if c.name in config.training.models), key=lambda c: c.quality)
 
 
-def compare(run: TrainingRun, winner: Candidate, baseline: Candidate, live: Bundle | None) -> GateResult:
-    """Decide whether the winner may be published: beside the baseline, and beside the live bundle."""
+def compare(
+    run: TrainingRun, winner: Candidate, baseline: Candidate, live: Bundle | None, skipped: str | None
+) -> GateResult:
+    """Decide whether the winner may be published: beside the baseline, and beside the live bundle.
+
+    skipped: why the live bundle could not be opened. This, or what else makes it incomparable, is "live_skipped" among
+    the result's figures.
+    """
+    if live is not None and skipped is None:
+        skipped = _incomparable(run, live)
     with run.record("gate") as counts:
         result = gate.decide(
             winner.result.ndcg_per_user,
             None if winner.name == BASELINE else baseline.result.ndcg_per_user,
-            _beside_live(run, winner, baseline, live),
+            None if live is None or skipped else _beside_live(run, winner, baseline, live),
             events=len(run.dataset.events),
             live_events=live.manifest["data"]["events"] if live else None,
             settings=run.config.gate,
             seed=run.config.training.seed,
         )
+        if skipped:
+            result = replace(result, figures={**result.figures, "live_skipped": skipped})
         counts.update(result.figures, reasons=list(result.reasons))
     return result
 
 
-def _beside_live(
-    run: TrainingRun, winner: Candidate, baseline: Candidate, live: Bundle | None
-) -> tuple[Float32, Float32] | None:
+def _incomparable(run: TrainingRun, live: Bundle) -> str | None:
+    """Why the winner cannot be compared with the live bundle; None when it can."""
+    if live.evaluation is None:
+        return f"{live.version} has no vectors from before its refit"
+    if live.kinds != tuple(run.config.events.weights):
+        return f"{live.version} was trained on other kinds of events: {', '.join(live.kinds)}"
+    return None
+
+
+def _beside_live(run: TrainingRun, winner: Candidate, baseline: Candidate, live: Bundle) -> tuple[Float32, Float32]:
     """NDCG@20 per user [B] of the winner and of the live bundle's pre-refit vectors, with tonight's histories.
 
-    Of tonight's holdout only what neither has learned from counts: the live bundle may have been held back less, or
-    from a later day on. None when it kept no such vectors, or was trained on other kinds of events, which tonight's
-    histories cannot feed.
+    Only days of tonight's holdout that neither has learned from count: the live bundle may have held back fewer, or
+    others.
     """
-    if live is None or live.evaluation is None or live.kinds != tuple(run.config.events.weights):
-        return None
+    assert live.evaluation is not None  # `_incomparable` says so
     splits = run.splits.shortened(live.manifest.get(HOLDOUT_START, run.splits.holdout_start))
 
     def ndcg_of(vectors: Vectors) -> Float32:

@@ -18,6 +18,7 @@ from jobs.init_file import sample
 from jobs.schedule.scheduler import planned
 from jobs.train import train
 from recsys.bundle import bundle as bundles
+from recsys.bundle import versions
 from recsys.config.settings import Config
 from recsys.errors import BundleError, ConfigError, RefusedError
 from recsys.models.budget import Budget
@@ -114,13 +115,19 @@ def check_folder_path(shop: Path) -> None:
 def check_keep_bundles(shop: Path) -> None:
     for keep, left in (("7", 2), ("2", 2)):
         train(changed(shop, "storage.keep_bundles", keep), report=quiet)
-        assert len(bundles.versions(shop / "recsys-data")) == left
+        assert len(versions.list_versions(shop / "recsys-data")) == left
 
 
 def check_source_url(shop: Path) -> None:
     sample(shop / "second", users=50, items=30, events=500, seed=3, report=quiet)
     second = changed(shop, "source.url", f"sqlite:///{shop}/second/shop.db")
     assert (len(loaded(configured(shop)).catalog), len(loaded(second).catalog)) == (300, 30)
+
+
+def check_dialect(shop: Path) -> None:
+    assert len(loaded(changed(shop, "source.dialect", "recsys.source.dialects.sqlite:SQLITE")).catalog) == 300
+    with pytest.raises(ConfigError, match="no_such_module:DUCKDB"):
+        loaded(changed(shop, "source.dialect", "no_such_module:DUCKDB"))
 
 
 def check_interactions(shop: Path) -> None:
@@ -333,6 +340,7 @@ CHECKS: dict[str, Callable[[Path], None]] = {
     "storage.path": check_folder_path,
     "storage.keep_bundles": check_keep_bundles,
     "source.url": check_source_url,
+    "source.dialect": check_dialect,
     "source.interactions": check_interactions,
     "source.items": check_items,
     "source.users": check_users,

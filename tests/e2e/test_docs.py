@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from command_line import run_here
+from readers_shell import run_script
+from road import QUICK
+from tiny import quiet
 
+from jobs.init_file import sample
+from jobs.train import train
 from recsys.config.loading import load_config
 from recsys.store.keys import create_key
 from recsys.store.migrate import open_store
@@ -31,22 +37,6 @@ from recsys.config.loading import load_config
 load_config(Path(sys.argv[1]))
 """
 KEY_ID = "1a2b3c4d"
-# The reader's programs; what would run until it is told to stop is told so; of make's targets only whether they exist.
-PRELUDE = """
-set -euo pipefail
-trap 'echo "this command failed: $BASH_COMMAND" >&2' ERR
-PATH={programs}:$PATH
-make() {{ command make -C {root} --dry-run "$@" > /dev/null; }}
-recsys() {{
-    if [[ $1 = serve || ( $1 = schedule && $* != *--show* ) ]]; then
-        local code=0
-        timeout 5 recsys "$@" || code=$?
-        (( code == 124 ))  # it was still at work
-    else
-        command recsys "$@"
-    fi
-}}
-"""
 RETAIL = """InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country
 536365,85123A,WHITE HANGING HEART T-LIGHT HOLDER,6,2010-12-01 08:26:00,2.55,17850.0,United Kingdom
 536365,71053,WHITE METAL LANTERN,6,2010-12-01 08:26:00,3.39,17850.0,United Kingdom
@@ -78,15 +68,26 @@ def as_shell(block: Block, number: int) -> str:
     raise AssertionError(f"nobody knows how to run a block of {block.language}: {block.text}")
 
 
+@pytest.fixture(scope="module")
+def small_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sample shop with a bundle. Small: documents search for settings, and train several times."""
+    folder = tmp_path_factory.mktemp("documents") / "shop"
+    sample(folder, users=600, items=300, events=12_000, seed=1, report=quiet)
+    with (folder / "recsys.toml").open("a") as settings:
+        settings.write(QUICK + '[training]\nmodels = ["mf"]\n')
+    train(load_config(folder / "recsys.toml", {}), report=quiet)
+    return folder
+
+
 @pytest.fixture
-def sandbox(trained_shop: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+def sandbox(small_shop: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """The folder a reader is in: the sample shop, trained, and the files that the examples name."""
     folder = tmp_path / "reader"
     if request.getfixturevalue("document").name == "README.md":
         folder.mkdir()
-        shutil.copytree(trained_shop, folder / "demo")
+        shutil.copytree(small_shop, folder / "demo")
     else:
-        shutil.copytree(trained_shop, folder)
+        shutil.copytree(small_shop, folder)
         shutil.copy(folder / "recsys.toml", folder / "shop.toml")
         with (folder / "shop.toml").open("a") as settings:
             settings.write('\n[schedule]\ntrain = "0 2 * * *"\n')
@@ -104,7 +105,7 @@ def new_key(settings: Path) -> str:
     """The id of a new key of the API, which stands in for the one that the documents name."""
     config = load_config(settings, {})
     with closing(open_store(config.store.url, config.store.table_prefix)) as store:
-        return create_key(store, "example", ("page",))[0]
+        return create_key(store, "example", ("recommend",))[0]
 
 
 @pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.name != ASKS_A_SERVER], ids=lambda path: path.name)
@@ -117,14 +118,14 @@ def test_every_command_and_example_runs(document: Path, sandbox: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         text = text.replace("--port 8080", f"--port {free.getsockname()[1]}")
-    script = PRELUDE.format(programs=shlex.quote(str(Path(sys.prefix) / "bin")), root=shlex.quote(str(ROOT))) + text
-    done = subprocess.run(["bash", "-c", script], cwd=sandbox, capture_output=True, text=True, check=False, timeout=600)
+    done = run_script(text, sandbox)
     assert done.returncode == 0, f"{document.name}: {done.stderr[-3000:]}\n{done.stdout[-1000:]}"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_link_leads_to_a_file(document: Path) -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
+    prose = re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"(?:\]\(|href=\"|src=\")([^)\"#:]+)[)\"]", prose):
         assert (document.parent / target).exists(), f"{document.name} links to {target}"
 
 
@@ -142,14 +143,16 @@ def test_the_generated_pages_are_what_the_code_says() -> None:
     assert done.returncode == 0, f"`make docs` writes them anew: {done.stderr}{done.stdout}"
 
 
+def commands_of(*group: str) -> list[str]:
+    """The commands that the help of a group lists, and those of the groups among them."""
+    text = run_here(*group, "--help").stdout
+    names = re.findall(r"^  ([a-z]+)", text.partition("Commands:\n")[2], re.MULTILINE)
+    below = {name: commands_of(*group, name) for name in names}
+    return [word for name in names for word in below[name] or [" ".join([*group, name])]]
+
+
 def test_every_command_that_the_help_lists_is_documented() -> None:
-    program = str(Path(sys.prefix) / "bin" / "recsys")
     text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
-    listed = []
-    for group in ([], ["source"]):
-        help_text = subprocess.run([program, *group, "--help"], capture_output=True, text=True, check=True).stdout
-        commands = help_text.partition("Commands:\n")[2]
-        listed += [" ".join([*group, name]) for name in re.findall(r"^  ([a-z]+)", commands, re.MULTILINE)]
-    assert {"train", "recommend", "source", "source check"} <= set(listed)
-    missing = [name for name in listed if f"## `recsys {name}" not in text]
-    assert missing == []
+    listed = commands_of()
+    assert {"train", "recommend", "source check", "key create"} <= set(listed)
+    assert [name for name in listed if f"## `recsys {name}`" not in text] == []

@@ -9,6 +9,7 @@ from tiny import quiet
 
 from jobs.train import train
 from recsys.bundle import bundle as bundles
+from recsys.bundle import versions
 from recsys.data.extract import open_extract
 from recsys.errors import RefusedError
 from recsys.models import popularity
@@ -35,7 +36,7 @@ def night(folder: Path, days_before_end: float = 0, where: str = "", **environme
 
 def state(folder: Path) -> tuple[str | None, int, list[str]]:
     """What the world sees: the live bundle, the extract's moment, the bundles on disk."""
-    found = bundles.versions(folder / "recsys-data")
+    found = versions.list_versions(folder / "recsys-data")
     live = next((v.version for v in found if v.live), None)
     return live, open_extract(folder / "recsys-data").as_of, [v.version for v in found]
 
@@ -123,11 +124,11 @@ def test_a_rollback_pins_until_a_publish(trained_shop):
     night(trained_shop)
     second = bundles.load(folder).version
     assert second != first
-    assert bundles.rollback(folder) == first
+    assert versions.rollback(folder) == first
     night(trained_shop)
     assert bundles.load(folder).version == first
-    newest = bundles.versions(folder)[0].version
+    newest = versions.list_versions(folder)[0].version
     assert newest not in (first, second)
-    bundles.publish(folder, newest)
+    versions.publish(folder, newest)
     night(trained_shop)
     assert bundles.load(folder).version not in (first, second, newest)

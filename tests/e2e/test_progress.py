@@ -31,4 +31,4 @@ def test_init_says_whether_it_wrote_the_configuration_or_found_one(tmp_path: Pat
     )
     again = recsys("init", "--config", settings)
     assert again.returncode == 0, again.stderr
-    assert again.stdout.splitlines()[0] == f"{settings} was there, and stays as it is"
+    assert again.stdout.splitlines()[0] == f"{settings} exists and was not changed"

@@ -22,7 +22,7 @@ from tiny import quiet
 from torch import nn
 from torch.distributed.checkpoint import FileSystemWriter, state_dict_loader
 
-from recsys.data import folder as artifact
+from recsys.data import folder as folders
 from recsys.errors import RecsysError
 from recsys.models.budget import Budget
 from recsys.models.contract import Workers, fit
@@ -155,7 +155,7 @@ def test_a_training_that_ends_early_leaves_no_worker_and_lets_others_in(tmp_path
     assert seen
     assert processes(tmp_path) == {}
     assert not (tmp_path / "work").exists()
-    with artifact.exclusive_lock(tmp_path, lambda: False) as is_ours:
+    with folders.exclusive_lock(tmp_path, lambda: False) as is_ours:
         assert is_ours
         assert list(together(tmp_path, 1, Budget(-1))) == [], "who waits gives up when the time is over"
 

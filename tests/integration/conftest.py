@@ -1,4 +1,4 @@
-"""A small trained shop, and real processes that serve it."""
+"""A small trained shop, and services that answer for it."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from browser import Browser
-from serving import SETTINGS, Server
+from serving import SETTINGS, Server, ServiceHere
 from tiny import quiet
 
 from jobs.init_file import sample
@@ -35,14 +35,29 @@ def shop(trained_once: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def serve(shop: Path) -> Iterator[Callable[..., Server]]:
+def serve(shop: Path) -> Iterator[Callable[..., ServiceHere]]:
+    """Start the service of the shop in this process; what was started is stopped at the end."""
+    services: list[ServiceHere] = []
+
+    def start(*, is_ready: bool = True, **environment: str) -> ServiceHere:
+        services.append(ServiceHere(shop, **environment))
+        if is_ready:
+            services[-1].wait()
+        return services[-1]
+
+    yield start
+    for service in services:
+        service.kill()
+
+
+@pytest.fixture
+def serve_apart(shop: Path) -> Iterator[Callable[..., Server]]:
     """Start `recsys serve` on the shop; what was started is killed at the end."""
     servers: list[Server] = []
 
-    def start(*arguments: str, is_ready: bool = True, **environment: str) -> Server:
+    def start(*arguments: str, **environment: str) -> Server:
         servers.append(Server(shop, *arguments, **environment))
-        if is_ready:
-            servers[-1].wait()
+        servers[-1].wait()
         return servers[-1]
 
     yield start
@@ -51,8 +66,8 @@ def serve(shop: Path) -> Iterator[Callable[..., Server]]:
 
 
 @pytest.fixture
-def server(serve: Callable[..., Server], database: str) -> Server:
-    """One worker on each kind of database."""
+def server(serve: Callable[..., ServiceHere], database: str) -> ServiceHere:
+    """The service on each kind of database."""
     return serve(RECSYS_STORE__URL=database)
 
 

@@ -1,10 +1,11 @@
-"""What the tests of the service share: the process, and ways to ask it."""
+"""What the tests of the service share: the service, in this process or as one of its own, and ways to ask it."""
 
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -16,6 +17,13 @@ from urllib.parse import quote
 
 import httpx
 import psutil
+import uvicorn
+
+from api.app import create_app
+from api.protocol import HttpProtocol
+from recsys.config.loading import load_config
+from recsys.errors import RecsysError
+from recsys.store.migrate import open_store
 
 SETTINGS = """
 [models.mf]
@@ -45,11 +53,62 @@ def client(url: str, *, timeout: float = 30) -> httpx.Client:
     return httpx.Client(base_url=url, timeout=timeout, verify=False)
 
 
-class Server:
-    """A `recsys serve` process with its workers, and a client that asks it."""
+class Service:
+    """A service that answers at a URL, and a client that asks it."""
+
+    def __init__(self, port: int) -> None:
+        self.port, self.url = port, f"http://127.0.0.1:{port}"
+        self.http = client(self.url)
+
+    def user(self, user_id: str, **query: Any) -> dict[str, Any]:
+        """The recommendations for a user."""
+        return said(self.http.get(f"/v1/users/{quote(user_id, safe='')}/recommendations", params=query))
+
+    def similar(self, item_id: str, **query: Any) -> dict[str, Any]:
+        return said(self.http.get(f"/v1/items/{quote(item_id, safe='')}/similar", params=query))
+
+    def ask(self, **question: Any) -> dict[str, Any]:
+        return said(self.http.post("/v1/recommendations", json=question))
+
+    def post(self, path: str, body: Any) -> dict[str, Any]:
+        return said(self.http.post(path, json=body))
+
+    def event(self, user_id: str | None, item_id: str, kind: str = "purchase", **more: Any) -> dict[str, Any]:
+        event = {"event_id": uuid.uuid4().hex, "user_id": user_id, "kind": kind, "item_id": item_id, **more}
+        return self.post("/v1/events", {key: value for key, value in event.items() if value is not None})
+
+
+class ServiceHere(Service):
+    """The service of a shop in a thread of this process: it starts in a fraction of the time that a process takes."""
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        config = load_config(folder / "recsys.toml", {**os.environ, **environment})
+        with suppress(RecsysError):  # a database that is away is looked for later
+            open_store(config.store.url, config.store.table_prefix).close()
+        listening = socket.create_server(("127.0.0.1", 0))
+        super().__init__(listening.getsockname()[1])
+        options: dict[str, Any] = {"log_config": None, "access_log": False, "ws": "none", "lifespan": "on"}
+        options |= {"server_header": False, "proxy_headers": False, "timeout_graceful_shutdown": 10}
+        self._server = uvicorn.Server(uvicorn.Config(create_app(config), http=HttpProtocol, **options))
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listening]}, daemon=True)
+        self._thread.start()
+
+    def wait(self, path: str = "/v1/health/ready", seconds: float = 60) -> None:
+        """Until it is ready."""
+        wait_until(lambda: self._server.started and self.http.get(path, timeout=5).status_code == 200, seconds=seconds)
+
+    def kill(self) -> None:
+        self.http.close()
+        self._server.should_exit = True
+        self._thread.join()
+
+
+class Server(Service):
+    """A `recsys serve` process with its workers: for what only processes show, as logs, kills and memory."""
 
     def __init__(self, folder: Path, *arguments: str, port: int | None = None, **environment: str) -> None:
-        self.folder, self.port = folder, port or free_port()
+        super().__init__(port or free_port())
+        self.folder = folder
         self.log = folder / f"serve-{self.port}-{uuid.uuid4().hex}.log"
         command = [sys.executable, "-m", "jobs.cli", "serve", "--config", str(folder / "recsys.toml")]
         with self.log.open("wb") as log:
@@ -60,8 +119,6 @@ class Server:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.http = client(self.url)
         self._clients: list[httpx.Client] = []
 
     def wait(self, path: str = "/v1/health/ready", seconds: float = 60) -> None:
@@ -108,23 +165,6 @@ class Server:
         self.process.wait()
         for each in (self.http, *self._clients):
             each.close()
-
-    def user(self, user_id: str, **query: Any) -> dict[str, Any]:
-        """The recommendations for a user."""
-        return said(self.http.get(f"/v1/users/{quote(user_id, safe='')}/recommendations", params=query))
-
-    def similar(self, item_id: str, **query: Any) -> dict[str, Any]:
-        return said(self.http.get(f"/v1/items/{quote(item_id, safe='')}/similar", params=query))
-
-    def ask(self, **question: Any) -> dict[str, Any]:
-        return said(self.http.post("/v1/recommendations", json=question))
-
-    def post(self, path: str, body: Any) -> dict[str, Any]:
-        return said(self.http.post(path, json=body))
-
-    def event(self, user_id: str | None, item_id: str, kind: str = "purchase", **more: Any) -> dict[str, Any]:
-        event = {"event_id": uuid.uuid4().hex, "user_id": user_id, "kind": kind, "item_id": item_id, **more}
-        return self.post("/v1/events", {key: value for key, value in event.items() if value is not None})
 
 
 def said(response: httpx.Response) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from recsys.data.ragged import Ragged
 from recsys.index import exact, flat
 
 
@@ -21,7 +22,7 @@ def searches(draw):
         "excluded": draw(
             st.none()
             | st.just(
-                (
+                Ragged(
                     np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
                     draw(hnp.arrays(np.int32, sum(counts), elements=st.integers(0, items - 1))),
                 )
@@ -34,7 +35,7 @@ def brute_force(items, queries, k, allowed, excluded):
     """Item by item: every eligible one scored in double precision, sorted by score and row, padded."""
     scores, rows = np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), -1, np.int32)
     for b, query in enumerate(queries):
-        gone = set() if excluded is None else set(excluded[1][excluded[0][b] : excluded[0][b + 1]].tolist())
+        gone = set() if excluded is None else set(excluded.row(b).tolist())
         found = [
             (-float(np.float32(np.einsum("d,d->", query.astype(np.float64), item.astype(np.float64)))), row)
             for row, item in enumerate(items)
@@ -74,13 +75,13 @@ def test_one_by_one_and_in_blocks_agree_on_vectors_as_they_come(seed, k, share):
     items[600:] = items[:100] * np.float32(1 + 1e-7)
     queries = random.normal(size=(6, 48)).astype(np.float32)
     allowed = random.random(700) < share
-    excluded = (np.arange(0, 7 * 30, 30), random.integers(0, 700, 180).astype(np.int32))
+    excluded = Ragged(np.arange(0, 7 * 30, 30), random.integers(0, 700, 180).astype(np.int32))
     found = flat.build(items)
     scores, rows = found.search(queries, k, allowed=allowed, excluded=excluded)
     expected = brute_force(items, queries, k, allowed, excluded)
     np.testing.assert_array_equal(rows, expected[1])
     for b in range(6):
-        own = (np.array([0, 30]), excluded[1][30 * b : 30 * b + 30])
+        own = Ragged.of_one(excluded.row(b))
         own_scores, own_rows = found.search(queries[b : b + 1], k, allowed=allowed, excluded=own)
         np.testing.assert_array_equal(own_rows[0], rows[b])
         np.testing.assert_array_equal(own_scores[0], scores[b])

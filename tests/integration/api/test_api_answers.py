@@ -1,4 +1,4 @@
-"""What the service answers: on each kind of database, from real processes."""
+"""What the service answers: on each kind of database."""
 
 from urllib.parse import quote
 
@@ -162,9 +162,9 @@ def test_an_item_that_is_sold_out_or_cheaper_now_counts_so_at_once(server, shop)
     assert item not in ids(server.user("u2", k=500))
 
 
-def test_new_items_are_recommendable_at_once_in_each_of_four_workers_and_after_a_restart(serve, database, shop):
+def test_new_items_are_recommendable_at_once_in_each_of_four_workers_and_after_a_restart(serve_apart, database, shop):
     like = bundles.load(shop / "recsys-data").catalog.ids.id_of(7)
-    first = serve("--workers", "4", RECSYS_STORE__URL=database)
+    first = serve_apart("--workers", "4", RECSYS_STORE__URL=database)
     workers = first.each_worker(4)
     view = {"history": [{"item_id": like, "kind": "view"}], "k": 500, "fields": ["title", "category", "brand"]}
     hits = said(workers[0].post("/v1/recommendations", json=view))["hits"]
@@ -176,7 +176,7 @@ def test_new_items_are_recommendable_at_once_in_each_of_four_workers_and_after_a
             assert f"new {at}" in ids(said(worker.post("/v1/recommendations", json=view)))
     first.post("/v1/items", [{"item_id": f"n{at}", "title": "Thing", "price": 3.0} for at in range(1000)])
     first.kill()
-    second = serve("--workers", "2", RECSYS_STORE__URL=database)
+    second = serve_apart("--workers", "2", RECSYS_STORE__URL=database)
     for worker in second.each_worker(2):
         assert said(worker.get("/v1/items/n999/similar", params={"k": 1}))["hits"]
         assert "new 3" in ids(said(worker.get(f"/v1/items/{like}/similar", params={"k": 10})))

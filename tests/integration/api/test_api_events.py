@@ -94,8 +94,8 @@ def test_nothing_is_no_event_and_a_thousand_and_one_are_too_many(serve):
         assert server.http.post("/v1/events", json=body).status_code == 422
 
 
-def test_an_event_is_in_the_next_answer_of_each_of_four_workers(serve, database, shop):
-    server = serve("--workers", "4", RECSYS_STORE__URL=database)
+def test_an_event_is_in_the_next_answer_of_each_of_four_workers(serve_apart, database, shop):
+    server = serve_apart("--workers", "4", RECSYS_STORE__URL=database)
     workers = server.each_worker(4)
     catalog = bundles.load(shop / "recsys-data").catalog.ids
     for step, poster in enumerate(workers):

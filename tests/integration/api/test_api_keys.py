@@ -1,20 +1,18 @@
 """Keys, scopes, and what must not be written down anywhere."""
 
 import json
-import subprocess
-import sys
 
 import httpx
 import pytest
 import sqlalchemy as sa
+from command_line import run_here
 from serving import said, wait_until
 
 from recsys.store.migrate import open_store
 
 
 def recsys(shop, *arguments):
-    command = [sys.executable, "-m", "jobs.cli", *arguments, "--config", str(shop / "recsys.toml")]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    return run_here(*arguments, "--config", shop / "recsys.toml")
 
 
 def create(shop, *scopes):
@@ -24,7 +22,7 @@ def create(shop, *scopes):
 
 
 REQUESTS = {  # one for each scope
-    "page": ("GET", "/v1/users/u/recommendations", None),
+    "recommend": ("GET", "/v1/users/u/recommendations", None),
     "events": ("POST", "/v1/events", {"event_id": "e", "user_id": "u", "kind": "view", "item_id": "i"}),
     "admin": ("DELETE", "/v1/users/u", None),
 }
@@ -33,7 +31,7 @@ ADMIN_ONLY += [("GET", path, None) for path in ("/metrics", "/v1/status", "/v1/r
 
 
 def test_each_scope_opens_its_own_doors_and_admin_opens_all(serve, shop):
-    keys = {scope: create(shop, scope)["key"] for scope in ("page", "events", "audience", "admin")}
+    keys = {scope: create(shop, scope)["key"] for scope in ("recommend", "events", "audience", "admin")}
     server = serve()
     requests = [*REQUESTS.items(), *(("admin", request) for request in ADMIN_ONLY)]
     for scope, (method, path, body) in requests:
@@ -41,8 +39,8 @@ def test_each_scope_opens_its_own_doors_and_admin_opens_all(serve, shop):
             for headers in ({"Authorization": f"Bearer {key}"}, {"X-API-Key": key}):
                 answer = server.http.request(method, path, json=body, headers=headers)
                 assert answer.status_code == (200 if holder in (scope, "admin") else 403), (scope, holder, answer.text)
-    both = create(shop, "page", "events")["key"]
-    wait_until(lambda: server.http.get(REQUESTS["page"][1], headers={"X-API-Key": both}).status_code == 200)
+    both = create(shop, "recommend", "events")["key"]
+    wait_until(lambda: server.http.get(REQUESTS["recommend"][1], headers={"X-API-Key": both}).status_code == 200)
     assert server.http.delete("/v1/users/u", headers={"X-API-Key": both}).json()["code"] == "wrong_scope"
 
 
@@ -73,10 +71,10 @@ def test_without_a_right_key_nothing_but_health_is_answered(serve, shop):
     assert "<title>recsys</title>" in server.http.get("/").text  # the page, which holds no data
 
 
-def test_a_revoked_key_is_refused_and_the_last_one_does_not_leave_the_door_open(serve, shop):
-    made = create(shop, "page")
-    server = serve("--workers", "2")
-    path, headers = REQUESTS["page"][1], {"X-API-Key": made["key"]}
+def test_a_revoked_key_is_refused_and_the_last_one_does_not_leave_the_door_open(serve_apart, shop):
+    made = create(shop, "recommend")
+    server = serve_apart("--workers", "2")
+    path, headers = REQUESTS["recommend"][1], {"X-API-Key": made["key"]}
     said(server.http.get(path, headers=headers))
     done = recsys(shop, "key", "revoke", made["key_id"])
     assert done.returncode == 0
@@ -89,7 +87,7 @@ def test_a_revoked_key_is_refused_and_the_last_one_does_not_leave_the_door_open(
 
 
 def test_a_key_has_256_bits_is_shown_once_and_only_its_digest_is_kept(shop):
-    made = [create(shop, "page")["key"] for _ in range(3)]
+    made = [create(shop, "recommend")["key"] for _ in range(3)]
     assert len(set(made)) == 3
     assert all(len(key.removeprefix("recsys_")) == 43 for key in made)  # 256 bits in base64
     shown = recsys(shop, "key", "list").stdout + recsys(shop, "key", "list", "--json").stdout
@@ -103,41 +101,63 @@ def test_a_key_has_256_bits_is_shown_once_and_only_its_digest_is_kept(shop):
         assert key.removeprefix("recsys_") not in kept
 
 
-@pytest.mark.parametrize(("scopes", "code"), [(["page"], 0), (["everything"], 3), ([], 2)])
+@pytest.mark.parametrize(("scopes", "code"), [(["recommend"], 0), (["everything"], 3), ([], 2)])
 def test_scopes_are_checked_when_a_key_is_made(shop, scopes, code):
     assert recsys(shop, "key", "create", "k", *(f"--scope={scope}" for scope in scopes)).returncode == code
 
 
+def test_a_key_whose_scope_has_its_old_name_works_and_is_shown_with_the_new_one(serve, shop):
+    made = create(shop, "recommend", "events")
+    store = open_store(f"sqlite:///{shop / 'recsys.db'}")
+    with store.writing() as connection:
+        connection.execute(sa.update(store.tables.keys).values(scopes="page events"))
+    store.close()
+    server = serve()
+    said(server.http.get(REQUESTS["recommend"][1], headers={"X-API-Key": made["key"]}))
+    assert json.loads(recsys(shop, "key", "list", "--json").stdout)[0]["scopes"] == "recommend events"
+
+
+def test_the_old_name_of_a_scope_makes_a_key_with_the_new_one_and_says_so(shop):
+    done = recsys(shop, "key", "create", "k", "--scope", "page", "--scope", "recommend", "--json")
+    assert json.loads(done.stdout)["scopes"] == ["recommend"]
+    assert done.stderr.splitlines()[0] == "warning: the scope 'page' is called 'recommend' now"
+    store = open_store(f"sqlite:///{shop / 'recsys.db'}")
+    with store.reading() as connection:
+        assert connection.execute(sa.select(store.tables.keys.c.scopes)).scalar_one() == "recommend"
+    store.close()
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
-def test_without_a_key_it_does_not_listen_beyond_loopback(shop, host):
+def test_without_a_key_it_does_not_listen_beyond_loopback(shop, host, monkeypatch):
+    monkeypatch.setattr("jobs.serve.uvicorn.run", lambda *_, **__: pytest.fail("it listens"))
     done = recsys(shop, "serve", "--host", host, "--port", "0")
     assert done.returncode == 2
     assert "recsys key create" in done.stderr
-    create(shop, "page")
+    create(shop, "recommend")
     made = json.loads(recsys(shop, "key", "list", "--json").stdout)[0]
     recsys(shop, "key", "revoke", made["key_id"])
     assert recsys(shop, "serve", "--host", host, "--port", "0").returncode == 2
 
 
-def test_with_a_key_it_listens_to_everybody(serve, shop):
-    key = create(shop, "page")["key"]
-    server = serve("--host", "0.0.0.0")
-    assert server.http.get(REQUESTS["page"][1]).status_code == 401
-    said(server.http.get(REQUESTS["page"][1], headers={"X-API-Key": key, "Host": "shop.example.org"}))
+def test_with_a_key_it_listens_to_everybody(serve_apart, shop):
+    key = create(shop, "recommend")["key"]
+    server = serve_apart("--host", "0.0.0.0")
+    assert server.http.get(REQUESTS["recommend"][1]).status_code == 401
+    said(server.http.get(REQUESTS["recommend"][1], headers={"X-API-Key": key, "Host": "shop.example.org"}))
 
 
 def test_without_a_key_it_answers_only_to_its_own_name(serve):
     server = serve()
     for name in ("127.0.0.1", "localhost:8000", "[::1]:8000", "LOCALHOST"):
-        said(server.http.get(REQUESTS["page"][1], headers={"Host": name}))
+        said(server.http.get(REQUESTS["recommend"][1], headers={"Host": name}))
     for name in ("evil.example.org", "127.0.0.1.evil.example.org:8000", "10.0.0.1"):
-        answer = server.http.get(REQUESTS["page"][1], headers={"Host": name})
+        answer = server.http.get(REQUESTS["recommend"][1], headers={"Host": name})
         assert (answer.status_code, answer.json()["code"]) == (403, "wrong_host")
 
 
-def test_neither_keys_nor_ids_nor_queries_nor_bodies_are_logged_or_measured(serve, shop):
+def test_neither_keys_nor_ids_nor_queries_nor_bodies_are_logged_or_measured(serve_apart, shop):
     key = create(shop, "admin")["key"]
-    server = serve("--workers", "2")
+    server = serve_apart("--workers", "2")
     headers = {"Authorization": f"Bearer {key}"}
     secret = "Alice-Secret-7"
     event = {"event_id": secret, "user_id": secret, "kind": "view", "item_id": secret, "request_id": secret}

@@ -3,14 +3,16 @@
 import numpy as np
 from serving import ids
 
-from api.schemas import to_text
 from recsys.bundle import bundle as bundles
+from recsys.bundle import versions
 from recsys.bundle.bundle import assemble
 from recsys.config.loading import load_config
 from recsys.data.extract import open_extract
 from recsys.data.splits import split_by_time
-from recsys.data.times import MICROSECONDS_PER_DAY
-from recsys.serving.recommender import REASONS, available_items, recommend
+from recsys.data.times import MICROSECONDS_PER_DAY, rfc3339
+from recsys.serving.eligibility import available_items, bought_rows
+from recsys.serving.fresh_items import CatalogView
+from recsys.serving.recommender import REASONS, recommend
 from recsys.training.evaluation import metrics, targets_of
 
 DAYS = 120
@@ -25,7 +27,8 @@ def test_metrics_of_answers_over_http_equal_the_evaluation_to_the_last_digit(ser
     codes = [bundle.kinds.index("purchase")]
     targets = targets_of(holdout, known, target_codes=codes, bought_codes=codes)
     histories = known.histories(targets.users, cut, 500)
-    offline = recommend(bundle, histories, K, target_codes=codes, bought_codes=codes)
+    view = CatalogView(bundle)
+    offline = recommend(view, histories, K, excluded=bought_rows(view, histories, codes))
     assert len(targets.users) > 100
 
     online = np.full((len(targets.users), K), -1, np.int32)
@@ -36,11 +39,11 @@ def test_metrics_of_answers_over_http_equal_the_evaluation_to_the_last_digit(ser
             {
                 "item_id": extract.items.id_of(int(known.items[event])),
                 "kind": extract.kinds[known.kinds[event]],
-                "occurred_at": to_text(int(known.times[event])),
+                "occurred_at": rfc3339(int(known.times[event])),
             }
             for event in range(max(start, stop - 500), stop)
         ]
-        answer = server.ask(history=past, as_of=to_text(cut), k=K)
+        answer = server.ask(history=past, as_of=rfc3339(cut), k=K)
         found = bundle.catalog.ids.rows_of(ids(answer))
         online[at, : len(found)] = found
         scores[at, : len(found)] = [hit["score"] for hit in answer["hits"]]
@@ -68,14 +71,13 @@ def test_the_published_figures_of_the_holdout_come_out_of_answers_over_http_to_t
         index_settings=config.index,
     )
     version = bundles.save(judged, folder, facts={"config_hash": "00000000"})
-    bundles.publish(folder, version)
+    versions.publish(folder, version)
     server = serve(RECSYS_RECOMMENDATIONS__EXCLUDE_SOLD_OUT="false")
-    targets = targets_of(
-        splits.holdout, splits.known, target_codes=config.target_codes, bought_codes=config.bought_codes
-    )
+    codes = {"target_codes": config.target_codes, "bought_codes": config.bought_codes}
+    targets = targets_of(splits.holdout, splits.known, **codes)
     rows = np.full((len(targets), K), -1, np.int32)
     for at, user in enumerate(targets.users):
-        answer = server.ask(user_id=extract.users.id_of(int(user)), as_of=to_text(splits.holdout_start), k=K)
+        answer = server.ask(user_id=extract.users.id_of(int(user)), as_of=rfc3339(splits.holdout_start), k=K)
         assert answer["bundle"] == version
         found = bundle.catalog.ids.rows_of(ids(answer))
         rows[at, : len(found)] = found
@@ -89,19 +91,14 @@ def test_a_user_gets_what_the_engine_finds_for_the_history_on_disk_one_by_one_an
     server = serve()
     extract, bundle = open_extract(shop / "recsys-data"), bundles.load(shop / "recsys-data")
     users = np.arange(0, len(extract.users), 3)
+    view, allowed = CatalogView(bundle), [available_items(bundle.catalog)]
     for user in users:
-        answer = server.ask(user_id=extract.users.id_of(int(user)), as_of=to_text(extract.as_of), k=K)
+        answer = server.ask(user_id=extract.users.id_of(int(user)), as_of=rfc3339(extract.as_of), k=K)
         history = extract.events.histories(np.array([user]), extract.as_of, 500)
-        hits = recommend(bundle, history, K, target_codes=[2], repeats=False, allowed=available_items(bundle.catalog))
+        hits = recommend(view, history, K, allowed=allowed, excluded=bought_rows(view, history, [2]))
         assert ids(answer) == bundle.catalog.ids.ids_of(hits.rows[0][hits.rows[0] >= 0])
         assert [hit["reason"] for hit in answer["hits"]] == [REASONS[r] for r in hits.reasons[0] if r >= 0]
-    together = recommend(
-        bundle,
-        extract.events.histories(users, extract.as_of, 500),
-        K,
-        target_codes=[2],
-        repeats=False,
-        allowed=available_items(bundle.catalog),
-    )
-    answers = [server.ask(user_id=extract.users.id_of(int(u)), as_of=to_text(extract.as_of), k=K) for u in users]
+    histories = extract.events.histories(users, extract.as_of, 500)
+    together = recommend(view, histories, K, allowed=allowed, excluded=bought_rows(view, histories, [2]))
+    answers = [server.ask(user_id=extract.users.id_of(int(u)), as_of=rfc3339(extract.as_of), k=K) for u in users]
     assert [bundle.catalog.ids.rows_of(ids(answer)).tolist() for answer in answers] == together.rows.tolist()

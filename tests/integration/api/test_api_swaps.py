@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 from serving import client, codes, ids, said, wait_until
 
-from api.schemas import to_text
 from recsys.bundle import bundle as bundles
+from recsys.bundle import versions
 from recsys.bundle.bundle import assemble
 from recsys.config.settings import IndexSettings
 from recsys.data import extract
-from recsys.serving.recommender import available_items, recommend
+from recsys.data.times import rfc3339
+from recsys.serving.eligibility import available_items, bought_rows
+from recsys.serving.fresh_items import CatalogView
+from recsys.serving.recommender import recommend
 
 SWAPS = 20
 CLIENTS = 6
@@ -33,19 +36,20 @@ def expected(folder, version, users):
     """What each user has to get from a version, as of the extract."""
     bundle, events = bundles.load(folder, version), extract.open_extract(folder)
     histories = events.events.histories(events.users.rows_of(users), events.as_of, 500)
-    hits = recommend(bundle, histories, 5, target_codes=[2], repeats=False, allowed=available_items(bundle.catalog))
+    view, allowed = CatalogView(bundle), [available_items(bundle.catalog)]
+    hits = recommend(view, histories, 5, allowed=allowed, excluded=bought_rows(view, histories, [2]))
     return {user: bundle.catalog.ids.ids_of(rows) for user, rows in zip(users, hits.rows, strict=True)}
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_twenty_swaps_under_load_fail_no_request_and_mix_no_answer(serve, shop, workers):
+def test_twenty_swaps_under_load_fail_no_request_and_mix_no_answer(serve, serve_apart, shop, workers):
     folder = shop / "recsys-data"
-    server = serve("--workers", workers)
+    server = serve() if workers == "1" else serve_apart("--workers", workers)
     first, second = bundles.load(folder).version, save_opposite(folder)
     events = extract.open_extract(folder)
     active = np.flatnonzero(np.diff(events.events.offsets) > 3)
     users = [events.users.id_of(int(row)) for row in active[::8]]
-    as_of = to_text(events.as_of)  # the same ages for all, so that what is expected can be worked out once
+    as_of = rfc3339(events.as_of)  # the same ages for all, so that what is expected can be worked out once
     right = {version: expected(folder, version, users) for version in (first, second)}
     users = [user for user in users if right[first][user] != right[second][user]]
     assert len(users) > 20
@@ -68,7 +72,7 @@ def test_twenty_swaps_under_load_fail_no_request_and_mix_no_answer(serve, shop, 
             for swap in range(SWAPS):
                 version = (second, first)[swap % 2]
                 before = seen[version]
-                bundles.publish(folder, version)
+                versions.publish(folder, version)
                 wait_until(lambda b=before, v=version: seen[v] > b + CLIENTS or bool(wrong))
         finally:
             stop.set()
@@ -78,13 +82,13 @@ def test_twenty_swaps_under_load_fail_no_request_and_mix_no_answer(serve, shop, 
     assert min(seen.values()) >= SWAPS // 2 * CLIENTS
 
 
-def test_a_broken_bundle_is_refused_and_the_old_one_goes_on(serve, shop):
+def test_a_broken_bundle_is_refused_and_the_old_one_goes_on(serve_apart, shop):
     folder = shop / "recsys-data"
-    server = serve()
+    server = serve_apart()
     first, second = bundles.load(folder).version, save_opposite(folder)
-    bundles.publish(folder, second)
+    versions.publish(folder, second)
     wait_until(lambda: server.user("u")["bundle"] == second)
-    bundles.publish(folder, first)
+    versions.publish(folder, first)
     wait_until(lambda: server.user("u")["bundle"] == first)
     damaged = save_opposite(folder)
     path = folder / "bundles" / damaged / "item_vectors.npy"
@@ -105,9 +109,9 @@ def test_a_rollback_is_served(serve, shop):
     folder = shop / "recsys-data"
     server = serve()
     first = bundles.load(folder).version
-    bundles.publish(folder, save_opposite(folder))
+    versions.publish(folder, save_opposite(folder))
     wait_until(lambda: server.user("u")["bundle"] != first)
-    bundles.rollback(folder)
+    versions.rollback(folder)
     wait_until(lambda: server.user("u")["bundle"] == first)
 
 

@@ -173,7 +173,7 @@ def test_no_text_of_the_data_becomes_html_and_no_picture_a_script(serve, nights,
 
 
 def test_where_keys_are_needed_the_page_asks_for_one_and_keeps_it_in_its_tab(serve, shop, browser):
-    admin, other = create(shop, "admin")["key"], create(shop, "page")["key"]
+    admin, other = create(shop, "admin")["key"], create(shop, "recommend")["key"]
     server = serve()
     open_page(browser, server.url)
     assert browser.is_seen("#lock")

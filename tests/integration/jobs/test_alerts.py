@@ -32,7 +32,7 @@ def settings(url=None, **others):
 def tell(monkeypatch):
     """Without the seconds between the tries."""
     monkeypatch.setattr(alerts, "RETRY_SECONDS", (0.0, 0.0))
-    return lambda store, what: alerts.tell(store, what, TRAIN, threading.Event())
+    return lambda store, what: alerts.send_alerts(store, what, TRAIN, threading.Event())
 
 
 def test_a_failure_and_a_refusal_are_posted_once_and_a_success_is_not(store, tell):

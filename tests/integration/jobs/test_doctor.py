@@ -9,9 +9,10 @@ import pytest
 from tiny import quiet
 
 from jobs.doctor.libraries import TRIO
-from jobs.doctor.report import LIBRARIES, PLACES, doctor, run_check
+from jobs.doctor.report import CHECKS, doctor, run_check
 from jobs.init_file import sample
 from recsys.bundle import bundle as bundles
+from recsys.bundle import versions
 from recsys.config.settings import IndexSettings
 from recsys.data.catalog import Catalog
 from recsys.data.vocabulary import Vocabulary
@@ -33,7 +34,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder whose packages stand before the installed ones in every process that the doctor starts."""
     folder = tmp_path / "fake"
     folder.mkdir()
-    monkeypatch.setenv("PYTHONPATH", str(folder))
+    monkeypatch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{ROOT}")
     return folder
 
 
@@ -61,7 +62,7 @@ def publish_bundle(folder: Path) -> Path:
         vectors, catalog, np.ones(3, np.float32), kinds=("purchase",), index_settings=IndexSettings()
     )
     version = bundles.save(bundle, folder, facts={"config": {}, "config_hash": "00000000"})
-    bundles.publish(folder, version)
+    versions.publish(folder, version)
     return folder / "bundles" / version
 
 
@@ -76,7 +77,7 @@ def test_a_sound_installation_has_no_finding_against_it(config: Path) -> None:
     open_store(f"sqlite:///{config.parent / 'own.db'}").close()
     ok, output = doctor(config, report=quiet)
     assert ok, output.data
-    assert [finding["name"] for finding in output.data["findings"]] == [*LIBRARIES, *PLACES]
+    assert [finding["name"] for finding in output.data["findings"]] == list(CHECKS)
 
 
 def test_a_library_that_cannot_be_loaded_is_named_with_the_right_pair(config: Path, fake: Path) -> None:
@@ -147,8 +148,25 @@ def test_a_wrong_configuration_is_shown_and_what_asks_it_is_not_checked(config: 
     findings = {finding["name"]: finding for finding in output.data["findings"]}
     assert not ok
     assert "stor: unknown key" in findings["configuration"]["found"]
-    assert all(findings[name]["found"] == "not checked" for name in PLACES)
-    assert findings["torchrec"]["ok"]
+    asking = {name for name, check in CHECKS.items() if "configuration" in check.needs}
+    for name, finding in findings.items():
+        if name in asking:
+            assert finding == {"name": name, "ok": None, "found": "not checked", "allowed": "first: configuration"}
+        else:
+            assert finding["ok"] is (name != "configuration")
+    assert output.parts[-1] == f"wrong: configuration; not checked: {', '.join(n for n in CHECKS if n in asking)}"
+
+
+def test_a_library_that_does_not_load_is_said_once(config: Path, fake: Path) -> None:
+    open_store(f"sqlite:///{config.parent / 'own.db'}").close()
+    put_package(fake, "torch", "raise ImportError('libtorch is broken')")
+    ok, output = doctor(config, report=quiet)
+    findings = {finding["name"]: finding for finding in output.data["findings"]}
+    assert not ok
+    assert [name for name, finding in findings.items() if finding["ok"] is False] == ["torch"]
+    assert [name for name, finding in findings.items() if "libtorch is broken" in finding["found"]] == ["torch"]
+    assert findings["torchrec"]["allowed"] == "first: torch"
+    assert output.parts[-1] == "wrong: torch; not checked: fbgemm_gpu, torchrec, models, device"
 
 
 @pytest.mark.parametrize("table", ["[training]\nmodels", "[models.auto]\ncandidates"])

@@ -28,7 +28,7 @@ EVENTS = [
     {"user_id": "A", "item_id": "x ", "event": "purchase", "timestamp": "2020-01-01T12:00:00Z", "value": None},
     {"user_id": "😀", "item_id": "x/'\"", "event": "buy", "timestamp": "1577880000", "value": 2.0},
 ]
-CONFIG = Config.model_validate({"events": {"kinds": {"buy": "purchase"}}})
+CONFIG = Config.model_validate({"events": {"aliases": {"buy": "purchase"}}})
 
 
 def put(

@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from queries import EVENTS, execute, fill, read
 
 from recsys.errors import ConfigError, SourceError
-from recsys.source.drivers import Select
-from recsys.source.events import CLASSES, class_of, read_events
+from recsys.source.contract import CLASSES, Select, class_of
+from recsys.source.events import read_events
 from recsys.source.reader import open_reader
 
 NOON = 1_577_880_000_000_000  # 2020-01-01 12:00 UTC, microseconds
@@ -164,7 +164,7 @@ def test_a_query_that_fails_is_named(database: str, query: str) -> None:
 def test_the_shop_cannot_be_written_to(database: str) -> None:
     fill(database, [("a", "b", "view", 1_577_880_000, 2.0)])
     with closing(open_reader(database)) as reader, pytest.raises(SourceError) as error:
-        reader.fetch("DELETE FROM events", "interactions")
+        reader.query(EVENTS, "interactions").fetch("DELETE FROM events")
     assert re.search("(?i)read.?only", error.value.in_full)
     assert read(database).height == 1
 

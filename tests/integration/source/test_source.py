@@ -30,7 +30,7 @@ def test_events_come_by_user_and_time_with_their_kinds_and_values(shop: Shop, sq
             ("a", "x", "view", SECONDS - 7, None),
         ],
     )
-    loaded = load(shop.config({"kinds": {"bought": "purchase"}}), sqlite_store)
+    loaded = load(shop.config({"aliases": {"bought": "purchase"}}), sqlite_store)
     assert events_of(loaded) == [
         ("a", "x", "view", NOW - 7_000_000, None),
         ("a", "y", "view", NOW - 5_000_000, None),

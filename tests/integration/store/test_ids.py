@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from recsys.errors import RefusedError
 from recsys.store.bulk import check_id, find_invalid_ids
-from recsys.store.events import insert_events, new_events
+from recsys.store.changes import read_changes
+from recsys.store.events import insert_events
 from recsys.store.items import upsert_items
 from recsys.store.tables import MAX_ID_LENGTH, own_queries
 from recsys.store.users import delete_user, read_deletions, upsert_users
@@ -77,14 +78,14 @@ def test_ids_that_look_alike_stay_apart_in_events(store):
 def test_each_user_gets_own_events_only(store):
     insert_events(store, one_event_each())
     for at, user in enumerate(IDS):
-        found = new_events(store, [user], [], received_after=0, occurred_before=1000)
+        found = read_changes(store, [user], occurred_before=1000).events
         assert (found.owners, found.items, found.kinds, found.times) == ([user], [user], [user], [at])
 
 
 def test_each_visitor_gets_own_events_only(store):
     insert_events(store, one_event_each().rename_columns({"user_id": "visitor_id"}))
     for visitor in IDS:
-        found = new_events(store, [], [visitor], received_after=0, occurred_before=1000)
+        found = read_changes(store, (), [visitor], occurred_before=1000).events
         assert (found.owners, found.visitors, found.items) == ([visitor], [True], [visitor])
 
 

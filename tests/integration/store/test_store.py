@@ -7,8 +7,9 @@ import pytest
 import sqlalchemy as sa
 
 from recsys.errors import ConfigError, RecsysError, RefusedError
+from recsys.store.changes import read_changes
 from recsys.store.database import Store, count_rows, database_url
-from recsys.store.events import insert_events, new_events
+from recsys.store.events import insert_events
 from recsys.store.items import upsert_items
 from recsys.store.migrate import open_store
 from recsys.store.tables import own_queries
@@ -249,7 +250,7 @@ def test_ids_stand_in_no_log_and_no_error(empty_database, caplog):
     caplog.set_level(logging.DEBUG, logger="sqlalchemy")
     store = open_store(empty_database)
     insert_events(store, events(["e1"], user="secret-person"))
-    new_events(store, ["secret-person"], [], received_after=0, occurred_before=10**9)
+    read_changes(store, ["secret-person"], occurred_before=10**9)
     delete_user(store, "secret-person", now=150)
     assert read_deletions(store) == {"secret-person": 150}
     with store.writing() as connection:

@@ -10,6 +10,7 @@ import pytest
 import tiny
 
 from recsys.bundle import bundle as bundles
+from recsys.bundle import versions
 from recsys.config.settings import IndexSettings
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import BundleError, RecsysError
@@ -60,7 +61,7 @@ def saved(folder, count=1, *, publish=True):
     for _ in range(count):
         names.append(bundles.save(small_bundle(), folder, facts=FACTS))
         if publish:
-            bundles.publish(folder, names[-1])
+            versions.publish(folder, names[-1])
     return names
 
 
@@ -108,7 +109,7 @@ def test_what_is_loaded_is_what_was_saved(tmp_path):
 
 
 def test_arrays_are_memory_mapped_and_read_only(tmp_path):
-    bundles.publish(tmp_path, bundles.save(full_bundle(), tmp_path, facts=FACTS))
+    versions.publish(tmp_path, bundles.save(full_bundle(), tmp_path, facts=FACTS))
     found = bundles.load(tmp_path)
     arrays = [
         found.popularity,
@@ -242,7 +243,7 @@ def test_a_bundle_of_another_format_is_refused(tmp_path):
     change_manifest(tmp_path / "bundles" / version, format=2)
     with pytest.raises(BundleError, match="format 2; this version of recsys reads format 1"):
         bundles.load(tmp_path)
-    assert bundles.versions(tmp_path) == []
+    assert versions.list_versions(tmp_path) == []
 
 
 def test_a_flipped_byte_in_any_file_is_found(tmp_path):

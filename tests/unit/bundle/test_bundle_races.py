@@ -8,7 +8,8 @@ import pytest
 import tiny
 
 from recsys.bundle import bundle as bundles
-from recsys.data import folder as artifact
+from recsys.bundle import versions
+from recsys.data import folder as folders
 from recsys.errors import NotFoundError
 
 FACTS = {"config_hash": "0123abcd"}
@@ -27,20 +28,20 @@ def saved(folder, count):
 def published(folder, count):
     names = saved(folder, count)
     for name in names:
-        bundles.publish(folder, name)
+        versions.publish(folder, name)
     return names
 
 
 def after_verifying(monkeypatch, then):
     """Whoever verifies a bundle next finds that meanwhile `then` has happened."""
-    real = artifact.verify
+    real = folders.verify
 
     def verify(place):
-        monkeypatch.setattr(artifact, "verify", real)
+        monkeypatch.setattr(folders, "verify", real)
         real(place)
         then()
 
-    monkeypatch.setattr(artifact, "verify", verify)
+    monkeypatch.setattr(folders, "verify", verify)
 
 
 class Other(threading.Thread):
@@ -61,9 +62,9 @@ class Other(threading.Thread):
 def test_a_rollback_while_a_night_verifies_its_bundle_is_not_undone(tmp_path, monkeypatch):
     first, _ = published(tmp_path, 2)
     (tonight,) = saved(tmp_path, 1)
-    after_verifying(monkeypatch, lambda: bundles.rollback(tmp_path))
-    assert not bundles.publish(tmp_path, tonight, unless_pinned=True)
-    assert bundles.load(tmp_path).version == bundles.pinned(tmp_path) == first
+    after_verifying(monkeypatch, lambda: versions.rollback(tmp_path))
+    assert not versions.publish(tmp_path, tonight, unless_pinned=True)
+    assert bundles.load(tmp_path).version == versions.pinned(tmp_path) == first
 
 
 def test_a_rollback_waits_for_a_publication_that_has_begun_and_goes_back_from_it(tmp_path, monkeypatch):
@@ -73,28 +74,28 @@ def test_a_rollback_waits_for_a_publication_that_has_begun_and_goes_back_from_it
 
     def meanwhile(point):
         if point == "in publish":
-            others.append(Other(lambda: bundles.rollback(tmp_path)))
+            others.append(Other(lambda: versions.rollback(tmp_path)))
             others[0].join(SOON)
 
-    monkeypatch.setattr(bundles, "failpoint", meanwhile)
-    assert bundles.publish(tmp_path, tonight, unless_pinned=True)
+    monkeypatch.setattr(versions, "failpoint", meanwhile)
+    assert versions.publish(tmp_path, tonight, unless_pinned=True)
     others[0].join()
     assert others[0].result == second
-    assert bundles.load(tmp_path).version == bundles.pinned(tmp_path) == second
+    assert bundles.load(tmp_path).version == versions.pinned(tmp_path) == second
 
 
 def test_a_publication_while_a_rollback_verifies_is_what_it_goes_back_from(tmp_path, monkeypatch):
     _, second = published(tmp_path, 2)
     (tonight,) = saved(tmp_path, 1)
-    after_verifying(monkeypatch, lambda: bundles.publish(tmp_path, tonight))
-    assert bundles.rollback(tmp_path) == second
-    assert bundles.load(tmp_path).version == bundles.pinned(tmp_path) == second
+    after_verifying(monkeypatch, lambda: versions.publish(tmp_path, tonight))
+    assert versions.rollback(tmp_path) == second
+    assert bundles.load(tmp_path).version == versions.pinned(tmp_path) == second
 
 
 def test_pruning_never_takes_a_bundle_that_goes_live_meanwhile(tmp_path, monkeypatch):
     first, *_, last = published(tmp_path, 4)
     others, verified = [], threading.Event()
-    remove, verify = artifact.remove_folder, artifact.verify
+    remove, verify = folders.remove_folder, folders.verify
 
     def verify_and_tell(place):
         verify(place)
@@ -102,14 +103,14 @@ def test_pruning_never_takes_a_bundle_that_goes_live_meanwhile(tmp_path, monkeyp
 
     def meanwhile(place):
         if not others:
-            others.append(Other(lambda: bundles.publish(tmp_path, first)))
+            others.append(Other(lambda: versions.publish(tmp_path, first)))
             verified.wait(60)
             others[0].join(SOON)
         remove(place)
 
-    monkeypatch.setattr(artifact, "verify", verify_and_tell)
-    monkeypatch.setattr(artifact, "remove_folder", meanwhile)
-    assert first in bundles.prune(tmp_path, 2)
+    monkeypatch.setattr(folders, "verify", verify_and_tell)
+    monkeypatch.setattr(folders, "remove_folder", meanwhile)
+    assert first in versions.prune(tmp_path, 2)
     others[0].join()
     assert isinstance(others[0].error, NotFoundError)
     assert bundles.load(tmp_path).version == last

@@ -6,6 +6,7 @@ import pytest
 from contracts import IndexContract, long_tailed
 from documented import code_in
 
+from recsys.data.ragged import Ragged
 from recsys.errors import BundleError, ConfigError, RecsysError
 from recsys.index import flat, registry
 from recsys.index.flat import FlatIndex
@@ -129,7 +130,7 @@ def test_vectors_that_are_not_finite_are_refused():
         ({"k": 0}, "k is 0"),
         ({"allowed": np.ones(9, np.bool_)}, r"bool \[10\]"),
         ({"allowed": np.ones(10, np.int8)}, r"bool \[10\]"),
-        ({"excluded": (np.array([0, 0]), np.zeros(0, np.int32))}, "for 1 queries, but 2 came"),
+        ({"excluded": Ragged(np.array([0, 0]), np.zeros(0, np.int32))}, "for 1 queries, but 2 came"),
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(arguments, message):

@@ -7,13 +7,13 @@ import tiny
 
 from recsys.bundle.bundle import assemble
 from recsys.config.settings import IndexSettings
-from recsys.data.catalog import Catalog
+from recsys.data.catalog import Catalog, ChangedItem
+from recsys.data.ragged import Ragged
 from recsys.data.vocabulary import Vocabulary, hash_id
 from recsys.models.vectors import ItemEncoder
-from recsys.serving import fresh_items as delta
-from recsys.serving import recommender
-from recsys.serving.fresh_items import Shelf, extend
-from recsys.store.items import ChangedItem
+from recsys.serving.eligibility import bought_rows
+from recsys.serving.fresh_items import CatalogView, extend
+from recsys.serving.recommender import recommend, similar
 
 WORDS = 12
 DIM = 4
@@ -33,7 +33,7 @@ def encoder(random):
 
 
 def shops(seed, count=30, new=9):
-    """A bundle with a delta of new items, and one bundle that holds all of them: the two have to answer alike."""
+    """A bundle with fresh items, and one bundle that holds all of them: the two have to answer alike."""
     random = np.random.default_rng(seed)
     item_encoder, (item_words, history_words) = encoder(random)
     words = random.integers(0, WORDS, new)
@@ -67,17 +67,18 @@ def some_histories(random, count):
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("repeats", [False, True])
 @pytest.mark.parametrize("k", [1, 7, 100])
-def test_bundle_and_delta_answer_as_one_bundle_of_all_items_would(seed, repeats, k):
+def test_bundle_and_fresh_items_answer_as_one_bundle_of_all_items_would(seed, repeats, k):
     small, whole, changed, random = shops(seed)
-    shelf = Shelf(small, extend(small, None, changed))
+    view = CatalogView(small, extend(small, None, changed))
     histories = some_histories(random, len(whole.catalog))
     allowed = random.random(len(whole.catalog)) < 0.7
     out = random.integers(0, len(whole.catalog), 8).astype(np.int32)
-    excluded = (np.array([0, 2, 2, 5, 8]), out)
+    excluded = Ragged(np.array([0, 2, 2, 5, 8]), out)
     masks = (allowed[: len(small.catalog)], allowed[len(small.catalog) :])
-    options = {"target_codes": [tiny.PURCHASE], "repeats": repeats, "excluded": excluded}
-    one = recommender.recommend(whole, histories, k, allowed=allowed, **options)
-    two = delta.recommend(shelf, histories, k, allowed=masks, **options)
+    if not repeats:
+        excluded = excluded.merge(bought_rows(view, histories, [tiny.PURCHASE]))
+    one = recommend(CatalogView(whole), histories, k, allowed=[allowed], excluded=excluded)
+    two = recommend(view, histories, k, allowed=masks, excluded=excluded)
     assert two.rows.tolist() == one.rows.tolist()
     assert two.reasons.tolist() == one.reasons.tolist()
     assert np.array_equal(two.scores, one.scores)
@@ -86,17 +87,17 @@ def test_bundle_and_delta_answer_as_one_bundle_of_all_items_would(seed, repeats,
 @pytest.mark.parametrize("seed", range(8))
 def test_similar_items_come_from_both(seed):
     small, whole, changed, random = shops(seed)
-    shelf = Shelf(small, extend(small, None, changed))
+    view = CatalogView(small, extend(small, None, changed))
     allowed = random.random(len(whole.catalog)) < 0.7
     masks = (allowed[: len(small.catalog)], allowed[len(small.catalog) :])
     for row in range(len(whole.catalog)):
-        one = recommender.similar(whole, np.array([row], np.int32), 9, allowed=allowed)
-        two = delta.similar(shelf, row, 9, allowed=masks, excluded=np.zeros(0, np.int32))
+        one = similar(CatalogView(whole), np.array([row], np.int32), 9, allowed=[allowed])
+        two = similar(view, np.array([row], np.int32), 9, allowed=masks)
         assert two.rows.tolist() == one.rows.tolist()
         assert two.reasons.tolist() == one.reasons.tolist()
 
 
-def test_a_delta_built_step_by_step_is_the_one_built_at_once():
+def test_fresh_items_built_step_by_step_are_those_built_at_once():
     small, _, changed, _ = shops(3)
     changed += [said("i4", revision=50, price=9.0), said("new2", revision=51, title="w1"), said("i4", revision=52)]
     at_once = extend(small, None, changed)
@@ -114,23 +115,23 @@ def test_a_delta_built_step_by_step_is_the_one_built_at_once():
     }
 
 
-def test_nothing_new_makes_no_delta():
+def test_nothing_new_makes_no_fresh_items():
     small, _, _, _ = shops(0)
     assert extend(small, None, []) is None
 
 
 def test_a_changed_item_keeps_its_vectors_and_what_was_not_said_of_it():
     small, _, _, _ = shops(1)
-    shelf = Shelf(small, extend(small, None, [said("i5", price=3.5), said("i7", title="Renamed")]))
-    columns = shelf.delta.bundle.catalog.columns
+    view = CatalogView(small, extend(small, None, [said("i5", price=3.5), said("i7", title="Renamed")]))
+    columns = view.fresh.bundle.catalog.columns
     assert columns.column("title").to_pylist() == ["Item 5", "Renamed"]
     assert columns.column("price").to_pylist() == [3.5, small.catalog.columns.column("price")[7].as_py()]
-    assert shelf.row_of("i5") == 30
-    assert shelf.standing_for(np.array([4, 5, 6, 7], np.int32)).tolist() == [4, 30, 6, 31]
+    assert view.row_of("i5") == 30
+    assert view.current_row(np.array([4, 5, 6, 7], np.int32)).tolist() == [4, 30, 6, 31]
     histories = tiny.histories([(5, tiny.PURCHASE), (2, tiny.VIEW)], [(1, tiny.VIEW)], [])
-    options = {"target_codes": [tiny.PURCHASE], "repeats": False}
-    before = recommender.recommend(small, histories, 30, **options)
-    after = delta.recommend(shelf, histories, 30, allowed=(None, None), **options)
+    trained = CatalogView(small)
+    before = recommend(trained, histories, 30, excluded=bought_rows(trained, histories, [tiny.PURCHASE]))
+    after = recommend(view, histories, 30, excluded=bought_rows(view, histories, [tiny.PURCHASE]))
     where = {5: 30, 7: 31}
     for old, new in zip(before.rows, after.rows, strict=True):
         expected = [where.get(row, row) for row in old.tolist() if row >= 0]
@@ -150,8 +151,6 @@ def test_attributes_are_columns_where_the_bundle_has_such_ones_and_fit_them():
 
 def test_without_an_item_encoder_new_items_are_the_least_popular_ones():
     small = tiny.bundle(np.eye(3))
-    shelf = Shelf(small, extend(small, None, [said("a"), said("b")]))
-    hits = delta.recommend(
-        shelf, tiny.histories([(0, tiny.VIEW)]), 5, target_codes=[2], repeats=False, allowed=(None, None)
-    )
+    view = CatalogView(small, extend(small, None, [said("a"), said("b")]))
+    hits = recommend(view, tiny.histories([(0, tiny.VIEW)]), 5)
     assert hits.rows.tolist() == [[0, 1, 2, 3, 4]]

@@ -5,10 +5,13 @@ import pytest
 import tiny
 from tiny import CART, PURCHASE, VIEW, histories
 
+from recsys.data.ragged import Ragged
 from recsys.index import flat
 from recsys.models.vectors import Constant, Part
 from recsys.serving import recommender
-from recsys.serving.recommender import REASONS, available_items, recommend, similar
+from recsys.serving.eligibility import available_items, bought_rows
+from recsys.serving.fresh_items import CatalogView
+from recsys.serving.recommender import REASONS, recommend, similar
 
 # Two tastes: items 0-3 have the first, 4-7 the second; item 8 has none, item 9 is disliked by both.
 TASTES = np.array([[4 - r, 0] for r in range(4)] + [[0, 4 - r] for r in range(4)] + [[0, 0], [-1, -1]], np.float32)
@@ -20,8 +23,16 @@ def shop(**columns):
     return tiny.bundle(TASTES, POPULARITY, **columns)
 
 
-def ask(bundle, asked, k, **changes):
-    return recommend(bundle, asked, k, **{"target_codes": [PURCHASE], "repeats": False} | changes)
+def ask(bundle, asked, k, *, bought=(PURCHASE,), repeats=False, allowed=None, excluded=None):
+    view = CatalogView(bundle)
+    if not repeats:
+        seen = bought_rows(view, asked, bought)
+        excluded = seen if excluded is None else excluded.merge(seen)
+    return recommend(view, asked, k, allowed=None if allowed is None else [allowed], excluded=excluded)
+
+
+def like(bundle, rows, k, *, allowed=None):
+    return similar(CatalogView(bundle), np.asarray(rows, np.int32), k, allowed=None if allowed is None else [allowed])
 
 
 def reasons(hits):
@@ -44,14 +55,14 @@ def test_seen_items_are_left_out_unless_repeats_are_wanted():
 def test_only_events_of_target_kinds_make_an_item_seen():
     asked = histories([(0, VIEW), (1, CART), (2, PURCHASE)])
     assert ask(shop(), asked, 3).rows.tolist() == [[0, 1, 3]]
-    assert ask(shop(), asked, 2, target_codes=[VIEW, CART]).rows.tolist() == [[2, 3]]
+    assert ask(shop(), asked, 2, bought=[VIEW, CART]).rows.tolist() == [[2, 3]]
 
 
 def test_a_filter_holds_for_everybody_and_an_exclusion_for_one():
     asked = histories([(3, VIEW)], [(3, VIEW)])
     allowed = np.ones(10, np.bool_)
     allowed[0] = False
-    excluded = (np.array([0, 0, 2]), np.array([1, 8], np.int32))
+    excluded = Ragged(np.array([0, 0, 2]), np.array([1, 8], np.int32))
     hits = ask(shop(), asked, 10, allowed=allowed, excluded=excluded)
     assert hits.rows[0].tolist() == [1, 2, 3, 4, 5, 6, 7, 9, 8, -1]
     assert hits.rows[1].tolist() == [2, 3, 4, 5, 6, 7, 9, -1, -1, -1]
@@ -59,7 +70,7 @@ def test_a_filter_holds_for_everybody_and_an_exclusion_for_one():
 
 def test_exclusions_join_the_seen_items_of_the_right_user():
     asked = histories([(0, PURCHASE)], [], [(1, PURCHASE), (2, VIEW)])
-    excluded = (np.array([0, 1, 2, 4]), np.array([1, 8, 0, 3], np.int32))
+    excluded = Ragged(np.array([0, 1, 2, 4]), np.array([1, 8, 0, 3], np.int32))
     hits = ask(shop(), asked, 2, excluded=excluded)
     assert hits.rows.tolist() == [[2, 3], [9, 7], [2, 4]]
 
@@ -88,7 +99,7 @@ def test_short_lists_are_filled_with_popular_items_under_the_same_rules():
     allowed = np.ones(10, np.bool_)
     allowed[[4, 9]] = False
     bundle = tiny.bundle(np.where(np.arange(10)[:, None] < 2, TASTES, 0), POPULARITY)
-    excluded = (np.array([0, 1]), np.array([7], np.int32))
+    excluded = Ragged(np.array([0, 1]), np.array([7], np.int32))
     hits = ask(bundle, histories([(0, VIEW), (6, PURCHASE)]), 5, allowed=allowed, excluded=excluded)
     assert hits.rows.tolist() == [[0, 1, 8, 5, 3]]
     assert hits.scores[0, 2:].tolist() == [10, 6, 4]
@@ -119,7 +130,7 @@ def test_nobody_asked_gives_no_answer():
 
 def test_exclusions_for_another_number_of_users_are_refused():
     with pytest.raises(ValueError, match="for 2 users, but 1 came"):
-        ask(shop(), histories([]), 3, excluded=(np.array([0, 0, 0]), np.zeros(0, np.int32)))
+        ask(shop(), histories([]), 3, excluded=Ragged(np.array([0, 0, 0]), np.zeros(0, np.int32)), repeats=True)
 
 
 def test_a_shop_of_one_item_answers():
@@ -141,15 +152,15 @@ def test_many_users_get_what_each_would_get_alone(monkeypatch):
     counts = random.integers(0, 9, 40)
     offsets = np.concatenate([[0], np.cumsum(counts)])
     rows = random.integers(0, 60, counts.sum()).astype(np.int32)
-    together = ask(bundle, histories(*users), 30, allowed=allowed, excluded=(offsets, rows))
+    together = ask(bundle, histories(*users), 30, allowed=allowed, excluded=Ragged(offsets, rows))
     for b, user in enumerate(users):
-        own = (np.array([0, counts[b]]), rows[offsets[b] : offsets[b + 1]])
+        own = Ragged.of_one(rows[offsets[b] : offsets[b + 1]])
         alone = ask(bundle, histories(user), 30, allowed=allowed, excluded=own)
         np.testing.assert_array_equal(alone.rows[0], together.rows[b])
         np.testing.assert_array_equal(alone.reasons[0], together.reasons[b])
         np.testing.assert_allclose(alone.scores[0], together.scores[b], rtol=1e-6)
         seen = {item for item, kind in user if kind == PURCHASE}
-        eligible = set(np.flatnonzero(allowed).tolist()) - seen - set(own[1].tolist())
+        eligible = set(np.flatnonzero(allowed).tolist()) - seen - set(own.values.tolist())
         listed = [row for row in together.rows[b].tolist() if row >= 0]
         assert len(listed) == len(set(listed)) == min(30, len(eligible))
         assert set(listed) <= eligible
@@ -157,7 +168,7 @@ def test_many_users_get_what_each_would_get_alone(monkeypatch):
 
 def test_similar_items_share_a_direction_however_long_their_vectors_are():
     items = np.array([[1, 0.1], [9, 9], [0.01, 0], [0, 5], [0, 0]])
-    hits = similar(tiny.bundle(items), np.array([0, 3], np.int32), 3)
+    hits = like(tiny.bundle(items), [0, 3], 3)
     assert hits.rows.tolist() == [[2, 1, 3], [1, 0, 2]]
     np.testing.assert_allclose(hits.scores[0], [0.995037, 0.773957, 0.099504], rtol=1e-5)
     assert reasons(hits) == [["similar"] * 3] * 2
@@ -166,7 +177,7 @@ def test_similar_items_share_a_direction_however_long_their_vectors_are():
 def test_an_item_is_never_similar_to_itself_and_a_filter_holds():
     allowed = np.ones(10, np.bool_)
     allowed[1] = False
-    hits = similar(shop(), np.arange(10, dtype=np.int32), 10, allowed=allowed)
+    hits = like(shop(), np.arange(10), 10, allowed=allowed)
     for row, found in enumerate(hits.rows.tolist()):
         assert row not in found
         assert 1 not in found
@@ -174,13 +185,13 @@ def test_an_item_is_never_similar_to_itself_and_a_filter_holds():
 
 
 def test_what_has_no_vector_is_similar_to_popular_items():
-    hits = similar(shop(), np.array([8], np.int32), 3)
+    hits = like(shop(), [8], 3)
     assert hits.rows.tolist() == [[9, 7, 6]]
     assert reasons(hits) == [["popular"] * 3]
 
 
 def test_items_without_a_vector_are_similar_to_nothing():
-    hits = similar(shop(), np.array([0], np.int32), 9)
+    hits = like(shop(), [0], 9)
     assert hits.rows[0, -1] == 8
     assert reasons(hits)[0] == ["similar"] * 8 + ["popular"]
 
@@ -210,6 +221,6 @@ def test_a_part_that_is_the_same_for_everybody_makes_no_empty_history_personal()
 
 
 def test_similar_items_share_a_taste_and_not_a_demand():
-    found, plain = similar(with_demand(), np.array([0, 4, 9], np.int32), 9), similar(shop(), np.array([0, 4, 9]), 9)
+    found, plain = like(with_demand(), [0, 4, 9], 9), like(shop(), [0, 4, 9], 9)
     np.testing.assert_array_equal(found.rows, plain.rows)
     np.testing.assert_allclose(found.scores, plain.scores, atol=1e-6)

@@ -1,4 +1,4 @@
-"""The doctor's checks of the configuration, the folder, the device and the clock. Each returns (ok, found, allowed)."""
+"""Check the machine: device, storage folder, clock."""
 
 import importlib
 import os
@@ -8,24 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from jobs.doctor.libraries import Answer
+from jobs.doctor.answer import Answer
 from recsys.config.loading import load_config
-from recsys.errors import ConfigError
 
 FREE_BYTES = 1_000_000_000
 
 
-def check_configuration(config: str) -> Answer:
-    """Whether the file exists and every key is known and allowed."""
-    try:
-        settings = load_config(Path(config))
-    except ConfigError as error:
-        return False, str(error), "a valid configuration: docs/configuration.md has each key; `recsys init` writes one"
-    return True, f"{config}, hash {settings.hash()}", "a valid configuration"
-
-
 def check_device(config: str) -> Answer:
-    """Whether the device is there that the configuration asks for."""
+    """Whether the configured device is there."""
     wanted = load_config(Path(config)).training.device
     has_gpu = bool(importlib.import_module("torch").cuda.is_available())
     found = f"{wanted}: {'a GPU' if has_gpu else 'no GPU'}"
@@ -35,7 +25,7 @@ def check_device(config: str) -> Answer:
 
 
 def check_folder(config: str) -> Answer:
-    """Whether bundles can be written, and whether there is room for them."""
+    """Whether bundles can be written and fit on the disk."""
     folder = load_config(Path(config)).storage.path
     existing = next(place for place in (folder, *folder.parents) if place.exists())
     try:
@@ -51,7 +41,7 @@ def check_folder(config: str) -> Answer:
 
 
 def check_clock(config: str) -> Answer:
-    """Whether the time is plausible and the configured zone known on this machine."""
+    """Whether the time is plausible and this machine knows the configured zone."""
     now = datetime.now(UTC)
     zone = load_config(Path(config)).source.timezone
     try:
@@ -59,5 +49,5 @@ def check_clock(config: str) -> Answer:
     except (ZoneInfoNotFoundError, ValueError):
         return False, f"the zone {zone!r} is unknown here", "a name as Europe/Berlin; the system's tzdata knows them"
     found = f"{now:%Y-%m-%d %H:%M} UTC, zone of the source {zone or 'UTC'}"
-    # the files of this project were written after 2025; a clock before that would make every event one of the future
+    # With a clock before the date of this code, every event would lie in the future.
     return now.year >= 2026, found, "the right time, and a known zone"

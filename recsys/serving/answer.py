@@ -1,0 +1,249 @@
+"""The answer engine: a query -> an answer, for HTTP, the command line and whoever else asks. Plain values in and out.
+
+`gather_context` reads what is new once; `recommend` and `similar` answer from it without asking anybody.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from recsys.config.settings import Config
+from recsys.data.arrays import Int32
+from recsys.data.catalog import ChangedItem
+from recsys.data.interactions import Histories
+from recsys.data.ragged import Ragged
+from recsys.data.times import rfc3339
+from recsys.errors import NotFoundError, RefusedError
+from recsys.serving import filters, recommender
+from recsys.serving.eligibility import Eligibility, bought_rows, decide
+from recsys.serving.history import Events, InlineEvent, ShownEvent, events_of
+from recsys.serving.recommender import REASONS, Hits
+from recsys.serving.snapshot import ITEMS_AT_ONCE, Snapshot
+from recsys.store.changes import NO_EVENTS, Changes, NewEvents, read_changes
+from recsys.store.database import Store
+
+SKEW_MICROSECONDS = 5 * 60 * 1_000_000  # a clock that is so much ahead is forgiven
+
+
+@dataclass(frozen=True)
+class Query:
+    """Who asks for what. Without user, visitor and history the answer is what is popular."""
+
+    user_id: str | None = None
+    visitor_id: str | None = None
+    history: Sequence[InlineEvent] = ()  # events that count beside those that are known, oldest first
+    k: int = 20
+    exclude: Sequence[str] = ()  # ids of items to leave out
+    filters: Sequence[Any] = ()  # texts in the short form of recsys.serving.filters or decoded JSON; all have to be met
+    fields: Sequence[str] = ()  # columns of the catalog that come with every item
+    as_of: int | None = None  # microseconds UTC; None: now
+
+
+@dataclass(frozen=True)
+class RequestContext:
+    """What is known at the moment of a query."""
+
+    snapshot: Snapshot
+    events: NewEvents
+    as_of: int  # microseconds UTC
+    is_away: bool = False  # the database did not answer
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The items, best first, how many there were to choose from, and what a caller may want to know."""
+
+    bundle: str  # its version
+    hits: list[dict[str, Any]]  # item_id, score, reason and, where columns were asked for, fields
+    eligible: int
+    excluded_counts: dict[str, int]  # see Eligibility
+    warnings: list[dict[str, str]]  # code, detail
+
+
+def gather_context(
+    config: Config,
+    snapshot: Snapshot,
+    query: Query,
+    *,
+    now: int,
+    read: Callable[[Callable[[Store], Changes]], Changes],
+    grow: Callable[[Snapshot, Sequence[ChangedItem]], Snapshot],
+) -> RequestContext:
+    """Read in one database query what is new of the user, the visitor and the catalog.
+
+    now: microseconds UTC. read: calls its argument with a store. grow: makes the snapshot that has the changed items
+    too. Raises what `read` raises.
+    """
+    changes = read(
+        lambda store: read_changes(
+            store,
+            [query.user_id] if query.user_id is not None else [],
+            [query.visitor_id] if query.visitor_id is not None else [],
+            received_after=snapshot.log.extract.watermark,
+            occurred_before=now + SKEW_MICROSECONDS if query.as_of is None else query.as_of,
+            length=config.events.history_length,
+            revision=snapshot.revision,
+            item_limit=0 if snapshot.is_full else ITEMS_AT_ONCE,
+        )
+    )
+    # An event of a clock that is ahead of ours has happened all the same.
+    as_of = query.as_of if query.as_of is not None else max(now, max(changes.events.times, default=0) + 1)
+    return RequestContext(grow(snapshot, changes.items), changes.events, as_of)
+
+
+def context_without_store(snapshot: Snapshot, query: Query, *, now: int, deleted: dict[str, int]) -> RequestContext:
+    """What is known while the database is away: the snapshot, and deletions (user id -> time) that were seen before."""
+    gone = {query.user_id: deleted[query.user_id]} if query.user_id in deleted else {}
+    events = NewEvents(**{**vars(NO_EVENTS), "deleted": gone})
+    return RequestContext(snapshot, events, now if query.as_of is None else query.as_of, is_away=True)
+
+
+def recommend(config: Config, context: RequestContext, query: Query) -> Answer:
+    """The k best items for a user, a visitor, or whoever has the query's history.
+
+    Raises RefusedError for a wrong filter, an unknown column, or an event of an unknown kind.
+    """
+    snapshot, view = context.snapshot, context.snapshot.view
+    check_fields(snapshot, query.fields)
+    _check_kinds(snapshot, query.history)
+    histories = _histories(config, context, query)
+    bought = np.zeros(0, np.int32)
+    if not config.recommendations.allow_repurchase:
+        bought = bought_rows(view, histories, snapshot.bought_codes).values
+    eligibility = _decide(snapshot, query, query.exclude, bought)
+    hits = recommender.recommend(
+        view, histories, query.k, allowed=eligibility.allowed, excluded=Ragged.of_one(eligibility.excluded)
+    )
+    warnings = _warnings(context, query, eligibility)
+    if not len(histories.items):
+        warnings.append(_warning("no_history", "Nothing is known of this user yet; these items are popular."))
+    unknown = sum(view.trained_row(event.item_id) < 0 for event in query.history)
+    if unknown:
+        warnings.append(_warning("unknown_items", f"{unknown} events of the history name items that nobody knows."))
+    reasons = ["visitor" if query.user_id is None and reason == "personal" else reason for reason in REASONS]
+    return _answer(snapshot, hits, query, eligibility, warnings, reasons)
+
+
+def similar(context: RequestContext, item_id: str, query: Query) -> Answer:
+    """The k items most similar to one; of the query count k, exclude, filters and fields.
+
+    Raises NotFoundError for an unknown item, RefusedError for a wrong filter or an unknown column.
+    """
+    snapshot, view = context.snapshot, context.snapshot.view
+    check_fields(snapshot, query.fields)
+    row = np.array([view.row_of(item_id)], np.int32)
+    if row[0] < 0:
+        raise NotFoundError(f"This item is not among the {len(view)} that are known.")
+    eligibility = _decide(snapshot, query, [item for item in query.exclude if item != item_id], row)
+    eligibility.excluded_counts["bought"] = 0  # the item itself took that place
+    hits = recommender.similar(
+        view, row, query.k, allowed=eligibility.allowed, excluded=Ragged.of_one(eligibility.excluded)
+    )
+    return _answer(snapshot, hits, query, eligibility, _warnings(context, query, eligibility), REASONS)
+
+
+def shown_history(
+    config: Config, context: RequestContext, query: Query, *, limit: int | None = None, with_all_bought: bool = False
+) -> list[ShownEvent]:
+    """The events that recommendations for the query are made from, newest first, with those of unknown items.
+
+    limit: the newest so many. with_all_bought: what was bought longer ago counts too, and is not recommended.
+    """
+    length = min(limit or config.events.history_length, config.events.history_length)
+    always = context.snapshot.bought_codes if with_all_bought else ()
+    return _events(context, query).shown(length, always)
+
+
+def fields_of(snapshot: Snapshot, row: int, fields: Sequence[str]) -> dict[str, Any]:
+    """What the catalog says of the item of a joint row, in columns that it has; times as RFC 3339."""
+    bundle, own = snapshot.view.place(row)
+    return {name: _value(bundle.catalog.columns, name, own) for name in fields}
+
+
+def check_fields(snapshot: Snapshot, fields: Sequence[str]) -> None:
+    """Raise RefusedError for a column that the catalog does not have."""
+    names = snapshot.bundle.catalog.columns.column_names
+    if any(field not in names for field in fields):
+        raise RefusedError(f"fields: no such column; allowed are {', '.join(names)}")
+
+
+def context_warnings(context: RequestContext) -> list[dict[str, str]]:
+    """What could not be known at that moment."""
+    warnings = []
+    if context.is_away:
+        told = "The database does not answer; events and items since the last training are not counted."
+        warnings.append(_warning("database_away", told))
+    if context.snapshot.is_full:
+        told = "More items are new than a worker holds ([api] max_fresh_items); the latest wait for the next training."
+        warnings.append(_warning("too_many_new_items", told))
+    return warnings
+
+
+def _events(context: RequestContext, query: Query) -> Events:
+    snapshot = context.snapshot
+    return events_of(
+        snapshot.log,
+        snapshot.view,
+        context.events,
+        [query.user_id],
+        context.as_of,
+        visitor_ids=[query.visitor_id],
+        inline=query.history,
+    )
+
+
+def _histories(config: Config, context: RequestContext, query: Query) -> Histories:
+    length = config.events.history_length
+    return _events(context, query).histories(1, context.as_of, length, context.snapshot.bought_codes)
+
+
+def _decide(snapshot: Snapshot, query: Query, exclude: Sequence[str], bought: Int32) -> Eligibility:
+    parts = [
+        filters.parse_short(one, snapshot.columns) if isinstance(one, str) else filters.parse(one, snapshot.columns)
+        for one in query.filters
+    ]
+    excluded = np.array([snapshot.view.row_of(item) for item in exclude], np.int32)
+    return decide(snapshot.view, snapshot.stock, filters.join(parts), bought=bought, excluded=excluded)
+
+
+def _answer(
+    snapshot: Snapshot,
+    hits: Hits,
+    query: Query,
+    eligibility: Eligibility,
+    warnings: list[dict[str, str]],
+    reasons: Sequence[str],
+) -> Answer:
+    found = []
+    for row, score, code in zip(hits.rows[0].tolist(), hits.scores[0].tolist(), hits.reasons[0].tolist(), strict=True):
+        if row < 0:
+            break
+        bundle, own = snapshot.view.place(row)
+        hit = {"item_id": bundle.catalog.ids.id_of(own), "score": score, "reason": reasons[code]}
+        if query.fields:
+            hit["fields"] = fields_of(snapshot, row, query.fields)
+        found.append(hit)
+    return Answer(snapshot.bundle.version, found, eligibility.eligible, eligibility.excluded_counts, warnings)
+
+
+def _check_kinds(snapshot: Snapshot, history: Sequence[InlineEvent]) -> None:
+    if any(event.kind not in snapshot.bundle.kinds for event in history):
+        raise RefusedError(f"history: unknown kind; allowed are {', '.join(snapshot.bundle.kinds)}")
+
+
+def _value(columns: Any, name: str, row: int) -> Any:
+    value = columns.column(name)[row].as_py()
+    return rfc3339(value) if name == "created_at" and isinstance(value, int) else value
+
+
+def _warnings(context: RequestContext, query: Query, eligibility: Eligibility) -> list[dict[str, str]]:
+    if eligibility.eligible >= query.k:
+        return context_warnings(context)
+    told = f"Only {eligibility.eligible} items are eligible; {query.k} were asked for."
+    return [_warning("fewer_than_k", told), *context_warnings(context)]
+
+
+def _warning(code: str, detail: str) -> dict[str, str]:
+    return {"code": code, "detail": detail}

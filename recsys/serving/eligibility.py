@@ -1,0 +1,106 @@
+"""Which items may be answered: not sold out, within the filter, not bought before, not excluded by the caller.
+
+Each rule is applied once, here, and the search gets the outcome. Item rows are joint rows (see
+recsys.serving.fresh_items). Shapes: B users, N rows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys.data.arrays import Bool, Int32
+from recsys.data.catalog import Catalog
+from recsys.data.interactions import Histories
+from recsys.data.ragged import Ragged
+from recsys.serving import filters
+from recsys.serving.filters import Filter
+from recsys.serving.fresh_items import CatalogView
+
+
+@dataclass(frozen=True)
+class Stock:
+    """Which items of a view can be bought at all."""
+
+    allowed: tuple[Bool | None, ...]  # for each bundle of the view: what is not replaced and not sold out; None: all
+    sold_out: int
+
+
+@dataclass(frozen=True)
+class Eligibility:
+    """Which items may be answered to one query, and how many may not and why."""
+
+    allowed: tuple[Bool | None, ...]  # for each bundle of the view; None: all of its items
+    excluded: Int32  # [N] rows that are allowed and still no answer, ascending, each once
+    eligible: int  # how many items are left
+    excluded_counts: dict[str, int]  # by the first reason that fits: sold_out, filtered, bought, excluded
+
+
+def available_items(catalog: Catalog) -> Bool:
+    """Which items are not sold out: bool [I]; unknown counts as available."""
+    if "available" not in catalog.columns.column_names:
+        return np.ones(len(catalog), np.bool_)
+    column = catalog.columns.column("available").cast(pa.bool_())
+    return np.asarray(pc.fill_null(column, True).to_numpy(), np.bool_)
+
+
+def stock_of(view: CatalogView, *, exclude_sold_out: bool) -> Stock:
+    """Take stock of a view; once for each view, not for each query."""
+    allowed, sold_out = [], 0
+    for bundle, standing in zip(view.bundles, view.standing, strict=True):
+        mask = np.ones(len(bundle.catalog), np.bool_) if standing is None else standing
+        if exclude_sold_out:
+            available = mask & available_items(bundle.catalog)
+            sold_out += int(np.count_nonzero(mask)) - int(np.count_nonzero(available))
+            mask = available
+        allowed.append(None if mask.all() else mask)
+    return Stock(tuple(allowed), sold_out)
+
+
+def bought_rows(view: CatalogView, histories: Histories, bought_codes: Sequence[int]) -> Ragged:
+    """The items that each of B users has bought, under the rows by which they are answered now.
+
+    bought_codes: the bundle's codes of the kinds of events that mean "bought".
+    """
+    bought = histories.select(np.isin(histories.kinds, np.asarray(bought_codes, np.int8)))
+    return Ragged(bought.offsets, view.current_row(bought.items))
+
+
+def decide(view: CatalogView, stock: Stock, wanted: Filter | None, *, bought: Int32, excluded: Int32) -> Eligibility:
+    """Decide for one query. bought, excluded: rows to leave out, in any order; -1 is none."""
+    allowed = list(stock.allowed)
+    before = after = _count(view, allowed)
+    if wanted is not None:
+        for at, bundle in enumerate(view.bundles):
+            met, mask = filters.mask(wanted, bundle.catalog.columns), allowed[at]
+            allowed[at] = met if mask is None else met & mask
+        after = _count(view, allowed)
+    bought = _allowed_rows(view, allowed, bought)
+    named = np.setdiff1d(_allowed_rows(view, allowed, excluded), bought)
+    counts = {
+        "sold_out": stock.sold_out,
+        "filtered": before - after,
+        "bought": len(bought),
+        "excluded": len(named),
+    }
+    return Eligibility(tuple(allowed), np.union1d(bought, named), after - len(bought) - len(named), counts)
+
+
+def _count(view: CatalogView, allowed: Sequence[Bool | None]) -> int:
+    return sum(
+        len(bundle.catalog) if mask is None else int(np.count_nonzero(mask))
+        for bundle, mask in zip(view.bundles, allowed, strict=True)
+    )
+
+
+def _allowed_rows(view: CatalogView, allowed: Sequence[Bool | None], rows: Int32) -> Int32:
+    """Those of the rows, each once and ascending, that are allowed."""
+    rows = np.unique(rows[rows >= 0]).astype(np.int32)
+    kept = np.ones(len(rows), np.bool_)
+    for bundle, start, mask in zip(view.bundles, view.starts, allowed, strict=True):
+        if mask is not None:
+            inside = (rows >= start) & (rows < start + len(bundle.catalog))
+            kept[inside] = mask[rows[inside] - start]
+    return rows[kept]

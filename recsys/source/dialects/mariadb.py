@@ -1,0 +1,105 @@
+"""MariaDB: connectorx reads in bulk, pymysql reads what connectorx refuses."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import connectorx
+import polars as pl
+import sqlalchemy as sa
+from pymysql.cursors import SSCursor
+
+from recsys.errors import SourceError
+from recsys.source.contract import (
+    BATCH,
+    EVENT_COLUMNS,
+    IDS,
+    USER_COLUMNS,
+    Dialect,
+    Query,
+    Select,
+    address_of,
+    frames,
+    whole_as_decimals,
+)
+
+_SESSION = ("SET SESSION TRANSACTION READ ONLY", "SET time_zone = '+00:00'")
+# The driver's codes of types that come through as they are.
+_INTEGER = (1, 2, 3, 8, 9)
+_FLOAT = (4, 5)
+_NUMBER = (*_INTEGER, *_FLOAT)
+_TEXT = (*_INTEGER, 15, 252, 253, 254)
+_DECIMAL, _TIMESTAMP, _CLOCK = (0, 246), 7, (10, 12)
+
+
+def _open_engine(url: sa.URL) -> sa.Engine:
+    url = url.set(drivername="mysql+pymysql")
+    if "charset" not in url.query:
+        url = url.update_query_dict({"charset": "utf8mb4"})
+    # As bytes: pymysql takes text for Latin-1, and servers take passwords for UTF-8.
+    password = {} if url.password is None else {"password": str(url.password).encode()}
+    engine = sa.create_engine(url, poolclass=sa.pool.NullPool, connect_args=password)
+    sa.event.listen(engine, "connect", _set_up)
+    return engine
+
+
+def _set_up(connection: Any, _record: Any) -> None:
+    with connection.cursor() as cursor:
+        for statement in _SESSION:
+            cursor.execute(statement)
+
+
+def _open_cursor(connection: Any) -> Any:
+    return connection.cursor(SSCursor)
+
+
+def _bulk_read(url: sa.URL, select: Select) -> Iterator[pl.DataFrame]:
+    others = {key: value for key, value in url.query.items() if (key, value) != ("charset", "utf8mb4")}
+    if others:
+        raise SourceError(f"connectorx takes no options in the URL; found {', '.join(others)}")
+    address = address_of(url.set(host=url.host or "localhost", port=url.port or 3306))
+    batches = connectorx.read_sql(
+        f"mysql://{address}",
+        select.sql,
+        return_type="arrow_stream",
+        batch_size=BATCH,
+        pre_execution_query=list(_SESSION),
+    )
+    yield from frames(batches)
+
+
+def _select_events(query: Query) -> Select:
+    return query.select(_column_sql(column, query.columns[column]) for column in query.present(EVENT_COLUMNS))
+
+
+def _select_users(query: Query) -> Select:
+    return query.select(_column_sql(column, query.columns[column]) for column in query.present(USER_COLUMNS))
+
+
+def _select_items(query: Query) -> Select:
+    types = {"item_id": pl.String}
+    if query.columns.get("item_id") not in _FLOAT:
+        return Select(query.text, types)  # in parentheses a query loses its order, and the first row of an id counts
+    others = {column: f"`{column.replace('`', '``')}`" for column in query.columns}
+    selected = query.select(
+        _column_sql(column, query.columns[column]) if column == "item_id" else quoted
+        for column, quoted in others.items()
+    )
+    return Select(selected.sql, types)
+
+
+def _column_sql(column: str, code: int) -> str:
+    quoted = expression = f"`{column}`"
+    if column == "timestamp" and (code == _TIMESTAMP or code in _CLOCK):
+        # As microseconds, because the driver panics at 0000-00-00. The session's zone is UTC.
+        expression = f"TIMESTAMPDIFF(MICROSECOND, '1970-01-01', {quoted})"
+        quoted = "zoned" if code == _TIMESTAMP else "clock"
+    elif code in _DECIMAL:
+        is_id = column in IDS
+        as_id = whole_as_decimals(quoted, "truncate({0}, 0)", "CAST({0} AS CHAR)")
+        expression = as_id if is_id else f"CAST({quoted} AS DOUBLE)"
+    elif code not in (_TEXT if column in IDS else (*_TEXT, *_NUMBER)):
+        expression = f"CAST({quoted} AS CHAR)"
+    return f"{expression} AS {quoted}"
+
+
+MARIADB = Dialect(_open_engine, _select_events, _select_items, _select_users, _bulk_read, _open_cursor)

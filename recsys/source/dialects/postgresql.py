@@ -1,0 +1,87 @@
+"""PostgreSQL: ADBC reads in bulk, psycopg reads what ADBC refuses."""
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import adbc_driver_postgresql.dbapi as adbc
+import polars as pl
+import sqlalchemy as sa
+
+from recsys.source.contract import (
+    EVENT_COLUMNS,
+    IDS,
+    USER_COLUMNS,
+    Dialect,
+    Query,
+    Select,
+    address_of,
+    bytes_error,
+    frames,
+    whole_as_decimals,
+)
+
+_SESSION = "-c default_transaction_read_only=on -c TimeZone=UTC -c DateStyle=ISO"
+# The driver's codes of types that come through as they are.
+_TEXT = (25, 1043, 20, 21, 23)  # text, varchar, int8, int2, int4
+_TIME = (1082, 1114, 1184)  # date, timestamp, timestamptz
+_NUMBER = (20, 21, 23, 700, 701)
+_NUMERIC, _BYTES = 1700, 17
+
+
+def _open_engine(url: sa.URL) -> sa.Engine:
+    return sa.create_engine(_with_session(url.set(drivername="postgresql+psycopg")), poolclass=sa.pool.NullPool)
+
+
+def _with_session(url: sa.URL) -> sa.URL:
+    options = url.query.get("options", "")
+    return url.update_query_dict({"options": f"{options} {_SESSION}".strip()})
+
+
+def _open_cursor(connection: Any) -> Any:
+    return connection.cursor(name="recsys")  # a named cursor lies on the server
+
+
+def _bulk_read(url: sa.URL, select: Select) -> Iterator[pl.DataFrame]:
+    parsed = _with_session(url)
+    options = "&".join(f"{quote(key)}={quote(str(value), safe='')}" for key, value in parsed.query.items())
+    with adbc.connect(f"postgresql://{address_of(parsed)}?{options}") as connection, connection.cursor() as cursor:
+        cursor.execute(select.sql)
+        yield from frames(cursor.fetch_record_batch())
+
+
+def _select_events(query: Query) -> Select:
+    return query.select(_column_sql(column, query) for column in query.present(EVENT_COLUMNS))
+
+
+def _select_users(query: Query) -> Select:
+    return query.select(_column_sql(column, query) for column in query.present(USER_COLUMNS))
+
+
+def _select_items(query: Query) -> Select:
+    others = {column: '"' + column.replace('"', '""') + '"' for column in query.columns}
+    selected = query.select(
+        _column_sql(column, query) if column == "item_id" else quoted for column, quoted in others.items()
+    )
+    return Select(selected.sql, {"item_id": pl.String})
+
+
+def _column_sql(column: str, query: Query) -> str:
+    code, quoted = query.columns[column], f'"{column}"'
+    if column in IDS:
+        if code == _BYTES:
+            raise bytes_error(column, query.origin)
+        if code == _NUMERIC:
+            return f"{whole_as_decimals(quoted, 'trunc({0})', '{0}::text')} AS {quoted}"
+        cast = "" if code in _TEXT else "::text"
+    elif column == "timestamp" and code in _TIME:
+        # The driver turns infinity into an arbitrary number.
+        return f"CASE WHEN isfinite({quoted}) THEN {quoted} END AS {quoted}"
+    elif code in _NUMBER:
+        cast = ""
+    else:
+        cast = "::float8" if code == _NUMERIC else "::text"
+    return f"{quoted}{cast} AS {quoted}"
+
+
+POSTGRESQL = Dialect(_open_engine, _select_events, _select_items, _select_users, _bulk_read, _open_cursor)

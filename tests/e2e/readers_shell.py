@@ -1,0 +1,103 @@
+"""A shell in which `recsys …` runs in the test's own process, so that no command has to load the libraries again."""
+
+import json
+import os
+import shlex
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import chdir
+from pathlib import Path
+from unittest import mock
+
+from command_line import run_here
+
+from jobs.doctor.report import LIBRARIES, PLACES, Finding
+from recsys.imports import resolve
+
+ROOT = Path(__file__).parents[2]
+# What would run until it is told to stop is a process of its own, which is told so once it says that it is at work; of
+# make's targets only whether they exist.
+PRELUDE = """
+set -euo pipefail
+trap 'echo "this command failed: $BASH_COMMAND" >&2' ERR
+PATH={programs}:$PATH
+make() {{ command make -C {root} --dry-run "$@" > /dev/null; }}
+until_it_says() {{
+    local words=$1 log; shift
+    log=$(mktemp)
+    "$@" > "$log" 2>&1 & local pid=$!
+    until grep -q "$words" "$log"; do kill -0 $pid || {{ cat "$log" >&2; return 1; }}; sleep 0.05; done
+    kill -TERM $pid; wait $pid || true
+}}
+recsys() {{
+    if [[ $1 = serve ]]; then
+        until_it_says "Application startup complete" {programs}/recsys "$@"
+    elif [[ $1 = schedule && $* != *--show* ]]; then
+        until_it_says "scheduled for" {programs}/recsys "$@"
+    else
+        python -S -E -c {client} {address} "$@"
+    fi
+}}
+"""
+DOCTOR = "jobs.doctor.report.run_check"
+CLIENT = """
+import json, os, socket, sys
+with socket.socket(socket.AF_UNIX) as asked:
+    asked.connect(sys.argv[1])
+    with asked.makefile("rw") as both:
+        environment = {name: value for name, value in os.environ.items() if name.startswith(("RECSYS_", "PYTHONPATH"))}
+        print(json.dumps([os.getcwd(), environment, sys.argv[2:]]), file=both, flush=True)
+        code, out, err = json.loads(both.readline())
+sys.stdout.write(out)
+sys.stderr.write(err)
+sys.exit(code)
+"""
+
+
+def check_here(name: str, config: Path) -> Finding:
+    """A check of the doctor, in this process: that each has one of its own is tested where the doctor is."""
+    return Finding(name, *resolve({**LIBRARIES, **PLACES}[name])(str(config)))
+
+
+def _answer(listening: socket.socket) -> None:
+    """Run commands, one after the other, until the socket is closed."""
+    while True:
+        try:
+            asked, _ = listening.accept()
+        except OSError:
+            return
+        with asked, asked.makefile("rw") as both:
+            folder, environment, words = json.loads(both.readline())
+            search = [str(Path(folder, entry)) for entry in environment.pop("PYTHONPATH", "").split(":") if entry]
+            with chdir(folder), mock.patch.object(sys, "path", search + sys.path), mock.patch(DOCTOR, check_here):
+                done = run_here(*words, **environment)
+            both.write(json.dumps([done.returncode, done.stdout, done.stderr]) + "\n")
+
+
+def run_script(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run bash commands in a folder, as a reader of the documents would."""
+    address = folder / "commands.socket"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(os.path.relpath(address))  # an absolute one may be longer than the kernel allows
+        listening.listen()
+        modules = set(sys.modules)
+        thread = threading.Thread(target=_answer, args=(listening,))
+        thread.start()
+        prelude = PRELUDE.format(
+            programs=shlex.quote(str(Path(sys.prefix) / "bin")),
+            root=shlex.quote(str(ROOT)),
+            client=shlex.quote(CLIENT),
+            address=shlex.quote(str(address)),
+        )
+        try:
+            return subprocess.run(
+                ["bash", "-c", prelude + text], cwd=folder, capture_output=True, text=True, check=False, timeout=600
+            )
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for name in set(sys.modules) - modules:  # a module that a document has its reader write
+                if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(folder)):
+                    del sys.modules[name]
