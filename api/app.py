@@ -1,4 +1,4 @@
-"""`create_app`: routes, errors, and what starts and ends with a process. uvicorn calls it once in every worker."""
+"""`create_app`: the routes, the errors, and the lifespan of a worker. uvicorn calls it once in every worker."""
 
 import logging
 import os
@@ -22,12 +22,12 @@ from recsys.config.loading import load_config
 from recsys.config.settings import Config
 from recsys.store.resilient import ResilientStore
 
-CONFIG = "RECSYS_CONFIG"  # the environment's name for the configuration file; `recsys serve` sets it
-_SPARE_CONNECTIONS = 2  # for the threads that look after database and bundle
+CONFIG = "RECSYS_CONFIG"  # environment variable that names the configuration file; `recsys serve` sets it
+_SPARE_CONNECTIONS = 2  # for the threads that watch the database and the bundle
 
 
 def create_app(config: Config | None = None) -> FastAPI:
-    """The service. Without a configuration it is read from the file that the environment's RECSYS_CONFIG names.
+    """Create the service. Without a configuration, the file that RECSYS_CONFIG names is read.
 
     Nothing is opened before the process starts to serve. Raises ConfigError.
     """
@@ -59,7 +59,7 @@ def create_app(config: Config | None = None) -> FastAPI:
 
 
 def _document(app: FastAPI, kinds: list[str]) -> None:
-    """Let OpenAPI say what is true: errors are problems, keys come in a header, and these kinds of events are known."""
+    """Complete the OpenAPI document: problem responses, bearer keys, and the kinds of events."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

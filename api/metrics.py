@@ -1,4 +1,4 @@
-"""What Prometheus reads: requests and latency by route, bundles, swaps, reasons; of one process or of all workers."""
+"""The metrics for Prometheus, of one process or of all workers: requests, latency, bundles, swaps, reasons."""
 
 import os
 import time
@@ -17,7 +17,7 @@ from prometheus_client import (
 )
 from prometheus_client.core import GaugeMetricFamily
 
-# `recsys serve` sets it for several workers: each writes its figures there, and who is asked adds all of them up.
+# `recsys serve` sets it for several workers: each writes its metrics there, and the worker that is asked adds them up.
 _SHARED = "PROMETHEUS_MULTIPROC_DIR"
 _CREATED = "recsys_bundle_created_timestamp_seconds"
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -36,7 +36,7 @@ READY = Gauge("recsys_ready", "1 when a worker answers", multiprocess_mode="live
 
 
 class _Ages:
-    """The age of every worker's bundle, out of when it was made."""
+    """Collect the age of every worker's bundle, computed from its creation time."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
@@ -51,7 +51,7 @@ class _Ages:
 
 
 def render() -> bytes:
-    """Everything in the text format of Prometheus."""
+    """Render all metrics in the text format of Prometheus."""
     registry: CollectorRegistry = REGISTRY
     if folder := os.environ.get(_SHARED):
         _forget_dead(Path(folder))
@@ -63,7 +63,7 @@ def render() -> bytes:
 
 
 def _forget_dead(folder: Path) -> None:
-    """Workers that ended keep their counts; what they were at a moment ends with them."""
+    """Remove the gauges of workers that ended. Their counters stay."""
     for pid in _pids(folder):
         if not Path(f"/proc/{pid}").exists():
             multiprocess.mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]

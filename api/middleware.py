@@ -1,6 +1,6 @@
-"""What every request passes: its id, its address, the limit of its body, its measure, the last catch of errors.
+"""The middleware of every request: request id, address, size of the body, metrics, unhandled errors.
 
-Plain ASGI, because it reads bodies before anybody else does.
+It is plain ASGI, because it reads the body before the framework does.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from urllib.parse import unquote_to_bytes
 
 from starlette.datastructures import Headers, MutableHeaders
 
-from api import metrics as measures
+from api import metrics
 from api.problems import ProblemError, respond
 
 Scope = MutableMapping[str, Any]
@@ -27,7 +27,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 _log = logging.getLogger("recsys.api")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+/=-]{0,127}")
 _BODY_SECONDS = 30.0  # a body that takes longer is refused
-_DRAIN_SECONDS = 5.0  # so long we go on reading a body that is too long, for the caller to see the answer
+_DRAIN_SECONDS = 5.0  # how long the rest of a body that is too long is read, so that the caller sees the response
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 
 
@@ -35,47 +35,48 @@ class Middleware:
     """The outermost layer of the service."""
 
     def __init__(self, app: App, max_body_bytes: int) -> None:
-        """max_body_bytes: bodies that are longer are refused while they are read."""
+        """Wrap `app`. max_body_bytes: longer bodies are refused while they are read."""
         self._app, self._limit = app, max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request of ASGI."""
+        """Handle one ASGI connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        answer = _Answer(send)
+        response = _Response(send)
         try:
-            await self._handle(scope, receive, answer)
-        except Exception as error:  # this is where it ends: it becomes a 500
-            _report(error, scope)
-            await _fail(scope, receive, answer)
+            await self._handle(scope, receive, response)
+        except Exception as error:  # unhandled: it becomes a 500
+            _log_error(error, scope)
+            await _fail(scope, receive, response)
         finally:
             route = getattr(scope.get("route"), "path", "other")
-            measures.REQUESTS.labels(route, _method(scope), str(answer.status)).inc()
-            measures.LATENCY.labels(route).observe(time.perf_counter() - started)
+            metrics.REQUESTS.labels(route, _method(scope), str(response.status)).inc()
+            metrics.LATENCY.labels(route).observe(time.perf_counter() - started)
 
-    async def _handle(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+    async def _handle(self, scope: Scope, receive: Receive, response: "_Response") -> None:
         headers = Headers(scope=scope)
         scope.setdefault("state", {})
         scope["state"] |= {"request_id": uuid.uuid4().hex, "given_request_id": None}
-        answer.request_id = scope["state"]["request_id"]
+        response.request_id = scope["state"]["request_id"]
         try:
             if (given := headers.get("x-request-id")) is not None:
-                answer.request_id = scope["state"]["request_id"] = scope["state"]["given_request_id"] = _check_id(given)
+                scope["state"]["given_request_id"] = _check_id(given)
+                response.request_id = scope["state"]["request_id"] = given
             _take_address(scope)
             receive = await self._read(headers, receive)
         except ProblemError as problem:
-            response = respond(
-                problem.status, problem.code, problem.detail, request_id=answer.request_id, headers=problem.headers
+            refusal = respond(
+                problem.status, problem.code, problem.detail, request_id=response.request_id, headers=problem.headers
             )
-            answer.drain = receive if problem.status == 413 else None
-            await response(scope, receive, answer)
+            response.drain = receive if problem.status == 413 else None
+            await refusal(scope, receive, response)
             return
-        await self._app(scope, receive, answer)
+        await self._app(scope, receive, response)
 
     async def _read(self, headers: Headers, receive: Receive) -> Receive:
-        """Read the body, if there is one, and hand it on as one message."""
+        """Read the body, if there is one, and pass it on as one message. Raises ProblemError: 408, 413."""
         length = headers.get("content-length")
         if (length is None or length == "0") and "transfer-encoding" not in headers:
             return receive
@@ -102,8 +103,8 @@ class Middleware:
         return _replay({"type": "http.request", "body": bytes(body), "more_body": False}, receive)
 
 
-class _Answer:
-    """Sends on, with headers that every answer has."""
+class _Response:
+    """Send a response on, with the headers that every response has."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -137,7 +138,7 @@ def _replay(message: Message, receive: Receive | None = None) -> Receive:
 
 
 async def _drain(receive: Receive) -> None:
-    """Read on and forget: who closes while the other still sends may take the answer away from him."""
+    """Read and drop the rest of a body: closing while the caller still sends may lose the response."""
     try:
         async with asyncio.timeout(_DRAIN_SECONDS):
             while (message := await receive())["type"] == "http.request" and message.get("more_body", False):
@@ -154,9 +155,10 @@ def _check_id(given: str) -> str:
 
 
 def _take_address(scope: Scope) -> None:
-    """Bytes that are no UTF-8 would silently become another id, and a decoded %2F another address.
+    """Route by the address as it was sent; a route decodes the id that it takes.
 
-    So routes are found by the address as it was sent, and an id is decoded where a route takes it.
+    Bytes that are not UTF-8 would silently become another id, and a decoded %2F another address.
+    Raises ProblemError: 400.
     """
     for part in (scope["raw_path"], scope["query_string"]):
         try:
@@ -171,15 +173,15 @@ def _method(scope: Scope) -> str:
     return scope["method"] if scope["method"] in known else "other"
 
 
-def _report(error: Exception, scope: Scope) -> None:
-    """Where it happened and what kind it is; not its words, which may hold ids, queries and bodies."""
+def _log_error(error: Exception, scope: Scope) -> None:
+    """Log where an error happened and its class, but not its message, which may hold ids, queries and bodies."""
     where = "".join(traceback.format_tb(error.__traceback__))
     route = getattr(scope.get("route"), "path", "other")
     _log.error("%s %s failed: %s\n%s", _method(scope), route, type(error).__name__, where)
 
 
-async def _fail(scope: Scope, receive: Receive, answer: _Answer) -> None:
-    if answer.status:
-        raise RuntimeError("the answer broke off") from None
+async def _fail(scope: Scope, receive: Receive, response: _Response) -> None:
+    if response.status:
+        raise RuntimeError("the response broke off") from None
     detail = "Something failed inside the service; its log says where."
-    await respond(500, "failed", detail, request_id=answer.request_id)(scope, receive, answer)
+    await respond(500, "failed", detail, request_id=response.request_id)(scope, receive, response)

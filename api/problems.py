@@ -1,4 +1,4 @@
-"""Every error as problem+json (RFC 9457), made in one place: status, a code for programs, words for people."""
+"""Every error as problem+json (RFC 9457): a status, a code for programs, and a detail for people."""
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -14,7 +14,7 @@ from starlette.responses import Response
 from recsys.errors import AwayError, NotFoundError, RefusedError
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_SECONDS = 2  # what a caller is told to wait for a database, and about how often it is looked for
+RETRY_SECONDS = 2  # Retry-After while the database is away, and about how often the service tries to reach it
 _SHOWN_ERRORS = 20
 
 _CODES = {400: "invalid_json", 404: "not_found", 405: "method_not_allowed"}
@@ -32,7 +32,7 @@ class Fault(BaseModel):
 
 
 class Problem(BaseModel):
-    """RFC 9457."""
+    """A problem as RFC 9457 defines it."""
 
     model_config = ConfigDict(title="Problem")
 
@@ -46,10 +46,10 @@ class Problem(BaseModel):
 
 
 class ProblemError(Exception):
-    """An answer that is an error."""
+    """An error that becomes a response."""
 
     def __init__(self, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
-        """status: of HTTP. code: for programs. detail: for people; it must not repeat ids or keys."""
+        """Set the HTTP status, a code for programs, and a detail for people, which must not repeat ids or keys."""
         super().__init__(detail)
         self.status, self.code, self.detail, self.headers = status, code, detail, dict(headers or {})
 
@@ -63,7 +63,7 @@ def respond(
     errors: Sequence[Mapping[str, str]] = (),
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """The response itself."""
+    """Build the response of a problem."""
     body: dict[str, Any] = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "code": code}
     body |= {"detail": detail, "request_id": request_id}
     if errors:
@@ -72,7 +72,7 @@ def respond(
 
 
 def install(app: FastAPI) -> None:
-    """Turn the errors of routes, of the engine and of the framework into problems."""
+    """Register handlers that turn the errors of routes, engine and framework into problems."""
     app.add_exception_handler(ProblemError, _problem)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)
@@ -82,7 +82,7 @@ def install(app: FastAPI) -> None:
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What OpenAPI says of the errors of a route; those of every route are added."""
+    """Document the errors of a route in OpenAPI; 400 and 431, which every route has, are added."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {
         status: {"description": HTTPStatus(status).phrase, "content": content}
@@ -91,7 +91,7 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def schemas() -> dict[str, Any]:
-    """What `documented` refers to."""
+    """Build the JSON schemas that `documented` refers to."""
     shape = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     return {**shape.pop("$defs"), "Problem": shape}
 
@@ -109,7 +109,7 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 async def _validation(request: Request, error: Exception) -> Response:
-    """What was sent is not repeated: it may be personal, and long."""
+    """Turn validation errors into a problem. The values are not repeated: they may be personal, and long."""
     assert isinstance(error, RequestValidationError)
     faults = [{"where": _where(fault["loc"]), "detail": _words(fault["msg"])} for fault in error.errors()]
     detail = f"{faults[0]['where']}: {faults[0]['detail']}" if faults else "The request cannot be read."
@@ -131,12 +131,12 @@ async def _away(request: Request, _error: Exception) -> Response:
     return respond(503, "database_away", detail, request_id=_id(request), headers=headers)
 
 
-def _words(told: Any) -> str:
-    return str(told).removeprefix("Value error, ")
+def _words(message: Any) -> str:
+    return str(message).removeprefix("Value error, ")
 
 
 def _where(location: Sequence[Any]) -> str:
-    """The part of a request. A body that may be one or a list of many says which of the two it was taken for."""
+    """Name the part of a request. For a body that is one event or a list, leave out which of the two it was read as."""
     if tuple(location[:2]) in (("body", "one"), ("body", "many")):
         location = (location[0], *location[2:])
     parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in location]

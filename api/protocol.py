@@ -1,6 +1,6 @@
-"""The bytes of HTTP: a request's address and headers have a limit, and what is no HTTP gets a problem like the rest.
+"""The HTTP protocol of uvicorn with a limit on address and headers, and with problem+json for what is no HTTP.
 
-uvicorn's own class keeps what comes for as long as it comes: 100 MB of headers cost ten times as much memory.
+uvicorn's own class has no limit: 100 MB of headers cost ten times as much memory.
 """
 
 from http import HTTPStatus
@@ -15,15 +15,15 @@ MAX_HEAD_BYTES = 65_536
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """One connection. uvicorn makes it, calls it with what comes, and is called back by the parser."""
+    """One connection. uvicorn creates it and passes it the data; the parser calls the `on_…` methods."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._seen = 0  # bytes of this request that are no part of its body
+        self._seen = 0  # bytes of this request outside its body
         self._is_in_head, self._is_too_long = True, False
 
     def data_received(self, data: bytes) -> None:
-        """See asyncio.Protocol. The parser itself keeps a line that has no end, so all that comes is counted."""
+        """See asyncio.Protocol. The parser buffers a line without an end, so all bytes are counted."""
         self._seen += len(data)
         super().data_received(data)
         if self._seen > MAX_HEAD_BYTES and not self.transport.is_closing():
@@ -31,17 +31,17 @@ class HttpProtocol(HttpToolsProtocol):
             self.send_400_response("")
 
     def on_message_begin(self) -> None:
-        """A request begins; what comes with it in one piece counts when its head has ended."""
+        """A request begins. Data that arrived with it counts when its head has ended."""
         self._seen, self._is_in_head = 0, True
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, or one of those that may follow a body, which nobody wants."""
+        """A header. Those that may follow a body are ignored."""
         if self._is_in_head:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Address and headers have come. Raises ValueError when they are too long, which the parser makes its own."""
+        """Address and headers are complete. Raises ValueError, for the parser to handle, when they are too long."""
         if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > MAX_HEAD_BYTES:
             self._is_too_long = True
             raise ValueError
@@ -49,20 +49,20 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """A piece of the body, which has a limit of its own."""
+        """A piece of the body, which the middleware limits."""
         self._seen -= len(body)
         super().on_body(body)
 
     def on_chunk_complete(self) -> None:
-        """The body goes on; how it is cut does not count."""
+        """A chunk of the body ends. The bytes between chunks do not count."""
         self._seen = 0
 
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  its words are for no program
-        """What uvicorn calls for anything that it cannot read; it repeats nothing of it."""
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  it may repeat the request
+        """Answer a request that cannot be read, without repeating any of it. uvicorn calls it."""
         status, code, detail = 400, "invalid_http", "This is no HTTP."
         if self._is_too_long:
-            told = f"Address and headers may have {MAX_HEAD_BYTES} bytes together."
-            status, code, detail = 431, "head_too_long", told
+            detail = f"Address and headers may have {MAX_HEAD_BYTES} bytes together."
+            status, code = 431, "head_too_long"
         request_id = uuid4().hex
         headers = {"Connection": "close", "X-Request-ID": request_id}
         answer = respond(status, code, detail, request_id=request_id, headers=headers)

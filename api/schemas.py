@@ -1,4 +1,4 @@
-"""What comes in: ids, times, questions; checked where they enter, and documented by the same words."""
+"""The types of request data: ids, times, lists. Each checks its values and documents itself in OpenAPI."""
 
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
@@ -61,12 +61,12 @@ ShortFilter = Annotated[
 
 
 class AnyText(Convertor[str]):
-    """The part of an address that is an id: whatever it is, slashes and line breaks too, written with %XX."""
+    """An id as a part of an address: any text, slashes and line breaks too, percent-encoded."""
 
     regex = "[^/]*"
 
     def convert(self, value: str) -> str:
-        """See Convertor. value: as it was sent; Edge has made sure that it is UTF-8."""
+        """See Convertor. value: as it was sent; the middleware has checked that it is UTF-8."""
         return unquote(value)
 
     def to_string(self, value: str) -> str:
@@ -78,16 +78,16 @@ register_url_convertor("id", AnyText())
 
 
 class Form(BaseModel):
-    """A body, closed to unknown keys and to values of other types: a slip of the pen is said, not ignored."""
+    """A body that refuses unknown keys and values of another type."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class JsonRequest(Request):
-    """Reads JSON strictly: no NaN, no half surrogate pairs, no endless nesting."""
+    """A request whose JSON is read strictly: no NaN, no half surrogate pairs, no endless nesting."""
 
     async def json(self) -> Any:
-        """The body. Raises HTTPException: the framework would hide any other."""
+        """Parse the body. Raises HTTPException: the framework would hide any other error."""
         try:
             return from_json(await self.body(), allow_inf_nan=False)
         except ValueError:
@@ -95,7 +95,7 @@ class JsonRequest(Request):
 
 
 class JsonRoute(APIRoute):
-    """A route whose bodies are JSON, and say so."""
+    """A route that takes JSON only, with `Content-Type: application/json`."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """See APIRoute."""
@@ -103,12 +103,12 @@ class JsonRoute(APIRoute):
         gates: list[Any] = [each.dependency for each in self.dependencies] if self.body_field is not None else []
 
         async def strict(request: Request) -> Response:
-            for gate in gates:  # the framework would read the body of a stranger first
+            for gate in gates:  # check the key first: the framework would read the body before
                 await gate(request)
             kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
             if self.body_field is not None and kind != "application/json":
-                told = "The body has to be JSON, with Content-Type: application/json."
-                raise ProblemError(415, "wrong_media_type", told)
+                detail = "The body has to be JSON, with Content-Type: application/json."
+                raise ProblemError(415, "wrong_media_type", detail)
             return await handle(JsonRequest(request.scope, request.receive))
 
         return strict

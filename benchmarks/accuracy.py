@@ -1,10 +1,10 @@
-"""Ranks the test users of a public set with the product's own choice, training and retrieval.
+"""Rank the test users of a public set with the product's own model selection, training and retrieval.
 
     python -m benchmarks.accuracy --data DIR --model NAME --k 20 --out ranked.npz [--seed 0]
         [--set models.mf.n_factors=[1024]] [--set training.budget_minutes=5]
 
-Settings are chosen on a split of the training data alone; the test is read for the ids of its users only. The lists go
-to OUT as `users` [B] and `items` [B, k], the ids of the set's files, for a scorer independent of the project.
+Settings are chosen on a split of the training data only; of the test set only the user ids are read. The lists go to
+OUT as `users` [B] and `items` [B, k], the ids of the set's files, for a scorer independent of the project.
 """
 
 import argparse

@@ -1,14 +1,14 @@
-"""Ranks the customers of Online Retail for its best sellers, beside simpler ways, with the product's own code.
+"""Rank the customers of Online Retail for its best sellers, with the product's own code and with simpler rankings.
 
     python -m benchmarks.audience --csv online_retail.csv.gz [--days 28] [--hide-days 0] [--seed 0]
 
 The cut is 28 days before the last row with a customer, a quantity and a price above 0 and a stock code that begins with
-five digits. The rows up to it are imported with the preset of that file and trained on as in a shop's night; the later
-ones are imported into a shop of their own, so that no return reaches back over the cut. For each of the 100 items that
-were bought most in the 28 days before the cut, the customers known at the cut are ranked by the probability that they
-buy it in the 28 days after it. Precision is the share of the first 50, 200 and 500 who did, averaged over the items.
+five digits. The rows up to it are imported with the preset of that file and trained on as by `recsys train`. The later
+rows are imported into another shop, so that no return changes an order before the cut. For each of the 100 best sellers
+of the 28 days before the cut, the known customers are ranked by the probability that they buy it in the 28 days after
+it. Precision is the share of buyers among the first 50, 200 and 500, averaged over the items.
 
---hide-days takes the last days of the file away before all that: on such earlier cuts the model's columns were chosen.
+--hide-days first drops the last days of the file: the model's features were chosen on such earlier cuts.
 """
 
 import argparse

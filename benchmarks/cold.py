@@ -1,11 +1,11 @@
-"""Items that training has not seen: how well their features alone place them.
+"""Rank items that training has not seen, by their features only.
 
     python -m benchmarks.cold --data DIR [--model mf] [--seed 0]
 
-A set of sequences with attributes. A tenth of the items is hidden: no event of theirs is learnt from, nor in a
-history. Asked about are the users whose last item, which tests, is hidden. Recall@50 among the hidden items, and among
-all items, beside a random order, and beside the most popular in the category: hidden items by how many events of the
-user's history are of their finest category, then by how many events of everybody are.
+The data is a set of sequences with attributes. A tenth of the items is hidden: their events are in no training data
+and no history. Test users are those whose last item is hidden. Prints recall@50 among the hidden items and among all
+items, next to two baselines: a random order, and hidden items by how many events of the user's history, then of all
+users, are of their finest category.
 """
 
 import argparse

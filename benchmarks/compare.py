@@ -1,10 +1,10 @@
-"""Other people's recommenders on the same sets: chosen on the same validation, ranked and written like our own.
+"""Other recommenders on the same sets: tuned on the same validation, with lists in the same format.
 
     pip install implicit    (for als and bpr; no dependency of the project)
     python -m benchmarks.compare --data DIR --model als|bpr|ease --k 20 --out ranked.npz [--trials 20] [--seed 0]
     python -m benchmarks.compare --data DIR --model split --out split.npz    (the validation, for compare_rectools)
 
-Settings are drawn at random, the best NDCG@20 on validation is trained again on everything before the test; a single
+Settings are drawn at random. The best by validation NDCG@20 is trained again on everything before the test; a single
 trial is trained on that at once. EASE holds a matrix of items by items twice, as float32: 12 GiB at 38,000 items, so
 run it alone.
 """

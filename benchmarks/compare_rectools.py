@@ -1,12 +1,12 @@
-"""RecTools' models on a set of `train.txt` and `test.txt`, chosen on the project's validation, ranked and written.
+"""RecTools' models on a set of `train.txt` and `test.txt`, tuned on the same validation as the project's.
 
     python -m venv rectools && rectools/bin/pip install rectools    (it needs an older numpy than the project)
     python -m benchmarks.compare --data DIR --model split --out split.npz
     rectools/bin/python benchmarks/compare_rectools.py --data DIR --split split.npz --k 20 --out ranked.npz
 
-PureSVD and item neighbours (cosine, TF-IDF, BM25) take turns, their settings are drawn at random; the best NDCG@20 is
-trained again on everything. Its ALS and BPR are those of implicit, which benchmarks.compare runs by themselves. No line
-of the project is in it.
+PureSVD and item neighbors (cosine, TF-IDF, BM25) take turns, with settings drawn at random. The best by NDCG@20 is
+trained again on everything. RecTools' ALS and BPR are those of implicit, which benchmarks.compare runs. This script
+imports nothing of the project.
 """
 
 import argparse

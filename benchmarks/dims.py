@@ -2,10 +2,10 @@
 
     python -m benchmarks.dims --data DIR [--dims 64 128 256 512 1024]
 
-Everything is chosen and judged on a split of the training data alone, so that a default may be chosen from the table:
-for each D all other settings are chosen anew. float16 and int8 (a scale for each dimension) are FAISS's scalar
-quantizers: item and history vectors are judged as such an index reads them back. Search is FAISS's own over all items
-for the 100 best, one query at a time on one thread. The bundle is the product's, which holds float32.
+Everything is tuned and evaluated on a split of the training data only, so that a default may be chosen from the table.
+For each D all other settings are tuned again. float16 and int8 (a scale for each dimension) are FAISS's scalar
+quantizers: item and history vectors are evaluated as such an index decodes them. Search is FAISS's own over all items
+for the 100 best, one query at a time on one thread. The bundle is the product's, in float32.
 """
 
 import argparse

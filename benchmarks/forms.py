@@ -1,14 +1,12 @@
-"""Reads the public benchmark sets, in the forms that they come in, as events with a split made from train alone.
+"""Read public benchmark sets, in their several file formats, as events with a split made from train only.
 
-* `train.txt` and `test.txt`, one line a user (`user item item …`): no times. Where items are numbered in the order in
-  which the lines name them, the lines are as they were written down, and the last tenth of each validates; where
-  nothing tells of an order, a random tenth.
-* `events.csv` with `test.txt`: times in unix seconds; the last days of the events validate. With a `train.txt` beside
-  them the user's items before the cut are masked, without it nothing is.
-* `events.csv` with `test_purchases.csv`, one purchase a user, taken from anywhere in time: one more of each user
-  validates, taken out in the same way.
-* `sequences.txt`: order but no clock, so an event counts as a day older than the next one; the last item tests and the
-  one before it validates.
+* `train.txt` and `test.txt`, one line a user (`user item item …`), without times. When items are numbered in the order
+  of their first mention, lines are in order and the last tenth of each validates; otherwise a random tenth.
+* `events.csv` with `test.txt`: times in unix seconds; the last days validate. With a `train.txt` the user's items
+  before the cut are masked, without it none are.
+* `events.csv` with `test_purchases.csv`: one purchase a user, taken from any time. One more purchase a user validates.
+* `sequences.txt`: ordered, without times, so each event counts as a day older than the next one. The last item tests,
+  and the one before it validates.
 """
 
 import csv

@@ -1,9 +1,9 @@
-"""Whatever may be sent, and more: `make fuzz`, or `python -m benchmarks.fuzz --seconds 300`.
+"""Fuzz the HTTP API with valid and invalid requests: `make fuzz`, or `python -m benchmarks.fuzz --seconds 300`.
 
-A small shop is generated, trained and served by `recsys serve` with a key; schemathesis reads its /openapi.json and
-sends what that allows and what it does not, for as long as asked. Its pinned version is installed in a folder of its
-own, so that nothing of the project's environment changes. Ends with 1 when an answer is a 5xx, is not as
-/openapi.json says, or when the service has logged an error.
+A small shop is generated, trained and served by `recsys serve` with a key. schemathesis reads its /openapi.json and
+sends requests, valid and invalid, for the given time. Its pinned version is installed in a folder of its own and does
+not change the project's environment. Exits with 1 when an answer is a 5xx or differs from /openapi.json, and when the
+service logs an error.
 """
 
 import argparse

@@ -1,11 +1,10 @@
-"""Where the time of a training loop goes, and which limit of the machine binds.
+"""Profile a training loop: where its time goes, and which limit of the machine binds.
 
     python -m benchmarks.loops --data DIR --model mf|two_tower|sequence [--steps 40]
 
-`mf`: the parts of one iteration at D = 512, with the memory traffic of its look-ups and the arithmetic of its products,
-beside what a plain copy and a large product reach here. The others: torch's profiler over so many steps at the default
-sizes, by operator, with the arithmetic of the products; then the sampled softmax alone, in blocks and as it is written
-in a line with all scores held.
+`mf`: the parts of one iteration at D = 512, with the memory traffic of its look-ups and the arithmetic of its matrix
+products, next to the rates of a plain copy and a large product on this machine. The others: torch's profiler over
+`--steps` steps at the default sizes, by operator; then the sampled softmax, in blocks and with all scores at once.
 """
 
 import argparse

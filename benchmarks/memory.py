@@ -1,10 +1,10 @@
-"""The most memory that a process has held."""
+"""The peak memory of a process."""
 
 from pathlib import Path
 
 
 def peak_gib() -> float:
-    """Of this process, in GiB. Not ru_maxrss: a new process takes over that of the one that started it."""
+    """Read the peak memory of this process in GiB. Not ru_maxrss: a new process inherits that of its parent."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     peak = next(line for line in lines if line.startswith("VmHWM"))
     return int(peak.split()[1]) / 2**20

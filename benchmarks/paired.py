@@ -1,9 +1,9 @@
-"""Whether one model's lists serve the same test users better than another's: paired bootstrap over the users.
+"""Compare the lists of two models on the same test users: paired bootstrap over the users.
 
     python -m benchmarks.paired --data DIR [--k 20] OURS.npz OTHER.npz [MORE.npz ...]
 
-Reads what benchmarks.accuracy and benchmarks.compare wrote. Each row: recall@k and NDCG@k, and how far the first file
-is ahead in each, with the 95 % interval of 10,000 resamples.
+Reads the lists of benchmarks.accuracy and benchmarks.compare. Each row shows recall@k and NDCG@k, and the lead of the
+first file in each, with the 95 % interval of 10,000 resamples.
 """
 
 import argparse

@@ -1,11 +1,12 @@
-"""How fast interactions are read, beside every driver reading the same query raw.
+"""Measure how fast interactions are read, next to every driver reading the same query raw.
 
     python -m benchmarks.read [--rows 2000000] [--rounds 5] [--postgresql URL] [--mariadb URL]
 
 Writes a table of events (text ids, kind, time, value) into each database and drops it again; SQLite gets a temporary
-file. Every reading is a process of its own, so that its peak memory is its own; of the rounds, which take turns, the
-fastest counts. `ours` gives columns with ids as text, whatever the database has them as; `ours, times and values read`
-also gives times as microseconds UTC, and `ours, to rows` ids as int32 and a judgement on every row, as training has it.
+file. Each reading runs in its own process, for its own peak memory. Rounds take turns, and the fastest counts.
+
+`ours` returns columns with ids as text, whatever their type in the database. `ours, times and values read` also returns
+times as microseconds UTC. `ours, to rows` also returns ids as int32 and checks every row, as training does.
 """
 
 import argparse

@@ -1,13 +1,13 @@
-"""Time and memory of reading, training, indexing and publishing as a shop grows, on one machine.
+"""Measure time and memory of reading, training, indexing and publishing as a shop grows, on one machine.
 
     python -m benchmarks.scale [--events 5000000 10000000 20000000] [--models mf two_tower sequence] [--folder DIR]
     python -m benchmarks.scale --night 30 --events 20000000 --models two_tower sequence auto
 
-Writes a generated shop of each size into a SQLite file (kept in DIR, where one is named), with a user for 20 events and
-an item for 100. Each model then gets a process of its own, so that its peak memory is its own: `mf` the whole fit at
-fixed settings (D = 256), the deep models one pass over the events with D = 64 and 1,024 sampled negatives. A night
-trains three times, and holds its candidates beside the events: `--night MINUTES` measures that, `recsys train` with
-default settings but for the budget, and tells how well the model serves the last 28 days.
+Writes a generated shop of each size to a SQLite file (kept in DIR, if given), with one user for 20 events and one item
+for 100. Each model then runs in its own process, for its own peak memory: `mf` the whole fit at fixed settings
+(D = 256), the deep models one epoch with D = 64 and 1,024 sampled negatives. A whole training run fits three times and
+holds its candidates in memory: `--night MINUTES` measures that, as `recsys train` with default settings except for the
+budget, and evaluates the model on the last 28 days.
 """
 
 import argparse

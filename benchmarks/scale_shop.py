@@ -1,7 +1,7 @@
-"""A shop of any size, drawn at random day by day, so that memory is bounded by its users and not by its events.
+"""Generate a shop of any size, day by day, so that memory grows with its users and not with its events.
 
-Demand is long-tailed (Zipf) within each of K tastes; a user has three of them. One event in four is about what stands
-next to the user's last item of an earlier day, so that order tells something.
+Demand is long-tailed (Zipf) within each of K tastes; a user has three of them. One event in four is of an item next to
+the user's last item of an earlier day, so that order carries information.
 
 Shapes: U users, I items, N events of a day.
 """

@@ -1,10 +1,10 @@
-"""How fast and how large the service is: `python -m benchmarks.serve`.
+"""Measure latency, throughput and memory of the service: `python -m benchmarks.serve`.
 
-A shop of random vectors is saved as a bundle, served by `recsys serve` with one worker bound to one core, and asked by
-wrk (https://github.com/wg/wrk, Debian package `wrk`) bound to another: users with a history of 20, with and without a
-filter that half of the items meet, beside the constant answer of the same server. The processor time of a request is
-what the kernel counted for the service, so it says the most where a machine has other work too. Then the memory of
-several workers, from /proc/PID/smaps_rollup. Prints tables in Markdown.
+A shop of random vectors is saved as a bundle and served by `recsys serve`, with one worker bound to one core. wrk
+(https://github.com/wg/wrk, Debian package `wrk`), bound to another core, asks for users with a history of 20, with and
+without a filter that half of the items match, and for the server's constant answer. The CPU time of a request is the
+kernel's count for the service; it is the most reliable figure on a machine with other work. Then the memory of several
+workers is read from /proc/PID/smaps_rollup. Prints tables in Markdown.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""Twenty swaps of the bundle under load: `python -m benchmarks.swaps`.
+"""Swap the bundle twenty times under load: `python -m benchmarks.swaps`.
 
-Two bundles of the same items, in another order and with other vectors, take turns while wrk asks. wrk compares every
-answer with what the bundle that the answer names has to say for that user, worked out before by the engine. The next
-swap comes when every worker has made the last one. Prints a table in Markdown; ends with 1 when a request failed, or
-an answer is not that of its bundle.
+Two bundles of the same items, with another order and other vectors, take turns while wrk sends requests. wrk compares
+every answer with the expected one of the bundle that the answer names, computed before by the engine. The next swap
+follows when every worker has made the last one. Prints a table in Markdown. Exits with 1 when a request failed, or an
+answer is not that of its bundle.
 """
 
 import argparse

@@ -8,12 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jobs.commands import open_configured, time_text
+from jobs.commands import open_configured
 from jobs.history_file import read_history
-from jobs.output import Output, Report, Table
+from jobs.output import Output, Table
 from recsys.config.settings import Config
-from recsys.data.times import parse_time
+from recsys.data.times import parse_time, readable
 from recsys.errors import ConfigError, NotFoundError, RefusedError
+from recsys.progress import Progress
 from recsys.serving import answer as engine
 from recsys.serving.answer import Answer, Query, RequestContext, fields_of, shown_history
 from recsys.serving.snapshot import Snapshot, grow, items_after, load
@@ -34,7 +35,7 @@ def recommend(
     exclude: Sequence[str] = (),
     fields: Sequence[str] = (),
     as_of: str | None = None,
-    report: Report,
+    report: Progress,
 ) -> Output:
     """The k best items for each user, beside the newest events of the history that they come from.
 
@@ -60,7 +61,7 @@ def _recommend(
     with _options():
         found = engine.recommend(config, context, query)
     history = [
-        {"time": time_text(event.time), "event": event.kind, **_item(context.snapshot, event.item_id)}
+        {"time": readable(event.time), "event": event.kind, **_item(context.snapshot, event.item_id)}
         for event in shown_history(config, context, query, with_all_bought=True)
     ]
     asked = {"user_id": query.user_id, "visitor_id": query.visitor_id, "bundle": found.bundle, "history": history}
@@ -83,7 +84,7 @@ def similar(
     filters: Sequence[str] = (),
     exclude: Sequence[str] = (),
     fields: Sequence[str] = (),
-    report: Report,
+    report: Progress,
 ) -> Output:
     """The k items most similar to each. Options as in `recommend`.
 
@@ -110,7 +111,7 @@ def similar(
     return Output(answers, parts)
 
 
-def _load(config: Config, store: Store, report: Report) -> Snapshot:
+def _load(config: Config, store: Store, report: Progress) -> Snapshot:
     report("load", 0.0)
     snapshot = load(config, partial(items_after, store))
     report("load", 1.0)

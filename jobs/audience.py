@@ -9,7 +9,6 @@ import json
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import pyarrow as pa
 from jobs import ledger
 from jobs.commands import open_configured
 from jobs.output import Output, Table
-from recsys.audience.draw import draw, time_of
+from recsys.audience.draw import draw
 from recsys.audience.eligible import describe_left_out, keep_mailable
 from recsys.audience.export import check_place, read_suppression, write_csv
 from recsys.audience.inputs import Campaign, Inputs, open_inputs
@@ -27,6 +26,7 @@ from recsys.bundle.bundle import Bundle
 from recsys.config.settings import Config
 from recsys.data.arrays import Int32
 from recsys.data.folder import failpoint
+from recsys.data.times import parse_time, rfc3339
 from recsys.errors import ConfigError, NotFoundError
 from recsys.progress import Progress
 from recsys.store.audiences import AudienceRecord, find_audience, list_members, save_audience
@@ -98,16 +98,14 @@ def _moment(text: str | None, inputs: Inputs) -> int:
     if text is None:
         return max([newest, *(time + 1 for time in inputs.fresh.times if time < now)])
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
+        moment = parse_time(text, default_utc=True)
+    except (ValueError, OverflowError):
         raise ConfigError(
             f"--as-of {text!r} is no time; allowed is ISO 8601 as 2026-11-23 or 2026-11-23T08:00Z"
         ) from None
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-    microseconds = (moment - datetime.fromtimestamp(0, UTC)) // datetime.resolution
-    if microseconds > max(now, newest):
-        raise ConfigError(f"--as-of {text} lies in the future; the newest event is of {time_of(newest)}")
-    return microseconds
+    if moment > max(now, newest):
+        raise ConfigError(f"--as-of {text} lies in the future; the newest event is of {rfc3339(newest)}")
+    return moment
 
 
 def _item_rows(campaign: Campaign, bundle: Bundle) -> Int32:
@@ -150,7 +148,7 @@ def _options(campaign: Campaign, config: Config) -> dict[str, Any]:
     return {
         "exclude_past_buyers": campaign.exclude_past_buyers,
         "suppressed": None if campaign.suppressed is None else _digest(sorted(campaign.suppressed)),
-        "targets": list(config.evaluation.targets),
+        "targets": list(config.bought),  # the id of a frozen audience is a hash of these names too
         "history_length": config.events.history_length,
         "seed": config.training.seed,
     }
@@ -174,8 +172,8 @@ def _deliver(record: AudienceRecord, members: pa.Table, withdrawn: int, out: Pat
     data = {
         "audience_id": record.audience_id,
         "frozen": "before" if was_frozen else "now",
-        "created_at": time_of(record.created_at),
-        "as_of": time_of(record.as_of),
+        "created_at": rfc3339(record.created_at),
+        "as_of": rfc3339(record.as_of),
         "items": record.items,
         "strategy": record.strategy,
         "consent": consent,

@@ -3,13 +3,13 @@
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from jobs.output import Output, Table
 from recsys.bundle import versions
 from recsys.config.settings import Config
+from recsys.data.times import readable
 from recsys.progress import Progress
 from recsys.source.dataset import check
 from recsys.source.findings import Finding
@@ -24,13 +24,6 @@ from recsys.store.runs import Run, list_runs
 def open_configured(config: Config) -> Store:
     """Open the store that the configuration names."""
     return open_store(config.store.url, config.store.table_prefix)
-
-
-def time_text(microseconds: int | None) -> str | None:
-    """A time as people read it: UTC, to the second."""
-    if microseconds is None:
-        return None
-    return f"{datetime.fromtimestamp(microseconds // 1_000_000, UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def init(config: Config, *, path: Path, is_new: bool, report: Progress) -> Output:
@@ -59,7 +52,7 @@ def runs(config: Config, *, limit: int, report: Progress) -> Output:
 
 
 def _run_data(run: Run) -> dict[str, Any]:
-    times = {name: time_text(getattr(run, name)) for name in ("started_at", "heartbeat_at", "finished_at", "due_at")}
+    times = {name: readable(getattr(run, name)) for name in ("started_at", "heartbeat_at", "finished_at", "due_at")}
     return {**vars(run), **times, "seconds": _seconds(run)}
 
 
@@ -71,7 +64,7 @@ def _run_row(run: Run) -> list[Any]:
     steps = ", ".join(f"{step['name']} {step['seconds']:.1f} s" for step in run.steps)
     quality = run.metrics.get("gate", {}).get("candidate")
     seconds = _seconds(run)
-    started = time_text(run.started_at)
+    started = readable(run.started_at)
     shown = None if seconds is None else f"{seconds:.1f}"
     return [run.run_id, run.job, run.status, started, shown, steps, quality, run.bundle, run.error]
 
@@ -80,7 +73,7 @@ def bundles(config: Config, *, report: Progress) -> Output:
     """List the bundles on disk."""
     report("bundles", 1.0)
     found = versions.list_versions(config.storage.path)
-    data = [{**vars(version), "created_at": time_text(version.created_at)} for version in found]
+    data = [{**vars(version), "created_at": readable(version.created_at)} for version in found]
     rows = [
         [
             version.version,
@@ -125,7 +118,7 @@ def _report_parts(found: SourceReport) -> list[Table | str]:
         Table("What maps to what", ["query", "column", "becomes"], columns),
         Table("Counts", ["what", "rows"], list(found.counts.items())),
         Table("Kinds of events", ["the shop's word", "ours", "rows"], kinds),
-        f"first event {time_text(found.first)}, last {time_text(found.last)} (UTC)",
+        f"first event {readable(found.first)}, last {readable(found.last)} (UTC)",
         _findings(found.findings),
     ]
 

@@ -7,16 +7,17 @@ import shutil
 import socket
 import sys
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 
-from jobs.output import Output, Report, Table
+from jobs.output import Output, Table
 from recsys.config.settings import Config
 from recsys.data.folder import check_folder
+from recsys.data.times import rfc3339
 from recsys.errors import ConfigError, RecsysError
+from recsys.progress import Progress
 from recsys.store.keys import RENAMED_SCOPES, Key, create_key, current_scopes, list_keys, revoke_key
 from recsys.store.migrate import open_store
 
@@ -69,7 +70,7 @@ def serve(config: Config, *, path: Path) -> None:
         shutil.rmtree(shared, ignore_errors=True)
 
 
-def key_create(config: Config, *, name: str, scopes: list[str], report: Report) -> Output:
+def key_create(config: Config, *, name: str, scopes: list[str], report: Progress) -> Output:
     """Create a key and show it this once. A scope may have its old name; the error stream says so."""
     for scope in scopes:
         if scope in RENAMED_SCOPES:
@@ -84,7 +85,7 @@ def key_create(config: Config, *, name: str, scopes: list[str], report: Report) 
     return Output({"key_id": key_id, "name": name, "scopes": scopes, "key": key}, [told])
 
 
-def key_list(config: Config, *, report: Report) -> Output:
+def key_list(config: Config, *, report: Progress) -> Output:
     """List all keys, revoked ones too, without their secrets."""
     report("keys", 0.0)
     store = open_store(config.store.url, config.store.table_prefix)
@@ -95,7 +96,7 @@ def key_list(config: Config, *, report: Report) -> Output:
     return Output(keys, [Table("Keys", columns, [[key[column] for column in columns] for key in keys])])
 
 
-def key_revoke(config: Config, *, key_id: str, report: Report) -> Output:
+def key_revoke(config: Config, *, key_id: str, report: Progress) -> Output:
     """Revoke a key. Every worker refuses it within [api] poll_seconds."""
     report("key", 0.0)
     store = open_store(config.store.url, config.store.table_prefix)
@@ -107,13 +108,10 @@ def key_revoke(config: Config, *, key_id: str, report: Report) -> Output:
 
 
 def _describe(key: Key) -> dict[str, Any]:
-    revoked = None if key.revoked_at is None else _time(key.revoked_at)
+    moments = {"created_at": key.created_at, "revoked_at": key.revoked_at}
+    times = {name: rfc3339(time, whole_seconds=True, utc="+00:00") for name, time in moments.items()}
     values = {"key_id": key.key_id, "name": key.name, "scopes": " ".join(key.scopes)}
-    return values | {"created_at": _time(key.created_at), "revoked_at": revoked}
-
-
-def _time(microseconds: int) -> str:
-    return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="seconds")
+    return values | times
 
 
 def _check_address(host: str, port: int) -> None:

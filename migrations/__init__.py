@@ -1,1 +1,1 @@
-"""The history of the own tables' shapes, for Alembic; `recsys.store.migrate` runs it, so no alembic.ini is needed."""
+"""The Alembic migrations of the own tables. `recsys.store.migrate` runs them, so no alembic.ini is needed."""

@@ -1,4 +1,4 @@
-"""Runs the migrations on the connection, and with the table prefix, that `recsys.store.migrate.migrate` hands over."""
+"""Run the migrations with the connection and the table prefix that `recsys.store.migrate.migrate` passes."""
 
 from alembic import context
 

@@ -1,14 +1,14 @@
-"""The errors that people see: each names what was asked, what was found and what is allowed.
+"""The errors that people see. A message says what was asked, what was found, and what is allowed.
 
-`jobs.cli` turns them into exit codes and `api` into HTTP statuses; nobody else does.
+Only `jobs.cli` turns them into exit codes, and only `api.problems` into HTTP statuses.
 """
 
 
 class RecsysError(Exception):
-    """Something failed in a way that a person can mend. Exit code 1.
+    """An error that a person can fix. Exit code 1.
 
-    detail: what a database said in its own words. They may repeat what its rows hold, so whoever sits at the terminal
-    reads them, and the ledger, alerts and HTTP do not.
+    detail: the message of a database. It may repeat the contents of rows, so it is shown at the terminal and kept out
+    of the ledger, alerts and HTTP.
     """
 
     def __init__(self, message: str = "", *, detail: str | None = None) -> None:
@@ -30,16 +30,16 @@ class SourceError(RecsysError):
 
 
 class BundleError(RecsysError):
-    """A bundle is damaged, incomplete, of another format, or not there."""
+    """A bundle is damaged, incomplete, of another format, or missing."""
 
 
 class NotFoundError(RecsysError):
-    """An id, a version or a name that was asked for does not exist."""
+    """An id, version or name does not exist."""
 
 
 class RefusedError(RecsysError):
-    """A check or the gate said no; everything is as it was before. Exit code 3."""
+    """A check or the gate refused; nothing was changed. Exit code 3."""
 
 
 class AwayError(RecsysError):
-    """The own database does not answer now; asking again later may help."""
+    """The service's database does not answer now; a later attempt may succeed."""

@@ -1,4 +1,4 @@
-"""Dotted names -> the things they name, so that a table of names can be read without loading what it names."""
+"""Resolve dotted names when they are used, so that a table of names loads none of the modules it names."""
 
 import importlib
 from typing import Any
@@ -7,9 +7,9 @@ from recsys.errors import ConfigError
 
 
 def resolve(name: str, table: dict[str, str] | None = None) -> Any:
-    """The object behind `module:attribute`, or behind a key of `table`, whose values are such names.
+    """Import and return the object that `module:attribute`, or a key of `table`, names.
 
-    Raises ConfigError that lists the table's keys when the name is neither.
+    table: key -> `module:attribute`. Raises ConfigError, which lists the keys, when the name is neither.
     """
     dotted = (table or {}).get(name, name)
     module, _, attribute = dotted.partition(":")

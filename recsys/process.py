@@ -1,7 +1,7 @@
-"""Becomes another program that the kernel ends when its parent dies: `python -m recsys.process PARENT COMMAND…`.
+"""Run a command that the kernel kills when its parent dies: `python -m recsys.process PARENT COMMAND…`.
 
-So a job never outlives its scheduler and a training never its job, not even one that was killed with -9. PARENT is the
-parent's process id: when it has died before we could ask to be told, we are somebody else's child already.
+So a job never outlives its scheduler, and a training process never its job, even when the parent is killed by
+SIGKILL. PARENT is the parent's process id: a different parent shows that it died before the request to the kernel.
 """
 
 import ctypes
@@ -9,15 +9,15 @@ import os
 import signal
 import sys
 
-LAUNCHED = "RECSYS_LAUNCHED"  # in the environment of the other program: its process id, for its children to know
+LAUNCHED = "RECSYS_LAUNCHED"  # environment variable of the command: its process id, for its children
 
 _PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent(parent: str | None) -> None:
-    """Ask the kernel to kill this process when its parent dies, and end it here when that is not `parent` any more.
+    """Ask the kernel to kill this process when its parent dies; exit at once when `parent` has died already.
 
-    None: whoever is the parent now. Raises OSError when the kernel does not do it.
+    parent: a process id; None: the present parent. Raises OSError when the kernel refuses.
     """
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
@@ -26,7 +26,7 @@ def end_with_parent(parent: str | None) -> None:
 
 
 def main() -> None:
-    """Ask for the signal, then turn into the command; the signal and the process id survive the exec."""
+    """Ask for the signal and become the command. The signal and the process id survive the exec."""
     parent, *command = sys.argv[1:]
     end_with_parent(parent)
     os.environ[LAUNCHED] = str(os.getpid())

@@ -1,4 +1,4 @@
-"""Events come in: durable before they are acknowledged, and counted once however often they are sent."""
+"""POST /v1/events: events are stored before they are acknowledged, and each counts once, however often it is sent."""
 
 from typing import Annotated, Any
 
@@ -7,7 +7,7 @@ from fastapi import APIRouter, Body, Depends, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, FiniteFloat, Tag, model_validator
 
-from api import metrics as measures
+from api import metrics
 from api.auth import needs
 from api.problems import documented
 from api.schemas import Form, Id, JsonRoute, Time
@@ -30,7 +30,7 @@ _SCHEMA = pa.schema(
 
 
 class Event(Form):
-    """Something that a user or a visitor did with an item."""
+    """What a user or a visitor did with an item."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -40,14 +40,16 @@ class Event(Form):
         }
     )
 
-    event_id: Id = Field(description="Made by the sender; the same event sent again changes nothing")
-    user_id: Id | None = Field(None, description="Of user_id and visitor_id at least one")
+    event_id: Id = Field(description="Set by the sender; sending the same event again changes nothing")
+    user_id: Id | None = Field(None, description="At least one of user_id and visitor_id is required")
     visitor_id: Id | None = None
     kind: str = Field(max_length=255, description="One of the configured kinds", examples=["purchase"])
     item_id: Id
-    value: FiniteFloat | None = Field(None, description="What it was worth")
-    request_id: Id | None = Field(None, description="The answer that led to it; unset: the X-Request-ID that was sent")
-    occurred_at: Time | None = Field(None, description="Unset: now; at most five minutes ahead")
+    value: FiniteFloat | None = Field(None, description="For example the price paid")
+    request_id: Id | None = Field(
+        None, description="The answer that led to the event; unset: the X-Request-ID of this request"
+    )
+    occurred_at: Time | None = Field(None, description="Unset: now; at most five minutes in the future")
 
     @model_validator(mode="after")
     def _has_owner(self) -> "Event":
@@ -57,10 +59,10 @@ class Event(Form):
 
 
 class Received(BaseModel):
-    """What became of the events."""
+    """How many events were stored."""
 
     request_id: str
-    received: int = Field(description="How many came, all of which are stored now", examples=[1])
+    received: int = Field(description="Events in the request; all of them are stored now", examples=[1])
     stored: int = Field(description="How many of them are new", examples=[1])
 
 
@@ -89,7 +91,7 @@ def post_events(
     ],
     request: Request,
 ) -> dict[str, Any]:
-    """Store events, all of them or none. From the next answer on they count, in every worker."""
+    """Store events, all or none. They count from the next answer on, in every worker."""
     parts = parts_of(request)
     given = events if isinstance(events, list) else [events]
     kinds = parts.config.events.weights
@@ -98,13 +100,13 @@ def post_events(
             raise _fault(at, "kind", f"unknown kind; allowed are {', '.join(kinds)}")
     named = request.state.given_request_id
     stored = parts.link.write(lambda store: _insert(store, given, named))
-    measures.EVENTS.labels("stored").inc(stored)
-    measures.EVENTS.labels("known").inc(len(given) - stored)
+    metrics.EVENTS.labels("stored").inc(stored)
+    metrics.EVENTS.labels("known").inc(len(given) - stored)
     return {"request_id": request.state.request_id, "received": len(given), "stored": stored}
 
 
 def _insert(store: Store, events: list[Event], request_id: str | None) -> int:
-    # The database's clock: the extract's watermark is one of its times too.
+    # By the database's clock, as the extract's watermark.
     now = store.now()
     rows = []
     for at, event in enumerate(events):
@@ -116,5 +118,5 @@ def _insert(store: Store, events: list[Event], request_id: str | None) -> int:
     return insert_events(store, pa.Table.from_pylist(rows, _SCHEMA))
 
 
-def _fault(at: int, key: str, told: str) -> RequestValidationError:
-    return RequestValidationError([{"loc": ("body", at, key), "msg": told, "type": "value_error"}])
+def _fault(at: int, key: str, message: str) -> RequestValidationError:
+    return RequestValidationError([{"loc": ("body", at, key), "msg": message, "type": "value_error"}])

@@ -1,4 +1,4 @@
-"""The page at /: static files, held in memory. They hold no data; what they show comes from the API, with its keys."""
+"""The page at /: static files, held in memory. The page reads all its data from the API, with a key."""
 
 import hashlib
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ _TYPES = {
     "items.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
-# Pictures of items may lie anywhere; everything else comes from here, and no text can become HTML or a script.
+# Images of items may come from anywhere, everything else from here only. No text can become HTML or a script.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' http: https:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; "
     "trusted-types 'none'"
 )
 _HEADERS = {
-    "Cache-Control": "no-cache",  # kept, and asked for again with its ETag: a new version shows at once
+    "Cache-Control": "no-cache",  # browsers keep it and ask again with its ETag, so a new version shows at once
     "Content-Security-Policy": _POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -51,13 +51,13 @@ _FILES = {name: _read(name) for name in _TYPES}
 
 @router.api_route("/", methods=["GET", "HEAD"])
 async def page(request: Request) -> Response:
-    """The page."""
+    """Serve the page."""
     return _respond(request, _FILES["page.html"])
 
 
 @router.api_route("/static/{name}", methods=["GET", "HEAD"])
 async def static(name: str, request: Request) -> Response:
-    """What the page consists of. The name is only looked up."""
+    """Serve a file of the page. The name is only looked up."""
     if name not in _FILES or name == "page.html":
         raise ProblemError(404, "not_found", "There is nothing at this address.")
     return _respond(request, _FILES[name])

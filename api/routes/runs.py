@@ -1,4 +1,4 @@
-"""The ledger, for an operator to look at: what each run did and how its winner was judged."""
+"""GET /v1/runs: the ledger, with each run's steps and the evaluation of its models."""
 
 from typing import Annotated, Any
 
@@ -20,7 +20,7 @@ NDCG = "ndcg@20"
 
 
 class Judged(BaseModel):
-    """NDCG@20 on the holdout, each over the same users; null where it was not judged."""
+    """NDCG@20 on the holdout, over the same users; null where it was not evaluated."""
 
     candidate: float | None = Field(description="Of the winner, before its refit", examples=[0.2909])
     popularity: float | None = Field(description="Null when popularity itself is the winner", examples=[0.21])
@@ -42,12 +42,12 @@ class RunShown(BaseModel):
     status: str = Field(description="running, done, refused or failed", examples=["done"])
     started_at: str = Field(examples=["2026-11-23T02:00:00Z"])
     finished_at: str | None
-    due_at: str | None = Field(description="The due time of the schedule that it was for")
+    due_at: str | None = Field(description="The due time that the schedule started it for")
     seconds: float | None = Field(description="Null while it runs", examples=[74.1])
     winner: str | None = Field(description="The best of the models", examples=["mf"])
     judged: Judged = Field(alias=NDCG)
     models: dict[str, dict[str, float | None]] = Field(
-        description="All figures of every model, over all judged users", examples=[{"mf": {NDCG: 0.2909}}]
+        description="All metrics of every model, over all evaluated users", examples=[{"mf": {NDCG: 0.2909}}]
     )
     steps: list[Step]
     bundle: str | None = Field(description="The bundle that it saved")
@@ -61,8 +61,8 @@ class Ledger(BaseModel):
     runs: list[RunShown] = Field(description="Newest first")
 
 
-class AskedOfLedger(BaseModel):
-    """What the question may say in its address."""
+class LedgerQuery(BaseModel):
+    """The query parameters."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -72,22 +72,17 @@ class AskedOfLedger(BaseModel):
 @router.get(
     "/v1/runs", response_model=Ledger, responses=documented(401, 403, 422, 503), dependencies=[Depends(needs("admin"))]
 )
-def list_runs(asked: Annotated[AskedOfLedger, Query()], request: Request) -> Response:
-    """The latest runs of the jobs, with their figures."""
+def list_runs(asked: Annotated[LedgerQuery, Query()], request: Request) -> Response:
+    """List the latest runs of the jobs, with their metrics."""
     found = parts_of(request).link.read(lambda store: runs.list_runs(store, asked.limit))
     body = {"request_id": request.state.request_id, "runs": [_shown(run) for run in found]}
     return Response(to_json(body, inf_nan_mode="null"), media_type="application/json")
 
 
 def figures(metrics: dict[str, Any]) -> dict[str, float | None]:
-    """NDCG@20 of what was compared, out of the metrics of a run or a bundle."""
+    """Read NDCG@20 of everything compared from the metrics of a run or a bundle."""
     gate = metrics.get("gate", {})
     return {name: gate.get(name) for name in Judged.model_fields}
-
-
-def time_or_null(time: int | None) -> str | None:
-    """Microseconds UTC -> RFC 3339."""
-    return None if time is None else rfc3339(time)
 
 
 def _shown(run: Run) -> dict[str, Any]:
@@ -97,8 +92,8 @@ def _shown(run: Run) -> dict[str, Any]:
         "job": run.job,
         "status": run.status,
         "started_at": rfc3339(run.started_at),
-        "finished_at": time_or_null(ended),
-        "due_at": time_or_null(run.due_at),
+        "finished_at": rfc3339(ended),
+        "due_at": rfc3339(run.due_at),
         "seconds": None if ended is None else round((ended - run.started_at) / 1e6, 1),
         "winner": run.metrics.get("winner"),
         NDCG: figures(run.metrics),

@@ -95,9 +95,15 @@ def _serving(snapshot: Snapshot) -> dict[str, Any]:
         "new_items": snapshot.fresh_count,
         "sold_out": snapshot.stock.sold_out,
         "columns": snapshot.columns,
-        "data": {name: data.get(name) for name in ("events", "users", "items", "first", "last")},
+        "data": {name: data.get(name) for name in ("events", "users", "items")} | _first_and_last(data),
         "index": manifest.get("index", {}),
     }
+
+
+def _first_and_last(data: dict[str, Any]) -> dict[str, str | None]:
+    """The times of the first and last event. Older bundles wrote UTC as +00:00."""
+    texts = {name: data.get(name) for name in ("first", "last")}
+    return {name: text.replace("+00:00", "Z") if text else None for name, text in texts.items()}
 
 
 def _on_disk(version: Version) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Forgetting a user."""
+"""DELETE /v1/users/{user_id}: delete a user."""
 
 from typing import Annotated, Any
 
@@ -17,11 +17,11 @@ router = APIRouter(route_class=JsonRoute, tags=["users"])
 
 
 class Receipt(BaseModel):
-    """What was deleted, and what is left to do by itself."""
+    """What was deleted now, and what the next training deletes."""
 
     request_id: str
     user_id: str
-    deleted_at: str = Field(description="Events up to then count nowhere", examples=["2026-11-23T08:00:00Z"])
+    deleted_at: str = Field(description="Events up to this time no longer count", examples=["2026-11-23T08:00:00Z"])
     events: int = Field(description="Events of the own tables that were removed", examples=[12])
     files: str = Field(examples=["left out of every answer now; the next training rewrites the extract without them"])
 
@@ -33,7 +33,7 @@ class Receipt(BaseModel):
     dependencies=[Depends(needs("admin"))],
 )
 def delete_user(user_id: Annotated[Id, Path()], request: Request) -> dict[str, Any]:
-    """Forget a user: at once in every answer, with the next training in the files too. Twice is no error."""
+    """Delete a user: from every answer at once, and from the files with the next training. Twice is no error."""
     parts = parts_of(request)
 
     def delete(store: Store) -> tuple[int, int]:

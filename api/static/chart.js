@@ -1,12 +1,12 @@
-// NDCG@20 of the winner beside popularity's, run by run; refused and failed runs are seen too.
+// The chart of NDCG@20: the winner beside popularity, run by run, with refused and failed runs marked.
 
 import { draw, figure, make, time } from "./elements.js";
 
 const HEIGHT = 240;
 const EDGE = { left: 46, right: 14, top: 14, bottom: 30 };
-const LABEL = 34; // pixels that the number of a run takes
+const LABEL = 34; // pixels for the number of a run
 
-/** Draw the runs, given newest first, into a box that is in the document; again whenever its width changes. */
+/** Draws the runs, given newest first, into a box in the document, and again when its width changes. */
 export function chart(box, runs) {
   const trained = runs.filter((run) => run.job === "train").reverse();
   if (!trained.length) return;

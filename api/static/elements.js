@@ -1,4 +1,4 @@
-// Makes elements and words. Whatever comes from data becomes text, never HTML.
+// Builds elements. Data always becomes text, never HTML.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -10,17 +10,17 @@ function fill(node, attributes, children) {
   return node;
 }
 
-/** An HTML element; children are nodes or texts. */
+/** Makes an HTML element; children are nodes or texts. */
 export function make(name, attributes = {}, ...children) {
   return fill(document.createElement(name), attributes, children);
 }
 
-/** An element of SVG. */
+/** Makes an SVG element. */
 export function draw(name, attributes = {}, ...children) {
   return fill(document.createElementNS(SVG, name), attributes, children);
 }
 
-/** A table in a box that scrolls; cells are texts or nodes, `numbers` the columns that stand to the right. */
+/** Makes a table in a box that scrolls; cells are texts or nodes, `numbers` the right-aligned columns. */
 export function table(label, columns, rows, numbers = []) {
   const kind = (at) => (numbers.includes(at) ? "number" : null);
   const head = columns.map((column, at) => make("th", { scope: "col", class: kind(at) }, column));
@@ -34,18 +34,18 @@ function asCell(cell, kind) {
   return make("td", { class: kind }, cell ?? "–");
 }
 
-/** Names and values, side by side; a third part is the class of the pair. */
+/** Makes a list of names and values; a third part is the class of the pair. */
 export function facts(pairs) {
   const parts = pairs.map(([name, value, kind]) => make("div", { class: kind }, make("dt", {}, name), make("dd", {}, value)));
   return make("dl", { class: "facts" }, ...parts);
 }
 
-/** A message that stands out. */
+/** Makes a highlighted message. */
 export function note(text, isBad = false) {
   return make("p", { class: isBad ? "note bad" : "note", role: isBad ? "alert" : null }, text);
 }
 
-/** A word for a state, in its color. */
+/** Makes a colored label for a state. */
 export function badge(word) {
   return make("span", { class: `badge ${word}` }, word);
 }
@@ -55,7 +55,7 @@ export function time(text) {
   return text ? text.slice(0, 19).replace("T", " ") : "–";
 }
 
-/** A number of seconds as people say it. */
+/** Formats seconds for people. */
 export function duration(seconds) {
   if (seconds === null) return "–";
   if (seconds < 120) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
@@ -64,12 +64,12 @@ export function duration(seconds) {
   return `${Math.round(seconds / 86400)} days`;
 }
 
-/** A count with its thousands apart. */
+/** Formats a count with thousands separators. */
 export function count(number) {
   return typeof number === "number" ? number.toLocaleString("en-US") : "–";
 }
 
-/** A figure to four places. */
+/** Formats a number with four decimals. */
 export function figure(number) {
   return typeof number === "number" ? number.toFixed(4) : "–";
 }

@@ -1,28 +1,28 @@
-// Items as people know them: title, price, picture; and the events of a history.
+// Items and events as cards: title, price, picture.
 
 import { count, make, time } from "./elements.js";
 
 const WANTED = ["title", "price", "category", "image_url"];
-const titles = new Map(); // of every item that was shown, to name it by
+const titles = new Map(); // of every item shown so far, by id
 
-/** The catalog columns to ask for, out of those that there are. */
+/** Chooses the catalog columns to ask for. */
 export function fieldsOf(columns) {
   return WANTED.filter((name) => name in columns).join(",");
 }
 
-/** What an item is called, as far as it was seen. */
+/** The title of an item shown before, or its id. */
 export function nameOf(item) {
   return titles.get(item) ?? item;
 }
 
-/** The answer to a question for items: what was found, what was left out, and what to know about it. */
+/** Shows an answer: the items, the counts of excluded ones, and notes. */
 export function hits(answer, href) {
   if (!answer.hits.length) return [make("p", {}, "No item is eligible."), leftOut(answer)];
   const cards = answer.hits.map((hit) => make("li", {}, picture(hit), words(hit, href, reason(hit))));
   return [make("ul", { class: "hits" }, ...cards), leftOut(answer)];
 }
 
-/** The events of a history, as cards like those of items. */
+/** Shows the events of a history as cards. */
 export function events(history, href) {
   const cards = history.map((event) => {
     const said = make("p", { class: "quiet" }, `${event.kind}, ${time(event.occurred_at)}${event.known ? "" : ", an item that nobody knows"}`);
@@ -52,7 +52,7 @@ function leftOut(answer) {
   return make("p", { class: "quiet" }, `${count(answer.eligible)} items are eligible. Left out: ${gone.join(", ") || "none"}.`);
 }
 
-/** The picture of an item, over the beginning of its name, which is seen where there is no picture. */
+/** The picture of an item; without one the beginning of its title shows. */
 function picture(item) {
   const { title, image_url } = item.fields ?? {};
   const box = make("div", { class: "picture", "aria-hidden": "true" }, initials(title ? String(title) : item.item_id));
@@ -66,7 +66,7 @@ function picture(item) {
   return box;
 }
 
-/** An address that a picture may have: http, https, or relative to this page. */
+/** Whether an address may be a picture's: http, https, or relative to this page. */
 function pictureAddress(value) {
   if (typeof value !== "string" || !value.trim()) return null;
   try {

@@ -1,4 +1,4 @@
-// Asks the API of this service and shows what it answers. The key, if one is needed, stays in this tab alone.
+// Asks the API of this service and shows the answers. The key, if one is needed, stays in this tab.
 
 import { chart } from "./chart.js";
 import { badge, count, duration, facts, figure, make, note, table, time } from "./elements.js";
@@ -8,10 +8,10 @@ const KEY = "recsys-key";
 const RUNS = 30;
 const HISTORY = 12;
 const byId = (id) => document.getElementById(id);
-const place = new URL("./", document.baseURI); // the service may lie in a folder of a proxy
-let columns = {}; // of the catalog, with what they hold
+const place = new URL("./", document.baseURI); // a proxy may serve the page in a folder
+let columns = {}; // the catalog's columns and their types
 
-/** An answer that is an error, as the service words it. */
+/** An error response, in the service's words. */
 class Problem extends Error {
   constructor(status, code, detail) {
     super(detail);
@@ -157,7 +157,7 @@ async function showRuns() {
   const { runs } = await ask("v1/runs", { limit: RUNS });
   if (!runs.length) return [make("p", {}, "Nothing has run yet.")];
   const box = make("div", { class: "chart" });
-  byId("runs").replaceChildren(box); // the chart measures its box, so that has to be there
+  byId("runs").replaceChildren(box); // first: the chart measures its box
   chart(box, runs);
   const last = runs.find((run) => Object.keys(run.models).length);
   return [box, runTable(runs), last ? figuresOf(last) : null, stepsOf(runs[0])].filter(Boolean);
@@ -193,11 +193,11 @@ function stepsOf(run) {
   return make("details", {}, make("summary", {}, `Steps of run ${run.run_id}`), table(`Steps of run ${run.run_id}`, ["step", "took"], rows, [1]));
 }
 
-// --- looking up. What is looked at stands behind the # of the address, which no server ever sees.
+// --- lookups. The id is kept in the fragment of the address, which is never sent to a server.
 
-const latest = {}; // of each part of the page, the number of its last question
+const latest = {}; // part of the page -> number of its last request
 
-/** Show what `answer` returns in a part of the page; an answer that comes after a later question is dropped. */
+/** Shows what `answer` returns in a part of the page; the answer to an older request is dropped. */
 async function fillIn(part, answer) {
   const box = byId(part);
   const number = (latest[part] = (latest[part] ?? 0) + 1);
@@ -239,9 +239,9 @@ for (const kind of ["user", "item"]) {
   });
 }
 
-const answered = {}; // of each part of the page, the question that it answers
+const answered = {}; // part of the page -> the request that it shows
 
-/** Look up what the address asks for; what is shown already only when `again`. */
+/** Looks up what the address asks for; repeats what is shown already only when `again`. */
 async function follow(again) {
   const state = asked();
   const work = [];

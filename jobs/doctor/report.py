@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from jobs.output import Output, Report, Table
+from jobs.output import Output, Table
+from recsys.progress import Progress
 
 SECONDS = 120
 
@@ -60,7 +61,7 @@ class Finding:
     allowed: str  # or, where something is wrong, how to mend it
 
 
-def doctor(config: Path, *, report: Report) -> tuple[bool, Output]:
+def doctor(config: Path, *, report: Progress) -> tuple[bool, Output]:
     """Run every check. Returns whether everything is in place, and what to print. Changes nothing."""
     findings = examine(config, report)
     ok = all(finding.ok for finding in findings)
@@ -79,7 +80,7 @@ def doctor(config: Path, *, report: Report) -> tuple[bool, Output]:
     return ok, Output(data, [table, "; ".join(summary) or "everything is in place"])
 
 
-def examine(config: Path, report: Report) -> list[Finding]:
+def examine(config: Path, report: Progress) -> list[Finding]:
     """Run the checks, two at a time. A check that needs one that did not pass is not made."""
     findings = dict[str, Finding]()
     with ThreadPoolExecutor(2) as pool:

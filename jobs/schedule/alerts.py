@@ -8,13 +8,13 @@ import json
 import logging
 import time
 from contextlib import closing
-from datetime import UTC, datetime
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from threading import Event
 from typing import Any
 from urllib.parse import urlsplit
 
 from recsys.config.settings import AlertSettings
+from recsys.data.times import rfc3339
 from recsys.store.database import Store
 from recsys.store.leases import acquire_lease, release_lease, renew_lease
 from recsys.store.runs import Run
@@ -80,9 +80,9 @@ def _message(subject: Run | Overdue, prefix: str, settings: AlertSettings) -> di
             "run_id": subject.run_id,
             "error": subject.error[:MAX_ERROR_LENGTH] if subject.error else None,
             "bundle": subject.bundle,
-            "started_at": _iso(subject.started_at),
-            "finished_at": _iso(subject.finished_at),
-            "due_at": _iso(subject.due_at),
+            "started_at": rfc3339(subject.started_at, whole_seconds=True),
+            "finished_at": rfc3339(subject.finished_at, whole_seconds=True),
+            "due_at": rfc3339(subject.due_at, whole_seconds=True),
         }
     else:
         text = f"{subject.job}: no successful run for {settings.max_age_hours:g} hours"
@@ -92,16 +92,10 @@ def _message(subject: Run | Overdue, prefix: str, settings: AlertSettings) -> di
             "error": f"no successful run for {settings.max_age_hours:g} hours",
             "bundle": None,
             "started_at": None,
-            "finished_at": _iso(subject.succeeded_at),
+            "finished_at": rfc3339(subject.succeeded_at, whole_seconds=True),
             "due_at": None,
         }
     return {"text": text, "tables": prefix, "job": subject.job, **values}
-
-
-def _iso(microseconds: int | None) -> str | None:
-    if microseconds is None:
-        return None
-    return f"{datetime.fromtimestamp(microseconds // 1_000_000, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _post(url: str, message: dict[str, Any], stop: Event) -> bool:

@@ -23,12 +23,13 @@ from threading import Event, Thread
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.cron import CronTrigger
 
-from jobs.commands import open_configured, time_text
+from jobs.commands import open_configured
 from jobs.ledger import DUE, process_name
 from jobs.output import Output, Table
 from jobs.schedule import alerts
 from recsys.config.cron import parse_cron, time_zone
 from recsys.config.settings import Config, ScheduleSettings
+from recsys.data.times import from_datetime, readable, to_datetime
 from recsys.errors import ConfigError
 from recsys.store.database import Store
 from recsys.store.runs import DIED
@@ -41,7 +42,6 @@ PAUSE_SECONDS = 60.0  # between a process that died and the next one
 REFUSED = 3  # the exit code of a job that finds another run under way
 _WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _log = logging.getLogger(__name__)
 
@@ -62,13 +62,13 @@ class Entry:
         A local time that the change to summer time skips is due an hour later. One that the change back repeats
         counts once, unless the entry is for every hour.
         """
-        moment = _EPOCH + timedelta(microseconds=after)
+        moment = to_datetime(after)
         while True:
             found: datetime = self.trigger.get_next_fire_time(None, moment + timedelta(microseconds=1))
             moment = found.astimezone(UTC)
             again = moment.astimezone(self.trigger.timezone).fold == 1
             if self.every_hour or not again:
-                return (moment - _EPOCH) // timedelta(microseconds=1)
+                return from_datetime(moment)
 
 
 @dataclass
@@ -125,7 +125,7 @@ def show(config: Config, path: Path) -> Output:
     rows = []
     for entry in planned(config, path, {}):
         due = waiting.get(entry.job)
-        rows.append([entry.job, entry.text, time_text(due.due_at if due else None), due.attempts if due else 0])
+        rows.append([entry.job, entry.text, readable(due.due_at if due else None), due.attempts if due else 0])
     columns = ["job", "entry", "due_at", "attempts"]
     return Output([dict(zip(columns, row, strict=True)) for row in rows], [Table("Schedule (UTC)", columns, rows)])
 
@@ -228,7 +228,7 @@ def _begin(scheduler: Scheduler, children: dict[str, Child], entry: Entry) -> No
     )
     now = time.monotonic()
     children[entry.job] = Child(entry, due_at, process, started=now, renewed=now)
-    _log.info("%s: started for %s, process %d", entry.job, time_text(due_at), process.pid)
+    _log.info("%s: started for %s, process %d", entry.job, readable(due_at), process.pid)
 
 
 def _attend(scheduler: Scheduler, children: dict[str, Child], entry: Entry) -> None:
@@ -268,7 +268,7 @@ def _settle(scheduler: Scheduler, child: Child) -> None:
         next_due=entry.next_due,
     )
     seconds = time.monotonic() - child.started
-    _log.info("%s: %s for %s, code %d, %.0f s", entry.job, outcome, time_text(child.due_at), code, seconds)
+    _log.info("%s: %s for %s, code %d, %.0f s", entry.job, outcome, readable(child.due_at), code, seconds)
 
 
 def _ask_to_end(child: Child, reason: str) -> None:

@@ -1,1 +1,1 @@
-"""One file a change, never edited afterwards."""
+"""One file for each change of the tables. A released file is never edited."""

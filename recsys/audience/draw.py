@@ -4,7 +4,6 @@ Shapes: U users.
 """
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from recsys.audience.model import BuyingModel, Scores, Shop, buyers_of, learn, l
 from recsys.audience.strategies import STRATEGIES, Member, rank
 from recsys.bundle.bundle import Bundle
 from recsys.data.arrays import Bool, Int32
+from recsys.data.times import rfc3339
 from recsys.errors import BundleError
 from recsys.progress import Progress
 from recsys.store.audiences import AudienceRecord
@@ -71,12 +71,6 @@ def learn_model(inputs: Inputs, shop: Shop, as_of: int, progress: Progress) -> B
     return learn(shop, bundle.evaluation, window, seed=inputs.config.training.seed, progress=progress)
 
 
-def time_of(microseconds: int) -> str:
-    """Format a time as `--as-of` reads it."""
-    seconds, rest = divmod(microseconds, 1_000_000)
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest).isoformat().replace("+00:00", "Z")
-
-
 def _select(scores: Scores, chosen: Bool) -> Scores:
     rounded = replace(scores, probability=np.round(scores.probability, _DIGITS))
     return Scores(**{name: values[chosen] for name, values in vars(rounded).items()})
@@ -93,8 +87,8 @@ def _warnings(inputs: Inputs, campaign: Campaign, model: BuyingModel, members: i
         found.append(f"only {members} of the {campaign.size} users asked for are eligible")
     if campaign.as_of < inputs.extract.as_of:
         found.append(
-            f"the moment asked for lies before the newest event, of {time_of(inputs.extract.as_of)}, from which the "
-            "bundle has learnt: the probabilities are flattered"
+            f"the moment asked for lies before the newest event, of {rfc3339(inputs.extract.as_of)}, from which the "
+            "bundle has learned: the probabilities are flattered"
         )
     asked = _holdout_days(inputs.bundle)
     if model.window.days < asked - 0.5:

@@ -31,7 +31,7 @@ class UserFeatures:
     days_since_purchase: Float64
     days_since_first_purchase: Float64
     event_days_28: Float64  # days with an event, of the last 28
-    purchases: Float64  # events of a target kind
+    purchases: Float64  # events of a kind that means "bought"
     purchase_days: Float64  # days with a purchase, of all, of the last 28 and of the last 90
     purchase_days_28: Float64
     purchase_days_90: Float64
@@ -57,9 +57,9 @@ class UserFeatures:
         return np.column_stack([*np.log1p(numbers), self.purchases == 0])
 
 
-def compute_user_features(histories: Histories, target_codes: Sequence[int]) -> UserFeatures:
-    """Compute how the users of these histories buy. target_codes: kinds that count as a purchase."""
-    bought = histories.select(np.isin(histories.kinds, np.asarray(target_codes, np.int8)))
+def compute_user_features(histories: Histories, bought_codes: Sequence[int]) -> UserFeatures:
+    """Compute how the users of these histories buy. bought_codes: the kinds that mean "bought"."""
+    bought = histories.select(np.isin(histories.kinds, np.asarray(bought_codes, np.int8)))
     return UserFeatures(
         days_since_event=_newest_age(histories),
         days_since_purchase=_newest_age(bought),
@@ -162,7 +162,7 @@ class Affinity:
 
 
 def compute_user_item_features(
-    histories: Histories, items: Int32, affinity: Affinity, target_codes: Sequence[int]
+    histories: Histories, items: Int32, affinity: Affinity, bought_codes: Sequence[int]
 ) -> UserItemFeatures:
     """Compute how the users of these histories have interacted with the items [S], which are distinct."""
     slots = np.full(len(affinity.vectors.item_vectors), -1, np.int64)
@@ -172,7 +172,7 @@ def compute_user_item_features(
     of_items = slot >= 0
     cell = (histories.users * len(items) + slot)[of_items]
     ages = histories.ages_days[of_items].astype(np.float64)
-    is_purchase = np.isin(histories.kinds[of_items], np.asarray(target_codes, np.int8))
+    is_purchase = np.isin(histories.kinds[of_items], np.asarray(bought_codes, np.int8))
     bought_days = np.unique(cell[is_purchase] * 2**16 + np.minimum(ages[is_purchase], NEVER_DAYS).astype(np.int64))
     newest = np.full(shape, NEVER_DAYS)
     np.minimum.at(newest.reshape(-1), cell[is_purchase], ages[is_purchase])

@@ -63,5 +63,5 @@ def build_shop(inputs: Inputs, deleted: Bool) -> Shop:
         first_seen=np.where(deleted, NEVER_SEEN, first_seen(extract.events)),
         purchases=purchases.select(~deleted[purchases.users]),
         past=past,
-        target_codes=tuple(bought_codes),
+        bought_codes=tuple(bought_codes),
     )

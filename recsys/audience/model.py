@@ -44,9 +44,9 @@ class Shop:
     """What an audience is drawn from. Item rows are the bundle's, times microseconds UTC."""
 
     first_seen: Int64  # [U] moment of each user's first event, NEVER_SEEN: there is none that counts
-    purchases: Interactions  # events of the target kinds, without deleted users
+    purchases: Interactions  # events of kinds that mean "bought", without deleted users
     past: Past
-    target_codes: tuple[int, ...]
+    bought_codes: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,9 @@ def first_seen(events: Interactions) -> Int64:
     return moments
 
 
-def purchases_of(events: Interactions, item_rows: Int32, item_count: int, target_codes: Sequence[int]) -> Interactions:
-    """Select the events of the target kinds, with items translated through `item_rows`; -1 leaves an item out."""
-    bought = events.of_kinds(target_codes)
+def purchases_of(events: Interactions, item_rows: Int32, item_count: int, bought_codes: Sequence[int]) -> Interactions:
+    """Select the events that mean "bought", with items translated through `item_rows`; -1 leaves an item out."""
+    bought = events.of_kinds(bought_codes)
     mapped = replace(bought, items=item_rows[bought.items], item_count=item_count)
     return mapped.select(mapped.items >= 0)
 
@@ -158,8 +158,8 @@ def score(
     parts: list[Scores] = []
     for start in range(0, len(users), step):
         histories = shop.past(users[start : start + step], as_of)
-        user_features = compute_user_features(histories, shop.target_codes)
-        pair_features = compute_user_item_features(histories, items, affinity, shop.target_codes)
+        user_features = compute_user_features(histories, shop.bought_codes)
+        pair_features = compute_user_item_features(histories, items, affinity, shop.bought_codes)
         parts.append(_score(model, user_features, pair_features, log_demand))
         progress("score users", (start + len(histories)) / len(users))
     progress("score users", 1.0)
@@ -219,7 +219,7 @@ def _windows_to_learn(shop: Shop, window: Window) -> list[Window]:
 def _user_rows(shop: Shop, users: Int64, as_of: int) -> Float64:
     blocks = [users[start : start + _BLOCK_USERS] for start in range(0, len(users), _BLOCK_USERS)]
     return np.concatenate(
-        [compute_user_features(shop.past(block, as_of), shop.target_codes).design() for block in blocks]
+        [compute_user_features(shop.past(block, as_of), shop.bought_codes).design() for block in blocks]
     )
 
 
@@ -240,8 +240,8 @@ def _learn_items(
     for start in range(0, len(buyers), step):
         block = buyers[start : start + step]
         histories = shop.past(block, window.start)
-        pair_features = compute_user_item_features(histories, items, affinity, shop.target_codes)
-        design = pair_features.design(compute_user_features(histories, shop.target_codes), log_demand)
+        pair_features = compute_user_item_features(histories, items, affinity, shop.bought_codes)
+        design = pair_features.design(compute_user_features(histories, shop.bought_codes), log_demand)
         rows.append(design.reshape(-1, design.shape[-1]))
         answers.append(_bought_pairs(bought, block, slots, len(items)))
         progress("learn who buys what", (start + len(block)) / len(buyers))

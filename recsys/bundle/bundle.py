@@ -8,7 +8,6 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -24,6 +23,7 @@ from recsys.data.arrays import Bool, Float32, Int32
 from recsys.data.catalog import Catalog
 from recsys.data.folder import failpoint
 from recsys.data.interactions import Histories
+from recsys.data.times import to_datetime
 from recsys.errors import BundleError, RecsysError
 from recsys.index import flat
 from recsys.index import registry as indexes
@@ -107,7 +107,7 @@ def save(bundle: Bundle, folder: Path, *, facts: dict[str, Any]) -> str:
     Raises RecsysError when it cannot be written, and leaves nothing behind.
     """
     created_at = time.time_ns() // 1000
-    stamp = datetime.fromtimestamp(created_at / 1e6, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    stamp = to_datetime(created_at).strftime("%Y%m%dT%H%M%S.%fZ")
     model = re.sub(r"[^a-z0-9_]+", "_", bundle.vectors.model.lower())
     version = f"{stamp}-{model}-{facts['config_hash']}"
     manifest = {

@@ -1,4 +1,4 @@
-"""What the sample shop's customers do, drawn at random: products, tastes, customers, visits.
+"""The random draws behind the sample shop: products, tastes, customers, visits.
 
 Shapes: U users, I items, K tastes, P periods of 14 days, V visits, N views. Times are days since the sample's start.
 """
@@ -14,14 +14,14 @@ from recsys.sample.words import BRANDS, SHELVES, STYLES, VARIANTS
 
 DAYS = 364
 PERIOD_DAYS = 14
-LAST_VISIT = DAYS - 0.06  # an hour and a half before the end, so that what follows a visit is over by then
+LAST_VISIT = DAYS - 0.06  # an hour and a half before the end, so that a visit's events end before it
 
 Float64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Products:
-    """What the shop sells."""
+    """The products of the shop."""
 
     shelf: Int64  # [I], rows of SHELVES
     brand: Int64  # [I], rows of all brands
@@ -30,14 +30,14 @@ class Products:
     prices: Float64  # [I]
     appeal: Float64  # [I], long-tailed
     created_day: Float64  # [I], day of the year that the sample covers; negative: before it
-    sold_out_day: Float64  # [I], DAYS + 1 where it never is
+    sold_out_day: Float64  # [I], DAYS + 1 for never
 
 
 @dataclass(frozen=True)
 class Customers:
-    """Who buys there, and what for."""
+    """The customers: their tastes, and when and how often they visit."""
 
-    shares: Float32  # [U, K]
+    shares: Float32  # [U, K], rows sum to 1
     activity: Float64  # [U], relative number of visits
     first_day: Float64  # [U]
     last_day: Float64  # [U]
@@ -45,7 +45,7 @@ class Customers:
 
 @dataclass(frozen=True)
 class Views:
-    """What was looked at, and what came of it."""
+    """Views of items, and which of them led to a cart or a purchase."""
 
     visits: Int64  # [N]
     users: Int64  # [N]
@@ -56,7 +56,7 @@ class Views:
 
 
 def make_products(count: int, rng: np.random.Generator) -> Products:
-    """The catalog: long-tailed appeal; three in ten come during the year, one in fourteen is sold out."""
+    """Draw the catalog: long-tailed appeal; three in ten appear during the year, one in fourteen sells out."""
     shelf = rng.choice(len(SHELVES), count, p=rng.dirichlet(np.full(len(SHELVES), 8.0)))
     style = rng.integers(len(STYLES), size=count)
     brands = [(department, brand) for department, names in BRANDS.items() for brand in names]
@@ -85,7 +85,7 @@ def _titles(shelf: Int64, brands: list[str], brand: Int64, style: Int64, rng: np
         words = f"{brands[b]} {rng.choice(STYLES[y])} {rng.choice(SHELVES[s].nouns)}"
         variant = int(rng.integers(len(VARIANTS)))
         title, tried = f"{words} {VARIANTS[variant]}", 0
-        while title in titles:  # variants first, then numbers: no two products have the same title
+        while title in titles:  # titles are unique: try other variants, then numbers
             tried += 1
             number = f" {tried // len(VARIANTS) + 1}" if tried >= len(VARIANTS) else ""
             title = f"{words} {VARIANTS[(variant + tried) % len(VARIANTS)]}{number}"
@@ -94,7 +94,7 @@ def _titles(shelf: Int64, brands: list[str], brand: Int64, style: Int64, rng: np
 
 
 def make_tastes(products: Products, tastes: int, rng: np.random.Generator) -> Float64:
-    """How much each taste likes each item: [K, I]. Taste 0 is everybody's: it likes all the same."""
+    """Draw how much each taste likes each item: [K, I]. Everybody has taste 0, which likes all items alike."""
     liked = np.full((tastes, len(SHELVES)), 0.01)
     styles = np.ones((tastes, len(STYLES)))
     for taste in range(tastes):
@@ -103,13 +103,13 @@ def make_tastes(products: Products, tastes: int, rng: np.random.Generator) -> Fl
         styles[taste, rng.choice(len(STYLES), 2, replace=False)] = 4.0
     brands = rng.lognormal(0, 0.7, (tastes, int(products.brand.max()) + 1))
     affinity = liked[:, products.shelf] * styles[:, products.style] * brands[:, products.brand]
-    affinity = affinity * rng.lognormal(0, 0.6, affinity.shape)  # what no attribute of the catalog explains
+    affinity = affinity * rng.lognormal(0, 0.6, affinity.shape)  # noise that no catalog attribute explains
     affinity[0] = affinity.mean()
     return np.asarray(affinity * products.appeal)
 
 
 def demand_by_period(products: Products, affinity: Float64, start: int) -> Float64:
-    """What each taste looks at in each period: [K, P, I], each row sums to 1."""
+    """Compute the demand of each taste in each period: [K, P, I], rows sum to 1."""
     days = np.arange(0, DAYS, PERIOD_DAYS) + PERIOD_DAYS / 2
     season = np.array([s.season or 0 for s in SHELVES])[products.shelf]
     strength = np.where(season == 0, 0.0, np.where(season == 12, 1.4, 0.9))
@@ -124,11 +124,11 @@ def demand_by_period(products: Products, affinity: Float64, start: int) -> Float
 
 
 def make_customers(count: int, tastes: int, rng: np.random.Generator) -> Customers:
-    """Users with one taste or two, long-tailed activity; some join during the year and some leave."""
+    """Draw users with one or two tastes and long-tailed activity; some join during the year and some leave."""
     weights = rng.dirichlet(np.full(tastes - 1, 4.0))
     first = rng.choice(np.arange(1, tastes), count, p=weights)
     second = rng.choice(np.arange(1, tastes), count, p=weights)
-    anyone = rng.beta(2, 10, count)  # what everybody buys
+    anyone = rng.beta(2, 10, count)  # the share of taste 0
     split = np.where(rng.random(count) < 0.3, rng.uniform(0.5, 0.7, count), 0.93)  # three in ten have two tastes
     shares = np.zeros((count, tastes), np.float32)
     rows = np.arange(count)
@@ -141,7 +141,7 @@ def make_customers(count: int, tastes: int, rng: np.random.Generator) -> Custome
 
 
 def visit(customers: Customers, products: Products, demand: Float64, visits: int, rng: np.random.Generator) -> Views:
-    """Visits: who, when, with which taste in mind, what was looked at, put into the cart and bought."""
+    """Draw visits: user, time, taste, the items viewed, and which of them are put into the cart and bought."""
     chance = customers.activity * (customers.last_day - customers.first_day)
     user = np.sort(rng.choice(len(chance), visits, p=chance / chance.sum()))
     when = rng.uniform(customers.first_day[user], customers.last_day[user])
@@ -153,12 +153,12 @@ def visit(customers: Customers, products: Products, demand: Float64, visits: int
     visit = np.repeat(np.arange(visits), per_visit)
     items = _draw(demand, taste[visit], when[visit], rng)
     place = np.arange(len(visit)) - np.repeat(np.cumsum(per_visit) - per_visit, per_visit)
-    days = when[visit] + (place * 200 + rng.uniform(20, 180, len(visit))) / 86_400  # one thing after the other
+    days = when[visit] + (place * 200 + rng.uniform(20, 180, len(visit))) / 86_400  # views follow each other
     there = (days >= products.created_day[items]) & (days < products.sold_out_day[items])
     carted = rng.random(len(visit)) < 0.42
     bought = carted & (rng.random(len(visit)) < 0.65)
     owner = user[visit]
-    # Within a visit everything is bought once at most, and only what is used up is bought again in another visit.
+    # An item is bought at most once a visit, and only consumables are bought again in another visit.
     consumable = np.array([s.consumable for s in SHELVES])[products.shelf]
     buyer = np.where(consumable[items], visit, -1 - owner)
     bought &= _is_first(buyer, items, days, bought & there)
@@ -166,7 +166,7 @@ def visit(customers: Customers, products: Products, demand: Float64, visits: int
 
 
 def _draw(demand: Float64, tastes: Int64, days: Float64, rng: np.random.Generator) -> Int64:
-    """One item for each pair of taste [N] and time [N]."""
+    """Draw one item for each pair of taste [N] and time [N]."""
     periods = demand.shape[1]
     group = tastes * periods + np.minimum((days // PERIOD_DAYS).astype(np.int64), periods - 1)
     order = np.argsort(group, kind="stable")
@@ -180,7 +180,7 @@ def _draw(demand: Float64, tastes: Int64, days: Float64, rng: np.random.Generato
 
 
 def _is_first(buyers: Int64, items: Int64, days: Float64, bought: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """True where a purchase [N] is the buyer's first of the item."""
+    """Mark the purchases [N] that are the buyer's first of the item."""
     order = np.lexsort((days, ~bought, items, buyers))
     is_first = np.ones(len(order), np.bool_)
     is_first[1:] = (buyers[order][1:] != buyers[order][:-1]) | (items[order][1:] != items[order][:-1])
@@ -190,7 +190,7 @@ def _is_first(buyers: Int64, items: Int64, days: Float64, bought: npt.NDArray[np
 
 
 def buy_again(views: Views, products: Products, rng: np.random.Generator) -> Views:
-    """Add what customers buy again: two in five purchases of consumables lead to another, about five weeks later."""
+    """Add repeat purchases: two in five purchases of consumables lead to another one about five weeks later."""
     consumable = np.array([s.consumable for s in SHELVES])[products.shelf]
     rounds = [views]
     last, next_visit = views, int(views.visits.max()) + 1

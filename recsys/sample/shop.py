@@ -1,13 +1,12 @@
-"""A sample shop in a SQLite file, with tables of its own as a real shop has them, and the truth behind its events.
+"""A sample shop in a SQLite file, with tables as a real shop has them, and the truth behind its events.
 
-Every customer has a mixture of tastes, every taste a demand for each product, and demand follows season, novelty and
-stock. What a customer looks at in a visit is drawn from one of the customer's tastes; some of it is put into the cart
-and some of that is bought. So the purchase probabilities that a model has to find are known: see Truth.
+Each customer has a mixture of tastes. Each taste has a demand for every product, which follows season, novelty and
+stock. The items of a visit are drawn from one of the customer's tastes; some are put into the cart, and some of those
+are bought. So the purchase probabilities that a model has to find are known: see `Truth`.
 
 Shapes: U users, I items, K tastes, B users asked for.
 """
 
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +16,17 @@ import numpy.typing as npt
 
 from recsys.data.arrays import Float32
 from recsys.data.times import MICROSECONDS_PER_DAY
+from recsys.progress import Progress
 from recsys.sample import events as draw
 from recsys.sample import tables
 
-END = 1_782_864_000_000_000  # 2026-07-01 00:00 UTC: when the sample's year ends unless told otherwise
-EVENTS_PER_VISIT = 4.72  # measured mean: views, carts, purchases and what is bought again later
-
-Report = Callable[[str, float], None]
+END = 1_782_864_000_000_000  # 2026-07-01 00:00 UTC: the default end of the sample's year
+EVENTS_PER_VISIT = 4.72  # measured mean of views, carts, purchases and repeat purchases
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What the events were drawn from: the oracle that no model can beat but by luck."""
+    """The distribution that the events were drawn from: an oracle that a model beats only by luck."""
 
     user_ids: list[str]  # U
     item_ids: list[str]  # I
@@ -36,9 +34,9 @@ class Truth:
     demand: Float32  # [K, I]: what a taste buys during the last 28 days; rows sum to 1
 
     def scores(self, users: npt.NDArray[np.integer]) -> Float32:
-        """Purchase probabilities of the user rows [B] over the last 28 days: float32 [B, I], rows sum to 1.
+        """Compute the purchase probabilities of user rows [B] over the last 28 days: float32 [B, I], rows sum to 1.
 
-        What a user buys again because it is used up is not part of it.
+        Repeat purchases of consumables are not included.
         """
         return np.asarray(self.shares[users] @ self.demand)
 
@@ -51,11 +49,11 @@ def generate(
     events: int = 500_000,
     seed: int = 0,
     now: int = END,
-    report: Report,
+    report: Progress,
 ) -> Truth:
-    """Write the shop to a new SQLite file and return the truth. `events` is met within some 10 %.
+    """Write the shop to a new SQLite file and return the truth. The number of events is within about 10 % of `events`.
 
-    now: microseconds UTC at which the year of events ends. Raises FileExistsError when the file is there already.
+    now: microseconds UTC at which the year of events ends. Raises FileExistsError when the file exists already.
     """
     if path.exists():
         raise FileExistsError(f"{path} is there already; the sample shop is only written to a new file")
@@ -91,7 +89,7 @@ def generate(
 def sample_config(
     *, source_url: str = "sqlite:///shop.db", store_url: str = "sqlite:///recsys.db", folder: str = "recsys-data"
 ) -> str:
-    """The text of a recsys.toml that reads the sample shop. Relative SQLite files lie beside the configuration."""
+    """Write a recsys.toml that reads the sample shop. Relative SQLite files lie beside the configuration."""
     return f'''# The sample shop: how its own tables become events, items and users.
 
 [store]

@@ -1,4 +1,4 @@
-"""The sample shop's own tables, as a shop has them: products, customers, page views, carts, orders."""
+"""The tables of the sample shop: products, customers, page views, carts, orders."""
 
 import sqlite3
 from pathlib import Path
@@ -13,7 +13,7 @@ FIRST_USER = 1001
 
 
 def create_tables(path: Path) -> sqlite3.Connection:
-    """A new database with the shop's empty tables; a crash while it is filled leaves a useless file."""
+    """Create a database with the shop's empty tables. A crash while it is filled leaves a damaged file."""
     database = sqlite3.connect(path)
     database.executescript("""
         PRAGMA journal_mode = OFF;
@@ -40,7 +40,7 @@ def create_tables(path: Path) -> sqlite3.Connection:
 
 
 def write_catalog(database: sqlite3.Connection, products: Products, skus: list[str], start: int) -> None:
-    """Categories in two levels, brands, products; `start` is the microsecond of day 0."""
+    """Write categories in two levels, brands and products. start: microseconds UTC of day 0."""
     departments = list(BRANDS)
     database.executemany("INSERT INTO categories VALUES (?, NULL, ?)", enumerate(departments, 1))
     shelves = ((100 + row, departments.index(s.department) + 1, s.name) for row, s in enumerate(SHELVES))
@@ -62,7 +62,7 @@ def write_catalog(database: sqlite3.Connection, products: Products, skus: list[s
 
 
 def write_customers(database: sqlite3.Connection, customers: Customers, start: int, rng: np.random.Generator) -> None:
-    """Customers, most of whom allow mail; some never said."""
+    """Write the customers: most consent to mail, some never answered."""
     count = len(customers.activity)
     consent = rng.choice(np.array([1, 0, None], object), count, p=[0.62, 0.35, 0.03])
     country = rng.choice([name for name, _ in COUNTRIES], count, p=[share for _, share in COUNTRIES])
@@ -82,7 +82,7 @@ def write_events(
     start: int,
     rng: np.random.Generator,
 ) -> None:
-    """Page views, carts, and an order for each visit with a purchase; one order in fifty is cancelled."""
+    """Write page views, carts, and an order for each visit with a purchase; one order in fifty is cancelled."""
     names = np.array(skus, object)
     users = FIRST_USER + views.users
 
@@ -109,7 +109,7 @@ def _write_orders(
     users = FIRST_USER + views.users
     bought = np.flatnonzero(views.bought)
     bought = bought[np.argsort(views.days[bought], kind="stable")]
-    # one order a visit, placed after the last thing that was put into the cart; orders are numbered by time
+    # One order a visit, placed after the last item was put into the cart. Orders are numbered by time.
     visits, backwards = np.unique(views.visits[bought][::-1], return_index=True)
     closing = bought[len(bought) - 1 - backwards]
     by_time = np.argsort(views.days[closing], kind="stable")
@@ -131,6 +131,6 @@ def _write_orders(
 
 
 def _timestamps(days: Float64, start: int) -> list[str]:
-    """Days since the start [N] -> text as SQLite's own datetime() writes it, in UTC."""
+    """Format days since the start [N] as SQLite's datetime() does, in UTC."""
     seconds = start // 1_000_000 + (days * 86_400).astype(np.int64)
     return [text.replace("T", " ") for text in np.datetime_as_string(seconds.astype("datetime64[s]")).tolist()]

@@ -1,18 +1,18 @@
-"""The words of the sample shop: departments, what they sell, invented brands, styles, and when things are in season."""
+"""The words of the sample shop: departments, categories, invented brands, styles, and seasons."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Shelf:
-    """A category of the lowest level and what stands in it."""
+    """A category of the lowest level, and the products in it."""
 
     department: str
     name: str
     nouns: tuple[str, ...]
     price: float  # median, in the shop's currency
-    season: int | None = None  # month 1..12 in which it sells best; None: the same all year
-    consumable: bool = False  # bought again when used up
+    season: int | None = None  # month 1..12 with the highest demand; None: the same all year
+    consumable: bool = False  # bought again after some weeks
 
 
 BRANDS: dict[str, tuple[str, ...]] = {
@@ -27,7 +27,7 @@ BRANDS: dict[str, tuple[str, ...]] = {
     "Office": ("Scripta", "Papelio", "Klarwerk", "Notabene", "Graphon"),
 }
 
-# A style's words stand in the titles; a customer's taste is for shelves, brands and styles.
+# The words of a style appear in titles. A taste prefers certain shelves, brands and styles.
 STYLES: tuple[tuple[str, ...], ...] = (
     ("Classic", "Traditional", "Timeless", "Heritage"),
     ("Nordic", "Minimal", "Pure", "Plain"),

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any, Literal
+
+from recsys.data.times import rfc3339
 
 Severity = Literal["error", "warning", "note"]
 
 EXAMPLES = 3
+OFFSET = "+00:00"  # how `recsys source check` writes UTC
 
 # Rows that are left out. Each is a warning, and an error when more than `max_bad_share` of the rows have it.
 NO_USER = "no user"
@@ -97,8 +99,8 @@ class Report:
             **self.counts,
             "kinds": known,
             "unknown_kinds": len(self.kinds) - len(known),
-            "first": show_time(self.first),
-            "last": show_time(self.last),
+            "first": rfc3339(self.first),
+            "last": rfc3339(self.last),
             "findings": {finding.reason: finding.rows for finding in self.findings},
         }
 
@@ -108,8 +110,8 @@ class Report:
             "mapping": self.mapping,
             "kinds": self.kinds,
             "counts": self.counts,
-            "first": show_time(self.first),
-            "last": show_time(self.last),
+            "first": rfc3339(self.first, utc=OFFSET),
+            "last": rfc3339(self.last, utc=OFFSET),
             "findings": [
                 {
                     "severity": finding.severity,
@@ -140,13 +142,3 @@ def left_out(counts: Mapping[str, int], examples: Mapping[str, list[str]], rows:
         for reason in LEFT_OUT
         if counts.get(reason)
     ]
-
-
-def show_time(microseconds: int | None) -> str | None:
-    """A time as ISO 8601 in UTC; numbers that no calendar holds stay numbers."""
-    if microseconds is None:
-        return None
-    try:
-        return datetime.fromtimestamp(microseconds / 1_000_000, UTC).isoformat()
-    except (OverflowError, ValueError, OSError):
-        return str(microseconds)

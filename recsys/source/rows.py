@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from recsys.data.times import rfc3339
 from recsys.source import findings as check
 from recsys.source.contract import CLASSES, IDS, class_of
 from recsys.source.events import EventBatch
-from recsys.source.findings import EXAMPLES, show_time
+from recsys.source.findings import EXAMPLES, OFFSET
 from recsys.store.tables import MAX_ID_LENGTH
 
 _DAY = 86_400_000_000
@@ -141,7 +142,7 @@ def _unusable(ids: pl.Expr) -> pl.Expr:
 
 
 def _describe(row: Mapping[str, object]) -> str:
-    time = row["raw_time"] if row["time"] is None else show_time(int(str(row["time"])))
+    time = row["raw_time"] if row["time"] is None else rfc3339(int(str(row["time"])), utc=OFFSET)
     values = {"user_id": row["user_id"], "item_id": row["item_id"], "event": row["event"], "timestamp": time}
     return " ".join(f"{name}={_short(value)}" for name, value in values.items())
 

@@ -1,31 +1,37 @@
-"""For every key of the configuration: a check that changing it changes an outcome. `test_config_keys.py` runs them."""
+"""What a configuration comes to: outcomes that `test_config_keys.py` compares before and after a key is changed."""
 
+import os
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing
-from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
+import anyio
+import anyio.to_thread
 import numpy as np
 import pyarrow as pa
-import pytest
 from road import configured
+from serving import ServiceHere
 from tiny import quiet
 
-from jobs import answers, commands
-from jobs.init_file import sample
+from api.app import create_app
+from jobs import answers, commands, serve
 from jobs.schedule.scheduler import planned
 from jobs.train import train
 from recsys.bundle import bundle as bundles
 from recsys.bundle import versions
 from recsys.config.settings import Config
-from recsys.errors import BundleError, ConfigError, RefusedError
+from recsys.errors import RecsysError
 from recsys.models.budget import Budget
 from recsys.models.vectors import Vectors
 from recsys.sample.shop import END
 from recsys.source import dataset as source
 from recsys.store.events import insert_events
+from recsys.store.keys import create_key
 from recsys.store.migrate import open_store
 from recsys.training import gate, pipeline
 from recsys.training.evaluation import evaluate
@@ -43,8 +49,7 @@ SINGLE = {
     "RECSYS_MODELS__TWO_TOWER__DIM": "8",
     "RECSYS_MODELS__TWO_TOWER__EPOCHS": "1",
 }
-init = partial(commands.init, path=Path("recsys.toml"), is_new=False, report=quiet)
-USERS = [str(number) for number in range(1001, 1201)]
+USERS = [str(number) for number in range(1001, 1101)]
 
 
 def changed(folder: Path, key: str, value: str, **others: str) -> Config:
@@ -79,11 +84,6 @@ def recommended(config: Config, k: int = 20) -> list[list[str]]:
     return [[hit["item_id"] for hit in answer["hits"]] for answer in data]
 
 
-def tables(path: Path) -> set[str]:
-    with closing(sqlite3.connect(path)) as database:
-        return {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-
-
 def post_view(config: Config, *, minutes_later: float) -> None:
     """The first view of the shop once more, posted to the service some minutes later."""
     with closing(sqlite3.connect(str(config.source.url).removeprefix("sqlite:///"))) as shop:
@@ -94,129 +94,53 @@ def post_view(config: Config, *, minutes_later: float) -> None:
         insert_events(store, pa.Table.from_pylist([{**event, "received_at": moment}]))
 
 
-def check_store_url(shop: Path) -> None:
-    commands.init(
-        changed(shop, "store.url", "sqlite:///other.db"), path=shop / "recsys.toml", is_new=False, report=quiet
-    )
-    assert "recsys_events" in tables(shop / "other.db")
+def own_tables(config: Config) -> dict[str, set[str]]:
+    """The own tables that `recsys init` leaves in each database of the shop's folder."""
+    commands.init(config, path=Path("recsys.toml"), is_new=False, report=quiet)
+    found = {}
+    for path in Path(config.storage.path).parent.glob("*.db"):
+        with closing(sqlite3.connect(path)) as database:
+            names = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        found[path.name] = {name for name in names if name.endswith("_events") and name != "cart_events"}
+    return found
 
 
-def check_table_prefix(shop: Path) -> None:
-    init(changed(shop, "store.table_prefix", "second_"))
-    assert {"recsys_events", "second_events"} <= tables(shop / "recsys.db")
+def refusal(config: Config, act: Callable[[Config], Any]) -> str:
+    """Why it cannot be done; nothing when it can."""
+    try:
+        act(config)
+    except RecsysError as error:
+        return str(error)
+    return ""
 
 
-def check_folder_path(shop: Path) -> None:
-    assert recommended(configured(shop))
-    with pytest.raises(BundleError, match="elsewhere"):
-        recommended(changed(shop, "storage.path", "elsewhere"))
+def kept_bundles(config: Config) -> int:
+    for _ in range(3):
+        train(config, report=quiet)
+    return len(versions.list_versions(config.storage.path))
 
 
-def check_keep_bundles(shop: Path) -> None:
-    for keep, left in (("7", 2), ("2", 2)):
-        train(changed(shop, "storage.keep_bundles", keep), report=quiet)
-        assert len(versions.list_versions(shop / "recsys-data")) == left
+def events_with_own(minutes_later: float) -> Callable[[Config], int]:
+    """How many events are read when the service has the first view of the shop too, some minutes later."""
+
+    def count_events(config: Config) -> int:
+        post_view(config, minutes_later=minutes_later)
+        return len(loaded(config).events)
+
+    return count_events
 
 
-def check_source_url(shop: Path) -> None:
-    sample(shop / "second", users=50, items=30, events=500, seed=3, report=quiet)
-    second = changed(shop, "source.url", f"sqlite:///{shop}/second/shop.db")
-    assert (len(loaded(configured(shop)).catalog), len(loaded(second).catalog)) == (300, 30)
+def longest_history(config: Config) -> int:
+    """Of what was not bought: that belongs to a history however long it is."""
+    found = [answer["history"] for answer in answers.recommend(config, user_ids=USERS, k=1, report=quiet).data]
+    return max(sum(event["event"] != "purchase" for event in history) for history in found)
 
 
-def check_dialect(shop: Path) -> None:
-    assert len(loaded(changed(shop, "source.dialect", "recsys.source.dialects.sqlite:SQLITE")).catalog) == 300
-    with pytest.raises(ConfigError, match="no_such_module:DUCKDB"):
-        loaded(changed(shop, "source.dialect", "no_such_module:DUCKDB"))
-
-
-def check_interactions(shop: Path) -> None:
-    before = configured(shop)
-    query = f"SELECT * FROM ({before.source.interactions}) AS e WHERE event = 'order'"
-    kinds = loaded(changed(shop, "source.interactions", query)).events.kinds
-    assert set(kinds) == {2} < set(loaded(before).events.kinds)
-
-
-def check_items(shop: Path) -> None:
-    after = loaded(changed(shop, "source.items", "SELECT sku AS item_id, name AS title FROM products"))
-    assert "brand" in loaded(configured(shop)).catalog.columns.column_names
-    assert "brand" not in after.catalog.columns.column_names
-
-
-def check_users(shop: Path) -> None:
-    consent = loaded(changed(shop, "source.users", "SELECT id AS user_id, 0 AS email_consent FROM customers")).consent
-    assert consent is not None
-    assert consent.true_count == 0
-    before = loaded(configured(shop)).consent
-    assert before is not None
-    assert before.true_count > 500
-
-
-def check_timezone(shop: Path) -> None:
-    before = loaded(configured(shop)).events.times
-    later = before - loaded(changed(shop, "source.timezone", "Asia/Tokyo")).events.times
-    assert set(later) == {9 * 60 * MINUTE}
-
-
-def check_max_bad_share(shop: Path) -> None:
-    query = "SELECT *, 'nobody' AS note FROM (SELECT * FROM page_views) AS v"
-    query = f"""
-        SELECT customer_id AS user_id, CASE WHEN id % 20 THEN sku END AS item_id, 'view' AS event,
-               viewed_at AS timestamp FROM ({query}) AS w"""
-    with pytest.raises(RefusedError):
-        loaded(changed(shop, "source.interactions", query))
-    assert len(loaded(changed(shop, "source.max_bad_share", "0.2", RECSYS_SOURCE__INTERACTIONS=query)).events) > 1000
-
-
-def check_kinds(shop: Path) -> None:
-    as_cart = loaded(changed(shop, "events.aliases", '{ order = "cart" }')).events
-    assert 2 in loaded(configured(shop)).events.kinds
-    assert 2 not in as_cart.kinds
-
-
-def check_weights(shop: Path) -> None:
-    other = changed(shop, "events.weights", "{ view = 1.0, cart = 0.1, purchase = 0.1 }", **SINGLE)
-    assert differ(fit(configured(shop, **SINGLE), "mf"), fit(other, "mf"))
-
-
-def check_own_kinds(shop: Path) -> None:
-    before = configured(shop)
-    post_view(before, minutes_later=60)
-    both = changed(shop, "events.own_kinds", '["view"]')
-    assert len(loaded(both).events) == len(loaded(before).events) + 1
-
-
-def check_same_event_minutes(shop: Path) -> None:
-    own = {"RECSYS_EVENTS__OWN_KINDS": '["view"]'}
-    before = configured(shop, **own)
-    post_view(before, minutes_later=5)
-    shorter = changed(shop, "events.dedup_window_minutes", "0.1", **own)
-    assert len(loaded(shorter).events) == len(loaded(before).events) + 1
-
-
-def check_history_length(shop: Path) -> None:
-    def longest(config: Config) -> int:
-        found = [answer["history"] for answer in answers.recommend(config, user_ids=USERS, k=1, report=quiet).data]
-        # What was bought belongs to a history however long it is.
-        return max(sum(event["event"] != "purchase" for event in history) for history in found)
-
-    assert longest(configured(shop)) > 3
-    assert longest(changed(shop, "events.history_length", "3")) == 3
-
-
-def check_validation_days(shop: Path) -> None:
-    found = [
-        TrainingRun(c, loaded(c)).splits for c in (configured(shop), changed(shop, "evaluation.validation_days", "7.0"))
-    ]
-    assert found[0].holdout_start == found[1].holdout_start
-    assert found[1].validation_start - found[0].validation_start == 21 * 24 * 60 * MINUTE
-
-
-def check_holdout_days(shop: Path) -> None:
-    found = [
-        TrainingRun(c, loaded(c)).splits for c in (configured(shop), changed(shop, "evaluation.holdout_days", "7.0"))
-    ]
-    assert found[1].holdout_start - found[0].holdout_start == 21 * 24 * 60 * MINUTE
+def split_days(config: Config) -> tuple[int, int]:
+    """The days of validation and of holdout."""
+    splits = TrainingRun(config, loaded(config)).splits
+    whole = splits.holdout_start - splits.validation_start, END - splits.holdout_start
+    return whole[0] // (24 * 60 * MINUTE), whole[1] // (24 * 60 * MINUTE)
 
 
 def judged_users(config: Config) -> float:
@@ -224,84 +148,45 @@ def judged_users(config: Config) -> float:
     return evaluate(pipeline.with_popularity(run, vectors, vectors), run.splits, config).rows["all"]["users"]
 
 
-def check_targets(shop: Path) -> None:
-    views = changed(shop, "evaluation.targets", '["view"]', **SINGLE)
-    assert judged_users(views) > 1.3 * judged_users(configured(shop, **SINGLE))
+def recommended_again(query: str) -> Callable[[Config], int]:
+    """How often somebody is recommended an item that a query of the shop pairs them with."""
+
+    def count_pairs(config: Config) -> int:
+        with closing(sqlite3.connect(str(config.source.url).removeprefix("sqlite:///"))) as database:
+            pairs = {(str(user), item) for user, item in database.execute(query)}
+        hits = recommended(config)
+        return sum((user, item) in pairs for user, items in zip(USERS, hits, strict=True) for item in items)
+
+    return count_pairs
 
 
-def check_max_users(shop: Path) -> None:
-    assert judged_users(configured(shop, **SINGLE)) > 100
-    assert judged_users(changed(shop, "evaluation.max_users", "100", **SINGLE)) == 100
+bought_and_recommended = recommended_again(
+    "SELECT customer_id, sku FROM orders JOIN order_lines ON order_id = id WHERE status = 'paid'"
+)
+viewed_and_recommended = recommended_again("SELECT customer_id, sku FROM page_views")
 
 
-def check_repeats(shop: Path) -> None:
-    with closing(sqlite3.connect(shop / "shop.db")) as database:
-        rows = database.execute(
-            "SELECT customer_id, sku FROM orders JOIN order_lines ON order_id = id WHERE status = 'paid'"
-        )
-        bought = {(str(user), item) for user, item in rows}
-
-    def repeats(config: Config) -> int:
-        return sum(
-            (user, item) in bought for user, hits in zip(USERS, recommended(config), strict=True) for item in hits
-        )
-
-    assert repeats(configured(shop)) == 0
-    assert repeats(changed(shop, "recommendations.allow_repurchase", "true")) > 20
-
-
-def check_exclude_sold_out(shop: Path) -> None:
-    with closing(sqlite3.connect(shop / "shop.db")) as database:
+def sold_out_and_recommended(config: Config) -> int:
+    with closing(sqlite3.connect(str(config.source.url).removeprefix("sqlite:///"))) as database:
         sold_out = {sku for (sku,) in database.execute("SELECT sku FROM products WHERE stock = 0")}
-    assert not sold_out & set().union(*recommended(configured(shop), k=300))
-    assert sold_out & set().union(*recommended(changed(shop, "recommendations.exclude_sold_out", "false"), k=300))
+    return len(sold_out & set().union(*recommended(config, k=100)))
 
 
-def check_training_models(shop: Path) -> None:
-    train(changed(shop, "training.models", '["popularity"]', RECSYS_STORAGE__PATH="fresh"), report=quiet)
-    assert bundles.load(shop / "fresh").vectors.model == "popularity"
-    assert bundles.load(shop / "recsys-data").vectors.model == "mf"
+def published_model(config: Config) -> str:
+    train(config, report=quiet)
+    return bundles.load(config.storage.path).vectors.model
 
 
-def check_seed(shop: Path) -> None:
-    rough = {**SINGLE, "RECSYS_MODELS__MF__ITERATIONS": "1"}
-    first, again = fit(configured(shop, **rough), "mf"), fit(configured(shop, **rough), "mf")
-    assert not differ(first, again)
-    assert differ(first, fit(changed(shop, "training.seed", "5", **rough), "mf"))
-
-
-def check_device(shop: Path) -> None:
-    if Path("/dev/nvidia0").exists():
-        pytest.skip("both devices are there, and give the same")
-    with pytest.raises(ConfigError, match="cuda"):
-        train(changed(shop, "training.device", "cuda", **SINGLE), report=quiet)
-    fit(changed(shop, "training.device", "cpu", **SINGLE), "mf")
-
-
-def check_max_drop(shop: Path) -> None:
-    live = np.full(100, 0.5, np.float32)
+def published_when(*, worse_by: float = 0.0, events: int = 100) -> Callable[[Config], bool]:
+    """Whether the gate publishes a candidate that is so much worse than the live bundle, on so many of 100 events."""
 
     def publishes(config: Config) -> bool:
-        worse = live * np.float32(0.8)
-        return gate.decide(worse, None, (worse, live), events=1, live_events=1, settings=config.gate, seed=0).publish
+        live = np.full(100, 0.5, np.float32)
+        mine = live * np.float32(1 - worse_by)
+        both = (mine, live)
+        return gate.decide(mine, None, both, events=events, live_events=100, settings=config.gate, seed=0).publish
 
-    assert not publishes(configured(shop))
-    assert publishes(changed(shop, "gate.max_relative_drop", "0.3"))
-
-
-def check_max_data_drop(shop: Path) -> None:
-    same = np.full(100, 0.5, np.float32)
-
-    def publishes(config: Config) -> bool:
-        return gate.decide(same, None, (same, same), events=60, live_events=100, settings=config.gate, seed=0).publish
-
-    assert not publishes(configured(shop))
-    assert publishes(changed(shop, "gate.max_data_drop", "0.5"))
-
-
-def check_index_kind(shop: Path) -> None:
-    with pytest.raises(ConfigError, match="flat"):
-        train(changed(shop, "index.kind", "cubic", RECSYS_STORAGE__PATH="fresh"), report=quiet)
+    return publishes
 
 
 def due_hour(config: Config) -> int:
@@ -310,60 +195,91 @@ def due_hour(config: Config) -> int:
     return entry.next_due(END) // (60 * MINUTE) % 24
 
 
-def check_schedule_train(shop: Path) -> None:
-    assert [due_hour(changed(shop, "schedule.train", entry)) for entry in ("0 3 * * *", "0 5 * * *")] == [3, 5]
-
-
-def check_schedule_zone(shop: Path) -> None:
-    assert due_hour(changed(shop, "schedule.zone", "Asia/Tokyo", RECSYS_SCHEDULE__TRAIN="0 12 * * *")) == 3
-
-
-def vectors_differ(model: str, key: str, value: str) -> Callable[[Path], None]:
-    """A check that the model's vectors depend on the key."""
-
-    def check(shop: Path) -> None:
-        before, after = configured(shop, **SINGLE), changed(shop, key, value, **SINGLE)
-        assert differ(fit(before, model, always_better()), fit(after, model, always_better()))
-
-    return check
-
-
 def always_better() -> Callable[[Vectors], float]:
     """A score that finds whatever comes later better."""
     numbers = count()
     return lambda _: float(next(numbers))
 
 
-CHECKS: dict[str, Callable[[Path], None]] = {
-    "store.url": check_store_url,
-    "store.table_prefix": check_table_prefix,
-    "storage.path": check_folder_path,
-    "storage.keep_bundles": check_keep_bundles,
-    "source.url": check_source_url,
-    "source.dialect": check_dialect,
-    "source.interactions": check_interactions,
-    "source.items": check_items,
-    "source.users": check_users,
-    "source.timezone": check_timezone,
-    "source.max_bad_share": check_max_bad_share,
-    "events.aliases": check_kinds,
-    "events.weights": check_weights,
-    "events.half_life_days": vectors_differ("mf", "events.half_life_days", "[10.0]"),
-    "events.own_kinds": check_own_kinds,
-    "events.dedup_window_minutes": check_same_event_minutes,
-    "events.history_length": check_history_length,
-    "evaluation.validation_days": check_validation_days,
-    "evaluation.holdout_days": check_holdout_days,
-    "evaluation.targets": check_targets,
-    "evaluation.max_users": check_max_users,
-    "recommendations.allow_repurchase": check_repeats,
-    "recommendations.exclude_sold_out": check_exclude_sold_out,
-    "training.models": check_training_models,
-    "training.seed": check_seed,
-    "training.device": check_device,
-    "gate.max_relative_drop": check_max_drop,
-    "gate.max_data_drop": check_max_data_drop,
-    "index.kind": check_index_kind,
-    "schedule.train": check_schedule_train,
-    "schedule.zone": check_schedule_zone,
-}
+def epochs_until_given_up(model: str) -> Callable[[Config], int]:
+    """The epochs that a model trains for a score that only falls."""
+
+    def epochs(config: Config) -> int:
+        scores: list[float] = []
+
+        def worse(_: Vectors) -> float:
+            scores.append(1 / (1 + len(scores)))
+            return scores[-1]
+
+        fit(config, model, worse)
+        return len(scores)
+
+    return epochs
+
+
+def compared(config: Config) -> set[str]:
+    """What auto has chosen from."""
+    return set(fit(config, "auto", always_better()).settings["comparison"])
+
+
+def listens(config: Config) -> dict[str, Any]:
+    """How `recsys serve` asks uvicorn to listen, or why it does not."""
+    asked: dict[str, Any] = {}
+    with (
+        mock.patch.dict(os.environ),
+        mock.patch("jobs.serve.uvicorn.run", lambda _app, **options: asked.update(options)),
+    ):
+        why = refusal(config, lambda config: serve.serve(config, path=Path("recsys.toml")))
+    return {name: asked.get(name) for name in ("host", "port", "workers")} | {"refused": why}
+
+
+def threads(config: Config) -> float:
+    """How many requests a worker answers at the same time."""
+
+    async def limit() -> float:
+        app = create_app(config)
+        async with app.router.lifespan_context(app):
+            return anyio.to_thread.current_default_thread_limiter().total_tokens
+
+    return anyio.run(limit)
+
+
+def asked(question: Callable[[ServiceHere, Config], Any]) -> Callable[[Config], Any]:
+    """What the service answers that is started for it."""
+
+    def outcome(config: Config) -> Any:
+        service = ServiceHere(config)
+        try:
+            service.wait()
+            return question(service, config)
+        finally:
+            service.kill()
+
+    return outcome
+
+
+def status_of_a_long_body(service: ServiceHere, _config: Config) -> int:
+    return service.http.post("/v1/recommendations", json={"exclude": ["x" * 100] * 20}).status_code
+
+
+def status_of_a_fresh_item(service: ServiceHere, _config: Config) -> int:
+    service.post("/v1/items", {"item_id": "fresh", "title": "Fresh"})
+    return service.http.get("/v1/items/fresh/similar").status_code
+
+
+def status_after_the_first_key(service: ServiceHere, config: Config) -> int:
+    """What a request without a key gets half a second after somebody has made the first key."""
+    with closing(open_store(config.store.url, config.store.table_prefix)) as store:
+        create_key(store, "first", ("events",))
+    time.sleep(0.5)
+    return service.http.get("/v1/users/u/recommendations").status_code
+
+
+def seconds_without_the_database(service: ServiceHere, config: Config) -> float:
+    """How long an event waits for a database that somebody has locked."""
+    with closing(sqlite3.connect(str(config.store.url).removeprefix("sqlite:///"), isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        begin = time.monotonic()
+        event = {"event_id": "e", "user_id": "u", "kind": "view", "item_id": "i"}
+        assert service.http.post("/v1/events", json=event).status_code == 503
+        return time.monotonic() - begin

@@ -40,7 +40,7 @@ def serve(shop: Path) -> Iterator[Callable[..., ServiceHere]]:
     services: list[ServiceHere] = []
 
     def start(*, is_ready: bool = True, **environment: str) -> ServiceHere:
-        services.append(ServiceHere(shop, **environment))
+        services.append(ServiceHere(load_config(shop / "recsys.toml", {**os.environ, **environment})))
         if is_ready:
             services[-1].wait()
         return services[-1]

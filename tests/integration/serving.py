@@ -21,7 +21,7 @@ import uvicorn
 
 from api.app import create_app
 from api.protocol import HttpProtocol
-from recsys.config.loading import load_config
+from recsys.config.settings import Config
 from recsys.errors import RecsysError
 from recsys.store.migrate import open_store
 
@@ -81,8 +81,7 @@ class Service:
 class ServiceHere(Service):
     """The service of a shop in a thread of this process: it starts in a fraction of the time that a process takes."""
 
-    def __init__(self, folder: Path, **environment: str) -> None:
-        config = load_config(folder / "recsys.toml", {**os.environ, **environment})
+    def __init__(self, config: Config) -> None:
         with suppress(RecsysError):  # a database that is away is looked for later
             open_store(config.store.url, config.store.table_prefix).close()
         listening = socket.create_server(("127.0.0.1", 0))

@@ -87,6 +87,15 @@ def test_a_history_in_the_body_needs_no_user_and_says_what_nobody_knows(server, 
     assert bought["dropped"]["bought"] == 1
 
 
+def test_a_carted_item_counts_as_bought_where_the_configuration_says_so(serve, shop):
+    item = bundles.load(shop / "recsys-data").catalog.ids.id_of(3)
+    basket = {"history": [{"item_id": item, "kind": "cart"}], "k": 200}
+    assert serve().ask(**basket)["dropped"]["bought"] == 0
+    answer = serve(RECSYS_EVENTS__BOUGHT='["cart", "purchase"]').ask(**basket)
+    assert item not in ids(answer)
+    assert answer["dropped"]["bought"] == 1
+
+
 def test_counts_of_what_was_dropped_and_what_is_eligible_add_up(server, shop):
     bundle = bundles.load(shop / "recsys-data")
     user, bought = a_buyer(shop)

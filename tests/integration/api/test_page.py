@@ -1,5 +1,6 @@
 """The page's files as they are served and packed, and what its endpoints answer."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -124,6 +125,19 @@ def test_status_tells_what_is_served_and_what_is_on_disk(server, shop):
     server.post("/v1/items", {"item_id": "new", "title": "New"})
     server.similar("new")
     assert said(server.http.get("/v1/status"))["serving"]["new_items"] == 1
+
+
+def test_every_time_of_status_ends_with_z_also_of_a_bundle_that_wrote_utc_otherwise(serve, shop):
+    place = shop / "recsys-data" / "bundles" / bundles.load(shop / "recsys-data").version / "manifest.json"
+    manifest = json.loads(place.read_text())
+    fresh = {name: manifest["data"][name] for name in ("first", "last")}
+    assert all(text.endswith("Z") for text in fresh.values())
+    manifest["data"] |= {name: text.replace("Z", "+00:00") for name, text in fresh.items()}
+    place.write_text(json.dumps(manifest))
+    status = serve().http.get("/v1/status")
+    assert "+00:00" not in status.text
+    data = status.json()["serving"]["data"]
+    assert {name: data[name] for name in ("first", "last")} == fresh
 
 
 def test_status_answers_without_any_bundle(serve, shop):

@@ -33,7 +33,7 @@ def shop(found: Interactions) -> Shop:
         first_seen=first_seen(found),
         purchases=purchases_of(found, np.arange(ITEMS, dtype=np.int32), ITEMS, [PURCHASE]),
         past=lambda users, as_of: found.histories(users, as_of, 500),
-        target_codes=(PURCHASE,),
+        bought_codes=(PURCHASE,),
     )
 
 

@@ -6,9 +6,10 @@ from datetime import date, datetime
 import polars as pl
 import pytest
 
+from recsys.data.times import rfc3339
 from recsys.errors import ConfigError
 from recsys.source import findings as check
-from recsys.source.findings import Finding, Report, left_out, show_time
+from recsys.source.findings import OFFSET, Finding, Report, left_out
 from recsys.source.values import read_booleans, read_numbers, read_texts, read_times
 
 NOON = 1_577_880_000_000_000  # 2020-01-01 12:00 UTC, microseconds
@@ -106,8 +107,8 @@ def test_only_times_without_a_zone_are_taken_in_the_zone() -> None:
 
 def test_clock_changes_lose_no_event() -> None:
     skipped, twice = times(["2020-03-29 02:30:00", "2020-10-25 02:30:00"], "Europe/Berlin")
-    assert show_time(skipped) == "2020-03-29T01:30:00+00:00"
-    assert show_time(twice) == "2020-10-25T00:30:00+00:00"
+    assert rfc3339(skipped, utc=OFFSET) == "2020-03-29T01:30:00+00:00"
+    assert rfc3339(twice, utc=OFFSET) == "2020-10-25T00:30:00+00:00"
 
 
 def test_an_unknown_zone_is_named() -> None:
@@ -166,5 +167,5 @@ def test_the_report_is_json() -> None:
     values = json.loads(json.dumps(report().to_dict()))
     assert values["first"] == "1970-01-01T00:00:00+00:00"
     assert values["findings"][0]["examples"] == ["user_id=anna"]
-    assert show_time(None) is None
-    assert show_time(2**62) == str(2**62)
+    assert rfc3339(None) is None
+    assert rfc3339(2**62) == str(2**62)
