@@ -1,7 +1,7 @@
-"""Keys and scopes. Keys come as `Authorization: Bearer KEY` or `X-API-Key: KEY`, and are compared in constant time.
+"""Keys and scopes. A key comes as `Authorization: Bearer KEY` or `X-API-Key: KEY` and is compared in constant time.
 
-Without any key the service answers everybody, but only itself: it is bound to loopback, and who calls it by a name
-that is not the loopback's (a page that points its own name at 127.0.0.1) is refused.
+While no key exists, the service is bound to loopback and answers every request from there. It refuses a `Host` header
+with any other name: a web page could point its own name at 127.0.0.1.
 """
 
 import hmac
@@ -17,7 +17,7 @@ ADMIN = "admin"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address to listen on, or a name in a Host header, is this machine alone."""
+    """Whether an address or a name in a `Host` header is the loopback."""
     name = host.strip("[]").lower()
     if name == "localhost":
         return True
@@ -28,26 +28,26 @@ def is_loopback(host: str) -> bool:
 
 
 class KeyAuth:
-    """Knows the keys, as they were last read."""
+    """The keys as last read, and the check of a request against them."""
 
     def __init__(self, host: str) -> None:
-        """host: the address that the service is bound to."""
+        """host: the address that the service listens on."""
         self._is_private = is_loopback(host)
         self._keys: tuple[Key, ...] | None = None  # None: never read yet
 
     def learn(self, keys: Sequence[Key]) -> None:
-        """Take over what the database says, revoked keys too."""
+        """Replace the keys by those just read, revoked ones included."""
         self._keys = tuple(keys)
 
     def keys(self) -> tuple[Key, ...]:
-        """All keys, revoked ones too. Raises ProblemError: 503 while they could not be read even once."""
+        """All keys, revoked ones included. Raises ProblemError 503 until they have been read once."""
         if self._keys is None:
             headers = {"Retry-After": str(RETRY_SECONDS)}
             raise ProblemError(503, "database_away", "The keys cannot be read: the database does not answer.", headers)
         return self._keys
 
     def check(self, request: Request, scope: str) -> None:
-        """Raises ProblemError: 401 without a right key, 403 without the scope, 503 while the keys cannot be read."""
+        """Raises ProblemError: 401 without a valid key, 403 without the scope, 503 until keys have been read once."""
         keys = self.keys()
         if not keys and self._is_private:
             _check_host(request)
@@ -59,7 +59,7 @@ class KeyAuth:
 
 
 def needs(scope: str) -> Callable[[Request], Awaitable[None]]:
-    """A dependency of routes that take a key with this scope."""
+    """Create the dependency of a route that needs a key with this scope."""
 
     async def check(request: Request) -> None:
         request.app.state.guard.check(request, scope)
@@ -69,7 +69,7 @@ def needs(scope: str) -> Callable[[Request], Awaitable[None]]:
 
 def _scopes(keys: Sequence[Key], key: str) -> tuple[str, ...]:
     digest, scopes = digest_of(key), None
-    for known in keys:  # all of them, so that the time tells nothing of which one fits
+    for known in keys:  # always all of them, so that the time does not reveal which one fits
         if hmac.compare_digest(known.digest, digest) and known.revoked_at is None:
             scopes = known.scopes
     if scopes is None:

@@ -13,7 +13,7 @@ from functools import partial
 
 from api import metrics as measures
 from recsys.config.settings import Config
-from recsys.data import folder as artifact
+from recsys.data import folder as folders
 from recsys.data.catalog import ChangedItem
 from recsys.errors import RecsysError
 from recsys.serving.snapshot import ITEMS_AT_ONCE, Snapshot, grow, items_after, load, warm_up
@@ -43,7 +43,7 @@ class Live:
 
     def look(self) -> None:
         """Load and swap in what CURRENT names, when that has changed. Never raises: the old one goes on serving."""
-        names = (artifact.current(self._folder / "bundles"), artifact.current(self._folder / "extract"))
+        names = (folders.current(self._folder / "bundles"), folders.current(self._folder / "extract"))
         if names == self._names or names[0] is None or self._is_refused(names):
             return
         try:

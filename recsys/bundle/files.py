@@ -1,4 +1,4 @@
-"""The files inside a bundle: items, vectors, encoders; how each is written and opened memory-mapped."""
+"""The files inside a bundle: write items, vectors and encoders, and open them memory-mapped."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ _GRAPH = "encoder.onnx"
 
 
 def write_items(folder: Path, catalog: Catalog) -> None:
-    """items.arrow, ids first, and the arrays by which ids are looked up. Raises OSError."""
+    """Write items.arrow, ids first, and the arrays for looking up ids. Raises OSError."""
     folders.save_vocabulary(folder, "item_ids", catalog.ids)
     columns = catalog.columns.combine_chunks()
     if _ID in columns.column_names:
@@ -31,7 +31,7 @@ def write_items(folder: Path, catalog: Catalog) -> None:
 
 
 def open_items(folder: Path) -> Catalog:
-    """The catalog that write_items wrote. Raises BundleError when ids and columns are not of the same items."""
+    """Open what write_items wrote. Raises BundleError when ids and columns differ in number."""
     ids: Vocabulary = folders.open_vocabulary(folder, "item_ids")
     with pa.memory_map(str(folder / "items.arrow")) as source:
         table = pa.ipc.open_file(source).read_all()
@@ -41,7 +41,7 @@ def open_items(folder: Path) -> Catalog:
 
 
 def write_vectors(folder: Path, vectors: Vectors) -> None:
-    """Every array of `vectors`. Raises OSError."""
+    """Write every array of `vectors`. Raises OSError."""
     folder.mkdir(exist_ok=True)
     _save(folder / "item_vectors.npy", vectors.item_vectors)
     for number, part in enumerate(vectors.parts):
@@ -58,7 +58,7 @@ def write_vectors(folder: Path, vectors: Vectors) -> None:
 
 
 def describe(vectors: Vectors) -> dict[str, Any]:
-    """What a manifest says about vectors beside their arrays."""
+    """Describe vectors for the manifest: everything but their arrays."""
     return {
         "model": vectors.model,
         "dim": vectors.dim,
@@ -69,10 +69,9 @@ def describe(vectors: Vectors) -> dict[str, Any]:
 
 
 def open_vectors(folder: Path, described: dict[str, Any], item_count: int) -> Vectors:
-    """The vectors that write_vectors wrote and `describe` described, memory-mapped.
+    """Open what write_vectors wrote, memory-mapped. described: what `describe` returned.
 
-    Raises BundleError when their counts do not agree, KeyError, TypeError, OSError or ValueError when they cannot be
-    read.
+    Raises BundleError when counts differ; KeyError, TypeError, OSError or ValueError when a file cannot be read.
     """
     parts = tuple(
         _open_part(folder / "parts" / str(number), encoder) for number, encoder in enumerate(described["parts"])
@@ -92,7 +91,7 @@ def open_vectors(folder: Path, described: dict[str, Any], item_count: int) -> Ve
 
 
 def count_fault(vectors: Vectors, item_count: int) -> str | None:
-    """What does not agree: I of every array, and D = sum of the parts' Dp; None when all does."""
+    """Describe the first array whose shape does not fit I items or D = sum of the parts' Dp; None when all fit."""
     dims = [part.history_vectors.shape[-1] for part in vectors.parts]
     wanted = [("item_vectors", vectors.item_vectors, (item_count, sum(dims)))]
     wanted += [
@@ -135,7 +134,7 @@ def _save(path: Path, array: Any) -> None:
 
 
 def _encode(column: Any) -> Any:
-    """Texts that repeat, as categories and brands do, become dictionary codes."""
+    """Encode texts that repeat, such as categories and brands, as dictionary codes."""
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         return column
     encoded = column.dictionary_encode().unify_dictionaries()

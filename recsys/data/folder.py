@@ -1,6 +1,6 @@
 """Folders that are complete or absent: written aside, sealed by a manifest with checksums, then renamed into place.
 
-Bundles and the extract are such folders; CURRENT beside them names the one that counts.
+Bundles and the extract are such folders. CURRENT, a file beside them, names the live one.
 """
 
 import fcntl
@@ -29,17 +29,17 @@ _NEEDED = "[storage] path needs a folder that this user may read and write"
 
 
 def failpoint(name: str) -> None:
-    """Kill this process, as a power cut would, when the environment's RECSYS_CRASH_AT is `name`; tests ask for it."""
+    """Kill this process, as a power cut would, when RECSYS_CRASH_AT in the environment is `name`. For tests."""
     if os.environ.get("RECSYS_CRASH_AT") == name:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def write_folder(parent: Path, name: str, fill: Callable[[Path], dict[str, Any]]) -> Path:
-    """Write `parent`/`name` so that it is complete or absent, whatever happens on the way.
+    """Write the folder `parent`/`name` so that it is complete or absent, whatever happens on the way.
 
-    `fill` writes files into the temporary folder that it is given and returns the manifest's values, to which "files"
-    (size and sha256 of each) is added. What a killed process left behind is removed first.
-    Raises RecsysError when the name is taken or the files cannot be written (a full disk); nothing is left then.
+    `fill` writes files into the temporary folder that it gets and returns the values of the manifest. "files", with
+    the size and sha256 of each, is added to them. Leftovers of killed processes are removed first.
+    Raises RecsysError when the name is taken or a file cannot be written, and leaves nothing behind.
     """
     target, temporary = parent / name, parent / f"{_LEFTOVER}{name}"
     if target.exists():
@@ -61,7 +61,7 @@ def write_folder(parent: Path, name: str, fill: Callable[[Path], dict[str, Any]]
 
 
 def remove_folder(folder: Path) -> None:
-    """Take a folder away at once: it is renamed first, so that nobody ever sees half of it."""
+    """Remove a folder. It is renamed first, so that no reader sees half of it."""
     aside = folder.with_name(f"{_LEFTOVER}{folder.name}")
     folder.rename(aside)
     shutil.rmtree(aside, ignore_errors=True)
@@ -74,7 +74,7 @@ def remove_leftovers(parent: Path) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a folder. Raises BundleError when there is none or it is no manifest."""
+    """Read the manifest of a folder. Raises BundleError when there is none or it is not a manifest."""
     path = folder / MANIFEST
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -88,10 +88,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def verify(folder: Path) -> None:
-    """Check the files of a folder against its manifest: sizes always, sha256 once per machine and state of the files.
+    """Check the files of a folder against its manifest: sizes always, sha256 once per machine.
 
-    That they were checked is remembered outside the folder, under their sizes, inodes and times of change, so that a
-    file changed afterwards is read again. Raises BundleError with the file, what was expected and what was found.
+    The result is remembered outside the folder under sizes, inodes and times of change, so a file that changes is read
+    again. Raises BundleError with the file, what was expected and what was found.
     """
     files = read_manifest(folder)["files"]
     for name, expected in files.items():
@@ -113,11 +113,11 @@ def verify(folder: Path) -> None:
 
 @contextmanager
 def exclusive_lock(parent: Path, waits: Callable[[], bool] | None = None) -> Iterator[bool]:
-    """Wait until no other thread or process is in here for the same folder, and keep them out meanwhile.
+    """Hold the lock of a folder, which one thread of one process can have at a time.
 
-    The kernel gives the lock back when its process ends, however that comes. It does not nest, and whoever holds it
-    must not wait for the database: a run holds its lease when it comes here. waits: called again and again until nobody
-    else is in here; returns whether to wait on. Yields whether the folder is ours: always, unless `waits` gave up.
+    The kernel releases it when the process ends. It does not nest. Do not wait for the database while holding it: a run
+    takes it while it holds its lease. waits: called repeatedly while another one has the lock; returns whether to wait
+    on. Yields whether the lock is held: always, unless `waits` gave up.
     Raises RecsysError when the folder cannot be written to.
     """
     try:
@@ -139,7 +139,7 @@ def exclusive_lock(parent: Path, waits: Callable[[], bool] | None = None) -> Ite
 
 
 def _is_taken(descriptor: int) -> bool:
-    """Whether somebody else has the lock; if nobody has, it is ours now."""
+    """Try to take the lock. Returns whether another one has it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -148,9 +148,9 @@ def _is_taken(descriptor: int) -> bool:
 
 
 def check_folder(folder: Path, *, writable: bool = False) -> None:
-    """Whether this can be the folder of the bundles; one that is not there yet can, where it could be made.
+    """Check that a folder can be read, or created if it does not exist. writable: and written to.
 
-    Raises RecsysError that names the folder, what was found there, and what is needed.
+    Raises RecsysError with the folder, what was found there, and what is needed.
     """
     try:
         existing = next(place for place in (folder, *folder.parents) if place.exists())
@@ -166,12 +166,12 @@ def check_folder(folder: Path, *, writable: bool = False) -> None:
 
 
 def current(parent: Path) -> str | None:
-    """The name in CURRENT, or None when nothing has been published. Raises RecsysError when it cannot be read."""
+    """Read the name in CURRENT: None when nothing is published. Raises RecsysError when it cannot be read."""
     return read_text(parent / CURRENT).strip() or None
 
 
 def read_text(path: Path) -> str:
-    """What a small file says, "" when it is not there. Raises RecsysError when it cannot be read."""
+    """Read a small file; empty when there is none. Raises RecsysError when it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -181,7 +181,7 @@ def read_text(path: Path) -> str:
 
 
 def set_current(parent: Path, name: str) -> None:
-    """Make CURRENT say `name`: a reader finds the old or the new name and nothing between."""
+    """Write `name` into CURRENT. A reader finds the old or the new name, nothing between."""
     replace_text(parent / CURRENT, name + "\n")
 
 
@@ -209,7 +209,7 @@ def save_vocabulary(folder: Path, stem: str, vocabulary: Vocabulary) -> None:
 
 
 def open_vocabulary(folder: Path, stem: str) -> Vocabulary:
-    """The vocabulary that save_vocabulary wrote, memory-mapped. Raises OSError or ValueError as numpy does."""
+    """Open what save_vocabulary wrote, memory-mapped. Raises OSError or ValueError as numpy does."""
     parts = {part: open_array(folder / f"{stem}_{part}.npy") for part in _VOCABULARY_PARTS}
     return Vocabulary(**parts)
 
@@ -218,7 +218,7 @@ _VOCABULARY_PARTS = ("blob", "ends", "hashes", "order")
 
 
 def open_array(path: Path) -> Any:
-    """An array of a .npy file, memory-mapped and read-only; never a pickle."""
+    """Open a .npy file, memory-mapped and read-only; never a pickle."""
     # A plain array over the same pages: every slice of a memmap costs some microseconds more.
     return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
 

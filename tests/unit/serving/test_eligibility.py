@@ -1,0 +1,69 @@
+import numpy as np
+import tiny
+
+from recsys.data.catalog import ChangedItem
+from recsys.serving.eligibility import bought_rows, decide, stock_of
+from recsys.serving.filters import column_kinds, parse_short
+from recsys.serving.fresh_items import CatalogView, extend
+from recsys.serving.recommender import recommend
+
+
+def said(item_id, revision=1, **values):
+    names = ("title", "category", "brand", "price", "available", "image_url", "created_at", "attributes")
+    return ChangedItem(item_id=item_id, revision=revision, **(dict.fromkeys(names) | values))
+
+
+def shop():
+    """Six items, of which 4 is sold out; 1 became cheaper, 2 sold out, and "new" came."""
+    main = tiny.bundle(np.eye(6), price=[1.0, 2, 3, 4, 5, 6], available=[True, True, True, True, False, None])
+    return CatalogView(main, extend(main, None, [said("i1", price=0.5), said("i2", available=False), said("new")]))
+
+
+def rows(view, *ids):
+    return np.array([view.row_of(item) for item in ids], np.int32)
+
+
+def answered(view, eligibility):
+    """All ids that may be answered."""
+    found = []
+    for bundle, start, mask in zip(view.bundles, view.starts, eligibility.allowed, strict=True):
+        for row, item in enumerate(bundle.catalog.ids):
+            if (mask is None or mask[row]) and start + row not in eligibility.excluded:
+                found.append(item)
+    return sorted(found)
+
+
+def test_each_item_counts_once_for_the_first_reason_that_fits():
+    view = shop()
+    stock = stock_of(view, exclude_sold_out=True)
+    assert stock.sold_out == 2
+    nothing = rows(view)
+    free = decide(view, stock, None, bought=nothing, excluded=nothing)
+    assert answered(view, free) == ["i0", "i1", "i3", "i5", "new"]
+    assert (free.eligible, set(free.excluded_counts.values())) == (5, {0, 2})
+    wanted = parse_short("price:between:0,5", column_kinds(view.main.catalog.columns))
+    found = decide(
+        view, stock, wanted, bought=rows(view, "i1", "i4", "i1"), excluded=rows(view, "i1", "i3", "i5", "unheard")
+    )
+    assert found.excluded_counts == {"sold_out": 2, "filtered": 2, "bought": 1, "excluded": 1}
+    assert answered(view, found) == ["i0"]
+    assert found.eligible == 1
+    assert len(view) == found.eligible + sum(found.excluded_counts.values())
+
+
+def test_what_is_sold_out_may_be_answered_when_configured():
+    view = shop()
+    stock = stock_of(view, exclude_sold_out=False)
+    assert stock.sold_out == 0
+    assert decide(view, stock, None, bought=rows(view), excluded=rows(view)).eligible == len(view) == 7
+
+
+def test_what_was_bought_is_named_by_the_row_under_which_it_is_answered():
+    view = shop()
+    histories = tiny.histories([(1, tiny.PURCHASE), (3, tiny.VIEW)], [], [(0, tiny.PURCHASE), (7, tiny.CART)])
+    found = bought_rows(view, histories, [tiny.PURCHASE])
+    assert [found.row(b).tolist() for b in range(3)] == [[view.row_of("i1")], [], [0]]
+    assert view.row_of("i1") == 6
+    hits = recommend(view, histories, 9, excluded=found)
+    assert 6 not in hits.rows[0]
+    assert 1 not in hits.rows  # its row in the bundle is no answer for anybody
