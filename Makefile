@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything runs in .venv, which the first target that needs it creates from the lock files.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint format docs fuzz clean
+.PHONY: help install install-dev demo test test-slow mutations lint format docs fuzz clean
 
 PYTHON ?= $(firstword $(shell command -v python3.11 python3 2>/dev/null))
 LOCK ?= requirements-cpu.lock
@@ -19,12 +19,14 @@ $(INSTALLED): $(LOCK) pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
 		{ echo "Python 3.11 is needed, found $$($(PYTHON) -V 2>&1); name one with: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --no-deps -r $(LOCK)
+	$(BIN)/pip install --quiet --no-deps --no-compile -r $(LOCK)
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
+install-dev: $(INSTALLED)-dev ## what the tests and lint need, too
+
 $(INSTALLED)-dev: $(INSTALLED) requirements-dev.lock
-	$(BIN)/pip install --quiet --no-deps -r requirements-dev.lock
+	$(BIN)/pip install --quiet --no-deps --no-compile -r requirements-dev.lock
 	@touch $@
 
 demo: $(INSTALLED) ## a sample shop in demo/: generate, check, train, recommend, serve (SERVE=no stops before)
@@ -44,6 +46,9 @@ test: $(INSTALLED)-dev ## all tests but the slow ones, with coverage
 
 test-slow: $(INSTALLED)-dev ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow --durations=10
+
+mutations: $(INSTALLED)-dev ## plant faults that the tests must find, one after the other
+	OMP_NUM_THREADS=1 $(BIN)/python tests/mutations/run.py
 
 lint: $(INSTALLED)-dev ## ruff and strict mypy
 	$(BIN)/ruff check .

@@ -122,7 +122,7 @@ def read(arguments: argparse.Namespace, folder: Path) -> Retail:
     train(known, report=quiet)
     inputs = open_inputs(known, open_store(known.store.url))
     with closing(open_store(later.store.url)) as store:
-        bought = load(later, store, now=time.time_ns() // 1000, report=quiet)
+        bought = load(later, store, now=time.time_ns() // 1000, progress=quiet)
     shop = build_shop(inputs, np.zeros(len(inputs.extract.users), np.bool_))
     return Retail(inputs, shop, _in_rows_of(inputs, bought), cut)
 
@@ -141,7 +141,7 @@ def _shop_with(rows: pl.DataFrame, folder: Path, arguments: argparse.Namespace) 
     )
     with closing(open_store(config.store.url)) as store:
         file = folder / "online_retail.csv"
-        import_file(config, store, file, what="events", preset="online-retail", report=quiet)
+        import_file(config, store, file, what="events", preset="online-retail", progress=quiet)
     return config
 
 

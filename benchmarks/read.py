@@ -31,7 +31,7 @@ import pymysql
 from benchmarks.memory import peak_gib
 from recsys.source.events import read_events
 from recsys.source.reader import open_reader
-from recsys.source.rows import IdEncoder, Rows
+from recsys.source.rows import EventStream, IdEncoder
 
 TABLE = "recsys_benchmark"
 QUERY = f"SELECT user_id, item_id, event, timestamp, value FROM {TABLE}"
@@ -121,7 +121,7 @@ def _ours_read(url: str) -> int:
 
 
 def _ours_to_rows(url: str) -> int:
-    rows = Rows(IdEncoder(), IdEncoder(), KINDS, NOW)
+    rows = EventStream(IdEncoder(), IdEncoder(), KINDS, NOW)
     with closing(open_reader(url)) as reader:
         for batch in read_events(reader, QUERY, "interactions", None):
             rows.add(batch)

@@ -185,7 +185,7 @@ def measure(model: str, folder: Path, events: int) -> dict[str, float]:
         config = _config(folder, events, place)
         store = open_store(config.store.url)
         with step("read"):
-            loaded = load(config, store, now=_NOW, report=lambda _step, _done: None)
+            loaded = load(config, store, now=_NOW, progress=lambda _step, _done: None)
         data = TrainingData(
             loaded.events,
             loaded.catalog,

@@ -12,8 +12,7 @@ from recsys.config.settings import Config
 from recsys.data.times import readable
 from recsys.progress import Progress
 from recsys.source.dataset import check
-from recsys.source.findings import Finding
-from recsys.source.findings import Report as SourceReport
+from recsys.source.findings import Finding, SourceReport
 from recsys.source.importer import What
 from recsys.source.importer import import_file as import_into
 from recsys.store.database import Store
@@ -107,7 +106,7 @@ def rollback(config: Config, *, report: Progress) -> Output:
 def source_check(config: Config, *, report: Progress) -> Output:
     """Show how the source is mapped and every finding; exit code 3 when training would be refused."""
     with closing(open_configured(config)) as store:
-        found = check(config, store, now=time.time_ns() // 1000, report=report)
+        found = check(config, store, now=time.time_ns() // 1000, progress=report)
     return Output(found.to_dict(), _report_parts(found), code=3 if found.errors else 0)
 
 
@@ -131,7 +130,7 @@ def _findings(found: Sequence[Finding]) -> Table:
 def import_file(config: Config, *, path: Path, what: What, preset: str | None, report: Progress) -> Output:
     """Read a file into the own tables. Importing it again adds nothing."""
     with closing(open_configured(config)) as store:
-        done = import_into(config, store, path, what=what, preset=preset, report=report)
+        done = import_into(config, store, path, what=what, preset=preset, progress=report)
     left_out = [[reason, rows] for reason, rows in done.left_out.items()]
     counts = [[name, value] for name, value in done.to_dict().items() if isinstance(value, int)]
     return Output(

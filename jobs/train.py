@@ -62,7 +62,7 @@ def train(config: Config, *, report: Progress, now: int | None = None) -> Output
 def read(config: Config, store: Store, record: ledger.ActiveRun, *, now: int | None, progress: Progress) -> Dataset:
     """Load and check the source, as a step of the run."""
     with record.step("read") as counts:
-        dataset = load(config, store, now=now if now is not None else time.time_ns() // 1000, report=progress)
+        dataset = load(config, store, now=now if now is not None else time.time_ns() // 1000, progress=progress)
         counts.update(events=len(dataset.events), users=dataset.events.user_count, items=len(dataset.catalog))
     return dataset
 

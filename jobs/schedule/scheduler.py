@@ -23,7 +23,6 @@ from threading import Event, Thread
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.cron import CronTrigger
 
-from jobs.commands import open_configured
 from jobs.ledger import DUE, process_name
 from jobs.output import Output, Table
 from jobs.schedule import alerts
@@ -32,6 +31,7 @@ from recsys.config.settings import Config, ScheduleSettings
 from recsys.data.times import from_datetime, readable, to_datetime
 from recsys.errors import ConfigError
 from recsys.store.database import Store
+from recsys.store.migrate import open_store
 from recsys.store.runs import DIED
 from recsys.store.schedule import ProcessExit, claim_due, list_due, plan_due, renew_due, settle_due
 
@@ -107,7 +107,7 @@ def schedule(
     """
     _log_lines()
     entries = planned(config, path, commands or {})
-    store = open_configured(config)
+    store = open_store(config.store.url, config.store.table_prefix)
     scheduler = Scheduler(store, config.schedule, f"{process_name(os.getpid())}:{uuid.uuid4().hex}")
     wake: SimpleQueue[bool] = SimpleQueue()  # True: look; False: end
     with _signals(wake), _alarm_clock(entries, wake), _alerts(store, config, entries, look_seconds):
@@ -120,7 +120,7 @@ def schedule(
 
 def show(config: Config, path: Path) -> Output:
     """Show the jobs with their entries and due times."""
-    with closing(open_configured(config)) as store:
+    with closing(open_store(config.store.url, config.store.table_prefix)) as store:
         waiting = {due.job: due for due in list_due(store)}
     rows = []
     for entry in planned(config, path, {}):

@@ -1,8 +1,7 @@
-"""The catalog and the users of the shop: known columns brought into their types, ids made unique."""
+"""The shop's items and users: known columns converted to their types, ids made unique."""
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -13,7 +12,7 @@ from recsys.source.contract import USER_COLUMNS
 from recsys.source.events import require
 from recsys.source.findings import EXAMPLES, Finding
 from recsys.source.reader import Reader
-from recsys.source.values import frame_of, read_booleans, read_numbers, read_texts, read_times
+from recsys.source.values import frame_of_objects, read_booleans, read_numbers, read_texts, read_times
 from recsys.store.tables import MAX_ID_LENGTH
 
 TEXTS = ("title", "category", "brand", "image_url")
@@ -22,7 +21,7 @@ KNOWN = (*TEXTS, "price", "available", "created_at")
 
 @dataclass(frozen=True)
 class Entries:
-    """Items or users: item_id or user_id (String, each once) and the other columns in their types."""
+    """Items or users: item_id or user_id (String, unique) and the other columns in their types."""
 
     frame: pl.DataFrame
     findings: tuple[Finding, ...]
@@ -34,8 +33,9 @@ NO_ITEMS = Entries(pl.DataFrame(schema={"item_id": pl.String}), ())  # a shop wi
 def read_items(
     reader: Reader, query: str, name: str, zone: str | None, form: str | None = None, *, own: bool
 ) -> Entries:
-    """Read a query of items; `own`: it is one of the own tables, with all unknown columns in a JSON object.
+    """Read a query of items.
 
+    own: the query reads the own tables, where unknown columns lie in one JSON object. zone, form: as in `read_times`.
     Raises SourceError when the query fails or returns no item_id.
     """
     shop = reader.query(query, name)
@@ -47,20 +47,20 @@ def read_items(
 
 
 def normalize_items(rows: pl.DataFrame, name: str, zone: str | None, form: str | None = None) -> Entries:
-    """Bring a catalog of any types into the known ones; the first row of an id counts.
+    """Convert the known columns to their types; of several rows with one id the first counts.
 
-    zone, form: as in `read_times`; created_at may also be ISO 8601, as which a driver's dates come.
+    zone, form: as in `read_times`; created_at may also be ISO 8601, the form in which drivers' dates arrive.
     """
     return _normalize(rows, "item_id", name, zone, form)
 
 
 def normalize_users(rows: pl.DataFrame, name: str) -> Entries:
-    """Bring users of any types into the known ones; the first row of an id counts."""
+    """Convert the known columns to their types; of several rows with one id the first counts."""
     return _normalize(rows, "user_id", name, None, None)
 
 
 def read_users(reader: Reader, query: str, name: str) -> Entries:
-    """Read user_id and, if there is one, email_consent. Raises SourceError when the query fails or has no user_id."""
+    """Read user_id and, if present, email_consent. Raises SourceError when the query fails or has no user_id."""
     shop = reader.query(query, name)
     require(shop.columns, ("user_id",), shop.origin)
     wanted = shop.present(USER_COLUMNS)
@@ -74,7 +74,7 @@ def read_users(reader: Reader, query: str, name: str) -> Entries:
 
 
 def build_catalog(items: pl.DataFrame, extra: list[str]) -> Catalog:
-    """The catalog's rows in their order, then rows of nulls for items that only occur in events."""
+    """Build the catalog: the rows in their order, then rows of nulls for `extra` items, known from events only."""
     table = items.drop("item_id")
     if "title" not in table.columns:
         table = table.with_columns(pl.Series("title", [None] * items.height, dtype=pl.String))
@@ -86,7 +86,7 @@ def build_catalog(items: pl.DataFrame, extra: list[str]) -> Catalog:
 
 
 def consent_of(users: pl.DataFrame, ids: pl.Series) -> pa.BooleanArray:
-    """Whether each user may be mailed: true, false, or null where nobody knows. ids [U] -> [U]."""
+    """Look up whether each user may be mailed: true, false, or null where unknown. ids [U] -> [U]."""
     joined = pl.DataFrame({"user_id": ids}).join(users, on="user_id", how="left", maintain_order="left")
     return pa.array(joined["email_consent"].to_list(), pa.bool_())
 
@@ -96,7 +96,7 @@ def _normalize(rows: pl.DataFrame, key: str, name: str, zone: str | None, form: 
     rows = _unique(rows.with_columns(read_texts(rows[key])), key, name, findings)
     columns = []
     for given in rows.get_columns():
-        values = _bring(given, zone, form)
+        values = _convert(given, zone, form)
         lost = rows.filter(given.is_not_null() & values.is_null())
         if lost.height:
             advice = "the value counts as unknown"
@@ -105,7 +105,7 @@ def _normalize(rows: pl.DataFrame, key: str, name: str, zone: str | None, form: 
     return Entries(pl.DataFrame(columns), tuple(findings))
 
 
-def _bring(values: pl.Series, zone: str | None, form: str | None) -> pl.Series:
+def _convert(values: pl.Series, zone: str | None, form: str | None) -> pl.Series:
     if values.name == "price":
         return read_numbers(values)
     if values.name in ("available", "email_consent"):
@@ -119,7 +119,7 @@ def _bring(values: pl.Series, zone: str | None, form: str | None) -> pl.Series:
 
 
 def _unique(rows: pl.DataFrame, key: str, name: str, findings: list[Finding]) -> pl.DataFrame:
-    """Rows with a usable id, the first of each; what is left out is found."""
+    """Keep rows with a usable id, the first of each id; add a finding for the others."""
     ids, read = pl.col(key), rows.height
     too_long = ids.str.len_chars() > MAX_ID_LENGTH
     unusable = ids.is_null() | (ids == "") | too_long | ids.str.contains("\x00", literal=True)
@@ -142,16 +142,11 @@ def _finding(reason: str, rows: pl.DataFrame, of: int, column: str, advice: str,
 
 
 def _unfold(rows: pl.DataFrame) -> pl.DataFrame:
-    """The own tables keep columns that they do not know in one JSON object."""
+    """Split the JSON object in which the own tables keep unknown columns."""
     if "attributes" not in rows.columns or rows["attributes"].null_count() == rows.height:
         return rows.drop("attributes", strict=False)
     objects = [json.loads(text) if text else {} for text in rows["attributes"].to_list()]
     names = list(dict.fromkeys(name for values in objects for name in values if name not in rows.columns))
     if not names:
         return rows.drop("attributes")
-    values = [[_flat(found.get(name)) for name in names] for found in objects]
-    return rows.drop("attributes").hstack(frame_of(names, values, {}))
-
-
-def _flat(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
+    return rows.drop("attributes").hstack(frame_of_objects(names, objects))

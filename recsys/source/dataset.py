@@ -1,10 +1,10 @@
-"""The shop's database, read in bulk and checked: interactions, items and users as the configured queries return them.
+"""The training data: interactions, items and users, read with the configured queries and checked.
 
-Without queries the own tables are the source. Events posted to the service come from the own tables too; an event that
-came by both streams counts once. What is left out is counted by reason, and too much of it refuses the run.
+Without queries the own tables are the source. Events posted to the service are added from the own tables; an event in
+both streams counts once. EventStream left out are counted by reason, and too many of them refuse the run.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -19,60 +19,59 @@ from recsys.data.catalog import Catalog
 from recsys.data.interactions import Interactions
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import RecsysError, RefusedError
+from recsys.progress import Progress
 from recsys.source.catalog import KNOWN, NO_ITEMS, Entries, build_catalog, consent_of, read_items, read_users
 from recsys.source.contract import IDS
 from recsys.source.events import read_events
-from recsys.source.findings import EXAMPLES, UNKNOWN_KIND, Finding, Report, Severity, left_out
+from recsys.source.findings import EXAMPLES, UNKNOWN_KIND, Finding, Severity, SourceReport, left_out
 from recsys.source.reader import Reader, open_reader
-from recsys.source.rows import IdEncoder, Rows
+from recsys.source.rows import EventStream, IdEncoder
 from recsys.store.database import Store
 from recsys.store.tables import own_queries
 from recsys.store.users import read_deletions
 
-Progress = Callable[[str, float], None]
-
 _EVENT = ["user", "time", "kind", "item", "value"]  # what makes an event; also the order in which they lie
 _READ_AS = {"user_id": "user", "item_id": "item", "event": "kind", "timestamp": "time", "value": "value"}
 _MINUTE = 60_000_000
-_EXPECTED_ROWS = 2_000_000  # nobody knows how many will come: half of the bar is this many
+_EXPECTED_ROWS = 2_000_000  # the total is unknown: the bar is at a half after so many
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a run learns from: U users, I items, E events."""
+    """The training data: U users, I items, E events."""
 
     events: Interactions
     users: Vocabulary  # [U], by id; with a query of users also those without events
     catalog: Catalog  # [I], in the catalog's order, then items that only occur in events, by id
-    consent: pa.BooleanArray | None  # [U], null where it is not known; None without a query of users
-    report: Report
-    kinds: tuple[str, ...]  # kind of each code in the events
-    watermark: int  # own events received up to then (microseconds UTC) are among the events
+    consent: pa.BooleanArray | None  # [U], null where unknown; None without a query of users
+    report: SourceReport
+    kinds: tuple[str, ...]  # the name of each kind code
+    watermark: int  # own events received until then (microseconds UTC) are included
 
 
-def load(config: Config, store: Store, *, now: int, report: Progress) -> Dataset:
-    """Read everything; `now` (microseconds UTC) tells which times lie in the future.
+def load(config: Config, store: Store, *, now: int, progress: Progress) -> Dataset:
+    """Read and check the source. now: microseconds UTC, to find times in the future.
 
-    Raises RefusedError with the findings when the data is too bad to train on, SourceError when it cannot be read.
+    Raises RefusedError with the findings when a check fails, SourceError when the source cannot be read.
     """
-    loaded = _load(config, store, now, report)
+    loaded = _load(config, store, now, progress)
     if loaded.report.errors:
         raise RefusedError(loaded.report.refusal())
     return loaded
 
 
-def check(config: Config, store: Store, *, now: int, report: Progress) -> Report:
-    """Read everything and say what was found. What cannot be read at all is a finding too."""
+def check(config: Config, store: Store, *, now: int, progress: Progress) -> SourceReport:
+    """Read and check the source. A source that cannot be read is a finding too."""
     try:
-        return _load(config, store, now, report).report
+        return _load(config, store, now, progress).report
     except RecsysError as error:
-        return Report({}, {}, {}, None, None, (Finding("error", "cannot be read", 0, 0, (), error.in_full),))
+        return SourceReport({}, {}, {}, None, None, (Finding("error", "cannot be read", 0, 0, (), error.in_full),))
 
 
 def read_consent(config: Config, store: Store, user_ids: Sequence[str]) -> pa.BooleanArray | None:
-    """Whether each of the users may be mailed, as of now: true, false, or null where nobody knows. [B] -> [B].
+    """Read whether each of the users may be mailed now: true, false, or null where unknown. [B] -> [B].
 
-    None when the shop says it of nobody. Raises SourceError when its users cannot be read.
+    None when the shop has no consent of any user. Raises SourceError when its users cannot be read.
     """
     is_own = config.source.interactions is None
     query = own_queries(store.tables)[2] if is_own else config.source.users
@@ -87,19 +86,19 @@ def read_consent(config: Config, store: Store, user_ids: Sequence[str]) -> pa.Bo
 
 @dataclass(frozen=True)
 class _Reading:
-    """What the queries returned."""
+    """The results of the queries."""
 
-    main: Rows  # events of the source
-    own: Rows | None  # events posted to the service, where the source is the shop's database
+    main: EventStream  # events of the source
+    own: EventStream | None  # events posted to the service, where the source is the shop's database
     items: Entries
     users: Entries | None
     mapping: dict[str, Any]
     watermark: int
 
 
-def _load(config: Config, store: Store, now: int, report: Progress) -> Dataset:
-    reading = _read(config, store, now, report)
-    report("put events in order", 0.0)
+def _load(config: Config, store: Store, now: int, progress: Progress) -> Dataset:
+    reading = _read(config, store, now, progress)
+    progress("put events in order", 0.0)
     findings = _findings_of_rows(reading, config)
     events = reading.main.take()
     events = _add_own(events, reading, config, findings)
@@ -111,7 +110,7 @@ def _load(config: Config, store: Store, now: int, report: Progress) -> Dataset:
     catalog = build_catalog(reading.items.frame, extra)
     interactions = _interactions(events, user_rows, item_rows, len(users), len(catalog))
     findings += _too_little(interactions)
-    report("put events in order", 1.0)
+    progress("put events in order", 1.0)
     return Dataset(
         events=interactions,
         users=Vocabulary.from_ids(users.to_list()),
@@ -123,7 +122,7 @@ def _load(config: Config, store: Store, now: int, report: Progress) -> Dataset:
     )
 
 
-def _read(config: Config, store: Store, now: int, report: Progress) -> _Reading:
+def _read(config: Config, store: Store, now: int, progress: Progress) -> _Reading:
     source = config.source
     zone, form = source.timezone, source.time_format
     words = dict(config.events.codes)
@@ -133,9 +132,9 @@ def _read(config: Config, store: Store, now: int, report: Progress) -> _Reading:
     is_own = source.interactions is None
     queries = (own_events, own_items, own_users) if is_own else (source.interactions, source.items, source.users)
     with closing(_open_shop(config, store)) as shop:
-        main = Rows(IdEncoder(), IdEncoder(), words, now)
-        mapping = {"interactions": _read_stream(shop, str(queries[0]), "interactions", config, main, report)}
-        report("read items", 0.0)
+        main = EventStream(IdEncoder(), IdEncoder(), words, now)
+        mapping = {"interactions": _read_stream(shop, str(queries[0]), "interactions", config, main, progress)}
+        progress("read items", 0.0)
         items = read_items(shop, queries[1], "items", zone, form, own=is_own) if queries[1] else NO_ITEMS
         users = read_users(shop, queries[2], "users") if queries[2] else None
     mapping["items"] = {c: c if c in ("item_id", *KNOWN) else "attribute" for c in items.frame.columns if queries[1]}
@@ -147,9 +146,9 @@ def _read(config: Config, store: Store, now: int, report: Progress) -> _Reading:
     kinds = config.events.own_kinds
     if kinds is None:
         kinds = tuple(kind for kind, code in config.events.codes.items() if code not in {words[w] for w in delivered})
-    own = Rows(main.users, main.items, {kind: config.events.codes[kind] for kind in kinds}, now)
+    own = EventStream(main.users, main.items, {kind: config.events.codes[kind] for kind in kinds}, now)
     with closing(_open_own(store)) as service:
-        _read_stream(service, own_events, "own events", config, own, report)
+        _read_stream(service, own_events, "own events", config, own, progress)
     mapping["own kinds"] = {kind: kind for kind in kinds}
     return _Reading(main, own, items, users, mapping, watermark)
 
@@ -165,12 +164,14 @@ def _open_own(store: Store) -> Reader:
     return open_reader(store.engine.url, own_file=store.file)
 
 
-def _read_stream(reader: Reader, query: str, name: str, config: Config, rows: Rows, report: Progress) -> dict[str, str]:
-    report(f"read {name}", 0.0)
+def _read_stream(
+    reader: Reader, query: str, name: str, config: Config, rows: EventStream, progress: Progress
+) -> dict[str, str]:
+    progress(f"read {name}", 0.0)
     for batch in read_events(reader, query, name, config.source.timezone, config.source.time_format):
         rows.add(batch)
-        report(f"read {name}", rows.read / (rows.read + _EXPECTED_ROWS))
-    report(f"read {name}", 1.0)
+        progress(f"read {name}", rows.read / (rows.read + _EXPECTED_ROWS))
+    progress(f"read {name}", 1.0)
     return {column: _READ_AS.get(column, "not read") for column in reader.query(query, name).columns}
 
 
@@ -191,7 +192,7 @@ def _findings_of_rows(reading: _Reading, config: Config) -> list[Finding]:
 
 
 def _add_own(events: pl.DataFrame, reading: _Reading, config: Config, findings: list[Finding]) -> pl.DataFrame:
-    """The events of the source and those posted to the service; what came by both streams once."""
+    """Add the events posted to the service, without those that the source has too."""
     if reading.own is None or reading.own.read == 0:
         return events
     own = reading.own
@@ -217,7 +218,7 @@ def _add_own(events: pl.DataFrame, reading: _Reading, config: Config, findings: 
 
 
 def _without_deleted(events: pl.DataFrame, store: Store, users: IdEncoder, findings: list[Finding]) -> pl.DataFrame:
-    """Without what users did up to their deletion."""
+    """Remove the events of deleted users up to their deletion."""
     deletions = read_deletions(store)
     if not deletions or events.is_empty():
         return events
@@ -230,10 +231,10 @@ def _without_deleted(events: pl.DataFrame, store: Store, users: IdEncoder, findi
 
 
 def _without_duplicates(events: pl.DataFrame, findings: list[Finding]) -> pl.DataFrame:
-    """In their order, and each once: a row that is equal to another in everything, its value too, says nothing new."""
+    """Sort the events and keep one of rows that are equal in every column, the value included."""
     events = events.sort(_EVENT)
     again = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift(1)) for name in _EVENT)
-    # The row before the first is null in every column, and no event is.
+    # shift() puts a row of nulls before the first, which equals no event.
     kept = events.filter(~again)
     if lost := events.height - kept.height:
         advice = "the same user, item, kind, time and value: counted once"
@@ -242,7 +243,7 @@ def _without_duplicates(events: pl.DataFrame, findings: list[Finding]) -> pl.Dat
 
 
 def _user_rows(events: pl.DataFrame, codes: IdEncoder, users: Entries | None) -> tuple[pl.Series, Int32]:
-    """The ids of the users by row, and the row of each code (-1: it has no event left)."""
+    """Return the ids of the users by row, and the row of each code (-1: no event is left)."""
     known = codes.ids.gather(events["user"].unique())
     if users is not None:
         known = pl.concat([known.rename("user_id"), users.frame["user_id"]]).unique()
@@ -253,7 +254,7 @@ def _user_rows(events: pl.DataFrame, codes: IdEncoder, users: Entries | None) ->
 def _item_rows(
     events: pl.DataFrame, codes: IdEncoder, items: Entries, findings: list[Finding]
 ) -> tuple[list[str], Int32]:
-    """The ids of items without a row in the catalog, and the row of each code."""
+    """Return the ids of items that the catalog lacks, and the row of each code."""
     seen = codes.ids.gather(events["item"].unique())
     catalog = items.frame["item_id"]
     extra = seen.filter(~seen.is_in(catalog.implode())).sort()
@@ -267,7 +268,7 @@ def _item_rows(
 
 
 def _rows_of(ids: pl.Series, vocabulary: pl.Series) -> Int32:
-    """The position of each id in a vocabulary, -1 where it is not in it."""
+    """Return the position of each id in a vocabulary, -1 where it is missing."""
     table = pl.DataFrame({"id": vocabulary}).with_row_index("row")
     rows = pl.DataFrame({"id": ids}).join(table, on="id", how="left", maintain_order="left")["row"]
     return rows.cast(pl.Int32).fill_null(-1).to_numpy()
@@ -299,14 +300,14 @@ def _too_little(events: Interactions) -> list[Finding]:
 
 
 def _present(events: Interactions) -> dict[str, int]:
-    """How many users and items have events."""
+    """Count the users and items that have events."""
     items = np.bincount(events.items, minlength=events.item_count)
     return {"user": int(np.count_nonzero(np.diff(events.offsets))), "item": int(np.count_nonzero(items))}
 
 
 def _report(
     reading: _Reading, events: Interactions, catalog: Catalog, findings: list[Finding], config: Config
-) -> Report:
+) -> SourceReport:
     main, names = reading.main, list(config.events.weights)
     kinds = {
         word: {"kind": names[main.kinds[word]] if word in main.kinds else None, "rows": rows}
@@ -323,9 +324,9 @@ def _report(
     first, last = (int(events.times.min()), int(events.times.max())) if len(events) else (None, None)
     order: list[Severity] = ["error", "warning", "note"]
     ordered = sorted(findings, key=lambda finding: order.index(finding.severity))
-    return Report(reading.mapping, kinds, counts, first, last, tuple(ordered))
+    return SourceReport(reading.mapping, kinds, counts, first, last, tuple(ordered))
 
 
 def _note(reason: str, rows: int, of: int, advice: str) -> Finding:
-    """Something that was left out because it should be."""
+    """A finding about rows that are left out on purpose."""
     return Finding("note", reason, rows, of, (), advice, left_out=True)

@@ -1,8 +1,4 @@
-"""Events of a query -> batches with ids as text, times as microseconds UTC and values as numbers.
-
-What a database is asked for depends on what its columns hold: SQLite types every value by itself, so its ids are read
-as text with a note of what they were; the others type the column.
-"""
+"""Batches of events: ids as text, times as microseconds UTC, values as numbers."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,20 +15,20 @@ from recsys.source.values import read_numbers, read_texts, read_times
 class EventBatch:
     """n rows.
 
-    Columns: user_id, item_id, event (String), time (Int64 microseconds or null), raw_time (String: what could not be
-    read as a time), value (Float64 or null), classes (Int64 or null: what the ids were, see `class_of`).
+    Columns: user_id, item_id, event (String), time (Int64 microseconds or null), raw_time (String: the original of an
+    unreadable time), value (Float64 or null), classes (Int64 or null: types of the ids in SQLite, see `class_of`).
     """
 
     frame: pl.DataFrame
-    naive: int  # rows whose time named no zone
+    naive: int  # rows whose time has no zone
 
 
 def read_events(
     reader: Reader, query: str, name: str, zone: str | None, form: str | None = None
 ) -> Iterator[EventBatch]:
-    """The rows of a query with user_id, item_id, event, timestamp and, if there is one, value.
+    """Read the rows of a query with user_id, item_id, event, timestamp and, optionally, value.
 
-    Raises SourceError when the query fails, lacks a column or has one whose type cannot be what it should be.
+    zone, form: as in `read_times`. Raises SourceError when the query fails, lacks a column, or has ids of bytes.
     """
     shop = reader.query(query, name)
     require(shop.columns, NEEDED, shop.origin)
@@ -41,17 +37,16 @@ def read_events(
 
 
 def require(found: Collection[str], needed: Sequence[str], what: str) -> None:
-    """Raise SourceError, with the columns found and needed, when one is missing."""
+    """Raise SourceError, with the columns found and needed, when a column is missing."""
     missing = [column for column in needed if column not in found]
     if missing:
         raise SourceError(f"{what} lacks {', '.join(missing)}; found: {', '.join(found)}; needed: {', '.join(needed)}")
 
 
 def normalize_events(frame: pl.DataFrame, zone: str | None, what: str, form: str | None = None) -> EventBatch:
-    """Columns as a database or a file has them -> the columns of an EventBatch. Messages call the origin `what`.
+    """Convert the columns of a database or a file into those of an EventBatch. Errors call the origin `what`.
 
-    zone, form: of times that name no zone, and of those that are text, as in `read_times`.
-    Raises SourceError when a column of ids holds bytes.
+    zone, form: as in `read_times`. Raises SourceError when a column of ids holds bytes.
     """
     for column in IDS:
         if frame[column].dtype == pl.Binary:
@@ -75,7 +70,7 @@ def normalize_events(frame: pl.DataFrame, zone: str | None, what: str, form: str
 
 
 def _unread(given: pl.Series, read: pl.Series) -> pl.Series:
-    """What was given where nothing could be read, as text; null everywhere else."""
+    """The given values that could not be read, as text; null elsewhere."""
     texts = pl.repeat(None, len(given), dtype=pl.String, eager=True)
     at = (read.is_null() & given.is_not_null()).arg_true()
     return texts.scatter(at, read_texts(given.gather(at))) if len(at) else texts

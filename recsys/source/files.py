@@ -8,15 +8,15 @@ from typing import Any
 import polars as pl
 
 from recsys.errors import SourceError
-from recsys.source.values import frame_of
+from recsys.source.values import frame_of_objects
 
 FORMATS = (".csv", ".parquet", ".jsonl", ".ndjson")
 
 
 def read_file(path: Path) -> pl.DataFrame:
-    """All rows of a file; its last suffix tells the form (before .gz, if it is compressed). CSV comes as text.
+    """Read all rows of a file. Its suffix, before a final .gz, names the format; columns of CSV are text.
 
-    Raises SourceError when there is no such file or it is of no such form.
+    Raises SourceError when the file is missing or its format is not in FORMATS.
     """
     suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
     if suffix not in FORMATS:
@@ -39,7 +39,7 @@ def _read_json_lines(content: bytes) -> pl.DataFrame:
     names = list(dict.fromkeys(name for found in objects for name in found))
     if not names:
         return pl.DataFrame()
-    return frame_of(names, [[_flat(found.get(name)) for name in names] for found in objects], {})
+    return frame_of_objects(names, objects)
 
 
 def _object(number: int, line: bytes) -> dict[str, Any]:
@@ -50,7 +50,3 @@ def _object(number: int, line: bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"line {number} is no object")
     return found
-
-
-def _flat(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value

@@ -1,4 +1,4 @@
-"""What the check of a source finds and says: findings by reason, each with its rows and three examples."""
+"""The findings of the source check: by reason, each with its number of rows and three examples."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -35,7 +35,7 @@ LEFT_OUT = (
     FUTURE_TIME,
 )
 
-_MENDED: Mapping[str, str] = {
+_ADVICE: Mapping[str, str] = {
     NO_USER: "the query of interactions must return a user_id; leave guests out with WHERE",
     NO_ITEM: "the query of interactions must return an item_id",
     BYTES_ID: "ids are text or whole numbers; CAST them in the query",
@@ -51,15 +51,15 @@ _MENDED: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that the check has to say about the data."""
+    """One thing that the check says about the data."""
 
     severity: Severity
     reason: str
     rows: int
-    of: int  # rows that were looked at
+    of: int  # rows examined
     examples: tuple[str, ...] = ()
     advice: str = ""
-    left_out: bool = False  # whether the rows count nowhere
+    left_out: bool = False  # the rows are not used
 
     def __str__(self) -> str:
         text = f"{self.reason}: {self.rows:,} of {self.of:,} rows"
@@ -69,11 +69,11 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Report:
-    """The outcome of a check."""
+class SourceReport:
+    """The result of a source check."""
 
     mapping: dict[str, Any]  # what each query's columns became
-    kinds: dict[str, dict[str, Any]]  # the shop's word -> {"kind": ours or None, "rows": n}
+    kinds: dict[str, dict[str, Any]]  # the shop's word -> {"kind": configured kind or None, "rows": n}
     counts: dict[str, int]  # rows read, events kept, users, items, …
     first: int | None  # time of the first event, microseconds UTC
     last: int | None
@@ -81,18 +81,18 @@ class Report:
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """The findings that refuse a run."""
+        """The findings that make a run be refused."""
         return tuple(finding for finding in self.findings if finding.severity == "error")
 
     def refusal(self) -> str:
-        """What to say when a run is refused. No examples, which are personal: it goes into the ledger and alerts."""
+        """The message of a refused run: without examples, which are personal, since it goes into ledger and alerts."""
         lines = [f"  {replace(finding, examples=())}" for finding in self.errors]
         return "\n".join(["the check of the source refuses the run (`recsys source check` shows rows):", *lines])
 
     def summary(self) -> dict[str, Any]:
-        """What a bundle keeps: counts, kinds, first and last time, and findings.
+        """Summarize for the manifest: counts, kinds, first and last time, findings.
 
-        No examples, and no words of the event column that nobody mapped: they may be personal.
+        Examples and unmapped words of the event column are left out: they may be personal.
         """
         known = {word: values for word, values in self.kinds.items() if values["kind"] is not None}
         return {
@@ -105,7 +105,7 @@ class Report:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as values that JSON knows; times as ISO 8601 in UTC."""
+        """Convert to JSON values, with times as ISO 8601 in UTC."""
         return {
             "mapping": self.mapping,
             "kinds": self.kinds,
@@ -128,7 +128,7 @@ class Report:
 
 
 def left_out(counts: Mapping[str, int], examples: Mapping[str, list[str]], rows: int, limit: float) -> list[Finding]:
-    """A finding for every reason for which rows were left out: an error where it is more than `limit` of the rows."""
+    """List a finding for each reason why rows are left out: an error above the share `limit` of the rows."""
     return [
         Finding(
             "error" if counts[reason] > limit * rows else "warning",
@@ -136,7 +136,7 @@ def left_out(counts: Mapping[str, int], examples: Mapping[str, list[str]], rows:
             counts[reason],
             rows,
             tuple(examples.get(reason, ())),
-            _MENDED[reason],
+            _ADVICE[reason],
             left_out=True,
         )
         for reason in LEFT_OUT

@@ -1,4 +1,4 @@
-"""Files of well-known form -> events and items: name -> function. Adding one is a function and a line in PRESETS."""
+"""Presets for files of well-known form: each turns one into events and items. Adding one: a function and a line."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -26,19 +26,19 @@ _PRICE_DAYS, _DAY = 90, 86_400_000_000
 class Prepared:
     """A file in the form that an import of events expects.
 
-    key: text of what makes the row itself, whatever its value; reduced: a return has taken a part of the value off.
+    key: text that identifies the row, whatever its value. reduced: a return took off a part of the value.
     """
 
-    rows: pl.DataFrame  # user_id, item_id, event, timestamp; may be there: value, and both of key and reduced
+    rows: pl.DataFrame  # user_id, item_id, event, timestamp; optional: value, and both of key and reduced
     items: pl.DataFrame | None = None  # item_id and columns of the catalog
     left_out: Mapping[str, int] = field(default_factory=dict)  # reason -> rows of the file
-    kinds: Mapping[str, str] = field(default_factory=dict)  # the file's words -> ours, beside [events.aliases]
-    gone: Sequence[str] = ()  # keys of purchases of which returns have left nothing
+    kinds: Mapping[str, str] = field(default_factory=dict)  # the file's words -> kinds, beside [events.aliases]
+    gone: Sequence[str] = ()  # keys of purchases that were returned whole
     time_format: str | None = None  # of times that are text, as in `read_times`
 
 
 def online_retail(rows: pl.DataFrame, name: str) -> Prepared:
-    """Lines of invoices, as in UCI's Online Retail -> purchases (value = quantity x price) and a catalog.
+    """Turn invoice lines, as in UCI's Online Retail, into purchases (value = quantity x price) and a catalog.
 
     A return (an invoice C…, or a quantity below 0) reduces the quantity of the customer's latest earlier purchase of
     the item, then of the one before, and so on; a purchase that is left with nothing goes. An item's title is its most
@@ -70,7 +70,7 @@ def online_retail(rows: pl.DataFrame, name: str) -> Prepared:
 
 
 def retailrocket(rows: pl.DataFrame, name: str) -> Prepared:
-    """Events as in RetailRocket's file (visitorid, itemid, milliseconds) or with the names of this project."""
+    """Read events as in RetailRocket's file (visitorid, itemid, milliseconds) or with this project's column names."""
     rows = rows.rename({"visitorid": "user_id", "itemid": "item_id"}, strict=False)
     require(rows.columns, ("user_id", "item_id", "event", "timestamp"), name)
     return Prepared(rows, kinds={"buy": "purchase", "transaction": "purchase", "addtocart": "cart"})
@@ -103,14 +103,14 @@ def _lines(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _iso_dates(given: pl.Series) -> pl.Series:
-    """Dates as text in ISO 8601; `12/1/2010 8:26` of the file's other form is the first of December."""
+    """Convert dates to ISO 8601 text; `12/1/2010 8:26`, the file's other form, is the first of December."""
     if given.dtype != pl.String:
         return given
     other = given.str.strip_chars().str.to_datetime("%m/%d/%Y %H:%M", time_unit="us", strict=False)
     return pl.select(pl.coalesce(other.dt.strftime("%Y-%m-%d %H:%M:%S"), given)).to_series()
 
 
-# In this order: a row is counted under the first fault that it has.
+# A row is counted under the first fault that it has.
 _FAULTS: dict[str, pl.Expr] = {
     NO_USER: (pl.col("user_id").is_null() | (pl.col("user_id") == "")),
     NO_PRODUCT: ~pl.col("item_id").str.contains(r"^\d{5}").fill_null(False),
@@ -120,13 +120,13 @@ _FAULTS: dict[str, pl.Expr] = {
 
 
 def _take_returns_off(purchases: pl.DataFrame, returns: pl.DataFrame, reasons: Counter[str]) -> pl.DataFrame:
-    """Each return off the same customer's latest earlier purchases of the item: those are `reduced`, maybe to 0."""
+    """Take each return off the customer's latest earlier purchases of the item; these are `reduced`, some to 0."""
     purchases = purchases.with_row_index("row")
     pairs = ["user_id", "item_id"]
     columns = [*pairs, "time", "quantity"]
     touched = purchases.join(returns.select(pairs).unique(), on=pairs, how="semi").select(*columns, "row")
     moves = pl.concat([touched, returns.select(*columns, pl.lit(None, pl.UInt32).alias("row"))])
-    # At one time, purchases come first: the row number is null, and thus last, in returns.
+    # At equal times purchases come first: the row number of a return is null, which sorts last.
     stacks: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     left: dict[int, float] = {}
     for user, item, _, quantity, row in moves.sort("time", "row", nulls_last=True).iter_rows():
@@ -152,7 +152,7 @@ def _take_returns_off(purchases: pl.DataFrame, returns: pl.DataFrame, reasons: C
 
 
 def _catalog(lines: pl.DataFrame) -> pl.DataFrame:
-    """Every product that was sold to anybody, customer or not."""
+    """List every product that was sold, also to buyers without a customer number."""
     product = pl.col("item_id").str.contains(r"^\d{5}")
     sales = lines.filter(product & (pl.col("quantity") > 0) & (pl.col("price") > 0))
     titles = (

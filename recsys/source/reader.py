@@ -1,4 +1,4 @@
-"""A database that is only read: any query of the shop's -> columnar batches.
+"""A database that is only read: the rows of any query, in columnar batches.
 
 The dialect's fastest driver reads first. What it refuses (a URL with options, SQL that it cannot parse) goes through
 the driver that SQLAlchemy uses, which is slower and reads everything.
@@ -19,7 +19,7 @@ from recsys.source.contract import SOURCES, Dialect, Query, Select, find_dialect
 from recsys.source.values import frame_of
 from recsys.store.database import parse_url
 
-_BLOCK = 20_000  # rows that are Python objects at a time, where they have to be
+_BLOCK = 20_000  # rows held as Python objects at a time
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,14 @@ class Reader:
             return list(cursor.fetchall())
 
     def table(self, select: Select, name: str) -> pl.DataFrame:
-        """All columns of a query that is not huge (a catalog), each as String, Int64, Float64, Boolean or Binary.
+        """Read all columns of a query that fits into memory, each as String, Int64, Float64, Boolean or Binary.
 
         Dates and times become ISO 8601 text, decimals Float64; a column of several types becomes text.
         Raises SourceError as `query` does.
         """
         parts = list(self._blocks(select, name))
         names = set().union(*(part.columns for part in parts))
-        for column in names:  # a type that only some blocks have: text is the one that holds all
+        for column in names:  # blocks may differ in a column's type: text holds all
             kinds = {part[column].dtype for part in parts} - {pl.Null()}
             if len(kinds) > 1:
                 wanted = pl.Float64 if kinds == {pl.Int64(), pl.Float64()} else pl.String
@@ -88,7 +88,7 @@ class Reader:
                 yield select.restore(batch)
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
-        except BaseException as error:  # connectorx panics with a class that is no Exception
+        except BaseException as error:  # connectorx panics with a BaseException
             if read:
                 message = f"reading {name} from {self.where} stopped after {read:,} rows ({_kind(error)})"
                 raise SourceError(message, detail=_first_line(error)) from None
@@ -101,7 +101,7 @@ class Reader:
         yield from (select.restore(batch) for batch in self._blocks(select, name) if batch.height)
 
     def _blocks(self, select: Select, name: str) -> Iterator[pl.DataFrame]:
-        """At least one frame, so that the names of the columns are known."""
+        """Read blocks of rows; at least one, so that the names of the columns are known."""
         with self._cursor(name, self.dialect.open_cursor) as cursor:
             cursor.execute(select.sql)
             names = [column[0] for column in cursor.description]
@@ -115,7 +115,7 @@ class Reader:
 
     @contextmanager
     def _cursor(self, name: str, open_cursor: Callable[[Any], Any] | None = None) -> Iterator[Any]:
-        """A cursor of the driver's own, whose errors are explained."""
+        """Open a cursor of the driver; its errors become SourceErrors."""
         try:
             with closing(self.engine.raw_connection()) as connection:
                 driver: Any = connection.driver_connection
@@ -146,7 +146,7 @@ def open_reader(url: str | sa.URL, dialect: str | None = None, *, own_file: Path
 
 
 def _strip_semicolon(query: str) -> str:
-    """A query that can stand in parentheses: without the semicolon that people end it with."""
+    """Drop a final semicolon, so that the query can stand in parentheses."""
     return query.strip().rstrip(";").rstrip()
 
 
@@ -156,7 +156,7 @@ def _require_once(names: list[str], query: str) -> None:
 
 
 def _kind(error: BaseException) -> str:
-    """What a driver calls an error, without its words: `UndefinedTable 42P01`, `ProgrammingError 1146`."""
+    """Name an error without its message, which may repeat values: `UndefinedTable 42P01`, `ProgrammingError 1146`."""
     code = getattr(error, "sqlstate", None) or getattr(error, "sqlite_errorname", None)
     if error.args and isinstance(error.args[0], int):  # MariaDB's number says more than its SQLSTATE
         code = error.args[0]

@@ -1,6 +1,6 @@
-"""Batches of events -> the rows that count, as numbers, and why each of the others does not.
+"""Validation of events: rows that count become numbers, the others are counted by reason.
 
-Ids become int32 codes batch by batch, so that the text of one batch at a time is in memory, and of each id once.
+Ids become int32 codes batch by batch, so memory holds the text of one batch and of each distinct id.
 """
 
 from collections import Counter, defaultdict
@@ -23,16 +23,16 @@ _TIMES = {"user": pl.Int32, "item": pl.Int32, "kind": pl.Int8, "time": pl.Int64,
 
 @dataclass(frozen=True)
 class IdEncoder:
-    """Ids -> codes 0, 1, … in the order in which they come, over any number of batches."""
+    """Encodes ids as 0, 1, … in order of appearance, over any number of batches."""
 
     categories: pl.Categories = field(default_factory=pl.Categories.random)
-    keeper: pl.Series = field(init=False)  # polars forgets the codes when the last column that uses them is gone
+    keeper: pl.Series = field(init=False)  # polars drops the codes with the last column that uses them
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keeper", pl.Series([], dtype=pl.Categorical(self.categories)))
 
-    def of(self, ids: pl.Series) -> pl.Series:
-        """The codes of ids (String, no nulls): Int32; new ids get new codes."""
+    def encode(self, ids: pl.Series) -> pl.Series:
+        """Return the codes (Int32) of ids (String, no nulls); new ids get new codes."""
         return ids.cast(pl.Categorical(self.categories)).to_physical().cast(pl.Int32)
 
     @property
@@ -42,8 +42,8 @@ class IdEncoder:
 
 
 @dataclass
-class Rows:
-    """What was read of one stream: `add` the batches, then look at the rest."""
+class EventStream:
+    """One stream of events: `add` the batches, then read the counts and `take` the rows."""
 
     users: IdEncoder
     items: IdEncoder
@@ -51,20 +51,20 @@ class Rows:
     now: int  # microseconds UTC
     read: int = 0
     naive: int = 0
-    words: Counter[str] = field(default_factory=Counter)  # the stream's words, as often as they came
+    words: Counter[str] = field(default_factory=Counter)  # the stream's words and their number of rows
     reasons: Counter[str] = field(default_factory=Counter)  # why rows were left out
     examples: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     classes: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))  # SQLite's, by column
     parts: list[pl.DataFrame] = field(default_factory=list)
 
     def add(self, batch: EventBatch) -> None:
-        """Judge every row; keep those that count, as numbers."""
+        """Validate every row; keep those that count, as numbers."""
         kept = self.validate_rows(batch)
         self.parts.append(
             pl.DataFrame(
                 {
-                    "user": self.users.of(kept["user_id"]),
-                    "item": self.items.of(kept["item_id"]),
+                    "user": self.users.encode(kept["user_id"]),
+                    "item": self.items.encode(kept["item_id"]),
                     "kind": kept["kind"],
                     "time": kept["time"],
                     "value": kept["value"].cast(pl.Float32),
@@ -73,8 +73,8 @@ class Rows:
         )
 
     def validate_rows(self, batch: EventBatch) -> pl.DataFrame:
-        """The rows that count, with the code of their kind; the others are counted by reason."""
-        frame = batch.frame.with_columns(kind=_codes(batch.frame["event"], self.kinds))
+        """Return the rows that count, with the code of their kind; count the others by reason."""
+        frame = batch.frame.with_columns(kind=_kind_codes(batch.frame["event"], self.kinds))
         self.read += frame.height
         self.naive += batch.naive
         for word, rows in frame["event"].drop_nulls().value_counts().iter_rows():
@@ -92,9 +92,9 @@ class Rows:
         return frame.filter(~is_bad)
 
     def take(self) -> pl.DataFrame:
-        """The rows that count: user, item (codes, Int32), kind (Int8), time (Int64), value (Float32 or null).
+        """Hand over the rows that count: user, item (codes, Int32), kind (Int8), time (Int64), value (Float32 or null).
 
-        They are handed over: what was added is no longer here.
+        The stream no longer holds them.
         """
         rows = pl.concat(self.parts) if self.parts else pl.DataFrame(schema=_TIMES)
         self.parts.clear()
@@ -113,12 +113,12 @@ class Rows:
                 self.classes[column][CLASSES[at]] += rows
 
 
-def _codes(words: pl.Series, kinds: Mapping[str, int]) -> pl.Series:
+def _kind_codes(words: pl.Series, kinds: Mapping[str, int]) -> pl.Series:
     return words.replace_strict(list(kinds), list(kinds.values()), default=None, return_dtype=pl.Int8)
 
 
 def _faults(now: int) -> dict[str, pl.Expr]:
-    """Reason -> whether a row has that fault; the first one counts."""
+    """Map each reason to whether a row has that fault. A row counts under the first."""
     user, item, time = pl.col("user_id"), pl.col("item_id"), pl.col("time")
     is_bytes = pl.any_horizontal(class_of(pl.col("classes"), column) == _BLOB for column in IDS)
     return {
@@ -136,7 +136,7 @@ def _faults(now: int) -> dict[str, pl.Expr]:
 
 
 def _unusable(ids: pl.Expr) -> pl.Expr:
-    # An id of at most 255 bytes has at most 255 characters; counting characters is the slower question.
+    # An id of at most 255 bytes has at most 255 characters, and counting characters is slower.
     too_long = (ids.str.len_bytes() > MAX_ID_LENGTH) & (ids.str.len_chars() > MAX_ID_LENGTH)
     return too_long | ids.str.contains("\x00", literal=True)
 

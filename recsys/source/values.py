@@ -1,9 +1,10 @@
-"""Values as shops keep them -> ids as text, times as microseconds UTC, numbers and booleans.
+"""Conversion of a shop's values: ids to text, times to microseconds UTC, numbers and booleans.
 
-A value that cannot be read becomes null; whoever asks compares with what was there before, and counts.
+An unreadable value becomes null. Callers compare with the original column to count such values.
 """
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, time
 from decimal import Decimal
@@ -26,15 +27,16 @@ _FALSE = ("0", "\x00", "0.0", "f", "false", "n", "no", "off")
 class Times:
     """A column of n times."""
 
-    microseconds: pl.Series  # Int64 [n], UTC; null where there was none or it cannot be read
+    microseconds: pl.Series  # Int64 [n], UTC; null where missing or unreadable
     naive: pl.Series  # Boolean [n]: a date or a clock time without a zone
 
 
 def read_times(values: pl.Series, zone: str | None, form: str | None = None) -> Times:
-    """Unix seconds, milli-, micro- or nanoseconds (told apart by their size), dates, timestamps, ISO 8601 as text.
+    """Read times of any common form: numbers since 1970, dates, timestamps, ISO 8601 text.
 
-    Numbers that look like 20200101 or 20200101120000 are such dates. form: how text is written instead (strptime).
-    Times without a zone are taken in `zone` (None: UTC). Raises ConfigError when there is no such zone.
+    The size of a number tells seconds, milli-, micro- and nanoseconds apart; 20200101 and 20200101120000 are dates.
+    zone: of times that have none (None: UTC). form: of text that is not ISO 8601 (strptime).
+    Raises ConfigError when the zone is unknown.
     """
     kind = values.dtype
     nothing = pl.repeat(False, len(values), dtype=pl.Boolean, eager=True)
@@ -52,9 +54,9 @@ def read_times(values: pl.Series, zone: str | None, form: str | None = None) -> 
 
 
 def read_unix_times(values: pl.Series) -> pl.Series:
-    """Numbers since 1970 -> microseconds, Int64. The size tells the unit (below 1e11: seconds).
+    """Convert numbers since 1970 to microseconds (Int64). The size tells the unit: below 1e11, seconds.
 
-    Null where the digits are those of a date from 1900 to 2100: as seconds they would all be of August 1970.
+    Null where the digits are a date from 1900 to 2100; as seconds these would all lie in August 1970.
     """
     whole = values.dtype.is_integer()
     size = values.cast(pl.Float64, strict=False).abs()
@@ -73,7 +75,7 @@ def read_unix_times(values: pl.Series) -> pl.Series:
 
 
 def _looks_like_date(numbers: pl.Series) -> pl.Series:
-    """Where a number (Float64) is YYYYMMDD or YYYYMMDDhhmmss of the years 1900 to 2100."""
+    """Whether each number (Float64) is YYYYMMDD or YYYYMMDDhhmmss of the years 1900 to 2100."""
     return numbers.is_between(19_000_101, 21_001_231) | numbers.is_between(19_000_101_000_000, 21_001_231_235_959)
 
 
@@ -118,7 +120,7 @@ def _read_rare(text: pl.Series, zone: str | None) -> tuple[pl.Series, pl.Series]
 
 
 def _first(text: pl.Series, formats: tuple[str, ...], zone: str | None) -> pl.Series:
-    """What the first format that fits makes of each text; a format sees only what those before it left."""
+    """Parse each text with the first format that fits. A format sees only what earlier ones could not parse."""
     found = pl.repeat(None, len(text), dtype=pl.Datetime("us", zone), eager=True)
     for form in formats:
         open_rows = (found.is_null() & text.is_not_null()).arg_true()
@@ -134,7 +136,7 @@ def _microseconds(moments: pl.Series) -> pl.Series:
 
 
 def _localize(moments: pl.Series, zone: str | None) -> pl.Series:
-    """Clock times in a zone -> microseconds UTC; an hour that comes twice is the first, a skipped one the next."""
+    """Convert clock times in a zone to microseconds UTC: a repeated hour is the first, a skipped one the next."""
     if zone is None:
         return _microseconds(moments)
     try:
@@ -152,7 +154,7 @@ def _localize(moments: pl.Series, zone: str | None) -> pl.Series:
 
 
 def read_texts(values: pl.Series) -> pl.Series:
-    """Any column as text: whole numbers as decimals, 20.00 as 20; bytes are no text and become null."""
+    """Convert any column to text: whole numbers as digits, the decimal 20.00 as 20, bytes as null."""
     if values.dtype == pl.Binary:
         return pl.repeat(None, len(values), dtype=pl.String, eager=True).alias(values.name)
     texts = values.cast(pl.String, strict=False)
@@ -160,13 +162,13 @@ def read_texts(values: pl.Series) -> pl.Series:
 
 
 def read_numbers(values: pl.Series) -> pl.Series:
-    """Any column as Float64; text that is no number, and what is not finite, becomes null."""
+    """Convert any column to Float64; other text and values that are not finite become null."""
     numbers = values.cast(pl.Float64, strict=False)
     return pl.select(pl.when(numbers.is_finite()).then(numbers)).to_series().alias(values.name)
 
 
 def read_booleans(values: pl.Series) -> pl.Series:
-    """Any column as Boolean: numbers by being other than 0, text as t, true, yes, on, 1 and their opposites."""
+    """Convert any column to Boolean: numbers by not being 0, text by being t, true, yes, on, 1 or the opposite."""
     if values.dtype == pl.Boolean:
         return values
     if values.dtype.is_numeric():
@@ -177,12 +179,21 @@ def read_booleans(values: pl.Series) -> pl.Series:
 
 
 def frame_of(names: Sequence[str], rows: Sequence[Sequence[Any]], types: Mapping[str, Any]) -> pl.DataFrame:
-    """Python rows -> columns, of the given type or of one that follows from the values.
+    """Convert Python rows to columns, each of the given type or of one inferred from its values.
 
-    Dates and times become ISO 8601 text and decimals Float64; a column of several types becomes text.
+    Dates and times become ISO 8601 text, decimals Float64; a column of several types becomes text.
     """
     columns = zip(names, zip(*rows, strict=True), strict=True)
     return pl.DataFrame([_series(name, values, types.get(name)) for name, values in columns])
+
+
+def frame_of_objects(names: Sequence[str], objects: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
+    """Convert JSON objects to columns; nested objects and lists become JSON text."""
+    return frame_of(names, [[_flatten(found.get(name)) for name in names] for found in objects], {})
+
+
+def _flatten(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
 
 
 def _series(name: str, values: Sequence[Any], kind: Any) -> pl.Series:

@@ -122,6 +122,13 @@ def _is_no_row(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.INFO
 
 
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Keep the record, with the error's type in place of its traceback."""
+    if record.exc_info and record.exc_info[0]:
+        record.msg, record.exc_info = f"{record.msg}: {record.exc_info[0].__name__}", None
+    return True
+
+
 def connect(
     url: sa.URL, *, patience_seconds: float | None = None, only_reads: bool = False, size: int = 5
 ) -> sa.Engine:
@@ -134,7 +141,10 @@ def connect(
     # Ids of people must not reach a log. hide_parameters keeps them out of errors and statements. The filter keeps out
     # rows, which SQLAlchemy logs at debug level.
     logging.getLogger(f"sqlalchemy.engine.Engine.{_LOG}").addFilter(_is_no_row)
+    # A connection that is lost on its way back to the pool is replaced, and the pool logs it as an error.
+    logging.getLogger(f"sqlalchemy.pool.impl.QueuePool.{_LOG}").addFilter(_without_traceback)
     options: dict[str, Any] = {"hide_parameters": True, "logging_name": _LOG, "pool_size": size}
+    options["pool_logging_name"] = _LOG
     if patience_seconds is not None:
         options |= {"pool_timeout": patience_seconds, "pool_pre_ping": False}
     if url.drivername == "sqlite":

@@ -61,7 +61,7 @@ def changed(folder: Path, key: str, value: str, **others: str) -> Config:
 
 def loaded(config: Config) -> source.Dataset:
     with closing(open_store(config.store.url, config.store.table_prefix)) as store:
-        return source.load(config, store, now=END, report=quiet)
+        return source.load(config, store, now=END, progress=quiet)
 
 
 def fit(config: Config, model: str, score: Callable[[Vectors], float] | None = None) -> Vectors:

@@ -13,7 +13,7 @@ from unittest import mock
 
 from command_line import run_here
 
-from jobs.doctor.report import LIBRARIES, PLACES, Finding
+from jobs.doctor.report import CHECKS, Finding
 from recsys.imports import resolve
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +58,7 @@ sys.exit(code)
 
 def check_here(name: str, config: Path) -> Finding:
     """A check of the doctor, in this process: that each has one of its own is tested where the doctor is."""
-    return Finding(name, *resolve({**LIBRARIES, **PLACES}[name])(str(config)))
+    return Finding(name, *resolve(CHECKS[name].target)(str(config)))
 
 
 def _answer(listening: socket.socket) -> None:

@@ -109,7 +109,7 @@ def test_settings_are_chosen_and_candidates_trained_on_nothing_later_than_they_m
     monkeypatch.setattr("test_nights.SPY", Model(tune, fit, popularity.PopularityParams), raising=False)
     config = configured(shop, RECSYS_TRAINING__MODELS='["popularity"]')
     with closing(open_store(config.store.url)) as store:
-        found = TrainingRun(config, load(config, store, now=END, report=quiet), progress=quiet)
+        found = TrainingRun(config, load(config, store, now=END, progress=quiet), progress=quiet)
     evaluate_all(found)
     (choosing, latest), (training, last) = seen
     assert choosing == "tune"

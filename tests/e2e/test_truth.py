@@ -21,11 +21,15 @@ METRIC = "ndcg@20"
 @pytest.fixture(scope="module")
 def night_of_truth(tmp_path_factory):
     folder = tmp_path_factory.mktemp("truth")
-    truth = generate(folder / "shop.db", users=3000, items=300, events=60_000, seed=2, report=quiet)
+    truth = generate(folder / "shop.db", users=2500, items=250, events=50_000, seed=2, report=quiet)
     settings = folder / "recsys.toml"
     settings.write_text(sample_config())
-    # Two minutes: on a slow machine auto then has less to blend, which is no loss by itself.
+    # Few values to choose from, and two candidates for auto: models that are chosen badly would lie lower, not higher.
     environment = {
+        "RECSYS_MODELS__MF__N_FACTORS": "[32]",
+        "RECSYS_MODELS__TWO_TOWER__TEMPERATURES": "[0.1]",
+        "RECSYS_MODELS__TWO_TOWER__NORMALIZE_ITEMS": "[true]",
+        "RECSYS_MODELS__AUTO__CANDIDATES": '["mf", "two_tower"]',
         "RECSYS_RECOMMENDATIONS__ALLOW_REPURCHASE": "true",
         "RECSYS_TRAINING__MODELS": '["mf", "two_tower", "auto"]',
         "RECSYS_TRAINING__BUDGET_MINUTES": "2",
@@ -33,7 +37,7 @@ def night_of_truth(tmp_path_factory):
     }
     config = load_config(settings, environment)
     store = open_store(config.store.url)
-    loaded = load(config, store, now=2_000_000_000_000_000, report=quiet)
+    loaded = load(config, store, now=2_000_000_000_000_000, progress=quiet)
     yield truth, config, loaded
     store.close()
 

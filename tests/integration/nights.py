@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import coverage
 import psutil
 import sqlalchemy as sa
 
@@ -22,6 +23,7 @@ from recsys.store.runs import DIED, Run, list_runs
 from recsys.store.schedule import Due, list_due
 
 DAY = 86_400_000_000
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 WAIT_SECONDS = 120  # generous: a wait that is over earlier ends earlier
 
 
@@ -44,8 +46,11 @@ class Nights:
 
     def start(self) -> subprocess.Popen[bytes]:
         script = Path(__file__).with_name("night_scheduler.py")
+        measured = {"COVERAGE_PROCESS_START": str(PYPROJECT)} if coverage.Coverage.current() else {}
         with self.log.open("ab") as log:
-            scheduler = subprocess.Popen([sys.executable, script, self.folder], stderr=log)
+            scheduler = subprocess.Popen(
+                [sys.executable, script, self.folder], stderr=log, env={**os.environ, **measured}
+            )
         self.schedulers.append(scheduler)
         return scheduler
 

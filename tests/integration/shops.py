@@ -13,7 +13,7 @@ from tiny import quiet
 from recsys.config.settings import Config
 from recsys.source import dataset as source
 from recsys.source.dataset import Dataset
-from recsys.source.findings import Finding, Report
+from recsys.source.findings import Finding, SourceReport
 from recsys.store.database import Store
 
 NOW = 1_577_880_000_000_000  # 2020-01-01 12:00 UTC, microseconds
@@ -52,14 +52,14 @@ class Shop:
 
 
 def load(config: Config, store: Store) -> Dataset:
-    return source.load(config, store, now=NOW, report=quiet)
+    return source.load(config, store, now=NOW, progress=quiet)
 
 
-def check(config: Config, store: Store) -> Report:
-    return source.check(config, store, now=NOW, report=quiet)
+def check(config: Config, store: Store) -> SourceReport:
+    return source.check(config, store, now=NOW, progress=quiet)
 
 
-def found(report: Report, reason: str) -> Finding:
+def found(report: SourceReport, reason: str) -> Finding:
     [finding] = [finding for finding in report.findings if finding.reason == reason]
     return finding
 

@@ -34,7 +34,7 @@ CONFIG = Config.model_validate({"events": {"aliases": {"buy": "purchase"}}})
 def put(
     store: Store, path: Path, *, config: Config = CONFIG, what: Any = "events", preset: str | None = None
 ) -> Imported:
-    done = import_file(config, store, path, what=what, preset=preset, report=quiet)
+    done = import_file(config, store, path, what=what, preset=preset, progress=quiet)
     assert done.rows == done.inserted + done.already_there + sum(done.left_out.values())
     return done
 
@@ -161,7 +161,7 @@ def test_items_and_users(store: Store, tmp_path: Path) -> None:
     assert (again.inserted, again.already_there, sum(again.left_out.values())) == (0, 1, 2)
     assert put(store, write(tmp_path / "u.csv", users), what="users").inserted == 2
     put(store, write(tmp_path / "e.csv", EVENTS))
-    loaded = source.load(Config(), store, now=NOON, report=quiet)
+    loaded = source.load(Config(), store, now=NOON, progress=quiet)
     row = loaded.catalog.columns.slice(loaded.catalog.ids.row_of("x"), 1).to_pylist()[0]
     assert (row["title"], row["price"], row["available"], row["color"]) == ("X", 1.5, True, "red")
     assert row["created_at"] == NOON - 43_200_000_000
@@ -308,7 +308,7 @@ def test_online_retail_names_and_prices_its_products(sqlite_store: Store, tmp_pa
         "7,22222,SMASHED,-5,2011-12-01 08:00:00,0.00,",
     )
     assert put(sqlite_store, path, preset="online-retail").items == 2
-    loaded = source.load(Config(), sqlite_store, now=NOON, report=quiet)
+    loaded = source.load(Config(), sqlite_store, now=NOON, progress=quiet)
     rows = dict(zip(loaded.catalog.ids, loaded.catalog.columns.select(["title", "price"]).to_pylist(), strict=True))
     assert rows == {"85123A": {"title": "HEART", "price": 3.0}, "71053": {"title": "LANTERN", "price": 4.5}}
 
@@ -381,7 +381,7 @@ def report(step, share):
     if step.startswith("write") and share > 0.2:
         os.kill(os.getpid(), signal.SIGKILL)
 
-import_file(Config(), open_store(sys.argv[1]), Path(sys.argv[2]), what="events", preset=None, report=report)
+import_file(Config(), open_store(sys.argv[1]), Path(sys.argv[2]), what="events", preset=None, progress=report)
 """
 
 

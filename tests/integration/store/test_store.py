@@ -1,4 +1,5 @@
 import logging
+import sqlite3
 import threading
 from contextlib import closing
 
@@ -260,6 +261,21 @@ def test_ids_stand_in_no_log_and_no_error(empty_database, caplog):
     store.close()
     assert "secret-person" not in str(error.value)
     assert "secret-person" not in caplog.text
+
+
+def test_a_connection_that_is_lost_on_its_way_back_is_one_line_in_the_log_and_is_replaced(sqlite_store, caplog):
+    losses = [sqlite3.OperationalError("gone")]
+
+    def lose(*_) -> None:
+        if losses:
+            raise losses.pop()
+
+    sa.event.listen(sqlite_store.engine, "reset", lose)
+    with sqlite_store.reading() as connection:
+        connection.execute(sa.text("SELECT 1"))
+    assert [record.message for record in caplog.records] == ["Exception during reset or similar: OperationalError"]
+    assert "Traceback" not in caplog.text
+    assert count_rows(sqlite_store)["events"] == 0
 
 
 def test_where_the_store_is_can_be_said_without_its_password(sqlite_store):

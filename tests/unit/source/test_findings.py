@@ -9,7 +9,7 @@ import pytest
 from recsys.data.times import rfc3339
 from recsys.errors import ConfigError
 from recsys.source import findings as check
-from recsys.source.findings import OFFSET, Finding, Report, left_out
+from recsys.source.findings import OFFSET, Finding, SourceReport, left_out
 from recsys.source.values import read_booleans, read_numbers, read_texts, read_times
 
 NOON = 1_577_880_000_000_000  # 2020-01-01 12:00 UTC, microseconds
@@ -141,13 +141,13 @@ def test_every_reason_has_advice() -> None:
     assert all(finding.advice for finding in findings)
 
 
-def report() -> Report:
+def report() -> SourceReport:
     findings = (
         Finding("error", check.UNKNOWN_KIND, 20, 1_000, ("user_id=anna",), "map it"),
         Finding("note", "time without a zone", 1_000, 1_000),
     )
     kinds = {"view": {"kind": "view", "rows": 980}, "anna@example.com": {"kind": None, "rows": 20}}
-    return Report({}, kinds, {"events": 980}, 0, NOON, findings)
+    return SourceReport({}, kinds, {"events": 980}, 0, NOON, findings)
 
 
 def test_a_refusal_names_the_reason_and_how_many_rows_but_nobody() -> None:
