@@ -1,4 +1,4 @@
 """The configuration: one TOML file and the environment, as typed and validated settings.
 
-Other rooms import `settings`, `loading` and `cron`.
+Other rooms import `settings`, `loading`, `toml` and `cron`.
 """
