@@ -16,14 +16,14 @@ from faults import FAULTS, ROOT, Fault
 FOUND = 1  # pytest's exit code for tests that failed; others mean that they did not run
 
 
-def run_tests(tree: Path, *tests: str) -> int:
+def run_tests(tree: Path, *tests: str, quiet: bool = True) -> int:
     """Run tests of a tree; pytest's exit code."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider"]
     return subprocess.run(
         [*command, *(f"tests/{test}" for test in tests)],
         cwd=tree,
         env={**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL if quiet else None,
         check=False,
     ).returncode
 
@@ -49,10 +49,11 @@ def main() -> None:
     asked = {name: fault for name, fault in FAULTS.items() if part in name}
     with tempfile.TemporaryDirectory(prefix="mutations-") as folder:
         tree = Path(folder) / "tree"
-        for room in ("recsys", "jobs", "api", "migrations", "tests"):
+        for room in ("recsys", "jobs", "api", "migrations", "docs", "tests"):
             shutil.copytree(ROOT / room, tree / room, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(ROOT / "pyproject.toml", tree)
-        if run_tests(tree, *sorted({fault.test for fault in asked.values()})) != 0:
+        for file in ("pyproject.toml", "README.md"):
+            shutil.copy(ROOT / file, tree)
+        if run_tests(tree, *sorted({fault.test for fault in asked.values()}), quiet=False) != 0:
             sys.exit("the tests have to pass before a fault is planted")
         missed = []
         for name, fault in asked.items():
