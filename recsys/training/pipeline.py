@@ -38,7 +38,7 @@ Record = Callable[[str], AbstractContextManager[dict[str, Any]]]
 
 @contextmanager
 def unrecorded(_step: str) -> Iterator[dict[str, Any]]:
-    """A step that nobody keeps."""
+    """A step that is not recorded."""
     yield {}
 
 
@@ -157,7 +157,7 @@ def tune(run: TrainingRun, name: str, data: TrainingData, score: Score, budget: 
 def tune_to_the_end(run: TrainingRun, name: str, data: TrainingData, score: Score) -> Vectors:
     """As tune, with the time that the configuration gives; only `auto` has a limit, and it always finds something.
 
-    Raises ConfigError when the model returns nothing though nobody ended it.
+    Raises ConfigError when the model returns nothing although its budget goes on.
     """
     seconds = run.config.training.choice_seconds if name == "auto" else math.inf
     vectors = tune(run, name, data, score, Budget(seconds, progress=run.progress))

@@ -185,6 +185,17 @@ def test_what_was_bought_before_is_neither_listed_nor_a_target_without_repeats()
     assert evaluate(NEXT, splits, configured(repeats=True)).rows["all"]["coverage@20"] == 1
 
 
+def test_what_counts_as_bought_may_differ_from_what_has_to_be_foreseen():
+    rows = [(0, 1, PURCHASE, 50), (0, 0, PURCHASE, 50), (0, 2, CART, 50), (0, 1, PURCHASE, 110), (0, 2, PURCHASE, 110)]
+    splits, config = split(rows, users=1, items=6), configured()
+    by_cart = config.model_copy(update={"events": config.events.model_copy(update={"bought": ("cart",)})})
+    # With a cart as a purchase, 2 is seen and 1 is the only target; else it is the other way round.
+    found = evaluate(NEXT, splits, by_cart)
+    assert found.rows["all"]["coverage@20"] == pytest.approx(5 / 6)
+    np.testing.assert_allclose(found.ndcg_per_user, [1])
+    assert evaluate(NEXT, splits, config).rows["all"]["coverage@20"] == pytest.approx(4 / 6)
+
+
 def test_the_history_has_the_configured_length():
     # The older event points at 4, the newer at 1; both are wanted.
     rows = [(0, 3, VIEW, 40), (0, 0, VIEW, 50), (0, 1, PURCHASE, 110), (0, 4, PURCHASE, 110)]
