@@ -9,9 +9,9 @@ OUT as `users` [B] and `items` [B, k], the ids of the set's files, for a scorer 
 
 import argparse
 import json
+import math
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,8 @@ from recsys.config.settings import Config
 from recsys.data.arrays import Int64
 from recsys.data.interactions import Interactions
 from recsys.data.ragged import Ragged
-from recsys.imports import resolve
-from recsys.models.contract import MODELS, TrainingData, settings_of
+from recsys.models.budget import Budget
+from recsys.models.contract import MODELS, Score, TrainingData, find_model, fit, settings_of
 from recsys.models.vectors import Vectors
 from recsys.serving.fresh_items import CatalogView
 from recsys.serving.recommender import recommend
@@ -52,9 +52,11 @@ def main() -> None:
     read_at = time.perf_counter()
     score = ValidationScore(benchmark.catalog, benchmark.splits, config)
     splits = benchmark.splits
-    chosen = train(benchmark, splits.fit, splits.validation_start, arguments.model, config, score=score)
+    chosen = choose(benchmark, arguments.model, config, score)
     chosen_at = time.perf_counter()
-    final = train(benchmark, benchmark.known, splits.holdout_start, arguments.model, config, chosen=chosen.settings)
+    final = fit(
+        arguments.model, data_of(benchmark, benchmark.known, splits.holdout_start, config), chosen.settings, Budget()
+    )
     fitted_at = time.perf_counter()
     items = _rank(benchmark, final, arguments.k, config)
     np.savez(arguments.out, users=benchmark.users, items=items)
@@ -106,27 +108,13 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:
     return tables
 
 
-def train(
-    benchmark: Benchmark,
-    events: Interactions,
-    now: int,
-    model: str,
-    config: Config,
-    *,
-    score: object = None,
-    chosen: object = None,
-    report: Callable[[str, float], None] = lambda _step, _done: None,
-) -> Vectors:
-    """Train a model on events as of `now` (microseconds), as every night: choose by `score` or take `chosen`."""
-    settings = settings_of(config.models, model) if chosen is None else chosen
-    vectors: Vectors = resolve(model, MODELS)(
-        data_of(benchmark, events, now, config),
-        settings,
-        score=score,
-        seed=config.training.seed,
-        device=config.training.device,
-        report=report,
-    )
+def choose(benchmark: Benchmark, model: str, config: Config, score: Score) -> Vectors:
+    """The vectors of the settings that serve best by `score`, trained on the fit events, as every night."""
+    splits = benchmark.splits
+    data = data_of(benchmark, splits.fit, splits.validation_start, config)
+    budget = Budget(config.training.choice_seconds if model == "auto" else math.inf)
+    vectors = find_model(model).tune(data, settings_of(config.models, model), score, budget)
+    assert vectors is not None, f"{model} found nothing: {budget.reason}"
     return vectors
 
 
@@ -139,7 +127,8 @@ def data_of(benchmark: Benchmark, events: Interactions, now: int, config: Config
         kind_weights=tuple(config.events.weights.values()),
         target_codes=tuple(config.target_codes),
         half_life_days=config.events.half_life_days,
-        budget_seconds=config.training.choice_seconds,
+        seed=config.training.seed,
+        device=config.training.device,
     )
 
 

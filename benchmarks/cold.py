@@ -15,11 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.accuracy import train
+from benchmarks.accuracy import choose, data_of
 from benchmarks.forms import Benchmark, read, read_last
 from recsys.config.settings import Config
 from recsys.data.arrays import Bool, Float32, Int32
 from recsys.data.interactions import Interactions
+from recsys.models.budget import Budget
+from recsys.models.contract import fit
 from recsys.training.evaluation import ValidationScore
 
 K = 50
@@ -44,8 +46,9 @@ def main() -> None:
     rows, wanted = benchmark.rows[asked], last[asked]
     splits = benchmark.splits
     score = ValidationScore(benchmark.catalog, splits, config)
-    chosen = train(benchmark, splits.fit, splits.validation_start, arguments.model, config, score=score)
-    vectors = train(benchmark, benchmark.known, splits.holdout_start, arguments.model, config, chosen=chosen.settings)
+    chosen = choose(benchmark, arguments.model, config, score)
+    data = data_of(benchmark, benchmark.known, splits.holdout_start, config)
+    vectors = fit(arguments.model, data, chosen.settings, Budget())
     histories = benchmark.known.histories(rows, splits.holdout_start, config.events.history_length)
     scores = vectors.encode(histories) @ vectors.item_vectors.T
     by_category = category_scores(benchmark, rows, config)

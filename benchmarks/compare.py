@@ -80,7 +80,10 @@ def _write_split(benchmark: Benchmark, path: Path, config: Config) -> None:
 def _targets(benchmark: Benchmark, config: Config) -> Targets:
     splits = benchmark.splits
     return targets_of(
-        splits.validation, splits.fit, target_codes=config.target_codes, repeats=benchmark.repeats
+        splits.validation,
+        splits.fit,
+        target_codes=config.target_codes,
+        bought_codes=() if benchmark.repeats else config.bought_codes,
     ).sample(VALIDATION_USERS, config.training.seed)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from benchmarks.accuracy import train
+from benchmarks.accuracy import choose
 from benchmarks.forms import read
 from recsys.bundle import bundle
 from recsys.config.settings import Config
@@ -47,7 +47,7 @@ def main() -> None:
         config = config.model_copy(update={"recommendations": recommendations})
         score = ValidationScore(benchmark.catalog, splits, config)
         started = time.perf_counter()
-        vectors = train(benchmark, splits.fit, splits.validation_start, "mf", config, score=score)
+        vectors = choose(benchmark, "mf", config, score)
         seconds = time.perf_counter() - started
         users = np.random.default_rng(0).choice(splits.fit.user_count, QUERIES, replace=False)
         histories = splits.fit.histories(users, splits.validation_start, config.events.history_length)

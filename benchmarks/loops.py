@@ -11,6 +11,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,11 +19,13 @@ import torch
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.accuracy import data_of, train
+from benchmarks.accuracy import data_of
 from benchmarks.forms import Benchmark, read
 from benchmarks.scale import SETTINGS
 from recsys.config.settings import Config, SequenceSettings, TwoTowerSettings
 from recsys.models import losses
+from recsys.models.budget import Budget
+from recsys.models.contract import ALL_TIME_DAYS, fit
 from recsys.models.mf import svd as parts
 from recsys.models.mf.model import Spectral
 from recsys.models.mf.sparse_rows import SparseRows
@@ -76,7 +79,7 @@ def _copy_rate() -> float:
 def _mf(benchmark: Benchmark, config: Config, product: float, copy: float) -> None:
     """An iteration's two sparse products and its basis."""
     data = data_of(benchmark, benchmark.known, benchmark.splits.holdout_start, config)
-    weights = Spectral(data, 0, torch.device("cpu")).history_weights(36500.0)
+    weights = Spectral(replace(data, device="cpu")).history_weights(36500.0)
     rows = SparseRows.from_scipy(weights, torch.device("cpu"))
     turned = SparseRows.from_scipy(weights.T.tocsr(), torch.device("cpu"))
     items, wide = torch.randn(weights.shape[1], RANK + CARRIED), RANK + CARRIED
@@ -94,15 +97,15 @@ def _mf(benchmark: Benchmark, config: Config, product: float, copy: float) -> No
 
 
 def _steps(benchmark: Benchmark, config: Config, model: str, steps: int, product: float) -> None:
-    """Some steps of a pass, the first left out: once for their time, once under the profiler."""
+    """Some steps of an epoch, the first left out: once for their time, once under the profiler."""
     defaults = TwoTowerSettings() if model == "two_tower" else SequenceSettings()
-    sizes = defaults.model_dump(include=_SIZES)
     chosen = {
         **SETTINGS[model],
-        **sizes,
-        "half_life_days": 36500.0,
+        **defaults.model_dump(include=_SIZES),
         "max_events_per_epoch": (steps + 1) * defaults.batch_size,
     }
+    if model == "two_tower":
+        chosen["half_life_days"] = ALL_TIME_DAYS
     watch = _Watch(None)
     _run(benchmark, config, model, chosen, watch)
     profiler = profile(activities=[ProfilerActivity.CPU], with_flops=True)
@@ -144,30 +147,30 @@ def _sampled_softmax(users: int, negatives: int, dim: int) -> None:
         print(f"in blocks of {precision}: {found * 1e3:.0f} ms, {plain / found:.1f} times as fast")
 
 
-class _Watch:
-    """Is told how far training is: measures from the end of a pass's first step to the end of its last."""
+class _Watch(Budget):
+    """Measures from the end of an epoch's first step to the end of its last."""
 
     def __init__(self, profiler: profile | None) -> None:
+        super().__init__()
         self.seconds, self.steps, self._profiler = 0.0, 0, profiler
-        self._started: float | None = None
+        self._first: float | None = None
 
-    def __call__(self, step: str, done: float) -> None:
-        if " epoch " not in step:
-            return
-        if self._started is None:
-            self._started = time.perf_counter()
-            if self._profiler and done < 1:
+    def epoch(self, share: float, *, step: str, is_whole: bool = True) -> bool:
+        """As that of a budget without an end."""
+        if self._first is None:
+            self._first = time.perf_counter()
+            if self._profiler and share < 1:
                 self._profiler.start()
-            return
-        self.steps += 1
-        self.seconds = time.perf_counter() - self._started
-        if done >= 1 and self._profiler:
-            self._profiler.stop()
+        else:
+            self.steps += 1
+            self.seconds = time.perf_counter() - self._first
+            if share >= 1 and self._profiler:
+                self._profiler.stop()
+        return super().epoch(share, step=step, is_whole=is_whole)
 
 
 def _run(benchmark: Benchmark, config: Config, model: str, chosen: dict[str, object], watch: _Watch) -> None:
-    now = benchmark.splits.holdout_start
-    train(benchmark, benchmark.known, now, model, config, chosen=chosen, report=watch)
+    fit(model, data_of(benchmark, benchmark.known, benchmark.splits.holdout_start, config), chosen, watch)
 
 
 if __name__ == "__main__":

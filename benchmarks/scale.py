@@ -33,8 +33,8 @@ from recsys.bundle import bundle, versions
 from recsys.config.settings import Config, SequenceSettings, TwoTowerSettings
 from recsys.data import extract
 from recsys.errors import RefusedError
-from recsys.imports import resolve
-from recsys.models.contract import MODELS, TrainingData
+from recsys.models.budget import Budget
+from recsys.models.contract import TrainingData, fit
 from recsys.source.dataset import load
 from recsys.store.migrate import open_store
 
@@ -48,17 +48,17 @@ _TOWER = {"dim": 64, "negatives": 1024, "max_events_per_epoch": 10**9}  # one pa
 SETTINGS: dict[str, dict[str, Any]] = {
     "mf": {
         **_DAYS,
-        **{"rank": 256, "iterations": 6, "kind_exponent": 1.0, "recency_exponent": 0.3},
+        **{"n_factors": 256, "iterations": 6, "kind_exponent": 1.0, "recency_exponent": 0.3},
         **{"user_exponent": 0.5, "item_exponent": 0.4, "popularity_exponent": 0.2, "singular_exponent": 0.25},
     },
     "two_tower": {
         **TwoTowerSettings(**_TOWER).model_dump(include=_FIXED),
         **_DAYS,
-        **{"temperature": 0.1, "normalize_items": True, "demand": 0.25, "epochs": 1},
+        **{"temperature": 0.1, "normalize_items": True, "trend_weight": 0.25, "epochs": 1},
     },
     "sequence": {
         **SequenceSettings(**_TOWER, full_softmax_items=0).model_dump(include=_FIXED),
-        **{"temperature": 0.07, "demand": 0.25, "recency_half_life_days": 10.0, "epochs": 1},
+        **{"temperature": 0.07, "trend_weight": 0.25, "recency_half_life_days": 10.0, "epochs": 1},
     },
 }
 
@@ -162,13 +162,13 @@ def night(model: str, folder: Path, events: int, minutes: float) -> dict[str, An
         seconds = time.perf_counter() - started
         chosen = bundle.load(config.storage.path).vectors.settings
     judged = {name: told["models"][name]["all"] for name in _JUDGED}
-    parts = [f"{part['weight']:g} x {part['model']} {_passes(part['settings'])}" for part in chosen["parts"]]
+    parts = [f"{part['weight']:g} x {part['model']} {_epochs(part['settings'])}" for part in chosen["parts"]]
     stopped = "; ".join(f"{name}: {why}" for name, why in chosen["skipped"].items())
     return {"seconds": seconds, "GiB": peak_gib(), "stopped": stopped, "parts": ", ".join(parts), **judged}
 
 
-def _passes(settings: dict[str, Any]) -> str:
-    return f"after {settings['epochs']} passes" if "epochs" in settings else ""
+def _epochs(settings: dict[str, Any]) -> str:
+    return f"after {settings['epochs']} epochs" if "epochs" in settings else ""
 
 
 def measure(model: str, folder: Path, events: int) -> dict[str, float]:
@@ -193,14 +193,13 @@ def measure(model: str, folder: Path, events: int) -> dict[str, float]:
             tuple(config.events.weights.values()),
             tuple(config.target_codes),
             config.events.half_life_days,
+            device="auto",
         )
         with step("train"):
-            vectors = resolve(model, MODELS)(
-                data, SETTINGS[model], score=None, seed=0, device="auto", report=lambda _step, _done: None
-            )
+            vectors = fit(model, data, SETTINGS[model], Budget())
         with step("index"):
             users = np.random.default_rng(0).choice(loaded.events.user_count, 1000, replace=False)
-            length, codes = config.events.history_length, config.target_codes
+            length, codes = config.events.history_length, config.bought_codes
             queries = vectors.encode(loaded.events.histories(users, _NOW, length, always=codes))
             fresh = bundle.assemble(
                 vectors,

@@ -1,20 +1,16 @@
 """Write the files to start from: the commented recsys.toml, and the folder of the sample shop."""
 
-import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel
 
 from jobs.output import Output
 from recsys.config.settings import Config
+from recsys.config.toml import toml_value
 from recsys.errors import ConfigError
 from recsys.progress import Progress
 from recsys.sample.shop import generate, sample_config
-
-_BARE = re.compile(r"[A-Za-z0-9_-]+")  # keys that TOML takes without quotes
 
 
 def write(path: Path) -> bool:
@@ -113,15 +109,3 @@ def _sections(config: Config) -> Iterator[tuple[str, BaseModel]]:
         open_tables[:0] = inner
         if not inner:
             yield name, section
-
-
-def toml_value(value: Any) -> str:
-    """Write a value of the configuration as TOML."""
-    if isinstance(value, dict):
-        pairs = [f"{key if _BARE.fullmatch(key) else json.dumps(key)} = {toml_value(v)}" for key, v in value.items()]
-        return f"{{ {', '.join(pairs)} }}" if pairs else "{}"
-    if isinstance(value, tuple):
-        return f"[{', '.join(toml_value(v) for v in value)}]"
-    if isinstance(value, SecretStr):
-        value = value.get_secret_value()
-    return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)

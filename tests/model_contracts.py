@@ -8,8 +8,9 @@ from recsys.data.catalog import Catalog
 from recsys.data.interactions import Histories, Interactions
 from recsys.data.times import MICROSECONDS_PER_DAY
 from recsys.data.vocabulary import Vocabulary
-from recsys.imports import resolve
-from recsys.models.contract import MODELS, TrainingData, settings_of
+from recsys.models import contract
+from recsys.models.budget import Budget
+from recsys.models.contract import TrainingData, find_model, settings_of
 
 SETTINGS = ModelSettings.model_validate(
     {
@@ -68,9 +69,15 @@ def history(*items: int) -> Histories:
     return Histories(offsets, np.array(items, np.int32), np.zeros(n, np.int8), np.ones(n, np.float32))
 
 
-def trained(name: str, data: TrainingData, settings=None, score=lambda _: 0.0, seed: int = 0):
-    settings = settings_of(SETTINGS, name) if settings is None else settings
-    return resolve(name, MODELS)(data, settings, score=score, seed=seed, device="cpu", report=lambda *_: None)
+def tuned(name: str, data: TrainingData, space=None, score=lambda _: 0.0):
+    """The vectors of the settings that a model chooses."""
+    space = settings_of(SETTINGS, name) if space is None else space
+    return find_model(name).tune(data, space, score, Budget())
+
+
+def fitted(name: str, data: TrainingData, settings):
+    """The vectors of settings chosen before."""
+    return contract.fit(name, data, settings, Budget())
 
 
 def scores(vectors, *items: int) -> np.ndarray:

@@ -42,11 +42,6 @@ ALLOWED_ROOMS = {  # which rooms a room may import
     "migrations": {"migrations", "recsys"},
     "benchmarks": {"benchmarks", "recsys", "jobs", "api"},
 }
-# Training still takes these from the operator's side.
-EXCEPTIONS = {
-    "recsys/training/candidates.py": {"jobs.ledger", "jobs.output"},
-    "recsys/training/search_space.py": {"jobs.init_file"},
-}
 # The rooms of the engine from the lowest to the highest: a room imports from lower layers only.
 LAYERS = (
     {"errors"},
@@ -97,8 +92,7 @@ def test_imports_flow_one_way(file: str) -> None:
     room = file.partition("/")[0]
     for module, line in imports_of(SOURCES[file]):
         imported = module.partition(".")[0]
-        excepted = module.startswith(tuple(EXCEPTIONS.get(file, ())))
-        assert imported not in ROOMS or imported in ALLOWED_ROOMS[room] or excepted, f"{file}:{line} imports {module}"
+        assert imported not in ROOMS or imported in ALLOWED_ROOMS[room], f"{file}:{line} imports {module}"
         assert imported != "tests", f"{file}:{line} imports {module}"
 
 

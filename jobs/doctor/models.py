@@ -5,7 +5,7 @@ from pathlib import Path
 from jobs.doctor.answer import Answer
 from recsys.config.loading import load_config
 from recsys.errors import ConfigError
-from recsys.training.candidates import check_names
+from recsys.training.pipeline import check_names
 
 
 def check_models(config: str) -> Answer:

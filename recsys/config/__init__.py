@@ -1,4 +1,4 @@
-"""What an installation consists of: one TOML file and the environment, as typed and checked settings.
+"""The configuration: one TOML file and the environment, as typed and validated settings.
 
-Other rooms import `settings`, `loading` and `cron`.
+Other rooms import `settings`, `loading`, `toml` and `cron`.
 """

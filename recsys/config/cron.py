@@ -1,4 +1,4 @@
-"""Cron entries: five fields to the sets of numbers they mean, or a refusal that says what is allowed."""
+"""Cron entries: five fields, parsed to sets of numbers."""
 
 import re
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ _FIELDS = {
 
 @dataclass(frozen=True)
 class Cron:
-    """What an entry means. Every set is sorted; `weekdays` counts from Sunday, 0, as crontab does."""
+    """A parsed entry. Every set is sorted; `weekdays` counts from Sunday, 0, as crontab does."""
 
     minutes: tuple[int, ...]
     hours: tuple[int, ...]
@@ -37,12 +37,12 @@ class Cron:
 
     @property
     def every_hour(self) -> bool:
-        """Whether the hour does not matter."""
+        """Whether the entry holds for every hour."""
         return len(self.hours) == 24
 
 
 def parse_cron(text: str) -> Cron:
-    """Read an entry. Raises ConfigError that says what was found and what is allowed.
+    """Parse an entry. Raises ConfigError with what was found and what is allowed.
 
     A day of the month together with a weekday is refused: crontab runs on either, other schedulers on both.
     """
@@ -61,7 +61,7 @@ def parse_cron(text: str) -> Cron:
 
 
 def time_zone(name: str) -> tzinfo:
-    """The zone of that name. Raises ConfigError when there is none."""
+    """Look up a time zone. Raises ConfigError when it is unknown."""
     try:
         return UTC if name == "UTC" else ZoneInfo(name)
     except (KeyError, ValueError, OSError):

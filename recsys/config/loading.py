@@ -1,7 +1,7 @@
-"""Read the configuration: one TOML file, each key overridable by an environment variable, unknown keys refused.
+"""Reading of the configuration: one TOML file, each key overridable by an environment variable.
 
 `RECSYS_STORE__URL=postgresql://…` overrides `url` in `[store]`. Relative folders and SQLite files are relative to the
-folder of the file, so that a job started from anywhere finds the same data.
+folder of the file, so that a job finds the same data wherever it is started.
 """
 
 import logging
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from recsys.config.settings import Config
 from recsys.errors import ConfigError
 
-# Keys of version 0.1.0 -> what they are called now. A prefix may name a whole table.
+# Keys of version 0.1.0 -> their present names. A prefix may name a whole table.
 RENAMED: dict[tuple[str, ...], tuple[str, ...]] = {
     ("folder",): ("storage",),
     ("events", "kinds"): ("events", "aliases"),
@@ -38,9 +38,9 @@ _log = logging.getLogger(__name__)
 
 
 def load_config(path: Path | None, environment: dict[str, str] | None = None) -> Config:
-    """Read the file (None: defaults alone) and the environment's RECSYS_<TABLE>__<KEY> variables over it.
+    """Read the file (None: defaults only), then override keys with RECSYS_<TABLE>__<KEY> variables.
 
-    Raises ConfigError that names the file, the key, what was found and what is allowed.
+    Raises ConfigError with the file, the key, what was found and what is allowed.
     """
     values: dict[str, Any] = {}
     if path is not None:
@@ -70,9 +70,9 @@ def _resolve(config: Config, folder: Path) -> Config:
 
 
 def apply_environment(values: dict[str, Any], environment: Mapping[str, str]) -> None:
-    """Put the RECSYS_<TABLE>__<KEY> variables over the values of the file; a value is TOML, or a bare string.
+    """Override values in place with RECSYS_<TABLE>__<KEY> variables, whose values are TOML or bare strings.
 
-    Raises ConfigError when a variable names a key in what is no table.
+    Raises ConfigError when a variable names a key inside a value that is no table.
     """
     for name, text in environment.items():
         if not name.startswith("RECSYS_") or "__" not in name:
@@ -84,7 +84,9 @@ def apply_environment(values: dict[str, Any], environment: Mapping[str, str]) ->
             table = table.setdefault(part, {})
             if not isinstance(table, dict):
                 where = ".".join(tables[:depth])
-                raise ConfigError(f"{name} names a key in {where}, which is no table; allowed is RECSYS_<TABLE>__<KEY>")
+                raise ConfigError(
+                    f"{name} names a key in {where}, but that is no table; allowed is RECSYS_<TABLE>__<KEY>"
+                )
         try:
             table[key] = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
@@ -92,7 +94,7 @@ def apply_environment(values: dict[str, Any], environment: Mapping[str, str]) ->
 
 
 def _rename_old_keys(values: dict[str, Any], where: str) -> dict[str, Any]:
-    """The values of a file with old keys under their present names, each with a warning.
+    """Return the values of a file with old keys under their present names; warn of each.
 
     Raises ConfigError when the file has a key under both names.
     """
@@ -112,7 +114,7 @@ def _rename_old_keys(values: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _current_place(place: tuple[str, ...], variable: str) -> tuple[str, ...]:
-    """Where an environment variable's key lies now."""
+    """Return the present place of the key that an environment variable names."""
     for old, new in RENAMED.items():
         if place[: len(old)] == old:
             _warn_of_old(variable, old, new)
@@ -125,15 +127,15 @@ def _warn_of_old(where: str, old: tuple[str, ...], new: tuple[str, ...]) -> None
 
 
 def explain(error: ValidationError, path: Path | None, tables: type[BaseModel]) -> str:
-    """Each fault on a line: the key, what is wrong, what was found and what is allowed.
+    """Explain each fault on a line: the key, what is wrong, what was found and what is allowed.
 
-    An address is not repeated, as it may hold a password, nor is what stands in the place of a table.
+    URLs, which may hold passwords, and values in the place of a table are not repeated.
     """
     lines = [f"{path or 'the configuration'} is wrong:"]
     faults = error.errors()
     within = {fault["loc"][:-1] for fault in faults}
     for fault in faults:
-        if fault["type"] == "too_short" and fault["loc"] in within:  # what is wrong about its values is told
+        if fault["type"] == "too_short" and fault["loc"] in within:  # the faults of its values are listed
             continue
         where = ".".join(str(part) for part in fault["loc"])
         message = f"{fault['msg']}"
@@ -162,7 +164,7 @@ def _keys_at(section: type[BaseModel], location: tuple[int | str, ...]) -> list[
 
 
 def place_url(url: str | None, folder: Path) -> str | None:
-    """The URL with a relative SQLite file placed in `folder`; any other stays as it is."""
+    """Make the path of a relative SQLite file absolute, within `folder`; other URLs stay as they are."""
     if url is None or not url.startswith("sqlite:///") or url == "sqlite:///:memory:":
         return url
     return f"sqlite:///{folder / url.removeprefix('sqlite:///')}"

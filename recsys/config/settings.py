@@ -1,4 +1,4 @@
-"""The settings: a class for each table of the configuration, a field for each key: its default, limits and meaning."""
+"""The settings: a class for each table of the configuration, a field for each key with default, limits and meaning."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from recsys.errors import ConfigError
 
 
 class Section(BaseModel):
-    """A table of the file: frozen, and closed to unknown keys."""
+    """A table of the file: frozen, and without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -24,139 +24,145 @@ Temperature = Annotated[float, Field(gt=0)]
 
 
 class PopularitySettings(Section):
-    """The baseline: counts of target events, decayed."""
+    """The baseline: counts of target events that decay with time."""
 
     half_life_days: tuple[Days, ...] = Field(
-        (7.0, 28.0, 36500.0), min_length=1, description="Candidates; the best on validation is taken (36500: all time)"
+        (7.0, 28.0, 36500.0), min_length=1, description="Candidates; validation chooses the best (36500: all time)"
     )
 
 
 class MfSettings(Section):
-    """Spectral matrix factorisation. Of several values the best on validation is taken."""
+    """Matrix factorization by SVD. Where a key lists several values, validation chooses the best."""
 
     n_factors: tuple[Rank, ...] = Field((64, 128, 256, 512), min_length=1, description="Dimensions D")
     kind_exponents: tuple[float, ...] = Field(
         (1.0, 0.0),
         min_length=1,
-        description="An event counts as the weight of its kind to this power (0: all kinds alike)",
+        description="Power of the weight of an event's kind (0: all kinds count the same)",
     )
     user_exponents: tuple[float, ...] = Field(
         (0.2, 0.35, 0.5),
         min_length=1,
-        description="The matrix is divided by user degree to this power before it is factorised",
+        description="Power of the user degree that divides the matrix before factorization",
     )
     item_exponents: tuple[float, ...] = Field(
         (0.2, 0.3, 0.4, 0.5),
         min_length=1,
-        description="The matrix is divided by item degree to this power before it is factorised",
+        description="Power of the item degree that divides the matrix before factorization",
     )
     popularity_exponents: tuple[float, ...] = Field(
         (0.0, 0.1, 0.2, 0.3, 0.4, 0.6),
         min_length=1,
-        description="Item vectors are multiplied by item degree to this power",
+        description="Power of the item degree that multiplies item vectors",
     )
     singular_exponents: tuple[float, ...] = Field(
         (0.15, 0.25, 0.5),
         min_length=1,
-        description="Both sides are multiplied by the singular values to this power: larger trusts the large ones more",
+        description="Power of the singular values that multiplies both sides; a larger one favors the large values",
     )
     recency_half_life_days: tuple[Days, ...] = Field(
-        (5.0, 10.0, 20.0, 60.0), min_length=1, description="Half-life of the recent demand of an item"
+        (5.0, 10.0, 20.0, 60.0), min_length=1, description="Half-life of an item's recent demand"
     )
     recency_exponents: tuple[float, ...] = Field(
         (0.0, 0.3, 0.6, 0.9),
         min_length=1,
-        description="Item vectors are multiplied by (1 + recent demand) / degree^0.7 to this power",
+        description="Power of (1 + recent demand) / degree^0.7 that multiplies item vectors",
     )
-    iterations: int = Field(6, ge=1, description="Power iterations of the randomised factorisation")
+    iterations: int = Field(6, ge=1, description="Power iterations of the randomized SVD")
 
 
 class TwoTowerSettings(Section):
     """Two towers of torchrec embeddings, trained with a sampled softmax."""
 
     dim: int = Field(256, ge=4, multiple_of=4, description="Dimensions D")
-    epochs: int = Field(20, ge=1, description="At most so many passes; validation stops earlier")
+    epochs: int = Field(20, ge=1, description="Maximum number of epochs; early stopping on validation may end sooner")
     max_events_per_epoch: int = Field(
         1_000_000,
         ge=1,
-        description="A pass learns from about so many events at most, drawn anew for each: validation looks in between",
+        description="Approximate maximum of events per epoch, sampled anew for each; validation follows every epoch",
     )
     patience: int = Field(2, ge=1, description="Epochs without a better validation score before training stops")
-    batch_size: int = Field(2048, ge=1, description="Positives a step")
-    negatives: int = Field(4096, ge=1, description="Items drawn a step, or all where no more; the batch shares them")
+    batch_size: int = Field(2048, ge=1, description="Positives per step")
+    negatives: int = Field(
+        4096, ge=1, description="Sampled items per step, shared by the batch; at most the whole catalog"
+    )
     learning_rate: float = Field(
         0.05,
         gt=0,
-        description="Of the row-wise Adagrad in the backward pass; items begin at a median length of 1, features at 0",
+        description="Learning rate of row-wise Adagrad; item vectors start at a median length of 1, features at 0",
     )
     temperatures: tuple[Temperature, ...] = Field(
-        (0.07, 0.1, 0.15), min_length=1, description="The scores are divided by this; the best on validation is taken"
+        (0.07, 0.1, 0.15), min_length=1, description="Divisor of the scores; validation chooses the best"
     )
     normalize_items: tuple[bool, ...] = Field(
         (True, False),
         min_length=1,
-        description="Item vectors have length 1, or one that is learnt; the best on validation is taken",
+        description="Whether item vectors have length 1 or a learned one; validation chooses the best",
     )
     trend_weights: tuple[float, ...] = Field(
         (0.0, 0.25, 0.5, 1.0),
         min_length=1,
-        description="Weight of ln(1 + recent demand); the best on validation is taken",
+        description="Weight of ln(1 + recent demand); validation chooses the best",
     )
     recency_half_life_days: tuple[Days, ...] = Field(
-        (10.0, 30.0), min_length=1, description="Half-life of the recent demand of an item"
+        (10.0, 30.0), min_length=1, description="Half-life of an item's recent demand"
     )
 
 
 class SequenceSettings(Section):
-    """A transformer over the history in its order, of a table shared with the items."""
+    """A transformer over the ordered history, with an embedding table shared with the items."""
 
     dim: int = Field(128, ge=8, multiple_of=8, description="Dimensions D")
-    length: int = Field(50, ge=1, description="Newest events of a history that are read")
+    length: int = Field(50, ge=1, description="Number of newest events of a history that it reads")
     blocks: int = Field(1, ge=1, description="Transformer blocks")
-    dropout: float = Field(0.3, ge=0, lt=1, description="Share of the numbers that are set to 0 while training")
-    epochs: int = Field(30, ge=1, description="At most so many passes; validation stops earlier")
+    dropout: float = Field(0.3, ge=0, lt=1, description="Dropout rate during training")
+    epochs: int = Field(30, ge=1, description="Maximum number of epochs; early stopping on validation may end sooner")
     max_events_per_epoch: int = Field(
         1_000_000,
         ge=1,
-        description="A pass learns from about so many events at most, drawn anew for each: validation looks in between",
+        description="Approximate maximum of events per epoch, sampled anew for each; validation follows every epoch",
     )
     patience: int = Field(2, ge=1, description="Epochs without a better validation score before training stops")
-    batch_size: int = Field(2048, ge=1, description="Events to foresee in a step")
-    full_softmax_items: int = Field(20_000, ge=0, description="With more items than these, negatives are sampled")
-    negatives: int = Field(4096, ge=1, description="Items drawn a step, or all where no more; the batch shares them")
+    batch_size: int = Field(2048, ge=1, description="Events to predict per step")
+    full_softmax_items: int = Field(
+        20_000, ge=0, description="Largest catalog with a full softmax; larger ones sample negatives"
+    )
+    negatives: int = Field(
+        4096, ge=1, description="Sampled items per step, shared by the batch; at most the whole catalog"
+    )
     temperatures: tuple[Temperature, ...] = Field(
-        (0.07,), min_length=1, description="The cosine is divided by this; the best on validation is taken"
+        (0.07,), min_length=1, description="Divisor of the cosine; validation chooses the best"
     )
     trend_weights: tuple[float, ...] = Field(
         (0.0, 0.25, 0.5, 1.0),
         min_length=1,
-        description="Weight of ln(1 + recent demand); the best on validation is taken",
+        description="Weight of ln(1 + recent demand); validation chooses the best",
     )
     recency_half_life_days: tuple[Days, ...] = Field(
-        (10.0, 30.0), min_length=1, description="Half-life of the recent demand of an item"
+        (10.0, 30.0), min_length=1, description="Half-life of an item's recent demand"
     )
 
 
 class AutoSettings(Section):
-    """The choice among candidates and of their blend; docs/architecture.md tells how it is made."""
+    """The choice of a model, or of a blend of several; docs/architecture.md explains how it is made."""
 
     candidates: tuple[str, ...] = Field(
         ("popularity", "mf", "two_tower", "sequence"),
         min_length=1,
-        description="Names of recsys.models.contract.MODELS or dotted paths, the cheapest first",
+        description="Names of recsys.models.contract.MODELS or dotted names, the cheapest first",
     )
 
     @model_validator(mode="after")
     def _others(self) -> "AutoSettings":
         if "auto" in self.candidates or len(set(self.candidates)) != len(self.candidates):
             raise ValueError(
-                f"[models.auto] candidates {list(self.candidates)}: each model once is allowed, and not `auto` itself"
+                f"[models.auto] candidates {list(self.candidates)}: allowed is each model once, without `auto` itself"
             )
         return self
 
 
 class ModelSettings(Section):
-    """Settings of the models, a table each."""
+    """The settings of the models, one table each."""
 
     popularity: PopularitySettings = PopularitySettings()
     mf: MfSettings = MfSettings()
@@ -166,21 +172,23 @@ class ModelSettings(Section):
 
 
 class StoreSettings(Section):
-    """Where the service keeps its own tables."""
+    """The database of the service's own tables."""
 
-    url: str = Field("sqlite:///recsys.db", description="Database of the service's own tables")
-    table_prefix: str = Field("recsys_", pattern=r"^[a-z][a-z0-9_]{0,30}$", description="Their names begin with this")
+    url: str = Field("sqlite:///recsys.db", description="SQLAlchemy URL of SQLite, PostgreSQL or MariaDB")
+    table_prefix: str = Field(
+        "recsys_", pattern=r"^[a-z][a-z0-9_]{0,30}$", description="Prefix of the names of the tables"
+    )
 
 
 class StorageSettings(Section):
-    """Where files are kept."""
+    """The folder of the service's files."""
 
-    path: Path = Field(Path("recsys-data"), description="Folder of the bundles and of the extract")
-    keep_bundles: int = Field(7, ge=2, description="Published bundles that are kept; older ones are pruned")
+    path: Path = Field(Path("recsys-data"), description="Folder of the bundles and the extract")
+    keep_bundles: int = Field(7, ge=2, description="Number of published bundles to keep; older ones are deleted")
 
 
 class SourceSettings(Section):
-    """The shop's database, read and never written. Without queries the service's own tables are the source."""
+    """The shop's database, which is only read. Without queries the service's own tables are the source."""
 
     url: str | None = Field(
         None,
@@ -189,17 +197,17 @@ class SourceSettings(Section):
     )
     dialect: str | None = Field(
         None,
-        description="Name in recsys.source.contract.SOURCES or a dotted path; unset: the name in the URL",
+        description="Name in recsys.source.contract.SOURCES or a dotted name; unset: the URL's",
         examples=["duckdb_source:DUCKDB"],
     )
     interactions: str | None = Field(
         None,
-        description="Query that returns user_id, item_id, event, timestamp and, if there is one, value",
+        description="Query that returns user_id, item_id, event, timestamp and, optionally, value",
         examples=["SELECT user_id, item_id, event, timestamp FROM shop_events"],
     )
     items: str | None = Field(
         None,
-        description="Query that returns item_id and any columns of the catalog",
+        description="Query that returns item_id and any catalog columns",
         examples=["SELECT item_id, title, category, brand, price, available FROM shop_products"],
     )
     users: str | None = Field(
@@ -209,17 +217,17 @@ class SourceSettings(Section):
     )
     timezone: str | None = Field(
         None,
-        description="Zone of times that name none; unset: UTC, and the check says so",
+        description="Time zone of times without one; unset: UTC, with a note in the check",
         examples=["Europe/Berlin"],
     )
     time_format: str | None = Field(
         None,
         min_length=1,
-        description="strptime form of times that are text; unset: ISO 8601",
+        description="strptime format of times in text; unset: ISO 8601",
         examples=["%m/%d/%Y %H:%M"],
     )
     max_bad_share: float = Field(
-        0.01, ge=0, le=1, description="More rows than this share with the same fault: the check refuses the run"
+        0.01, ge=0, le=1, description="Largest share of rows with the same fault; above it the check refuses the run"
     )
 
     @model_validator(mode="after")
@@ -232,36 +240,38 @@ class SourceSettings(Section):
 
 
 class EventSettings(Section):
-    """What an event is worth."""
+    """The kinds of events and what they count."""
 
     aliases: dict[str, str] = Field(
-        {}, description='The shop\'s word = ours, as buy = "purchase"; a word of [events.weights] needs no entry'
+        {}, description='Shop\'s word = kind, as in buy = "purchase"; the kinds of [events.weights] need no entry'
     )
     weights: dict[str, float] = Field(
         {"view": 0.2, "cart": 0.5, "purchase": 1.0},
         min_length=1,
-        description="The kinds and what one event of each counts",
+        description="The kinds, and the weight of one event of each",
     )
     half_life_days: tuple[float, ...] = Field(
         (30.0, 90.0, 365.0, 36500.0),
         min_length=1,
-        description="After so many days an event counts half; of several the best on validation is taken",
+        description="Days after which an event counts half; validation chooses the best",
     )
     bought: tuple[str, ...] | None = Field(
         None,
-        description="Kinds that mean that the user bought the item; unset: [evaluation] targets",
+        description="Kinds that mean the user bought the item; unset: [evaluation] targets",
         examples=[("purchase",)],
     )
     own_kinds: tuple[str, ...] | None = Field(
         None,
-        description="Kinds taken from events posted to the service; unset: those that the source does not deliver",
+        description="Kinds taken from events posted to the service; unset: those that the source lacks",
         examples=[("view", "cart")],
     )
     dedup_window_minutes: float = Field(
-        10.0, ge=0, description="The same user, item and kind from both streams within so many minutes counts once"
+        10.0,
+        ge=0,
+        description="Time within which the same user, item and kind from the source and the service count once",
     )
     history_length: int = Field(
-        500, ge=1, description="Newest events of a user that make the history, beside all that was bought"
+        500, ge=1, description="Number of newest events in a user's history; everything bought is added"
     )
 
     @model_validator(mode="after")
@@ -282,67 +292,68 @@ class EventSettings(Section):
 
     @property
     def codes(self) -> dict[str, int]:
-        """Kind -> its int8 code: the position in `weights`."""
+        """Map each kind to its int8 code, the position in `weights`."""
         return {kind: code for code, kind in enumerate(self.weights)}
 
 
 class EvaluationSettings(Section):
-    """How models are judged: by time, with every item as a candidate."""
+    """How models are evaluated: split by time, ranking the whole catalog."""
 
-    validation_days: float = Field(28.0, gt=0, description="Days before the holdout on which settings are chosen")
-    holdout_days: float = Field(28.0, gt=0, description="Last days, on which the gate judges")
-    targets: tuple[str, ...] = Field(
-        ("purchase",), min_length=1, description="Kinds of events that a model has to foresee"
-    )
-    max_users: int = Field(20_000, ge=100, description="At most so many users, drawn by the seed, are judged")
+    validation_days: float = Field(28.0, gt=0, description="Days before the holdout, used to choose settings")
+    holdout_days: float = Field(28.0, gt=0, description="Last days, used by the gate")
+    targets: tuple[str, ...] = Field(("purchase",), min_length=1, description="Kinds of events that models predict")
+    max_users: int = Field(20_000, ge=100, description="Maximum number of users, sampled by the seed")
 
 
 class RecommendationSettings(Section):
-    """What is recommended at all."""
+    """What may be recommended."""
 
     allow_repurchase: bool = Field(
-        False, description="Recommend what the user has bought before (groceries: true); judged likewise"
+        False, description="Recommend items that the user bought before (groceries: true); evaluation does the same"
     )
     exclude_sold_out: bool = Field(True, description="Leave out items whose `available` is false")
 
 
 class TrainingSettings(Section):
-    """What is trained, and on what."""
+    """Which models are trained, and with what."""
 
     models: tuple[str, ...] = Field(
-        ("auto",), min_length=1, description="What is judged: names of recsys.models.contract.MODELS or dotted paths"
+        ("auto",), min_length=1, description="Models to compare: names of recsys.models.contract.MODELS or dotted names"
     )
     budget_minutes: float = Field(
         30.0,
         gt=0,
-        description="What `auto`, and no other model, may take to choose, train for the gate and train again",
+        description="Time of `auto` to choose, train for the gate and refit; other models ignore it",
     )
-    seed: int = Field(0, ge=0, description="Makes a run repeatable")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU when there is one")
+    seed: int = Field(0, ge=0, description="Seed of all random numbers; the same seed repeats a run")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU if there is one")
     processes: int = Field(
-        1, ge=1, description="With more than 1, `two_tower` and `sequence` are trained by so many, their tables sharded"
+        1, ge=1, description="Processes that train `two_tower` and `sequence`; more than 1 share the embedding tables"
     )
 
     @model_validator(mode="after")
     def _each_once(self) -> "TrainingSettings":
         if len(set(self.models)) != len(self.models):
-            raise ValueError(f"[training] models {list(self.models)}: each model once is allowed")
+            raise ValueError(f"[training] models {list(self.models)}: allowed is each model once")
         return self
 
     @property
     def choice_seconds(self) -> float:
-        """What is there for choosing: two trainings with what was chosen follow, and neither takes longer."""
+        """The seconds for choosing settings: a third, since two trainings with the chosen settings follow."""
         return self.budget_minutes * 60 / 3
 
 
 class GateSettings(Section):
-    """When tonight's bundle may replace the live one."""
+    """When a new bundle may replace the live one."""
 
     max_relative_drop: float = Field(
-        0.05, ge=0, lt=1, description="NDCG@20 may be at most this share below the live bundle's on the same holdout"
+        0.05,
+        ge=0,
+        lt=1,
+        description="Largest share by which NDCG@20 may be below the live bundle's on the same holdout",
     )
     max_data_drop: float = Field(
-        0.3, ge=0, lt=1, description="Events may be at most this share fewer than the live bundle was trained on"
+        0.3, ge=0, lt=1, description="Largest share by which events may be fewer than those of the live bundle"
     )
 
 
@@ -351,26 +362,26 @@ class IndexSettings(Section):
 
     kind: str = Field("flat", description="Name in recsys.index.registry.INDEXES or a dotted name")
     min_recall: float = Field(
-        0.99, gt=0, le=1, description="Below this recall@20 against exact search the exact index is used"
+        0.99, gt=0, le=1, description="Least recall@20 against exact search; below it the exact index is used"
     )
 
 
 class ApiSettings(Section):
     """The HTTP service of `recsys serve`."""
 
-    host: str = Field("127.0.0.1", description="Address to listen on; without a key only loopback is allowed")
-    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0: any that is free, with one worker only")
-    workers: int = Field(1, ge=1, le=256, description="Processes; they share one memory-mapped bundle")
-    threads: int = Field(8, ge=1, le=256, description="Requests that one worker answers at the same time")
-    max_body_bytes: int = Field(1_000_000, ge=1_000, description="Longer bodies are refused while they are read")
+    host: str = Field("127.0.0.1", description="Address to listen on; without API keys only loopback is allowed")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0: any free port, with one worker only")
+    workers: int = Field(1, ge=1, le=256, description="Worker processes; they share one memory-mapped bundle")
+    threads: int = Field(8, ge=1, le=256, description="Requests that one worker answers concurrently")
+    max_body_bytes: int = Field(1_000_000, ge=1_000, description="Maximum size of a request body")
     poll_seconds: float = Field(
-        1.0, gt=0, description="How often a worker looks for a new bundle, new and revoked keys"
+        1.0, gt=0, description="Seconds between checks for a new bundle and for new and revoked keys"
     )
     database_timeout_seconds: float = Field(
-        3.0, gt=0, description="After so long without an answer the database counts as away"
+        3.0, gt=0, description="Seconds without an answer after which the database counts as unavailable"
     )
     max_fresh_items: int = Field(
-        20_000, ge=0, description="Items posted or changed since training that each worker holds; later ones wait"
+        20_000, ge=0, description="Maximum number of items new or changed since training; later ones wait for the next"
     )
 
 
@@ -380,15 +391,15 @@ class ScheduleSettings(Section):
     train: str | None = Field(
         None,
         max_length=200,
-        description="Cron entry of the training: minute hour day month weekday; unset: never",
+        description="Cron entry of the training (minute hour day month weekday); unset: never",
         examples=["0 3 * * *"],
     )
-    zone: str = Field("UTC", max_length=50, description='Zone that the entries are meant in, as "Europe/Berlin"')
-    timeout_minutes: float = Field(360.0, gt=0, description="A run that takes longer is ended, and has failed")
-    grace_seconds: float = Field(
-        20.0, ge=0, description="From asking a process to end (SIGTERM) to ending it (SIGKILL)"
+    zone: str = Field("UTC", max_length=50, description='Time zone of the entries, such as "Europe/Berlin"')
+    timeout_minutes: float = Field(
+        360.0, gt=0, description="Maximum duration of a run; a longer one is stopped and fails"
     )
-    max_attempts: int = Field(3, ge=1, description="So often a run whose process is killed is started for one due time")
+    grace_seconds: float = Field(20.0, ge=0, description="Time between SIGTERM and SIGKILL when a process is stopped")
+    max_attempts: int = Field(3, ge=1, description="Maximum number of starts per due time when the process is killed")
 
     @model_validator(mode="after")
     def _understood(self) -> "ScheduleSettings":
@@ -402,15 +413,18 @@ class ScheduleSettings(Section):
 
 
 class AlertSettings(Section):
-    """What `recsys schedule` tells, and whom."""
+    """Alerts of `recsys schedule`."""
 
     webhook_url: SecretStr | None = Field(
         None,
-        description="Failed and refused runs are posted there as JSON; unset: they are only logged",
+        description="URL to which failed and refused runs are posted as JSON; unset: they are only logged",
         examples=["https://alerts.example.com/recsys"],
     )
     max_age_hours: float | None = Field(
-        None, gt=0, description="No successful run for so long is told too; unset: never", examples=[36.0]
+        None,
+        gt=0,
+        description="Hours without a successful run after which an alert is sent; unset: never",
+        examples=[36.0],
     )
 
     @model_validator(mode="after")
@@ -420,7 +434,7 @@ class AlertSettings(Section):
             fits = url.scheme in ("http", "https") and bool(url.hostname) and "@" not in url.netloc and url.port != 0
         except ValueError:
             fits = False
-        if not fits:  # the address is a secret, so it is not repeated
+        if not fits:  # the URL is a secret, so the message does not repeat it
             raise ValueError(
                 "[alerts] webhook_url is none; allowed is http(s)://HOST[:PORT]/PATH without user or password"
             )
@@ -428,15 +442,15 @@ class AlertSettings(Section):
 
 
 class AudienceSettings(Section):
-    """Whom a mailing may reach."""
+    """Who may receive a mailing."""
 
     consent: Literal["required", "assumed"] = Field(
-        "required", description='"assumed": users of whom no consent is known are mailed too, and every output says so'
+        "required", description='"assumed": users without known consent are included, and every output says so'
     )
 
 
 class Config(Section):
-    """The file."""
+    """The whole configuration."""
 
     store: StoreSettings = StoreSettings()
     storage: StorageSettings = StorageSettings()
@@ -462,28 +476,28 @@ class Config(Section):
 
     @property
     def bought(self) -> tuple[str, ...]:
-        """The kinds that mean that the user bought the item."""
+        """The kinds that mean the user bought the item."""
         return self.evaluation.targets if self.events.bought is None else self.events.bought
 
     @property
     def bought_codes(self) -> list[int]:
-        """The int8 codes of the kinds that mean that the user bought the item."""
+        """The int8 codes of the kinds in `bought`."""
         return [self.events.codes[kind] for kind in self.bought]
 
     @property
     def target_codes(self) -> list[int]:
-        """The int8 codes of the kinds that a model has to foresee."""
+        """The int8 codes of the kinds that models predict."""
         return [self.events.codes[kind] for kind in self.evaluation.targets]
 
     def hash(self) -> str:
-        """Eight hex digits of everything that shapes a bundle; where data lies and how it is served does not count."""
+        """Hash the settings that shape a bundle to eight hex digits. Locations and serving settings are left out."""
         values = self.model_dump(mode="json", exclude=_NOT_HASHED)
         return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=4).hexdigest()
 
 
 _NOT_HASHED: dict[str, Any] = {
     **dict.fromkeys(("store", "storage", "api", "schedule", "alerts", "audience"), True),
-    "source": {"url", "dialect"},  # with its password
-    "training": {"processes"},  # however many they are, they learn the same but for rounding
-    "recommendations": {"exclude_sold_out"},  # read when it answers; judging lists what is sold out
+    "source": {"url", "dialect"},  # the URL holds a password
+    "training": {"processes"},  # the result is the same but for rounding
+    "recommendations": {"exclude_sold_out"},  # read by answers; evaluation ranks sold-out items too
 }

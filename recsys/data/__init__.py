@@ -1,4 +1,4 @@
-"""Plain values: interactions and histories, the catalog, vocabularies, splits, times, and the extract on disk.
+"""Plain values: interactions, histories, catalog, vocabularies, splits, times, and the extract on disk.
 
 Other rooms import `arrays`, `catalog`, `extract`, `features`, `folder`, `interactions`, `ragged`, `splits`, `times` and
 `vocabulary`.

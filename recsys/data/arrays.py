@@ -1,4 +1,4 @@
-"""The types of plain arrays, and what is computed of any of them."""
+"""Types of plain arrays, and functions over any of them."""
 
 from typing import Any
 
@@ -14,5 +14,5 @@ Bool = npt.NDArray[np.bool_]
 
 
 def mean_or_zero(values: npt.NDArray[Any]) -> float:
-    """The mean of figures [N], one a user or so; 0 where there is none."""
+    """Average values [N]; 0 when there are none."""
     return float(np.mean(values)) if len(values) else 0.0

@@ -9,10 +9,10 @@ from recsys.data.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Catalog:
-    """All items with attributes. Row r of `columns` belongs to row r of `ids`; items without a catalog row hold nulls.
+    """All items with attributes. Row r of `columns` belongs to row r of `ids`; items known from events only hold nulls.
 
     Known columns: title, category, brand (string), price (float64), available (bool), image_url (string), created_at
-    (int64 microseconds UTC). Any other column may be there too. A known column may be missing.
+    (int64 microseconds UTC). Known columns may be missing; other columns may be present.
     """
 
     ids: Vocabulary

@@ -1,6 +1,6 @@
-"""Catalog rows -> feature tokens: what both the trained item tower and the item encoder of a bundle read.
+"""Feature tokens of catalog rows, the input of the item tower and of a bundle's item encoder.
 
-A token is the 64-bit hash of `column=value`, so training and serving need not agree on a vocabulary of words.
+A token is the 64-bit hash of `column=value`, so training and serving need no common vocabulary of words.
 """
 
 import re
@@ -21,7 +21,7 @@ _LEVEL = re.compile(r"\s*[|>/]\s*")  # "Home > Kitchen", "Home|Kitchen", "home/k
 
 @dataclass(frozen=True)
 class Tokens:
-    """The feature tokens of n items, ragged: item r owns hashes[offsets[r]:offsets[r + 1]], each token once."""
+    """Distinct feature tokens of n items, as ragged arrays: item r owns hashes[offsets[r]:offsets[r + 1]]."""
 
     offsets: Int64  # [n + 1]
     hashes: npt.NDArray[np.uint64]
@@ -31,7 +31,7 @@ class Tokens:
 
 
 def item_tokens(columns: pa.Table) -> Tokens:
-    """Tokens of category levels, brand, price bucket and title words of every row of a catalog table.
+    """Build the tokens of each catalog row: category levels, brand, price bucket and title words.
 
     Missing columns and nulls give no token. Price buckets are half octaves: about 41 % wide.
     """

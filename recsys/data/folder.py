@@ -112,11 +112,12 @@ def verify(folder: Path) -> None:
 
 
 @contextmanager
-def exclusive_lock(parent: Path, waits: Callable[[], None] | None = None) -> Iterator[None]:
+def exclusive_lock(parent: Path, waits: Callable[[], bool] | None = None) -> Iterator[bool]:
     """Hold the lock of a folder, which one thread of one process can have at a time.
 
     The kernel releases it when the process ends. It does not nest. Do not wait for the database while holding it: a run
-    takes it while it holds its lease. waits: called repeatedly while another one has the lock; may raise.
+    takes it while it holds its lease. waits: called repeatedly while another one has the lock; returns whether to wait
+    on. Yields whether the lock is held: always, unless `waits` gave up.
     Raises RecsysError when the folder cannot be written to.
     """
     try:
@@ -127,10 +128,12 @@ def exclusive_lock(parent: Path, waits: Callable[[], None] | None = None) -> Ite
         ) from None
     try:
         while waits and _is_taken(descriptor):
-            waits()
+            if not waits():
+                yield False
+                return
             time.sleep(_POLL_SECONDS)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        yield True
     finally:
         os.close(descriptor)
 

@@ -16,44 +16,44 @@ from recsys.data.times import MICROSECONDS_PER_DAY
 
 @dataclass(frozen=True)
 class Histories:
-    """The events of B users before a moment, oldest first, as ragged arrays: user b owns offsets[b]:offsets[b + 1]."""
+    """Events of B users before a moment, oldest first, as ragged arrays: user b owns offsets[b]:offsets[b + 1]."""
 
     offsets: Int64  # [B + 1]
     items: Int32  # [N]
     kinds: npt.NDArray[np.int8]  # [N]
-    ages_days: Float32  # [N], age at the moment asked for, >= 0
+    ages_days: Float32  # [N], age at that moment, >= 0
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     @property
     def users(self) -> Int64:
-        """The batch position 0..B-1 that each event belongs to: int64 [N]."""
+        """The batch position 0..B-1 of each event: int64 [N]."""
         return np.repeat(np.arange(len(self)), np.diff(self.offsets))
 
     def slice(self, start: int, stop: int) -> "Histories":
-        """The histories of the batch positions start..stop-1."""
+        """Take the histories of the batch positions start..stop-1."""
         low, high = self.offsets[start], self.offsets[stop]
         return Histories(
             self.offsets[start : stop + 1] - low, self.items[low:high], self.kinds[low:high], self.ages_days[low:high]
         )
 
     def select(self, keep: npt.NDArray[np.bool_]) -> "Histories":
-        """Only the events where `keep` [N] is true; every user stays, some with an empty history."""
+        """Keep the events where `keep` [N] is true; every user stays, some with an empty history."""
         counts = np.bincount(self.users[keep], minlength=len(self))
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         return Histories(offsets, self.items[keep], self.kinds[keep], self.ages_days[keep])
 
     def translate(self, rows: Int32, codes: npt.NDArray[np.int8]) -> "Histories":
-        """Put item rows through `rows` [I] and kinds through `codes`; events of which one becomes -1 are left out."""
+        """Map item rows through `rows` [I] and kinds through `codes`; events with a result of -1 are dropped."""
         translated = replace(self, items=rows[self.items], kinds=codes[self.kinds])
         return translated.select((translated.items >= 0) & (translated.kinds >= 0))
 
 
 def _grouped(users: Int32, user_count: int) -> tuple[Int64, Int64]:
-    """Rows user after user, each user's in the order they came: offsets [U + 1] and the rows' positions [E].
+    """Group rows by user in a stable order: offsets [U + 1] and the rows' positions [E].
 
-    By counting, as scipy fills a sparse matrix: it takes a time in proportion to the rows, where sorting takes more.
+    This is a counting sort, as scipy fills a sparse matrix: linear in the number of rows.
     """
     marks = (np.ones(len(users), np.bool_), (users, np.arange(len(users))))
     grouped = sparse.csr_array(marks, shape=(user_count, max(1, len(users))))
@@ -66,9 +66,9 @@ class Interactions:
 
     offsets: Int64  # [U + 1]
     items: Int32  # [E], rows below item_count
-    kinds: npt.NDArray[np.int8]  # [E], positions in the configured kinds
+    kinds: npt.NDArray[np.int8]  # [E], codes of the configured kinds
     times: Int64  # [E], microseconds since 1970, UTC
-    values: Float32  # [E], NaN where there is none
+    values: Float32  # [E], NaN where missing
     item_count: int
 
     @classmethod
@@ -83,7 +83,7 @@ class Interactions:
         user_count: int,
         item_count: int,
     ) -> "Interactions":
-        """Sort unordered rows, each array [E]. Rows of one user at one time keep the order they came in."""
+        """Sort unordered rows, each array [E]. Rows of a user at equal times keep their order."""
         offsets, order = _grouped(users, user_count)
         if (np.diff(times[order])[np.diff(users[order]) == 0] < 0).any():
             by_time = np.argsort(times, kind="stable")
@@ -95,7 +95,7 @@ class Interactions:
 
     @property
     def user_count(self) -> int:
-        """U, with users who have no event here."""
+        """U, including users without events."""
         return len(self.offsets) - 1
 
     @property
@@ -104,30 +104,30 @@ class Interactions:
         return np.repeat(np.arange(self.user_count, dtype=np.int32), np.diff(self.offsets))
 
     def select(self, keep: npt.NDArray[np.bool_]) -> "Interactions":
-        """Only the events where `keep` [E] is true; user and item rows stay what they are."""
+        """Keep the events where `keep` [E] is true; user and item rows do not change."""
         offsets = np.concatenate([[0], np.cumsum(keep, dtype=np.int64)])[self.offsets]
         return Interactions(
             offsets, self.items[keep], self.kinds[keep], self.times[keep], self.values[keep], self.item_count
         )
 
     def before(self, time: int) -> "Interactions":
-        """The events earlier than `time` (microseconds)."""
+        """Take the events earlier than `time` (microseconds)."""
         return self.select(self.times < time)
 
     def between(self, start: int, end: int) -> "Interactions":
-        """The events with start <= time < end (microseconds)."""
+        """Take the events with start <= time < end (microseconds)."""
         return self.select((self.times >= start) & (self.times < end))
 
     def of_kinds(self, codes: Sequence[int]) -> "Interactions":
-        """The events of these kinds (positions in the configured kinds)."""
+        """Take the events of these kind codes."""
         return self.select(np.isin(self.kinds, np.asarray(codes, np.int8)))
 
     def histories(
         self, users: npt.NDArray[np.integer], as_of: int, length: int, *, always: Sequence[int] = ()
     ) -> Histories:
-        """The newest `length` events before `as_of` (microseconds) of the user rows [B], oldest first.
+        """Take the newest `length` events before `as_of` (microseconds) of the user rows [B], oldest first.
 
-        always: kinds (codes) of which older events belong to it too: what was bought counts as bought for good.
+        always: codes of kinds whose older events are included too, such as those that mean "bought".
         """
         starts, stops = self.offsets[users], self.offsets[np.asarray(users) + 1]
         counts = stops - starts
@@ -146,20 +146,20 @@ class Interactions:
 def newest_events(
     owners: Int64, kinds: npt.NDArray[np.int8], users: int, length: int, always: Sequence[int]
 ) -> npt.NDArray[np.bool_]:
-    """Which of N events, sorted by owner (below `users`) and time, are the newest `length` or of the kinds `always`."""
+    """Mark the newest `length` events of each owner, and all of the kinds `always`. Sorted by owner and time: [N]."""
     ends = np.cumsum(np.bincount(owners, minlength=users))
     is_new = np.arange(len(owners)) >= (ends - length)[owners]
     return np.asarray(is_new | np.isin(kinds, np.asarray(always, np.int8)))
 
 
 def codes_in(kinds: Sequence[str], other: Sequence[str]) -> npt.NDArray[np.int8]:
-    """The code that each of `kinds` has among those of `other`, -1 where it is not: int8 [len(kinds)]."""
+    """Look up the code of each of `kinds` in `other`, -1 where it is missing: int8 [len(kinds)]."""
     code = {kind: at for at, kind in enumerate(other)}
     return np.array([code.get(kind, -1) for kind in kinds], np.int8)
 
 
 def merge(first: Interactions, second: Interactions) -> Interactions:
-    """The events of both, over the same user and item rows."""
+    """Combine two sets of events over the same user and item rows."""
     return Interactions.from_rows(
         np.concatenate([first.users, second.users]),
         np.concatenate([first.items, second.items]),

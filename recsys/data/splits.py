@@ -1,4 +1,4 @@
-"""Events cut by time into what is learned from, what settings are chosen on, and what judges."""
+"""Split of the events by time: fit, validation and holdout."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,11 +19,11 @@ class Splits:
 
     @cached_property
     def known(self) -> Interactions:
-        """Everything before the holdout: fit and validation, that is, what a candidate may learn from."""
+        """Everything before the holdout: fit and validation, from which a candidate may learn."""
         return merge(self.fit, self.validation)
 
     def shortened(self, holdout_start: int) -> "Splits":
-        """The same with a holdout that begins at `holdout_start`, if that is later; what is before it is known."""
+        """Start the holdout at `holdout_start`, if that is later; events before it move to validation."""
         if holdout_start <= self.holdout_start:
             return self
         freed = self.holdout.before(holdout_start)
@@ -37,10 +37,10 @@ class Splits:
 
 
 def split_by_time(events: Interactions, *, validation_days: float, holdout_days: float) -> Splits:
-    """Cut the last `holdout_days` off, and `validation_days` before them.
+    """Split off the last `holdout_days`, and the `validation_days` before them.
 
-    Each of the two takes at most a fifth of the time that the events span, so that a young shop still learns from
-    most of what it has. Raises ValueError when there is no event.
+    Each takes at most a fifth of the time that the events span, so that a young shop keeps most events for training.
+    Raises ValueError when there is no event.
     """
     if len(events) == 0:
         raise ValueError("there are no events to split")

@@ -2,5 +2,5 @@
 
 `MODELS` names each by a dotted path, so that no room loads torch before it trains.
 
-Other rooms import `contract`, `vectors` and `onnx_encoder`.
+Other rooms import `contract`, `budget`, `vectors` and `onnx_encoder`.
 """

@@ -1,4 +1,4 @@
-"""The default: trains every candidate within a time budget and blends those that serve better together than alone.
+"""The default: tunes every candidate within a time budget and blends those that serve better together than alone.
 
 A blend is its candidates' parts side by side. Each candidate's scores are brought to one scale (the median over users
 of their standard deviation over the items), multiplied by a weight chosen on validation, and both are folded into the
@@ -11,17 +11,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from recsys.config.settings import ModelSettings
+from recsys.config.settings import ModelSettings, Section
 from recsys.data.arrays import Float32, mean_or_zero
 from recsys.errors import ConfigError, RecsysError, RefusedError
-from recsys.imports import resolve
-from recsys.models.contract import MODELS, TrainingData, settings_of
-from recsys.models.coordinate_search import Settings
+from recsys.models import contract
+from recsys.models.budget import Budget
+from recsys.models.contract import MODELS, Model, Score, TrainingData, find_model, settings_of
 from recsys.models.vectors import Constant, ItemEncoder, Vectors
+from recsys.progress import Progress
 
 _WEIGHTS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)  # tried for a candidate beside the best one, whose own is 1
 _CERTAIN = 3  # standard errors of a difference: a weight that far behind a smaller one ends the search for more,
@@ -29,110 +30,106 @@ _ENOUGH = 30  # where so many users tell what a standard error is
 _ROUNDS = 2
 _SCALE_USERS = 200
 _BLEND_SHARE = 0.15  # of the time, kept for choosing the weights
-_PROJECTED_FROM = 0.02  # of a pass: from then on its speed tells when it will end
-_HOPELESS = 0.5  # of the best candidate's score: who has not reached it after a pass over the events is given up
+_HOPELESS = 0.5  # of the best score so far: a candidate that stays below it after an epoch is dropped
 _IN_ORDER = {MODELS["sequence"]}  # the models that learn from the order of events alone
 
 _log = logging.getLogger(__name__)
 
-Report = Callable[[str, float], None]
-Score = Callable[[Vectors], float]
-
 
 @runtime_checkable
-class _OfUsers(Protocol):
-    """A score that also tells how each user fares, maybe of more users: recsys.training.evaluation.ValidationScore."""
+class _PerUser(Protocol):
+    """A score that is also known for each user, maybe of more users: recsys.training.evaluation.ValidationScore."""
 
     def per_user(self, vectors: Vectors) -> Float32:
-        """Of the same users every time: [B]."""
+        """The score of each of the same users every time: [B]."""
         ...
 
 
-class _EndedError(Exception):
-    """A candidate's time is up, or will be before its present pass over the events has ended, or it is no use."""
+class BlendPart(Section):
+    """One candidate of a blend."""
+
+    model: str  # its name in MODELS, or a dotted one
+    weight: float
+    settings: dict[str, Any]  # of its vectors
+
+
+class BlendParams(Section):
+    """A blend, and how it was found."""
+
+    parts: tuple[BlendPart, ...]
+    comparison: dict[str, float]  # the score on validation of each candidate and of the blend
+    skipped: dict[str, str]  # why a candidate is missing or was stopped early
 
 
 @dataclass(frozen=True)
-class _Found:
-    """A candidate after its training, and how each user fares with it alone."""
+class _Candidate:
+    """A model after it was tuned, and the score of each user with it alone."""
 
     name: str
     vectors: Vectors
-    by_user: Float32
+    per_user: Float32
 
     @property
     def score(self) -> float:
         """The mean over the users who choose the weights."""
-        return mean_or_zero(self.by_user)
+        return mean_or_zero(self.per_user)
 
 
-def train(
-    data: TrainingData,
-    settings: ModelSettings | Settings,
-    *,
-    score: Score | None,
-    seed: int,
-    device: str,
-    report: Report,
-) -> Vectors:
-    """See recsys.models.contract.Train; the settings are those of all models.
+def tune(data: TrainingData, space: ModelSettings, score: Score, budget: Budget) -> Vectors:
+    """See recsys.models.contract.Tune; the space is that of all models.
 
-    The settings of the vectors hold "parts" (model, weight and settings of each), "comparison" (the score on validation
-    of each candidate and of the blend) and "skipped" (why a candidate is missing or stopped early). Candidates take
-    data.budget_seconds together; when these are over, each counts as the best that it had reached.
-    Raises ValueError when there is no score to choose by, and RecsysError when every candidate failed.
+    The candidates share the time of the budget; when it is over, each counts as the best that it has reached.
+    Raises RecsysError when every candidate failed.
     """
-    if isinstance(settings, dict):
-        return _again(data, settings, seed, device, report)
-    if score is None:
-        raise ValueError("auto has candidates to choose from and no validation score to choose by")
-    started = time.monotonic()
-    found, skipped = _candidates(data, settings, score, seed, device, report)
-    weights, blended = _choose_weights(data, found, score, seed, started + data.budget_seconds, report)
-    comparison = {f.name: f.score for f in found} | {"blend": mean_or_zero(blended)}
-    by_name = {f.name: f.vectors for f in found}
-    return _blend(data, {n: by_name[n] for n in weights}, weights, seed, comparison=comparison, skipped=skipped)
+    seconds, started = budget.deadline - time.monotonic(), time.monotonic()
+    found, skipped = _candidates(data, space, score, started + seconds * (1 - _BLEND_SHARE), budget.progress)
+    weights, blended = _choose_weights(data, found, score, budget)
+    comparison = {c.name: c.score for c in found} | {"blend": mean_or_zero(blended)}
+    by_name = {c.name: c.vectors for c in found}
+    return _blend(data, {n: by_name[n] for n in weights}, weights, comparison=comparison, skipped=skipped)
+
+
+def fit(data: TrainingData, params: BlendParams, budget: Budget) -> Vectors:
+    """See recsys.models.contract.Fit: the same blend of candidates with the same params."""
+    parts = {part.model: contract.fit(part.model, data, part.settings, budget) for part in params.parts}
+    weights = {part.model: part.weight for part in params.parts}
+    return _blend(data, parts, weights, comparison=params.comparison, skipped=params.skipped)
+
+
+MODEL = Model(tune, fit, BlendParams)
 
 
 def _candidates(
-    data: TrainingData, models: ModelSettings, score: Score, seed: int, device: str, report: Report
-) -> tuple[list[_Found], dict[str, str]]:
-    """What became of each candidate, in the order of the configuration, and why one is missing or unfinished.
+    data: TrainingData, models: ModelSettings, score: Score, end: float, progress: Progress
+) -> tuple[list[_Candidate], dict[str, str]]:
+    """The tuned candidates in the order of the configuration, and why one is missing or unfinished.
 
-    Each may take half of the time that is left, the last all of it: what the cheap ones leave is for the dear ones. The
-    first, which should be the cheapest, goes on until it has something to publish, however slow the machine; and where
-    it failed, the next.
+    Each may take half of the time that is left until `end`, the last all of it: what the cheap ones leave is for the
+    expensive ones. The first, which should be the cheapest, goes on until it has something to publish, however slow the
+    machine; if it fails, the next does.
     """
-    end = time.monotonic() + data.budget_seconds * (1 - _BLEND_SHARE)
     names = _worth_trying(models.auto.candidates, data)
     pointless = set(models.auto.candidates) - set(names)
     failure: RecsysError | None = None
-    found, skipped = list[_Found](), dict.fromkeys(pointless, "all events have the same time, and so no order")
+    found, skipped = list[_Candidate](), dict.fromkeys(pointless, "all events have the same time, and so no order")
     for name in names:
-        now = time.monotonic()
         share = 1.0 if name == names[-1] else 0.5
-        deadline = now + share * max(0.0, end - now)
-        trial = _Trial(score, deadline, max((f.score for f in found), default=0.0), report, needed=not found)
+        seconds = share * max(0.0, end - time.monotonic())
+        trial = _Trial(score, seconds, max((c.score for c in found), default=0.0), progress, is_needed=not found)
         try:
-            vectors = resolve(name, MODELS)(
-                data,
-                settings_of(models, name),
-                score=trial.score,
-                seed=seed,
-                device=device,
-                report=trial.report,
-            )
-            trial.best = vectors  # its own choice, also where a trial had more luck
-        except _EndedError as reason:
-            skipped[name] = str(reason) if trial.best is None else f"stopped early: {reason}"
-        except (ConfigError, RefusedError):  # nothing would mend these but another configuration, or another night
+            tuned = find_model(name).tune(data, settings_of(models, name), trial.score, trial.budget)
+        except (ConfigError, RefusedError):  # only another configuration, or another night, would mend these
             raise
-        except RecsysError as error:  # such as workers that died too often: what it came to could not be trained again
+        except RecsysError as error:  # such as workers that died too often: its vectors could not be fitted again
             _log.warning("%s failed: %s", name, error.in_full)
             failure, skipped[name] = error, f"failed: {error}"
             continue
-        if trial.best is not None:
-            found.append(_Found(name, trial.best, _by_user(score, trial.best)))
+        if tuned is None:
+            reason = trial.budget.reason or "it found nothing"
+            skipped[name] = reason if trial.best is None else f"stopped early: {reason}"
+        vectors = tuned or trial.best  # its own choice comes first, even if a trial had more luck
+        if vectors is not None:
+            found.append(_Candidate(name, vectors, _per_user(score, vectors)))
     if failure and not found:
         raise failure
     return found, skipped
@@ -145,75 +142,49 @@ def _worth_trying(names: tuple[str, ...], data: TrainingData) -> list[str]:
 
 
 class _Trial:
-    """One candidate's training: keeps the best vectors that were scored, and ends it when its time is up.
+    """The tuning of one candidate: its budget, and the best vectors that were scored.
 
-    Or when it is far behind the best of the others after a pass over the events: its time is for those to come.
-    needed: not before there are any vectors.
+    The candidate ends when its seconds are over, or when it is far behind the best of the others after an epoch over
+    all events. is_needed: its seconds count only once it has any vectors.
     """
 
-    def __init__(self, score: Score, deadline: float, others_best: float, report: Report, *, needed: bool) -> None:
+    def __init__(
+        self, score: Score, seconds: float, others_best: float, progress: Progress, *, is_needed: bool
+    ) -> None:
         self.best: Vectors | None = None
         self.best_score = -math.inf
-        self._score, self._others_best, self._report = score, others_best, report
-        self._until, self._needed = deadline, needed
-        self._started = time.monotonic()
-        self._step, self._first, self._done = "", (self._started, 0.0), 0.0
-
-    @property
-    def _deadline(self) -> float:
-        return math.inf if self._needed and self.best is None else self._until
-
-    def keep(self, vectors: Vectors, value: float) -> None:
-        """Take the vectors for the best when they are."""
-        if self.best is None or value >= self.best_score:
-            self.best, self.best_score = vectors, value
+        self.budget = Budget(seconds, progress=progress)
+        self._score, self._others_best, self._deadline = score, others_best, self.budget.deadline
+        if is_needed:
+            self.budget.deadline = math.inf
 
     def score(self, vectors: Vectors) -> float:
-        """The score, and a chance to end."""
-        self._end_in_time(time.monotonic())
+        """Score the vectors and keep them when they are the best."""
         value = self._score(vectors)
-        self.keep(vectors, value)
-        passes = vectors.settings.get("epochs", 0)
-        whole = isinstance(passes, int) and passes >= 1 and "most" not in vectors.settings
-        if whole and self.best_score < _HOPELESS * self._others_best:
-            raise _EndedError(f"it reached {self.best_score:.4f}, the best before it {self._others_best:.4f}")
+        if self.best is None or value >= self.best_score:
+            self.best, self.best_score = vectors, value
+        self.budget.deadline = self._deadline
+        if self.budget.has_seen_all_events and self.best_score < _HOPELESS * self._others_best:
+            self.budget.stop(f"it reached {self.best_score:.4f}, the best before it {self._others_best:.4f}")
         return value
-
-    def report(self, step: str, done: float) -> None:
-        """Pass it on, and end when the time is up, or the pass over the events that has begun cannot end in time."""
-        now = time.monotonic()
-        self._end_in_time(now)
-        if step != self._step or done < self._done:
-            self._step, self._first = step, (now, done)  # what is slow about a beginning does not count
-        elif " epoch " in step and done - self._first[1] >= _PROJECTED_FROM:
-            to_come = (now - self._first[0]) / (done - self._first[1]) * (1 - done)
-            if now + to_come > self._deadline:
-                left = self._deadline - now
-                raise _EndedError(f"{step} takes {to_come:.0f} s more, {left:.0f} s were left for it")
-        self._done = done
-        self._report(step, done)
-
-    def _end_in_time(self, now: float) -> None:
-        if now > self._deadline:
-            raise _EndedError(f"its {self._deadline - self._started:.0f} s were over")
 
 
 def _choose_weights(
-    data: TrainingData, found: list[_Found], score: Score, seed: int, deadline: float, report: Report
+    data: TrainingData, found: list[_Candidate], score: Score, budget: Budget
 ) -> tuple[dict[str, float], Float32]:
-    """The weights of the candidates that are in, and how each user fares: the best has 1, others join if that helps.
+    """The weights of the candidates that are in, and the score of each user: the best has 1, others join if that helps.
 
-    Until the time is up. Each weight in its turn is the smallest of those that serve as well as the best of them.
+    Ends when the budget does. Each weight in its turn is the smallest of those that serve as well as the best of them.
     """
-    best, *others = sorted(found, key=lambda f: -f.score)
-    weights, by_user = {best.name: 1.0}, best.by_user
-    if len(by_user) == 0:  # nobody to judge by
-        return weights, by_user
-    scaled = {f.name: _scaled(data, f.vectors, seed) for f in found}
+    best, *others = sorted(found, key=lambda c: -c.score)
+    weights, per_user = {best.name: 1.0}, best.per_user
+    if len(per_user) == 0:  # nobody to judge by
+        return weights, per_user
+    scaled = {c.name: _scaled(data, c.vectors) for c in found}
 
-    def by_user_of(other: str, weight: float) -> Float32:
+    def per_user_of(other: str, weight: float) -> Float32:
         tried = _with(weights, other, weight)
-        return _by_user(score, _side_by_side({name: scaled[name] for name in tried}, tried))
+        return _per_user(score, _side_by_side({name: scaled[name] for name in tried}, tried))
 
     steps = len(others) * (_ROUNDS if len(others) > 1 else 1)  # a single one has nothing to wait for
     changed_at = 0  # a round without a change is the last
@@ -222,17 +193,17 @@ def _choose_weights(
             break
         other = others[step % len(others)].name
         held = weights.get(other, 0.0)
-        tried = _try_weights({held: by_user}, partial(by_user_of, other), deadline)
+        tried = _try_weights({held: per_user}, partial(per_user_of, other), budget.expired)
         if tried is None:
             break
         if (weight := _smallest_among_the_best(tried)) != held:
-            weights, by_user, changed_at = _with(weights, other, weight), tried[weight], step
-        report("auto: choose weights", (step + 1) / steps)
-    return weights, by_user
+            weights, per_user, changed_at = _with(weights, other, weight), tried[weight], step
+        budget.progress("auto: choose weights", (step + 1) / steps)
+    return weights, per_user
 
 
 def _try_weights(
-    tried: dict[float, Float32], by_user_of: Callable[[float], Float32], deadline: float
+    tried: dict[float, Float32], per_user_of: Callable[[float], Float32], expired: Callable[[], bool]
 ) -> dict[float, Float32] | None:
     """How each user fares with each weight, beside those tried before; None when the time is up.
 
@@ -241,17 +212,17 @@ def _try_weights(
     """
     found = dict(tried)
     for weight in sorted({0.0, *_WEIGHTS} - set(tried)):
-        if time.monotonic() > deadline:
+        if expired():
             return None
-        found[weight] = by_user_of(weight)
+        found[weight] = per_user_of(weight)
         if weight > _best(found) and len(found[weight]) >= _ENOUGH and _behind(found, weight) > _CERTAIN:
             break
     return found
 
 
-def _by_user(score: Score, vectors: Vectors) -> Float32:
+def _per_user(score: Score, vectors: Vectors) -> Float32:
     """How each user fares: [B]; a score that tells of none counts as a single user's."""
-    return score.per_user(vectors) if isinstance(score, _OfUsers) else np.array([score(vectors)], np.float32)
+    return score.per_user(vectors) if isinstance(score, _PerUser) else np.array([score(vectors)], np.float32)
 
 
 def _with(weights: dict[str, float], name: str, weight: float) -> dict[str, float]:
@@ -282,23 +253,10 @@ def _behind(tried: dict[float, Float32], weight: float) -> float:
     return float(lost.mean()) / error
 
 
-def _again(data: TrainingData, settings: Settings, seed: int, device: str, report: Report) -> Vectors:
-    """The same blend, each candidate trained with the settings chosen before."""
-    parts = {
-        part["model"]: resolve(part["model"], MODELS)(
-            data, part["settings"], score=None, seed=seed, device=device, report=report
-        )
-        for part in settings["parts"]
-    }
-    weights = {part["model"]: part["weight"] for part in settings["parts"]}
-    return _blend(data, parts, weights, seed, comparison=settings["comparison"], skipped=settings["skipped"])
-
-
 def _blend(
     data: TrainingData,
     parts: dict[str, Vectors],
     weights: dict[str, float],
-    seed: int,
     *,
     comparison: dict[str, float],
     skipped: dict[str, str],
@@ -307,16 +265,13 @@ def _blend(
     if len(parts) == 1:
         blended = next(iter(parts.values()))
     else:
-        blended = _side_by_side({name: _scaled(data, vectors, seed) for name, vectors in parts.items()}, weights)
-    described = [{"model": n, "weight": weights[n], "settings": parts[n].settings} for n in parts]
-    return replace(
-        blended,
-        model="auto",
-        settings={"parts": described, "comparison": comparison, "skipped": skipped},
-    )
+        blended = _side_by_side({name: _scaled(data, vectors) for name, vectors in parts.items()}, weights)
+    described = tuple(BlendPart(model=n, weight=weights[n], settings=parts[n].settings) for n in parts)
+    params = BlendParams(parts=described, comparison=comparison, skipped=skipped)
+    return replace(blended, model="auto", settings=params.model_dump())
 
 
-def _scaled(data: TrainingData, vectors: Vectors, seed: int) -> Vectors:
+def _scaled(data: TrainingData, vectors: Vectors) -> Vectors:
     """The same ranking with scores that deviate by about 1; those that are the same for everybody by their logarithm.
 
     Counts are long-tailed: without the logarithm a few items would be above every taste, and the rest not noticed.
@@ -327,14 +282,14 @@ def _scaled(data: TrainingData, vectors: Vectors, seed: int) -> Vectors:
         if asked_for.any():  # 0 is the median, so that what has no events yet stands among ordinary items
             logarithms = np.where(asked_for, logarithms - np.median(logarithms[asked_for]), np.float32(0))
         vectors = replace(vectors, item_vectors=logarithms)
-    return _times(vectors, 1 / _deviation(data, vectors, seed))
+    return _times(vectors, 1 / _deviation(data, vectors))
 
 
-def _deviation(data: TrainingData, vectors: Vectors, seed: int) -> float:
+def _deviation(data: TrainingData, vectors: Vectors) -> float:
     """The median over users of the standard deviation of their scores over the items; 1 when that is 0."""
     events = data.events
     active = np.flatnonzero(np.diff(events.offsets))
-    users = np.random.default_rng(seed).permutation(active)[:_SCALE_USERS]
+    users = np.random.default_rng(data.seed).permutation(active)[:_SCALE_USERS]
     if len(users) == 0:
         return 1.0
     queries = vectors.encode(events.histories(users, data.now, max(1, len(events))))

@@ -1,13 +1,13 @@
-"""The models: name -> the function that trains it, as a dotted string so that a look-up loads no torch.
+"""The contract of a model, and the table of all models.
 
-Every one has the signature of `Train`. Adding a model is a file with such a function and one line here.
+A model is a `Model`: a function that tunes it and one that fits it. `MODELS` names each as a dotted string, so that a
+look-up loads no torch. Adding a model is a file with a `Model` and one line here.
 """
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,17 +15,23 @@ import numpy.typing as npt
 from recsys.data.catalog import Catalog
 from recsys.data.interactions import Interactions
 from recsys.data.times import MICROSECONDS_PER_DAY
+from recsys.errors import ConfigError
+from recsys.imports import resolve
+from recsys.models.budget import Budget
 from recsys.models.vectors import Vectors
 
 ALL_TIME_DAYS = 36500.0  # a half-life after which nothing is forgotten
 
 MODELS: dict[str, str] = {
-    "popularity": "recsys.models.popularity:train",
-    "mf": "recsys.models.mf.model:train",
-    "two_tower": "recsys.models.two_tower.model:train",
-    "sequence": "recsys.models.sequence.model:train",
-    "auto": "recsys.models.blend:train",
+    "popularity": "recsys.models.popularity:MODEL",
+    "mf": "recsys.models.mf.model:MODEL",
+    "two_tower": "recsys.models.two_tower.model:MODEL",
+    "sequence": "recsys.models.sequence.model:MODEL",
+    "auto": "recsys.models.blend:MODEL",
 }
+
+Score = Callable[[Vectors], float]
+"""NDCG@20 on validation of vectors trained on the data that is tuned on; higher is better."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ class Workers:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a model may learn from."""
+    """What a model learns from, and on what."""
 
     events: Interactions  # U users, I items
     catalog: Catalog  # row r is item r of the events; I rows
@@ -46,7 +52,8 @@ class TrainingData:
     kind_weights: tuple[float, ...]  # by kind code
     target_codes: tuple[int, ...]  # kinds that have to be foreseen
     half_life_days: tuple[float, ...]  # candidates for the decay of a history
-    budget_seconds: float = math.inf  # what `auto` may take to choose
+    seed: int = 0  # of whatever is random: the same seed gives the same vectors
+    device: str = "cpu"  # "cpu", "cuda", or "auto": a GPU when there is one
     workers: Workers | None = None  # None: this process trains alone
 
     @property
@@ -63,33 +70,52 @@ class TrainingData:
         return np.bincount(events.items, weights, minlength=events.item_count).astype(np.float64)
 
 
-class Train(Protocol):
-    """How a model is trained."""
+class Tune(Protocol):
+    """How a model's params are chosen."""
 
-    def __call__(
-        self,
-        data: TrainingData,
-        settings: Any,
-        *,
-        score: Callable[[Vectors], float] | None,
-        seed: int,
-        device: str,
-        report: Callable[[str, float], None],
-    ) -> Vectors:
-        """Train on `data` and return the vectors.
+    def __call__(self, data: TrainingData, space: Any, score: Score, budget: Budget) -> Vectors | None:
+        """Choose params by `score` and return the vectors that were trained with them; see `Model`.
 
-        settings: what settings_of takes from the configuration, or, when `score` is None, the `settings` of vectors
-        trained before, whose choices are then taken as they are.
-        score: NDCG@20 on validation of vectors trained on `data`; higher is better. It chooses settings and epochs.
-        Vectors that are given to it bear the settings with which they can be trained again: `auto` ends a training
-        that takes too long, and goes on with the best that was scored. Where training makes passes over the events,
-        "epochs" is how many of them these vectors have seen: `auto` gives up what is far behind after the first.
-        device: "cpu" or "cuda". report: is told the name of the step and the share done, 0 to 1; it is asked often, and
-        the name of a pass over the events holds " epoch ".
+        space: what to choose from: the model's table of the configuration, see settings_of.
+        Whatever is scored bears the params with which the same vectors can be fitted again. None when `budget` ended
+        the search: the caller goes on with the best that was scored.
         """
         ...
 
 
+class Fit(Protocol):
+    """How a model is trained once its params are chosen."""
+
+    def __call__(self, data: TrainingData, params: Any, budget: Budget) -> Vectors:
+        """Train with these params to the end, and show progress through `budget`, which sets no limit here."""
+        ...
+
+
+class Model(NamedTuple):
+    """A model: a value of MODELS, or of a dotted name in the configuration.
+
+    `Vectors.settings` holds the params as plain values for the manifest; `params(**settings)` makes them typed again.
+    """
+
+    tune: Tune
+    fit: Fit
+    params: Callable[..., Any] = dict
+
+
+def find_model(name: str, known: Mapping[str, str] = MODELS) -> Model:
+    """The model of that name, or behind a dotted name. Raises ConfigError for a name without a `Model` behind it."""
+    found = resolve(name, dict(known))
+    if not isinstance(found, Model):
+        raise ConfigError(f"{name!r} is a {type(found).__name__}; a recsys.models.contract.Model is needed")
+    return found
+
+
+def fit(name: str, data: TrainingData, settings: Mapping[str, Any], budget: Budget) -> Vectors:
+    """Train a model with the settings of vectors that were trained before."""
+    model = find_model(name)
+    return model.fit(data, model.params(**settings), budget)
+
+
 def settings_of(models: Any, name: str) -> Any:
-    """A model's table of `[models]`; all of them for `auto`, which trains others; None for a model that has none."""
+    """A model's table of `[models]`; all of them for `auto`, which tunes others; None for a model that has none."""
     return models if name == "auto" else getattr(models, name, None)

@@ -1,50 +1,45 @@
-"""The baseline: the items most asked for of late, the same for everybody."""
-
-from collections.abc import Callable
+"""The baseline: the items most in demand of late, the same for everybody."""
 
 import numpy as np
 
-from recsys.config.settings import PopularitySettings
-from recsys.data.interactions import Interactions
+from recsys.config.settings import PopularitySettings, Section
 from recsys.data.times import MICROSECONDS_PER_DAY
-from recsys.models.contract import TrainingData
-from recsys.models.coordinate_search import Settings
+from recsys.models.budget import Budget
+from recsys.models.contract import Model, Score, TrainingData
+from recsys.models.coordinate_search import coordinate_search
 from recsys.models.vectors import Constant, Part, Vectors
 
 
-def train(
-    data: TrainingData,
-    settings: PopularitySettings | Settings,
-    *,
-    score: Callable[[Vectors], float] | None,
-    seed: int,  # noqa: ARG001 - every model has the same signature; nothing is random here
-    device: str,  # noqa: ARG001 - numpy only
-    report: Callable[[str, float], None],
-) -> Vectors:
-    """See recsys.models.contract.Train. D = 1. Events of target kinds are counted, or all where there is none of those.
+class PopularityParams(Section):
+    """What a count depends on."""
 
-    Raises ValueError when there are several half-lives to choose from and no score to choose by.
-    """
+    half_life_days: float
+
+
+def tune(data: TrainingData, space: PopularitySettings, score: Score, budget: Budget) -> Vectors | None:
+    """See recsys.models.contract.Tune."""
+    values = {"half_life_days": space.half_life_days}
+    start = PopularityParams(half_life_days=space.half_life_days[0])
+    params = coordinate_search(
+        values, lambda tried: score(_count(data, tried)), start=start, rounds=1, expired=budget.expired
+    )
+    return None if budget.stopped else fit(data, params, budget)
+
+
+def fit(data: TrainingData, params: PopularityParams, budget: Budget) -> Vectors:
+    """See recsys.models.contract.Fit. D = 1. Counts events of target kinds, or all where there are none of those."""
+    vectors = _count(data, params)
+    budget.progress("popularity: count", 1.0)
+    return vectors
+
+
+MODEL = Model(tune, fit, PopularityParams)
+
+
+def _count(data: TrainingData, params: PopularityParams) -> Vectors:
     events = data.events.of_kinds(data.target_codes)
     events = events if len(events) else data.events
-    if isinstance(settings, dict):
-        best = _count(events, data.now, settings["half_life_days"])
-    else:
-        best = _choose([_count(events, data.now, days) for days in settings.half_life_days], score)
-    report("popularity: count", 1.0)
-    return best
-
-
-def _choose(candidates: list[Vectors], score: Callable[[Vectors], float] | None) -> Vectors:
-    if len(candidates) == 1:
-        return candidates[0]
-    if score is None:
-        raise ValueError("popularity has several half-lives to choose from and no validation score to choose by")
-    return max(candidates, key=score)
-
-
-def _count(events: Interactions, now: int, half_life_days: float) -> Vectors:
-    counts = np.exp2((events.times - now) / MICROSECONDS_PER_DAY / half_life_days)
+    counts = np.exp2((events.times - data.now) / MICROSECONDS_PER_DAY / params.half_life_days)
     scores = np.bincount(events.items, counts, minlength=events.item_count).astype(np.float32)[:, None]
     history = np.zeros_like(scores)
-    return Vectors("popularity", scores, (Part(history, Constant()),), None, {"half_life_days": half_life_days})
+    return Vectors("popularity", scores, (Part(history, Constant()),), None, params.model_dump())

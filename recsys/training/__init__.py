@@ -1,4 +1,4 @@
-"""From data to an evaluated, refitted bundle: candidates, evaluation, gate, search spaces.
+"""From data to an evaluated, refitted bundle: the pipeline of a run, evaluation, gate, wider searches for settings.
 
-Other rooms import `candidates`, `evaluation`, `gate` and `search_space`.
+Other rooms import `pipeline`, `evaluation`, `gate`, `tuning` and `search_space`.
 """

@@ -82,7 +82,7 @@ def evaluate(bundle: Bundle, splits: Splits, config: Config) -> EvaluationResult
     known, holdout = splits.known, splits.holdout
     if len(bundle.catalog) != known.item_count:
         raise ValueError(f"the bundle has {len(bundle.catalog)} items, the events have {known.item_count}")
-    codes, repeats = config.target_codes, config.recommendations.allow_repurchase
+    codes = config.target_codes
     counts = np.bincount(known.items, minlength=known.item_count)
     most, seed = config.evaluation.max_users, config.training.seed
 
@@ -90,9 +90,7 @@ def evaluate(bundle: Bundle, splits: Splits, config: Config) -> EvaluationResult
         length = config.events.history_length
         return known.histories(targets.users, splits.holdout_start, length, always=config.bought_codes)
 
-    targets = targets_of(holdout, known, target_codes=codes, repeats=repeats, bought_codes=config.bought_codes).sample(
-        most, seed
-    )
+    targets = targets_of(holdout, known, target_codes=codes, bought_codes=_left_out(config)).sample(most, seed)
     rows = rank(bundle, histories_of(targets), config)
     cold = _collect(holdout.of_kinds(codes), users=np.diff(known.offsets) > 0, items=counts == 0).sample(most, seed)
     cold_figures = metrics(rank(bundle, histories_of(cold), config), cold, item_counts=counts)
@@ -109,8 +107,12 @@ def evaluate(bundle: Bundle, splits: Splits, config: Config) -> EvaluationResult
 def rank(bundle: Bundle, histories: Histories, config: Config) -> Int32:
     """The first 20 item rows for each history, as the service would answer but for sold-out items: int32 [B, 20]."""
     view = CatalogView(bundle)
-    bought = None if config.recommendations.allow_repurchase else bought_rows(view, histories, config.bought_codes)
-    return recommend(view, histories, K, excluded=bought).rows
+    return recommend(view, histories, K, excluded=bought_rows(view, histories, _left_out(config))).rows
+
+
+def _left_out(config: Config) -> list[int]:
+    """The kinds of which an earlier event keeps an item from being recommended again."""
+    return [] if config.recommendations.allow_repurchase else config.bought_codes
 
 
 class ValidationScore:
@@ -122,9 +124,8 @@ class ValidationScore:
     """
 
     def __init__(self, catalog: Catalog, splits: Splits, config: Config) -> None:
-        codes, repeats = config.target_codes, config.recommendations.allow_repurchase
-        bought = config.bought_codes
-        targets = targets_of(splits.validation, splits.fit, target_codes=codes, repeats=repeats, bought_codes=bought)
+        codes, bought = config.target_codes, config.bought_codes
+        targets = targets_of(splits.validation, splits.fit, target_codes=codes, bought_codes=_left_out(config))
         affordable = max(_VALIDATION_USERS, min(_WEIGHING_USERS, _WEIGHING_SCORES // max(1, len(catalog))))
 
         def drawn(most: int) -> tuple[Histories, Targets]:
@@ -204,16 +205,14 @@ def targets_of(
     known: Interactions,
     *,
     target_codes: Sequence[int],
-    repeats: bool,
-    bought_codes: Sequence[int] | None = None,
+    bought_codes: Sequence[int],
 ) -> Targets:
     """The distinct items with an event of a target kind in the holdout, of users and items that have events in `known`.
 
-    Without repeats, items that the user bought in `known` are no targets. bought_codes: the kinds that mean it; None:
-    the target kinds.
+    bought_codes: an event of these kinds in `known` keeps an item from being the user's target.
     """
     items = np.bincount(known.items, minlength=known.item_count) > 0
-    before = None if repeats else known.of_kinds(target_codes if bought_codes is None else bought_codes)
+    before = known.of_kinds(bought_codes)
     return _collect(holdout.of_kinds(target_codes), users=np.diff(known.offsets) > 0, items=items, before=before)
 
 
@@ -263,9 +262,8 @@ def _judge_new_users(
     first[has_events] = new.times[new.offsets[:-1][has_events]]
     in_basket = new.times < (first + _BASKET)[new.users]
     baskets, later = new.select(in_basket), new.select(~in_basket)
-    codes, repeats = config.target_codes, config.recommendations.allow_repurchase
-    before = None if repeats else baskets.of_kinds(config.bought_codes)
-    targets = _collect(later.of_kinds(codes), users=has_events, items=counts > 0, before=before)
+    before = baskets.of_kinds(_left_out(config))
+    targets = _collect(later.of_kinds(config.target_codes), users=has_events, items=counts > 0, before=before)
     targets = targets.sample(config.evaluation.max_users, config.training.seed)
     histories = _basket_histories(baskets, targets.users, config.events.history_length)
     return metrics(rank(bundle, histories, config), targets, item_counts=counts)

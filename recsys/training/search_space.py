@@ -7,18 +7,17 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from jobs.init_file import toml_value
 from recsys.config.settings import Config
+from recsys.config.toml import toml_value
 from recsys.models.contract import ALL_TIME_DAYS
 
 Space = dict[str, BaseDistribution]
 
 HALF_LIFE = "half_life_days"  # a key of [events]; the others are keys of the model's own table
-_CHOSEN_AS = {"n_factors": "rank", "trend_weights": "demand"}  # a list of the configuration -> what was taken of it
 _DIGITS = 3  # what is tried, told and written: more of them make no difference to a ranking
 _RECENT: Space = {"recency_half_life_days": FloatDistribution(1, 365, log=True)}
 _DECAY: Space = {HALF_LIFE: FloatDistribution(3, ALL_TIME_DAYS, log=True)}
-_TEMPERATURE_AND_DEMAND: Space = {
+_TEMPERATURE_AND_TREND: Space = {
     "temperatures": FloatDistribution(0.02, 0.5, log=True),
     "trend_weights": FloatDistribution(0, 2),
     **_RECENT,
@@ -44,7 +43,7 @@ SPACES: dict[str, Space] = {
         "negatives": _NEGATIVES,
         "learning_rate": FloatDistribution(0.005, 0.5, log=True),
         "normalize_items": CategoricalDistribution([True, False]),
-        **_TEMPERATURE_AND_DEMAND,
+        **_TEMPERATURE_AND_TREND,
     },
     "sequence": {
         "dim": IntDistribution(32, 256, step=8),
@@ -52,7 +51,7 @@ SPACES: dict[str, Space] = {
         "blocks": IntDistribution(1, 3),
         "dropout": FloatDistribution(0, 0.7),
         "negatives": _NEGATIVES,
-        **_TEMPERATURE_AND_DEMAND,
+        **_TEMPERATURE_AND_TREND,
     },
 }
 
@@ -89,8 +88,8 @@ def written(config: Config, model: str, params: dict[str, Any]) -> dict[str, Any
 
 
 def params_of(chosen: dict[str, Any], space: Space) -> dict[str, Any]:
-    """The settings that a training chose for itself, by the keys of the configuration."""
-    return {key: chosen.get(key, chosen.get(_CHOSEN_AS.get(key, key.removesuffix("s")))) for key in space}
+    """The settings that a model chose for itself, by the keys of the configuration ("temperatures")."""
+    return {key: chosen.get(key, chosen.get(key.removesuffix("s"))) for key in space}
 
 
 def placed(params: dict[str, Any], space: Space) -> dict[str, Any]:

@@ -26,15 +26,16 @@ from recsys.bundle import bundle as bundles
 from recsys.bundle import versions
 from recsys.config.settings import Config
 from recsys.errors import RecsysError
+from recsys.models.budget import Budget
 from recsys.models.vectors import Vectors
 from recsys.sample.shop import END
 from recsys.source import dataset as source
 from recsys.store.events import insert_events
 from recsys.store.keys import create_key
 from recsys.store.migrate import open_store
-from recsys.training import candidates, gate
-from recsys.training.candidates import TrainingRun
+from recsys.training import gate, pipeline
 from recsys.training.evaluation import evaluate
+from recsys.training.pipeline import TrainingRun
 
 MINUTE = 60_000_000
 # One value each, so that training chooses nothing and takes no validation.
@@ -65,8 +66,11 @@ def loaded(config: Config) -> source.Dataset:
 
 def fit(config: Config, model: str, score: Callable[[Vectors], float] | None = None) -> Vectors:
     """A model trained on everything before the holdout."""
-    found = TrainingRun(config, loaded(config), None, quiet)  # fitting leaves the run alone
-    return candidates.fit(found, model, found.splits.known, found.splits.holdout_start, score=score)
+    run = TrainingRun(config, loaded(config), progress=quiet)
+    data = pipeline.training_data(run, run.splits.known, run.splits.holdout_start)
+    vectors = pipeline.tune(run, model, data, score or (lambda _: 0.0), Budget(config.training.choice_seconds))
+    assert vectors is not None
+    return vectors
 
 
 def differ(first: Vectors, second: Vectors) -> bool:
@@ -134,15 +138,14 @@ def longest_history(config: Config) -> int:
 
 def split_days(config: Config) -> tuple[int, int]:
     """The days of validation and of holdout."""
-    splits = TrainingRun(config, loaded(config), None, quiet).splits
+    splits = TrainingRun(config, loaded(config)).splits
     whole = splits.holdout_start - splits.validation_start, END - splits.holdout_start
     return whole[0] // (24 * 60 * MINUTE), whole[1] // (24 * 60 * MINUTE)
 
 
 def judged_users(config: Config) -> float:
-    found = TrainingRun(config, loaded(config), None, quiet)
-    vectors = candidates.fit(found, "popularity", found.splits.known, found.splits.holdout_start)
-    return evaluate(candidates.with_popularity(found, vectors, vectors), found.splits, config).rows["all"]["users"]
+    run, vectors = TrainingRun(config, loaded(config)), fit(config, "popularity")
+    return evaluate(pipeline.with_popularity(run, vectors, vectors), run.splits, config).rows["all"]["users"]
 
 
 def recommended_again(query: str) -> Callable[[Config], int]:

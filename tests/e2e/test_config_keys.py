@@ -20,8 +20,8 @@ from jobs.train import train
 from recsys.config.loading import load_config
 from recsys.config.settings import Config
 from recsys.models.vectors import Vectors
-from recsys.training.candidates import TrainingRun
 from recsys.training.evaluation import ValidationScore
+from recsys.training.pipeline import TrainingRun
 
 TESTS = Path(__file__).parents[1]
 
@@ -362,6 +362,6 @@ def test_changing_the_key_changes_an_outcome(key: str, small_shop: Path, tmp_pat
 def test_of_several_half_lives_popularity_takes_the_one_that_validates_best(small_shop: Path) -> None:
     config = configured(small_shop, **SINGLE)
     several = changed(small_shop, "models.popularity.half_life_days", "[7.0, 36500.0]", **SINGLE)
-    found = TrainingRun(several, loaded(several), None, quiet)
-    score = ValidationScore(found.loaded.catalog, found.splits, several)
+    found = TrainingRun(several, loaded(several))
+    score = ValidationScore(found.dataset.catalog, found.splits, several)
     assert differ(fit(config, "popularity"), fit(several, "popularity", score))

@@ -1,23 +1,23 @@
 """Night after night: good ones publish, bad ones are refused and leave the live bundle alone."""
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from road import configured
 from tiny import quiet
 
-from jobs import ledger
 from jobs.train import train
 from recsys.bundle import bundle as bundles
 from recsys.bundle import versions
 from recsys.data.extract import open_extract
 from recsys.errors import RefusedError
-from recsys.models.contract import MODELS
-from recsys.models.popularity import train as train_popularity
+from recsys.models import popularity
+from recsys.models.contract import MODELS, Model
 from recsys.sample.shop import END
 from recsys.source.dataset import load
 from recsys.store.migrate import open_store
-from recsys.training.candidates import TrainingRun, evaluate_all
+from recsys.training.pipeline import TrainingRun, evaluate_all
 
 DAY = 86_400_000_000
 BROKEN = "broken_models"
@@ -67,8 +67,8 @@ def test_a_night_of_auto_publishes_its_blend_and_says_what_it_chose_from(shop):
 @pytest.mark.parametrize(
     ("environment", "where", "told"),
     [
-        ({"RECSYS_TRAINING__MODELS": f'["{BROKEN}:shuffled"]'}, "", "live bundle's"),
-        ({"RECSYS_TRAINING__MODELS": f'["{BROKEN}:noise"]'}, "", "not above popularity's"),
+        ({"RECSYS_TRAINING__MODELS": f'["{BROKEN}:SHUFFLED"]'}, "", "live bundle's"),
+        ({"RECSYS_TRAINING__MODELS": f'["{BROKEN}:NOISE"]'}, "", "not above popularity's"),
         ({}, "AND user_id % 2 = 0", "fewer than"),
     ],
     ids=["shuffled vectors", "worse than popularity", "half the data"],
@@ -82,7 +82,7 @@ def test_a_bad_night_is_refused_and_changes_nothing(trained_shop, environment, w
 
 
 def test_a_longer_holdout_is_judged_where_the_live_bundle_has_not_looked(shop):
-    shuffled = {"RECSYS_TRAINING__MODELS": f'["{BROKEN}:shuffled"]'}
+    shuffled = {"RECSYS_TRAINING__MODELS": f'["{BROKEN}:SHUFFLED"]'}
     night(shop, RECSYS_EVALUATION__HOLDOUT_DAYS="10")
     short = state(shop)[0]
     night(shop, RECSYS_EVALUATION__HOLDOUT_DAYS="70")
@@ -97,20 +97,24 @@ def test_a_longer_holdout_is_judged_where_the_live_bundle_has_not_looked(shop):
 def test_settings_are_chosen_and_candidates_trained_on_nothing_later_than_they_may(shop, monkeypatch):
     seen = []
 
-    def spy(data, settings, *, score, **more):
-        seen.append((score is not None, int(data.events.times.max())))
-        return train_popularity(data, settings, score=score, **more)
+    def tune(data, *more):
+        seen.append(("tune", int(data.events.times.max())))
+        return popularity.tune(data, *more)
 
-    monkeypatch.setitem(MODELS, "popularity", f"{__name__}:spy")
-    monkeypatch.setattr("test_nights.spy", spy, raising=False)
+    def fit(data, *more):
+        seen.append(("fit", int(data.events.times.max())))
+        return popularity.fit(data, *more)
+
+    monkeypatch.setitem(MODELS, "popularity", f"{__name__}:SPY")
+    monkeypatch.setattr("test_nights.SPY", Model(tune, fit, popularity.PopularityParams), raising=False)
     config = configured(shop, RECSYS_TRAINING__MODELS='["popularity"]')
-    with ledger.run(open_store(config.store.url), "train", config) as run:
-        found = TrainingRun(config, load(config, run.store, now=END, progress=quiet), run, quiet)
-        evaluate_all(found)
+    with closing(open_store(config.store.url)) as store:
+        found = TrainingRun(config, load(config, store, now=END, progress=quiet), progress=quiet)
+    evaluate_all(found)
     (choosing, latest), (training, last) = seen
-    assert choosing
+    assert choosing == "tune"
     assert latest < found.splits.validation_start
-    assert not training
+    assert training == "fit"
     assert found.splits.validation_start <= last < found.splits.holdout_start
 
 

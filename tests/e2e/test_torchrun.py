@@ -24,19 +24,21 @@ from torch.distributed.checkpoint import FileSystemWriter, state_dict_loader
 
 from recsys.data import folder as folders
 from recsys.errors import RecsysError
-from recsys.imports import resolve
-from recsys.models.contract import MODELS, Workers
+from recsys.models.budget import Budget
+from recsys.models.contract import Workers, fit
 from recsys.models.distributed import sharded, torchrun, worker
-from recsys.models.distributed.sharded import Progress
-from recsys.models.distributed.torchrun import WORK, Report, Work, WorkerTask, train_together
+from recsys.models.distributed.sharded import TrainingState
+from recsys.models.distributed.torchrun import WORK, GoesOn, Work, WorkerTask, train_together
 from recsys.models.sequence import model as sequence
+from recsys.models.sequence.trainer import SequenceParams
 from recsys.models.two_tower import model as two_tower
+from recsys.models.two_tower.towers import TwoTowerParams
 from recsys.process import LAUNCHED
-from recsys.training import candidates
-from recsys.training.candidates import TrainingRun
+from recsys.training import pipeline
 from recsys.training.evaluation import ValidationScore
+from recsys.training.pipeline import TrainingRun
 
-TIME = {"recency_half_life_days": 10.0, "demand": 0.0, "max_events_per_epoch": 400}  # of 750: passes are samples
+TIME = {"recency_half_life_days": 10.0, "trend_weight": 0.0, "max_events_per_epoch": 400}  # of 750: passes are samples
 CHOSEN = {
     "two_tower": TIME
     | {"half_life_days": 90.0, "temperature": 0.2, "normalize_items": True, "epochs": 2}
@@ -50,7 +52,7 @@ CHOSEN = {
 def learnt(model: str, workers: Workers | None, report=quiet) -> np.ndarray:
     """The vectors of the items and, beside them, of users of one item each."""
     data = replace(checkerboard(cold=4), workers=workers)
-    found = resolve(MODELS[model])(data, CHOSEN[model], score=None, seed=0, device="cpu", report=report)
+    found = fit(model, data, CHOSEN[model], Budget(progress=report))
     items = len(found.item_vectors)
     return np.concatenate([found.item_vectors, found.encode(tiny.histories(*([(item, 0)] for item in range(items))))])
 
@@ -89,18 +91,20 @@ def learnt_with_a_kill(model, folder, monkeypatch, look) -> np.ndarray:
 
 def alone_two_tower() -> nn.Module:
     """The table of histories after one process has trained it."""
-    chosen = CHOSEN["two_tower"]
-    return two_tower._Model(checkerboard(cold=4), chosen, 0, torch.device("cpu"), quiet).trained(chosen).user_tower
+    params = TwoTowerParams(**CHOSEN["two_tower"])
+    towers = two_tower._Model(checkerboard(cold=4)).towers(params)
+    for epoch in range(1, params.epochs + 1):
+        towers.train_epoch(epoch, lambda _done: True)
+    return towers.user_tower
 
 
 def alone_sequence() -> nn.Module:
     """The table of items after one process has trained it."""
-    chosen = CHOSEN["sequence"]
-    model = sequence._Model(checkerboard(cold=4), 0, torch.device("cpu"), quiet)
-    learner = model.learner(chosen)
-    for epoch in range(1, chosen["epochs"] + 1):
-        model.train_epoch(learner, epoch, chosen)
-    return learner._tables
+    params = SequenceParams(**CHOSEN["sequence"])
+    trainer = sequence._Model(checkerboard(cold=4)).trainer(params)
+    for epoch in range(1, params.epochs + 1):
+        trainer.train_epoch(epoch, lambda _done: True)
+    return trainer._tables
 
 
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
@@ -113,7 +117,7 @@ def test_two_processes_learn_what_one_learns_though_one_is_killed_in_mid_epoch(
 ):
     # The tables say little about the size of the gradients, as Adagrad divides by it; what it has summed up does. That
     # one process reads what two have written says that the number may change in between.
-    name = f"optimiser of tables.state.{module}.embedding_bags.{table}.weight.{table}.momentum1"
+    name = f"optimizer of tables.state.{module}.embedding_bags.{table}.weight.{table}.momentum1"
     state = {name: torch.zeros(checkerboard(cold=4).events.item_count)}
 
     def look() -> None:
@@ -129,14 +133,6 @@ def test_two_processes_learn_what_one_learns_though_one_is_killed_in_mid_epoch(
     assert summed.max() > 0
 
 
-class EndedError(Exception):
-    """Somebody has seen enough."""
-
-
-def end() -> None:
-    raise EndedError
-
-
 def processes(folder: Path) -> dict[int, str]:
     """What trains there, torchrun and its workers: process ids and command lines."""
     found = {}
@@ -147,16 +143,21 @@ def processes(folder: Path) -> dict[int, str]:
 
 
 def test_a_training_that_ends_early_leaves_no_worker_and_lets_others_in(tmp_path):
-    def report(_step: str, _done: float) -> None:
-        if len(processes(tmp_path)) > 1:
-            end()
+    seen: list[str] = []
 
-    with pytest.raises(EndedError):
-        learnt("two_tower", Workers(1, tmp_path), report)
+    def report(step: str, _done: float) -> None:
+        if len(processes(tmp_path)) > 1:
+            seen.append(step)
+            budget.stop("somebody has seen enough")
+
+    budget = Budget(progress=report)
+    assert list(together(tmp_path, 1, budget)) == []
+    assert seen
     assert processes(tmp_path) == {}
     assert not (tmp_path / "work").exists()
-    with folders.exclusive_lock(tmp_path, end):
-        pass
+    with folders.exclusive_lock(tmp_path, lambda: False) as is_ours:
+        assert is_ours
+        assert list(together(tmp_path, 1, Budget(-1))) == [], "who waits gives up when the time is over"
 
 
 def test_no_worker_outlives_a_torchrun_that_is_killed_while_the_worker_imports(tmp_path):
@@ -186,12 +187,12 @@ def test_a_worker_whose_parent_died_before_it_could_ask_to_be_told_ends_by_itsel
 def unlearning(facts, arrays, device) -> WorkerTask:
     """Learns nothing, and puts other work into the folder in epoch 4."""
 
-    def train_epoch(epoch: int, report: Report) -> float:
+    def train_epoch(epoch: int, goes_on: GoesOn) -> float:
         if epoch == 4:
             (Path(facts["folder"]) / WORK).write_text("{}")
         return 0.0
 
-    return WorkerTask(Progress({"tables": nn.Linear(1, 1)}), train_epoch)
+    return WorkerTask(TrainingState({"tables": nn.Linear(1, 1)}), train_epoch)
 
 
 def test_workers_wait_for_the_job_and_leave_the_work_of_another_alone(tmp_path, monkeypatch):
@@ -206,9 +207,9 @@ def test_workers_wait_for_the_job_and_leave_the_work_of_another_alone(tmp_path, 
 
     monkeypatch.setattr(worker.time, "sleep", take)
     facts = {"folder": str(tmp_path)}
-    plan = {"pupil": "test_torchrun:unlearning", "facts": facts, "epochs": 5, "device": "cpu"}
+    plan = {"task": "test_torchrun:unlearning", "facts": facts, "epochs": 5, "device": "cpu"}
     (tmp_path / WORK).write_text(json.dumps(plan))
-    sharded.save(tmp_path, 0, Progress({"tables": nn.Linear(1, 1)}))
+    sharded.save(tmp_path, 0, TrainingState({"tables": nn.Linear(1, 1)}))
     worker.work(tmp_path)
     assert there == [[0, 1], [1, 2], [2, 3]]
     assert sharded.newest(tmp_path) == 3
@@ -220,7 +221,7 @@ def test_ctrl_c_while_a_checkpoint_is_written_stays_ctrl_c(tmp_path, monkeypatch
 
     monkeypatch.setattr(FileSystemWriter, "write_data", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        sharded.save(tmp_path, 0, Progress({"tables": nn.Linear(1, 1)}))
+        sharded.save(tmp_path, 0, TrainingState({"tables": nn.Linear(1, 1)}))
 
 
 def test_two_processes_are_as_accurate_as_one_within_the_spread_of_seeds(shop):
@@ -228,9 +229,10 @@ def test_two_processes_are_as_accurate_as_one_within_the_spread_of_seeds(shop):
 
     def quality(seed: int, processes: int) -> float:
         config = changed(shop, "training.seed", str(seed), **single, RECSYS_TRAINING__PROCESSES=str(processes))
-        night = TrainingRun(config, loaded(config), None, quiet)
-        splits, score = night.splits, ValidationScore(night.loaded.catalog, night.splits, config)
-        return score(candidates.fit(night, "two_tower", splits.fit, splits.validation_start, score=score))
+        run = TrainingRun(config, loaded(config))
+        splits, score = run.splits, ValidationScore(run.dataset.catalog, run.splits, config)
+        data = pipeline.training_data(run, splits.fit, splits.validation_start)
+        return score(pipeline.tune(run, "two_tower", data, score, Budget()))
 
     one = [quality(seed, 1) for seed in range(4)]
     assert not (shop / "recsys-data" / "training").exists()
@@ -239,12 +241,10 @@ def test_two_processes_are_as_accurate_as_one_within_the_spread_of_seeds(shop):
     assert abs(two - one[0]) <= np.ptp(one)
 
 
-def together(folder: Path, epochs: int) -> Generator[int]:
+def together(folder: Path, epochs: int, budget: Budget | None = None) -> Generator[int]:
     """The epochs of a training whose workers find nothing to train."""
-    work, progress = Work("recsys.models.two_tower.model:none_such", {}, {}), Progress({"tables": nn.Linear(1, 1)})
-    return train_together(
-        Workers(1, folder), work, progress, epochs, torch.device("cpu"), lambda _what: lambda _done: None
-    )
+    work, state = Work("recsys.models.two_tower.model:none_such", {}, {}), TrainingState({"tables": nn.Linear(1, 1)})
+    return train_together(Workers(1, folder), work, state, epochs, torch.device("cpu"), budget or Budget(), str)
 
 
 def test_workers_that_fail_again_and_again_fail_the_job_with_their_last_words(tmp_path, monkeypatch):

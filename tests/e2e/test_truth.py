@@ -6,15 +6,14 @@ import numpy as np
 import pytest
 from tiny import quiet
 
-from jobs.ledger import run
 from recsys.config.loading import load_config
 from recsys.config.settings import Config
 from recsys.data.interactions import Interactions
 from recsys.sample.shop import generate, sample_config
 from recsys.source.dataset import Dataset, load
 from recsys.store.migrate import open_store
-from recsys.training.candidates import TrainingRun, evaluate_all
 from recsys.training.evaluation import metrics, targets_of
+from recsys.training.pipeline import TrainingRun, evaluate_all
 
 METRIC = "ndcg@20"
 
@@ -39,22 +38,19 @@ def night_of_truth(tmp_path_factory):
     config = load_config(settings, environment)
     store = open_store(config.store.url)
     loaded = load(config, store, now=2_000_000_000_000_000, progress=quiet)
-    yield truth, config, store, loaded
+    yield truth, config, loaded
     store.close()
 
 
-def judged(config: Config, store, loaded: Dataset) -> dict[str, float]:
-    with run(store, "evaluate", config) as current:
-        night = TrainingRun(config, loaded, current, quiet)
-        return {c.name: c.judged.rows["all"][METRIC] for c in evaluate_all(night)}
+def judged(config: Config, loaded: Dataset) -> dict[str, float]:
+    return {c.name: c.result.rows["all"][METRIC] for c in evaluate_all(TrainingRun(config, loaded))}
 
 
 def test_models_lie_between_random_and_oracle(night_of_truth):
-    truth, config, store, loaded = night_of_truth
-    figures = judged(config, store, loaded)
-    with run(store, "evaluate", config) as current:
-        splits = TrainingRun(config, loaded, current, quiet).splits
-    targets = targets_of(splits.holdout, splits.known, target_codes=config.target_codes, repeats=True)
+    truth, config, loaded = night_of_truth
+    figures = judged(config, loaded)
+    splits = TrainingRun(config, loaded).splits
+    targets = targets_of(splits.holdout, splits.known, target_codes=config.target_codes, bought_codes=())
     rows = truth_rows(truth, loaded, targets.users)
     counts = np.bincount(splits.known.items, minlength=splits.known.item_count)
     oracle = metrics(rows, targets, item_counts=counts)[METRIC]
@@ -76,10 +72,10 @@ def truth_rows(truth, loaded, users):
 
 
 def test_shuffled_items_bring_mf_down_to_popularity(night_of_truth):
-    _, config, store, loaded = night_of_truth
+    _, config, loaded = night_of_truth
     mixed = np.random.default_rng(0).permutation(loaded.events.items)  # who bought what is lost, demand is not
     events: Interactions = replace(loaded.events, items=mixed)
     config = config.model_copy(update={"training": config.training.model_copy(update={"models": ("mf",)})})
-    honest, figures = judged(config, store, loaded), judged(config, store, replace(loaded, events=events))
+    honest, figures = judged(config, loaded), judged(config, replace(loaded, events=events))
     gain, left = honest["mf"] / honest["popularity"] - 1, figures["mf"] / figures["popularity"] - 1
     assert left < gain / 4

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
@@ -22,13 +21,17 @@ from tiny import quiet
 
 from jobs.commands import open_configured
 from jobs.output import Output
-from jobs.tune import _Search, tune
+from jobs.tune import tune
 from recsys.config.settings import Config
 from recsys.errors import ConfigError, RecsysError, RefusedError
+from recsys.models.budget import Budget
+from recsys.models.contract import Score, TrainingData
+from recsys.models.vectors import Vectors
 from recsys.store.leases import acquire_lease, release_lease
 from recsys.store.runs import list_runs
-from recsys.training import candidates
-from recsys.training.candidates import TrainingRun
+from recsys.training import pipeline
+from recsys.training.pipeline import TrainingRun
+from recsys.training.tuning import Search
 
 Recsys = Callable[..., subprocess.CompletedProcess[str]]
 POOR = "[1]"  # one dimension, fewer than any trial has: nearly every one is better
@@ -141,13 +144,14 @@ def fit_instead(monkeypatch: pytest.MonkeyPatch, *acts: Callable[[], None]) -> N
     """
     waiting = iter(acts)
 
-    def fit(*arguments: Any, **named: Any) -> Any:
+    def instead(run: TrainingRun, name: str, data: TrainingData, score: Score, budget: Budget) -> Vectors | None:
         next(waiting, nothing)()
-        found = candidates.fit(*arguments, **named)
-        named["score"](found)
-        return found
+        found = pipeline.tune(run, name, data, score, budget)
+        assert found is not None
+        score(found)
+        return None if budget.stopped else found
 
-    monkeypatch.setattr("jobs.tune.fit", fit)
+    monkeypatch.setattr("recsys.training.tuning.tune", instead)
 
 
 def nothing() -> None:
@@ -162,11 +166,11 @@ def without_workers() -> None:
     raise RecsysError("the workers failed")
 
 
-def too_low() -> None:
-    raise optuna.TrialPruned
-
-
 def test_a_trial_that_is_too_large_fails_alone_and_says_why(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_low() -> None:
+        monkeypatch.setattr(optuna.Trial, "should_prune", lambda _: pruned.append(True) or len(pruned) == 1)
+
+    pruned: list[bool] = []
     fit_instead(monkeypatch, nothing, too_large, without_workers, too_low, too_large)
     output = search(configured(shop), 3)
     assert output.data["trials"] == {"asked": 3, "found": 0, "scored": 2, "ended_early": 1, "failed": 3}
@@ -214,31 +218,31 @@ def test_two_searches_in_one_folder_with_a_store_each_are_told_apart(
 
 def test_a_study_is_of_one_version_and_one_device(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = configured(shop)
-    night = TrainingRun(config, loaded(config), None, quiet)  # type: ignore[arg-type]
+    run = TrainingRun(config, loaded(config))
 
     def name() -> str:
-        return _Search(night, "mf", None).name  # type: ignore[arg-type]
+        return Search(run, "mf", None, nothing).name  # type: ignore[arg-type]
 
     first = name()
     assert name() == first
     with monkeypatch.context() as patch:
-        patch.setattr("jobs.tune.metadata.version", lambda _: "next")
+        patch.setattr("recsys.training.tuning.metadata.version", lambda _: "next")
         assert name() != first
     monkeypatch.setattr("recsys.models.device.pick_device", lambda _: "another")
     assert name() != first
 
 
 def test_negatives_are_varied_by_the_items_that_have_events(shop: Path) -> None:
-    night = TrainingRun(configured(shop), loaded(configured(shop)), None, quiet)  # type: ignore[arg-type]
-    items = len(set(night.splits.fit.items.tolist()))
-    assert items < len(night.loaded.catalog)
+    run = TrainingRun(configured(shop), loaded(configured(shop)))
+    items = len(set(run.splits.fit.items.tolist()))
+    assert items < len(run.dataset.catalog)
     for most, drawn in ((items, False), (items - 1, True)):
         config = configured(shop, RECSYS_MODELS__SEQUENCE__FULL_SOFTMAX_ITEMS=str(most))
-        search = _Search(replace(night, config=config), "sequence", None)  # type: ignore[arg-type]
+        search = Search(replace(run, config=config), "sequence", None, nothing)  # type: ignore[arg-type]
         assert ("negatives" in search.space) is drawn
 
 
-@pytest.mark.parametrize("model", ["auto", "popularity", "reach:train"])
+@pytest.mark.parametrize("model", ["auto", "popularity", "reach:MODEL"])
 def test_a_model_that_cannot_be_tuned_is_named(shop: Path, model: str) -> None:
     words = f"there is nothing to tune in '{model}'; allowed are mf, two_tower, sequence"
     with pytest.raises(ConfigError, match=words):

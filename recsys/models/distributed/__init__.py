@@ -1,1 +1,1 @@
-"""The room recsys/models/distributed."""
+"""Training with several processes: tables that are shared out, and the torchrun that starts workers."""

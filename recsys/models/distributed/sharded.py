@@ -29,7 +29,7 @@ from recsys.errors import RecsysError
 
 # Of these torchrec has the first alone on CPUs. Not by columns: row-wise Adagrad has a step size for each piece of a
 # row then, so that the numbers, and what a checkpoint holds, depend on the cut. Not data parallel: that leaves a copy
-# of the table in each process, and no way to the optimiser's state.
+# of the table in each process, and no way to the optimizer's state.
 _SHARDINGS = [ShardingType.TABLE_WISE.value, ShardingType.ROW_WISE.value]
 _COMPLETE = ".metadata"  # which torch writes last
 _EPOCH = "epoch-"
@@ -117,53 +117,53 @@ def replicate(module: nn.Module, device: torch.device) -> nn.Module:
 
 @dataclass(frozen=True)
 class AdamState:
-    """An optimiser of a module, as a checkpoint wants it."""
+    """An optimizer of a module, as a checkpoint wants it."""
 
     module: nn.Module
-    optimiser: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer
 
     def state_dict(self) -> dict[str, Any]:
         """What it has come to; zeros before its first step."""
-        return get_optimizer_state_dict(self.module, self.optimiser, options=_FLAT)
+        return get_optimizer_state_dict(self.module, self.optimizer, options=_FLAT)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
-        set_optimizer_state_dict(self.module, self.optimiser, state, options=_FLAT)
+        set_optimizer_state_dict(self.module, self.optimizer, state, options=_FLAT)
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingState:
     """What a checkpoint holds."""
 
     modules: Mapping[str, nn.Module]
-    others: Mapping[str, Any] = field(default_factory=dict)  # what training goes on with, beside the tables' optimisers
+    others: Mapping[str, Any] = field(default_factory=dict)  # what training goes on with, beside the tables' optimizers
 
 
-def save(folder: Path, epoch: int, progress: Progress) -> None:
+def save(folder: Path, epoch: int, state: TrainingState) -> None:
     """Checkpoint the modules, and in a group what training goes on with; epoch 0 is the start.
 
     All processes of the group call it, each writes what it holds. A checkpoint that was not finished does not count.
     Raises RecsysError when it cannot be written.
     """
-    _transfer(state_dict_saver.save, folder, epoch, progress)
+    _transfer(state_dict_saver.save, folder, epoch, state)
 
 
-def load(folder: Path, epoch: int, progress: Progress) -> None:
+def load(folder: Path, epoch: int, state: TrainingState) -> None:
     """Set all of it to what a checkpoint holds, however either is sharded. Raises RecsysError when that cannot be."""
-    _transfer(state_dict_loader.load, folder, epoch, progress)
+    _transfer(state_dict_loader.load, folder, epoch, state)
 
 
-def _transfer(way: Callable[..., Any], folder: Path, epoch: int, progress: Progress) -> None:
-    state: dict[str, Any] = dict(progress.modules)
+def _transfer(way: Callable[..., Any], folder: Path, epoch: int, state: TrainingState) -> None:
+    saved: dict[str, Any] = dict(state.modules)
     if distributed.is_initialized() and epoch:  # a start has nothing of it, and the job only reads what was learnt
-        state |= progress.others
-        for name, module in progress.modules.items():
+        saved |= state.others
+        for name, module in state.modules.items():
             if isinstance(module, DistributedModelParallel):
-                state[f"optimiser of {name}"] = module.fused_optimizer
+                saved[f"optimizer of {name}"] = module.fused_optimizer
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)  # as it should be in the job
         try:
-            way(state, checkpoint_id=folder / f"{_EPOCH}{epoch}", no_dist=not distributed.is_initialized())
+            way(saved, checkpoint_id=folder / f"{_EPOCH}{epoch}", no_dist=not distributed.is_initialized())
         except CheckpointException as error:  # which is no Exception, and may hold what is none
             if any(isinstance(failure, KeyboardInterrupt) for failure, _ in error.failures.values()):
                 raise KeyboardInterrupt from error

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,10 @@ import torch
 
 from recsys.data.folder import exclusive_lock, read_text, replace_text
 from recsys.errors import RecsysError
+from recsys.models.budget import Budget
 from recsys.models.contract import Workers
 from recsys.models.distributed import sharded
-from recsys.models.distributed.sharded import Progress
+from recsys.models.distributed.sharded import TrainingState
 
 RESTARTS = 3  # of the workers, before a training is given up
 WORK, PROGRESS, _LOG = "work.json", "progress", "log"
@@ -35,49 +35,64 @@ _LAST_SECONDS = 30.0  # for workers to end by themselves after the last epoch
 _FRESH_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 _TOLD_LINES = 60  # of the log, when it failed
 
-Report = Callable[[float], None]
+GoesOn = Callable[[float], bool]
+"""Called with the share of an epoch that is done; False ends the epoch."""
 
 
 @dataclass(frozen=True)
 class WorkerTask:
-    """A model as a worker trains it."""
+    """A model while it is trained, here or by a worker."""
 
-    progress: Progress
-    train_epoch: Callable[[int, Report], float]  # epoch 1, 2, …, and what is told the share done
+    state: TrainingState
+    train_epoch: Callable[[int, GoesOn], float]  # epoch 1, 2, …; returns the mean loss
 
 
 @dataclass(frozen=True)
 class Work:
     """What the workers are given."""
 
-    pupil: str  # dotted name of a function: (facts, arrays, device) -> Pupil
+    task: str  # dotted name of a function: (facts, arrays, device) -> WorkerTask
     facts: dict[str, Any]  # as JSON
     arrays: Mapping[str, npt.NDArray[np.generic]]
 
 
 def train_together(
-    workers: Workers, work: Work, progress: Progress, epochs: int, device: torch.device, report: Callable[[str], Report]
+    workers: Workers,
+    work: Work,
+    state: TrainingState,
+    epochs: int,
+    device: torch.device,
+    budget: Budget,
+    step: Callable[[str], str],
 ) -> Generator[int]:
-    """Train for so many epochs; yields each when it has ended, with `progress` as it was after it.
+    """Train for so many epochs; yields each when it has ended, with `state` as it was after it.
 
-    The workers are an epoch or two ahead, and end with the last or when the iterator is closed. report: is given
-    "epoch 1" and so on, or what is waited for. Other trainings in the same folder wait. Raises RecsysError when the
-    workers died too often or the folder cannot be written to.
+    The workers are an epoch or two ahead. They end with the last epoch, with the budget, or when the iterator closes.
+    step: "epoch 1", or what is waited for -> what people see as progress. Other trainings in the same folder wait.
+    Raises RecsysError when the workers died too often or the folder cannot be written to.
     """
     if epochs == 0:
         return
     with _writing(workers.folder):
         workers.folder.mkdir(parents=True, exist_ok=True)
-    with exclusive_lock(workers.folder, partial(report("wait for another training"), 0.0)):
+
+    def waits() -> bool:
+        budget.progress(step("wait for another training"), 0.0)
+        return not budget.expired()
+
+    with exclusive_lock(workers.folder, waits) as is_ours:
+        if not is_ours:
+            return
         folder = workers.folder / "work"
         shutil.rmtree(folder, ignore_errors=True)  # of a job that was killed
         try:
             _write(folder, work, epochs, device)
-            sharded.save(folder, 0, progress)
+            sharded.save(folder, 0, state)
             with _started(workers.count, folder) as process:
                 for epoch in range(1, epochs + 1):
-                    _wait(process, folder, epoch, report)
-                    sharded.load(folder, epoch, progress)
+                    if not _wait(process, folder, epoch, budget, step):
+                        return
+                    sharded.load(folder, epoch, state)
                     sharded.forget(folder, epoch)
                     yield epoch
                 with suppress(subprocess.TimeoutExpired):
@@ -101,7 +116,7 @@ def _write(folder: Path, work: Work, epochs: int, device: torch.device) -> None:
             np.save(folder / f"{name}.npy", array, allow_pickle=False)
     # The training's name is for workers that outlived theirs: they must not take this one for it.
     name = secrets.token_hex(8)
-    plan = {"name": name, "pupil": work.pupil, "facts": work.facts, "epochs": epochs, "device": device.type}
+    plan = {"name": name, "task": work.task, "facts": work.facts, "epochs": epochs, "device": device.type}
     replace_text(folder / WORK, json.dumps(plan))
 
 
@@ -128,9 +143,11 @@ def _command(count: int, folder: Path) -> list[str]:
     return [sys.executable, "-m", "recsys.process", str(os.getpid()), *torchrun, *where, *how, *worker]
 
 
-def _wait(process: subprocess.Popen[bytes], folder: Path, epoch: int, report: Callable[[str], Report]) -> None:
-    """Until the epoch has ended."""
-    waits, told = report("wait for workers"), report(f"epoch {epoch}")
+def _wait(
+    process: subprocess.Popen[bytes], folder: Path, epoch: int, budget: Budget, step: Callable[[str], str]
+) -> bool:
+    """Wait until the epoch has ended; False when the budget ends first."""
+    waits, trains = step("wait for workers"), step(f"epoch {epoch}")
     while sharded.newest(folder) < epoch:
         ended = process.poll() is not None
         if ended and sharded.newest(folder) < epoch:  # it may have written its last in between
@@ -141,10 +158,13 @@ def _wait(process: subprocess.Popen[bytes], folder: Path, epoch: int, report: Ca
             )
         at, _, done = read_text(folder / PROGRESS).partition(" ")
         if at == str(epoch):
-            told(float(done))
+            goes_on = budget.epoch(float(done), step=trains)
         else:  # they start, perhaps again: what is slow about that must not count as the epoch's speed
-            waits(0.0)
+            budget.progress(waits, 0.0)
+            goes_on = not budget.expired()
+        if not goes_on:
+            return False
         with suppress(subprocess.TimeoutExpired):
             process.wait(_POLL_SECONDS)
-    waits(1.0)
-    told(1.0)
+    budget.progress(waits, 1.0)
+    return budget.epoch(1.0, step=trains)

@@ -20,7 +20,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from recsys.data.folder import failpoint, open_array, read_text, replace_text
 from recsys.imports import resolve
 from recsys.models.distributed import sharded
-from recsys.models.distributed.torchrun import PROGRESS, WORK, Report, WorkerTask
+from recsys.models.distributed.torchrun import PROGRESS, WORK, GoesOn, WorkerTask
 
 _POLL_SECONDS = 0.1
 
@@ -32,33 +32,34 @@ def work(folder: Path) -> None:
     plan = json.loads(given)
     arrays = {path.stem: open_array(path) for path in folder.glob("*.npy")}
     with sharded.group(torch.device(plan["device"])) as device:
-        pupil: WorkerTask = resolve(plan["pupil"])(plan["facts"], arrays, device)
+        task: WorkerTask = resolve(plan["task"])(plan["facts"], arrays, device)
         done = sharded.newest(folder)
-        sharded.load(folder, done, pupil.progress)
+        sharded.load(folder, done, task.state)
         sys.stderr.write(f"worker {sharded.rank()} begins with epoch {done + 1}\n")
         for epoch in range(done + 1, plan["epochs"] + 1):
             while sharded.holds(folder, before=epoch - 1):  # so that two checkpoints at most are there
                 time.sleep(_POLL_SECONDS)
-            pupil.train_epoch(epoch, _progress(folder, epoch))
+            task.train_epoch(epoch, _progress(folder, epoch))
             if read_text(folder / WORK) != given:
                 return
-            sharded.save(folder, epoch, pupil.progress)
+            sharded.save(folder, epoch, task.state)
 
 
-def _progress(folder: Path, epoch: int) -> Report:
+def _progress(folder: Path, epoch: int) -> GoesOn:
     """The first worker writes down what share of the epoch is done, once for each hundredth."""
     written = -1
     here = f"epoch {epoch}, worker {sharded.rank()}, restart {os.environ['TORCHELASTIC_RESTART_COUNT']}"
 
-    def report(done: float) -> None:
+    def goes_on(done: float) -> bool:
         nonlocal written
         if done > 0.5:
             failpoint(here)
         if sharded.rank() == 0 and int(done * 100) > written:
             written = int(done * 100)
             replace_text(folder / PROGRESS, f"{epoch} {done:.4f}")
+        return True  # the job ends its workers
 
-    return report
+    return goes_on
 
 
 if __name__ == "__main__":

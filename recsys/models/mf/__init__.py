@@ -1,1 +1,1 @@
-"""The room recsys/models/mf."""
+"""Matrix factorization without gradients."""

@@ -1,4 +1,4 @@
-"""Randomised singular value decomposition of a sparse matrix, on torch, iterated on its smaller side.
+"""Randomized singular value decomposition of a sparse matrix, on torch, iterated on its smaller side.
 
 With the usual more users than items nothing of U x D is ever held: users come in blocks, and only I x D and (block of
 users) x D exist. With fewer users it is the other way round.
@@ -35,34 +35,35 @@ class Factors:
         return Factors(self.item_vectors[:, :rank], self.singular_values[:rank])
 
 
-def factorise(
+def factorize(
     matrix: sparse.csr_array,
     rank: int,
     *,
     iterations: int,
     seed: int,
     device: torch.device,
-    report: Callable[[float], None] = lambda _: None,
+    goes_on: Callable[[float], bool] = lambda _: True,
 ) -> Factors:
-    """The `rank` largest singular values of `matrix` [U, I], or fewer where the matrix has fewer.
+    """Find the `rank` largest singular values of `matrix` [U, I], or fewer where the matrix has fewer.
 
     More iterations find the smaller ones better; a tenth more directions than asked for are carried along. The same
-    seed gives the same bits on the CPU. report: is told the share done.
+    seed gives the same bits on the CPU. goes_on: called with the share done after each iteration; False ends the
+    iterations, and the factors are then rough.
     """
     if matrix.shape[0] < matrix.shape[1]:
-        turned = _factorise(matrix.T.tocsr(), rank, iterations, seed, device, report)
+        turned = _factorize(matrix.T.tocsr(), rank, iterations, seed, device, goes_on)
         rows = SparseRows.from_scipy(matrix.T.tocsr(), device)
         return Factors(rows @ (turned.item_vectors / turned.singular_values), turned.singular_values)
-    return _factorise(matrix, rank, iterations, seed, device, report)
+    return _factorize(matrix, rank, iterations, seed, device, goes_on)
 
 
-def _factorise(
+def _factorize(
     matrix: sparse.csr_array,
     rank: int,
     iterations: int,
     seed: int,
     device: torch.device,
-    report: Callable[[float], None],
+    goes_on: Callable[[float], bool],
 ) -> Factors:
     """The factors by iterating on the columns' side."""
     width = min(rank + max(32, rank // 10), *matrix.shape)
@@ -71,7 +72,8 @@ def _factorise(
     directions = torch.randn(matrix.shape[1], width, generator=generator).to(device)
     for iteration in range(iterations):
         directions = _through_users(blocks, _orthonormal(directions))
-        report((iteration + 1) / (iterations + 1))
+        if not goes_on((iteration + 1) / (iterations + 1)):
+            break
     directions = _orthonormal(directions)
     squares, turn = torch.linalg.eigh((directions.T @ _through_users(blocks, directions)).double())
     found = squares.flip(0)[:rank]

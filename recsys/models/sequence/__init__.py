@@ -1,1 +1,1 @@
-"""The room recsys/models/sequence."""
+"""A transformer over the history in its order, exported for serving as an ONNX graph."""

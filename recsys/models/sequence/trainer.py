@@ -1,9 +1,9 @@
-"""The sequence model while it learns: one table of items, read and searched for alike, below the user tower.
+"""The sequence model while it is trained: one table of items, read and searched for alike, below the user tower.
 
 Shapes: I items, C candidates of a step, F feature tokens, B windows, T events, P events to foresee, D dim.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,12 +14,13 @@ from scipy import sparse
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recsys.config.settings import SequenceSettings
+from recsys.config.settings import Section
 from recsys.data.arrays import Array, Float32, Int64
 from recsys.data.interactions import Histories, Interactions
 from recsys.models.distributed import sharded
 from recsys.models.distributed.arrays import arrays_of, matrix_of
-from recsys.models.distributed.sharded import AdamState, Progress
+from recsys.models.distributed.sharded import AdamState, TrainingState
+from recsys.models.distributed.torchrun import GoesOn
 from recsys.models.embedding_tables import jagged, make_tables, put_rows, rows_of
 from recsys.models.losses import full_softmax, sampled_softmax
 from recsys.models.negatives import Negatives, draw_by
@@ -34,9 +35,26 @@ _EVENT_ARRAYS = ("offsets", "items", "kinds", "times", "values")  # of Interacti
 _WARM_STEPS = 100  # in which the tower's learning rate rises to its value
 
 
+class SequenceParams(Section):
+    """What the training of the model and its vectors depend on."""
+
+    dim: int
+    length: int
+    blocks: int
+    dropout: float
+    max_events_per_epoch: int
+    batch_size: int
+    full_softmax_items: int
+    negatives: int
+    temperature: float
+    trend_weight: float
+    recency_half_life_days: float
+    epochs: int
+
+
 @dataclass(frozen=True)
 class TrainingSet:
-    """What is learnt from."""
+    """What is learned from."""
 
     events: Interactions
     features: sparse.csr_array  # [I, F]: 1 / sqrt(tokens of the item)
@@ -50,38 +68,37 @@ class TrainingSet:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Any]) -> "TrainingSet":
-        """What `arrays` told."""
+        """The training set from its `arrays`."""
         features = matrix_of("features", arrays)
         events = {name: arrays[name] for name in _EVENT_ARRAYS}
         return cls(Interactions(**events, item_count=features.shape[0]), features, arrays["kind_weights"])
 
 
 class Trainer:
-    """Table, tower and their optimisers."""
+    """Table, tower and their optimizers."""
 
     def __init__(
         self,
-        lesson: TrainingSet,
+        training_set: TrainingSet,
         start: Float32 | None,
-        settings: SequenceSettings,
-        temperature: float,
+        params: SequenceParams,
         device: torch.device,
         seed: int,
         precision: torch.dtype,
     ) -> None:
         """start: [I, D], directions in which the items stand at first; items without events stay out of it all.
 
-        None in a group, where a checkpoint is loaded into `progress` instead. precision: of the softmax's products.
+        None in a group, where a checkpoint is loaded into `state` instead. precision: of the softmax's products.
         """
-        self._lesson, self._settings, self._temperature, self._device = lesson, settings, temperature, device
+        self._training_set, self._params, self._device = training_set, params, device
         self._seed, self._precision, self._steps = seed, precision, torch.zeros((), dtype=torch.int64)
-        events, dim = lesson.events, settings.dim
-        weight = np.bincount(events.items, lesson.kind_weights[events.kinds], minlength=events.item_count)
+        events, dim = training_set.events, params.dim
+        weight = np.bincount(events.items, training_set.kind_weights[events.kinds], minlength=events.item_count)
         has_events = np.bincount(events.items, minlength=events.item_count) > 0
         self._rows, self._negatives = np.flatnonzero(has_events), Negatives(draw_by(weight, has_events))
-        self._windows = windows(events, settings.length)
-        tokens = max(1, lesson.features.shape[1])  # a table of no rows is not allowed
-        shape = TowerShape(dim, settings.blocks, _HEADS, settings.length, len(lesson.kind_weights), settings.dropout)
+        self._windows = windows(events, params.length)
+        tokens = max(1, training_set.features.shape[1])  # a table of no rows is not allowed
+        shape = TowerShape(dim, params.blocks, _HEADS, params.length, len(training_set.kind_weights), params.dropout)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.tower = SequenceTower(shape).to(device)
@@ -96,46 +113,48 @@ class Trainer:
         if start is not None:
             put_rows(tables, "item", start)
             put_rows(tables, "token", np.zeros((tokens, dim), np.float32))
-        self._optimiser = torch.optim.AdamW(
+        self._optimizer = torch.optim.AdamW(
             self.tower.parameters(), lr=_TOWER_RATE, betas=(0.9, 0.98), weight_decay=0.0
         )
-        others = {"adam": AdamState(self.tower, self._optimiser), "steps": self._steps}
-        self.progress = Progress({"tables": whole, "tower": self.tower}, others)
+        others = {"adam": AdamState(self.tower, self._optimizer), "steps": self._steps}
+        self.state = TrainingState({"tables": whole, "tower": self.tower}, others)
 
     @property
     def item_vectors(self) -> Float32:
         """The vectors of all items, length 1; 0 where an item has no events: [I, D]."""
         rows = rows_of(self._tables, "item").cpu().numpy()
-        tokens = rows_of(self._tables, "token").cpu().numpy()[: self._lesson.features.shape[1]]
+        tokens = rows_of(self._tables, "token").cpu().numpy()[: self._training_set.features.shape[1]]
         found = np.zeros_like(rows)
-        sums = rows[self._rows] + self._lesson.features[self._rows] @ tokens
+        sums = rows[self._rows] + self._training_set.features[self._rows] @ tokens
         found[self._rows] = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
         return found
 
-    def train_epoch(self, epoch: int, report: Callable[[float], None]) -> float:
-        """Epoch 1, 2, …: foresee each event once, or a sample; returns the mean loss. report: is told the share done.
+    def train_epoch(self, epoch: int, goes_on: GoesOn) -> float:
+        """Train epoch 1, 2, …: foresee each event once, or a sample of them; returns the mean loss.
 
-        Each epoch has a seed of its own, so that stopping after it and training up to it agree. In a group all draw the
-        same, and each takes its own users' windows out of every batch.
+        goes_on: called with the share done after each batch; False ends the epoch. Each epoch has a seed of its own, so
+        that stopping after it and training up to it agree. In a group all draw the same, and each takes its own users'
+        windows out of every batch.
         """
         generator = np.random.default_rng([self._seed, epoch])
         total, weights = 0.0, 0.0
         self.tower.train()
         with torch.random.fork_rng():
             torch.manual_seed(int(generator.integers(2**62)) + sharded.rank())
-            sizes = self._settings.batch_size, self._settings.max_events_per_epoch
-            for batch, done in batches(self._lesson.events, *self._windows, *sizes, generator):
+            sizes = self._params.batch_size, self._params.max_events_per_epoch
+            for batch, done in batches(self._training_set.events, *self._windows, *sizes, generator):
                 whole = float(self._weight(batch).sum())
                 if whole > 0:
                     loss = self._loss(*self._own(batch), generator)
                     self._step(loss / whole * sharded.size())
                     total, weights = total + float(loss.detach()), weights + whole
-                report(done)
+                if not goes_on(done):
+                    break
         return sharded.total(total) / max(weights, 1e-12)
 
     def _weight(self, batch: Batch) -> Float32:
         """What foreseeing each of the batch's events counts: [P]."""
-        return self._lesson.kind_weights[batch.next_kinds][batch.mask]
+        return self._training_set.kind_weights[batch.next_kinds][batch.mask]
 
     def _own(self, batch: Batch) -> tuple[Batch, Float32]:
         """The part of the batch that is learnt from here, and its weights; if there is none, a window that counts 0."""
@@ -148,17 +167,17 @@ class Trainer:
 
     def _step(self, loss: Tensor) -> None:
         self._steps += 1
-        for group in self._optimiser.param_groups:
+        for group in self._optimizer.param_groups:
             group["lr"] = _TOWER_RATE * min(1.0, int(self._steps) / _WARM_STEPS)
-        self._optimiser.zero_grad()
+        self._optimizer.zero_grad()
         loss.backward()
-        self._optimiser.step()
+        self._optimizer.step()
 
     def _loss(self, batch: Batch, weight: Float32, generator: np.random.Generator) -> Tensor:
         """The weighted sum of the losses over the batch's events to foresee."""
         wanted = batch.next_items[batch.mask]
-        whole = len(self._rows) <= self._settings.full_softmax_items
-        drawn = None if whole else self._negatives.take(self._settings.negatives, generator)
+        whole = len(self._rows) <= self._params.full_softmax_items
+        drawn = None if whole else self._negatives.take(self._params.negatives, generator)
         rows = self._rows if drawn is None else np.unique(np.concatenate([batch.items[batch.mask], wanted, drawn[0]]))
         places = self._tensor(np.searchsorted(rows, wanted))
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
@@ -171,7 +190,7 @@ class Trainer:
                 self._tensor(batch.mask),
                 last=False,
             )[self._tensor(batch.mask)]
-            users = users / self._temperature
+            users = users / self._params.temperature
         if drawn is None:
             rows_and_weights = (places, self._tensor(weight))
             return full_softmax(users.float(), vectors.float(), *rows_and_weights, precision=self._precision)
@@ -188,7 +207,7 @@ class Trainer:
 
     def _item_vectors(self, rows: Int64) -> Tensor:
         """The rows of the table [C, D], what their features add included, length 1."""
-        tokens = self._lesson.features[rows]
+        tokens = self._training_set.features[rows]
         ones = np.ones(len(rows), np.int64)
         pooled = self._tables(
             jagged(

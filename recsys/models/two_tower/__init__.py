@@ -1,1 +1,1 @@
-"""The room recsys/models/two_tower."""
+"""Two towers of embeddings, trained with a sampled softmax."""

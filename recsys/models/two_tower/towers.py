@@ -1,9 +1,9 @@
-"""The two towers as torchrec tables with a fused optimiser, and one pass of training over them.
+"""The two towers as torchrec tables with a fused optimizer, and how an epoch trains them.
 
 Shapes: I items, F feature tokens, P pairs of a user and an item, B pairs in a batch, N sampled negatives, D dim.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +13,12 @@ from scipy import sparse
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recsys.config.settings import TwoTowerSettings
+from recsys.config.settings import Section
 from recsys.data.arrays import Array, Bool, Float32, Int64
 from recsys.models.distributed import sharded
 from recsys.models.distributed.arrays import arrays_of, matrix_of
+from recsys.models.distributed.sharded import TrainingState
+from recsys.models.distributed.torchrun import GoesOn
 from recsys.models.embedding_tables import jagged, make_tables, put_rows, rows_of
 from recsys.models.losses import sampled_softmax
 from recsys.models.negatives import Negatives
@@ -24,9 +26,25 @@ from recsys.models.negatives import Negatives
 _RUN = 8  # positives of a user that come one after the other, with one sum of the history
 
 
+class TwoTowerParams(Section):
+    """What the training of the towers and their vectors depend on."""
+
+    half_life_days: float  # of a history's events
+    recency_half_life_days: float
+    trend_weight: float
+    temperature: float
+    normalize_items: bool  # item vectors have length 1 like the users'; else their length is learned
+    epochs: int
+    dim: int
+    max_events_per_epoch: int
+    batch_size: int
+    negatives: int
+    learning_rate: float
+
+
 @dataclass(frozen=True)
 class Pairs:
-    """What is learnt from: the weights of the users' histories and the features of the items."""
+    """What is learned from: the weights of the users' histories and the features of the items."""
 
     weights: sparse.csr_array  # [U, I]: what an item counts in a user's history; each entry is a positive
     features: sparse.csr_array  # [I, F]: 1 / sqrt(tokens of the item)
@@ -38,7 +56,7 @@ class Pairs:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> "Pairs":
-        """What `arrays` told."""
+        """The pairs from their `arrays`."""
         return cls(matrix_of("weights", arrays), matrix_of("features", arrays))
 
 
@@ -53,23 +71,23 @@ class Towers:
         self,
         pairs: Pairs,
         start: tuple[Float32, Float32] | None,
-        settings: TwoTowerSettings,
+        params: TwoTowerParams,
+        draw: npt.NDArray[np.float64],
         device: torch.device,
         *,
-        normalize_items: bool = True,
+        seed: int = 0,
         precision: torch.dtype = torch.float32,
     ):
         """Start from history vectors and item vectors [I, D]; what the features add starts at zero.
 
-        start: None in a group, where a checkpoint is loaded into `tables` instead.
-        normalize_items: item vectors have length 1 like the users'; else their length is learned.
-        precision: of the softmax's products.
+        start: None in a group, where a checkpoint is loaded into `state` instead. draw: in what proportion negatives
+        are drawn, [I]; all 0 when there is nothing to learn from. precision: of the softmax's products.
         """
-        self.pairs, self._settings, self._device = pairs, settings, device
-        self._unit_items, self._precision = normalize_items, precision
+        self.pairs, self._params, self._draw, self._device = pairs, params, draw, device
+        self._seed, self._precision = seed, precision
         items, tokens = pairs.features.shape
         tokens = max(1, tokens)  # a table of no rows is not allowed
-        made = settings.dim, settings.learning_rate, sharded.birthplace(device)
+        made = params.dim, params.learning_rate, sharded.birthplace(device)
         history = make_tables([("history", items, ["history", "own"])], *made)
         item = make_tables([("item", items, ["item"]), ("token", tokens, ["token"])], *made, weighted=False)
         self.tables, parts = sharded.shard(nn.ModuleDict({"user": history, "item": item}), device)
@@ -77,7 +95,8 @@ class Towers:
         if start is not None:
             put_rows(history, "history", start[0])
             put_rows(item, "item", start[1])
-            put_rows(item, "token", np.zeros((tokens, settings.dim), np.float32))
+            put_rows(item, "token", np.zeros((tokens, params.dim), np.float32))
+        self.state = TrainingState({"tables": self.tables})
 
     @property
     def history_vectors(self) -> Float32:
@@ -90,36 +109,34 @@ class Towers:
         rows = rows_of(self.item_tower, "item").cpu().numpy()
         tokens = rows_of(self.item_tower, "token").cpu().numpy()[: self.pairs.features.shape[1]]
         sums = np.asarray(rows + self.pairs.features @ tokens, np.float32)
-        if not self._unit_items:
+        if not self._params.normalize_items:
             return sums
         return np.asarray(sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12), np.float32)
 
-    def train_epoch(
-        self,
-        temperature: float,
-        draw: npt.NDArray[np.float64],
-        generator: np.random.Generator,
-        report: Callable[[float], None],
-        most: int,
-    ) -> float:
-        """Learn from at most so many positives, in random order, each with the probability of its weight.
+    def train_epoch(self, epoch: int, goes_on: GoesOn) -> float:
+        """Train epoch 1, 2, …: positives in random order, each with the chance of its weight; return the mean loss.
 
-        draw: by what negatives are drawn, [I]. report: is told the share done. Returns the mean
-        loss. In a group all draw the same, and each takes its own users' positives out of every batch.
+        goes_on: called with the share done after each batch; False ends the epoch. Each epoch has a seed of its own. In
+        a group all draw the same, and each takes its own users' positives out of every batch.
         """
+        if not self._draw.any():
+            return 0.0
+        generator = np.random.default_rng([self._seed, epoch])
         users, items, weights = _positives(self.pairs.weights)
         # Leaving out by weight costs less time than weighting every loss, and expects the same gradient.
-        order = shuffle_in_runs(users, generator.random(len(users)) < weights, most, generator)
-        size, total = self._settings.batch_size, 0.0
-        negatives = Negatives(draw)
+        kept = generator.random(len(users)) < weights
+        order = shuffle_in_runs(users, kept, self._params.max_events_per_epoch, generator)
+        size, total = self._params.batch_size, 0.0
+        negatives = Negatives(self._draw)
         for start in range(0, len(order), size):
             batch = order[start : start + size]
             batch = batch[sharded.own(users[batch])]
-            drawn = negatives.take(self._settings.negatives, generator)
-            loss = self._loss(users[batch], items[batch], weights[batch], drawn, temperature)
+            drawn = negatives.take(self._params.negatives, generator)
+            loss = self._loss(users[batch], items[batch], weights[batch], drawn)
             (loss * sharded.size()).backward()
             total += float(loss.detach())
-            report(min(1.0, (start + size) / len(order)))
+            if not goes_on(min(1.0, (start + size) / len(order))):
+                break
         return sharded.total(total) / max(1, len(order))
 
     def _loss(
@@ -128,10 +145,9 @@ class Towers:
         items: Int64,
         weights: Float32,
         negatives: tuple[Int64, Float32],
-        temperature: float,
     ) -> Tensor:
         drawn, log_expected = negatives
-        user_vectors = self._user_vectors(users, items, weights) / temperature
+        user_vectors = self._user_vectors(users, items, weights) / self._params.temperature
         item_vectors = self._item_vectors(np.concatenate([items, drawn]))
         positive, negative = item_vectors[: len(items)], item_vectors[len(items) :]
         numbers = torch.from_numpy(items).to(self._device), torch.from_numpy(drawn).to(self._device)
@@ -175,7 +191,7 @@ class Towers:
             )
         ).to_dict()
         own = pooled["item"] + pooled["token"] * torch.from_numpy(_row_values(tokens)).to(self._device)[:, None]
-        return functional.normalize(own, dim=1) if self._unit_items else own
+        return functional.normalize(own, dim=1) if self._params.normalize_items else own
 
 
 def shuffle_in_runs(users: Int64, kept: Bool, most: int, generator: np.random.Generator) -> Int64:

@@ -25,7 +25,7 @@ def test_metrics_of_answers_over_http_equal_the_evaluation_to_the_last_digit(ser
     cut = extract.as_of - DAYS * MICROSECONDS_PER_DAY
     known, holdout = extract.events.before(cut), extract.events.between(cut, extract.as_of)
     codes = [bundle.kinds.index("purchase")]
-    targets = targets_of(holdout, known, target_codes=codes, repeats=False)
+    targets = targets_of(holdout, known, target_codes=codes, bought_codes=codes)
     histories = known.histories(targets.users, cut, 500)
     view = CatalogView(bundle)
     offline = recommend(view, histories, K, excluded=bought_rows(view, histories, codes))
@@ -73,7 +73,8 @@ def test_the_published_figures_of_the_holdout_come_out_of_answers_over_http_to_t
     version = bundles.save(judged, folder, facts={"config_hash": "00000000"})
     versions.publish(folder, version)
     server = serve(RECSYS_RECOMMENDATIONS__EXCLUDE_SOLD_OUT="false")
-    targets = targets_of(splits.holdout, splits.known, target_codes=config.target_codes, repeats=False)
+    codes = {"target_codes": config.target_codes, "bought_codes": config.bought_codes}
+    targets = targets_of(splits.holdout, splits.known, **codes)
     rows = np.full((len(targets), K), -1, np.int32)
     for at, user in enumerate(targets.users):
         answer = server.ask(user_id=extract.users.id_of(int(user)), as_of=rfc3339(splits.holdout_start), k=K)

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs.init_file import toml_value
 from recsys.config import loading
 from recsys.config.loading import load_config
 from recsys.config.settings import Config
+from recsys.config.toml import toml_value
 from recsys.errors import ConfigError
 
 
@@ -33,7 +33,7 @@ def test_a_missing_file_names_the_command_that_writes_one(tmp_path):
             "[models.mf]\nn_factors = [-8]",
             r"wrong:\n  models.mf.n_factors.0: .*greater than or equal to 1 \(found -8\)$",
         ),
-        ("[training]\nmodels = ['mf', 'mf']", r"\[training\] models \['mf', 'mf'\]: each model once is allowed$"),
+        ("[training]\nmodels = ['mf', 'mf']", r"\[training\] models \['mf', 'mf'\]: allowed is each model once$"),
         ("[models.popularity]\nhalf_life_days = [0]", r"half_life_days.0: .*greater than 0 \(found 0\)"),
         ("[models.mf]\nrecency_half_life_days = [-1]", r"recency_half_life_days.0: .*greater than 0 \(found -1\)"),
         ("[models.two_tower]\ntemperatures = [0.0]", r"temperatures.0: .*greater than 0 \(found 0.0\)"),
@@ -49,7 +49,7 @@ def test_a_missing_file_names_the_command_that_writes_one(tmp_path):
         ("[source]\ninteractions = 'select 1'", "no url"),
         (
             "[models.auto]\ncandidates = ['auto']",
-            r"wrong:\n  \[models.auto\] candidates \['auto'\]: each model once",
+            r"wrong:\n  \[models.auto\] candidates \['auto'\]: allowed is each model once",
         ),
         ("[store\n", "cannot be read"),
     ],
@@ -91,7 +91,7 @@ def test_an_address_is_not_repeated(tmp_path, text):
 
 @pytest.mark.parametrize("text", ["[store]\nurl = 'sqlite:///x.db'", "store = 5"])
 def test_a_variable_that_names_a_key_in_what_is_no_table_is_refused(tmp_path, text):
-    with pytest.raises(ConfigError, match=r"RECSYS_STORE__URL__X names a key in store(\.url)?, which is no table"):
+    with pytest.raises(ConfigError, match=r"RECSYS_STORE__URL__X names a key in store(\.url)?, but that is no table"):
         load_config(written(tmp_path, text), {"RECSYS_STORE__URL__X": "1"})
 
 

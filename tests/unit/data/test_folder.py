@@ -62,15 +62,17 @@ def test_who_waits_for_a_folder_is_asked_and_may_give_up(tmp_path):
         folders.exclusive_lock(tmp_path, gives_up),
     ):
         raise AssertionError("two were in there")
-    with folders.exclusive_lock(tmp_path, gives_up):
-        pass
+    with folders.exclusive_lock(tmp_path), folders.exclusive_lock(tmp_path, lambda: False) as is_ours:
+        assert not is_ours
+    with folders.exclusive_lock(tmp_path, gives_up) as is_ours:
+        assert is_ours
 
 
 def test_who_waits_for_a_folder_comes_in_when_the_other_goes(tmp_path):
     with ExitStack() as other:
         other.enter_context(folders.exclusive_lock(tmp_path))
         with (
-            folders.exclusive_lock(tmp_path, other.close),
+            folders.exclusive_lock(tmp_path, lambda: other.close() is None),
             pytest.raises(KeyError),
             folders.exclusive_lock(tmp_path, {}.popitem),
         ):

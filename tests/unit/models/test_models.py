@@ -4,7 +4,7 @@ import model_contracts as contracts
 import numpy as np
 import pytest
 
-from recsys.models.contract import MODELS, settings_of
+from recsys.models.contract import MODELS
 from recsys.models.mf.model import Spectral
 from recsys.models.two_tower import model as two_tower
 
@@ -32,16 +32,16 @@ def test_a_checkerboard_is_learnt(name):
         return calls[-1]
 
     data = contracts.checkerboard()
-    chosen = contracts.trained(name, data, score=score)
+    chosen = contracts.tuned(name, data, score=score)
     assert calls or name == "mf", "two_tower stops early by the score"
-    vectors = contracts.trained(name, data, chosen.settings, score=None)
+    vectors = contracts.fitted(name, data, chosen.settings)
     assert own_group_share(vectors) >= 0.9
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_shapes_agree_and_everything_is_finite(name):
     data = contracts.checkerboard(cold=2)
-    vectors = contracts.trained(name, data, contracts.trained(name, data).settings, score=None)
+    vectors = contracts.fitted(name, data, contracts.tuned(name, data).settings)
     assert vectors.model == name
     assert vectors.item_vectors.shape == (data.events.item_count, vectors.dim)
     assert vectors.item_vectors.dtype == np.float32
@@ -54,10 +54,10 @@ def test_shapes_agree_and_everything_is_finite(name):
 @pytest.mark.parametrize("name", MODELS)
 def test_a_seed_makes_a_run_repeatable(name):
     data = contracts.checkerboard()
-    first, second = (contracts.trained(name, data) for _ in range(2))
+    first, second = (contracts.tuned(name, data) for _ in range(2))
     np.testing.assert_array_equal(first.item_vectors, second.item_vectors)
     assert first.settings == second.settings
-    again = [contracts.trained(name, data, first.settings, score=None) for _ in range(2)]
+    again = [contracts.fitted(name, data, first.settings) for _ in range(2)]
     np.testing.assert_array_equal(again[0].item_vectors, again[1].item_vectors)
     assert again[0].settings == first.settings
 
@@ -65,8 +65,8 @@ def test_a_seed_makes_a_run_repeatable(name):
 @pytest.mark.parametrize("name", PERSONAL)
 def test_an_item_without_events_is_placed_by_its_features(name):
     data = contracts.checkerboard(cold=1)
-    chosen = contracts.trained(name, data, score=own_group_share).settings
-    vectors = contracts.trained(name, data, chosen, score=None)
+    chosen = contracts.tuned(name, data, score=own_group_share).settings
+    vectors = contracts.fitted(name, data, chosen)
     fans, others = contracts.scores(vectors, 0, 1)[-1], contracts.scores(vectors, 8, 9)[-1]
     assert fans > others
     item, parts = vectors.item_encoder.encode(data.catalog.columns.slice(contracts.ITEMS, 1))
@@ -79,47 +79,39 @@ def test_an_item_without_events_is_placed_by_its_features(name):
 def test_one_user_or_one_item_does_not_break_it(name, users, items):
     times = np.full(len(users), contracts.NOW - 1)
     data = contracts.training_data(np.array(users, np.int32), np.array(items, np.int32), times, max(users) + 1)
-    vectors = contracts.trained(name, data, contracts.trained(name, data).settings, score=None)
+    vectors = contracts.fitted(name, data, contracts.tuned(name, data).settings)
     assert np.isfinite(vectors.item_vectors).all()
     assert np.isfinite(contracts.scores(vectors, items[0])).all()
-
-
-@pytest.mark.parametrize("name", PERSONAL)
-def test_without_a_score_nothing_can_be_chosen(name):
-    settings = settings_of(contracts.SETTINGS, name)
-    if name == "mf":
-        settings = settings.model_copy(update={"n_factors": (4, 8)})
-    with pytest.raises(ValueError, match="no validation score"):
-        contracts.trained(name, contracts.checkerboard(), settings, score=None)
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "auto"])
 def test_whatever_is_scored_can_be_trained_again_as_it_is(name):
     """What `auto` relies on, which may end a training at any score and go on with the best one so far."""
     data, scored = contracts.checkerboard(), []
-    contracts.trained(name, data, score=lambda vectors: scored.append(vectors) or own_group_share(vectors))
+    contracts.tuned(name, data, score=lambda vectors: scored.append(vectors) or own_group_share(vectors))
     for vectors in scored[:: max(1, len(scored) // 5)]:
-        again = contracts.trained(name, data, vectors.settings, score=None)
+        again = contracts.fitted(name, data, vectors.settings)
         np.testing.assert_allclose(contracts.scores(again, 0, 1), contracts.scores(vectors, 0, 1), atol=1e-3)
 
 
 def test_a_trial_over_all_events_is_a_pass_like_any_other():
     several = contracts.SETTINGS.two_tower.model_copy(update={"temperatures": (0.1, 0.3), "epochs": 1})
     scored = []
-    contracts.trained("two_tower", contracts.checkerboard(), several, score=lambda v: scored.append(v) or 1.0)
-    assert not any("most" in vectors.settings for vectors in scored)
+    contracts.tuned("two_tower", contracts.checkerboard(), several, score=lambda v: scored.append(v) or 1.0)
+    whole = several.max_events_per_epoch
+    assert {vectors.settings["max_events_per_epoch"] for vectors in scored} == {whole}
 
 
 def test_so_can_what_was_scored_after_a_trial_on_a_sample(monkeypatch):
     monkeypatch.setattr(two_tower, "_TRIAL_POSITIVES", 200)
     several = contracts.SETTINGS.two_tower.model_copy(update={"temperatures": (0.1, 0.3), "epochs": 1})
     data, scored = contracts.checkerboard(), []
-    chosen = contracts.trained("two_tower", data, several, score=lambda v: scored.append(v) or own_group_share(v))
-    trials = [vectors for vectors in scored if "most" in vectors.settings]
+    chosen = contracts.tuned("two_tower", data, several, score=lambda v: scored.append(v) or own_group_share(v))
+    trials = [vectors for vectors in scored if vectors.settings["max_events_per_epoch"] == 200]
     assert {vectors.settings["temperature"] for vectors in trials} == {0.1, 0.3}
-    again = contracts.trained("two_tower", data, trials[-1].settings, score=None)
+    again = contracts.fitted("two_tower", data, trials[-1].settings)
     np.testing.assert_allclose(contracts.scores(again, 0, 1), contracts.scores(trials[-1], 0, 1), atol=1e-3)
-    assert "most" not in chosen.settings
+    assert chosen.settings["max_events_per_epoch"] == several.max_events_per_epoch
 
 
 @pytest.mark.parametrize("name", ["two_tower", "sequence"])
@@ -127,19 +119,19 @@ def test_what_training_only_harms_stays_as_it_was_at_the_start(name):
     def score(vectors):
         return 1.0 if vectors.settings["epochs"] == 0 else 0.5
 
-    assert contracts.trained(name, contracts.checkerboard(), score=score).settings["epochs"] == 0
+    assert contracts.tuned(name, contracts.checkerboard(), score=score).settings["epochs"] == 0
 
 
 @pytest.mark.parametrize("normalize_items", [True, False])
 def test_how_long_the_rows_of_the_start_are_plays_no_part(normalize_items, monkeypatch):
     # Adagrad's steps are as long whatever the rows are, and the rows are shorter the more items a shop has.
     data, spectral = contracts.checkerboard(), Spectral.start
-    settings = contracts.trained("two_tower", data, score=lambda vectors: vectors.settings["epochs"]).settings
+    settings = contracts.tuned("two_tower", data, score=lambda vectors: vectors.settings["epochs"]).settings
     assert settings["epochs"] > 0
     settings = {**settings, "normalize_items": normalize_items}
-    learnt = contracts.trained("two_tower", data, settings, score=None)
+    learnt = contracts.fitted("two_tower", data, settings)
     monkeypatch.setattr(Spectral, "start", lambda *given: tuple(table * 2.0**-7 for table in spectral(*given)))
-    again = contracts.trained("two_tower", data, settings, score=None)
+    again = contracts.fitted("two_tower", data, settings)
     np.testing.assert_array_equal(again.item_vectors, learnt.item_vectors)
 
 

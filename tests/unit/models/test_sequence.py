@@ -10,12 +10,20 @@ from recsys.config.settings import MfSettings, SequenceSettings
 from recsys.data.interactions import Interactions
 from recsys.models.sequence.batches import batches, windows
 from recsys.models.sequence.tower import drop
-from recsys.models.sequence.trainer import Trainer, TrainingSet
+from recsys.models.sequence.trainer import SequenceParams, Trainer, TrainingSet
 
 CPU = torch.device("cpu")
 GROUP = 4  # items that follow each other in a ring, of which a user goes round one
 RINGS = 6
 MINUTE = 60_000_000
+
+
+FIXED = {"dim", "length", "blocks", "dropout", "max_events_per_epoch", "batch_size", "full_softmax_items", "negatives"}
+
+
+def params(epochs=1, **settings):
+    fixed = SequenceSettings(**settings).model_dump(include=FIXED)
+    return SequenceParams(**fixed, temperature=0.1, trend_weight=0.0, recency_half_life_days=10.0, epochs=epochs)
 
 
 def rings(users=300, length=9, seed=0):
@@ -45,16 +53,14 @@ def test_where_order_decides_it_is_far_ahead_of_a_model_without():
     shape = contracts.SETTINGS.sequence.model_dump(
         include={"dim", "length", "dropout"}
     )  # as elsewhere: it is exported once
-    settings = SequenceSettings(**shape, batch_size=32, epochs=16)
-    fixed = {**settings.model_dump(), "temperature": 0.1, "demand": 0.0, "recency_half_life_days": 10.0}
-    ours = contracts.trained("sequence", data, fixed, score=None)
+    ours = contracts.fitted("sequence", data, params(**shape, batch_size=32, epochs=16).model_dump())
     exponents = {
         "item_exponents": (0.4,),
         "user_exponents": (0.5,),
         "popularity_exponents": (0.2,),
         "recency_exponents": (0.0,),
     }
-    plain = contracts.trained("mf", data, MfSettings(n_factors=(16,), recency_half_life_days=(20.0,), **exponents))
+    plain = contracts.tuned("mf", data, MfSettings(n_factors=(16,), recency_half_life_days=(20.0,), **exponents))
     assert next_is_first(ours, data) > 0.95
     assert next_is_first(plain, data) < 0.5
 
@@ -104,18 +110,16 @@ def test_a_pass_takes_about_so_many_events_and_each_pass_others():
 
 
 def learner(events, weights=(1.0, 1.0, 1.0), **settings):
-    settings = SequenceSettings(dim=8, length=5, **settings)
     start = np.random.default_rng(0).standard_normal((events.item_count, 8)).astype(np.float32)
     features = sparse.csr_array((events.item_count, 0), dtype=np.float32)
-    return Trainer(
-        TrainingSet(events, features, np.array(weights, np.float32)), start, settings, 0.1, CPU, 0, torch.float32
-    )
+    training_set = TrainingSet(events, features, np.array(weights, np.float32))
+    return Trainer(training_set, start, params(dim=8, length=5, **settings), CPU, 0, torch.float32)
 
 
 @pytest.mark.parametrize("full", [0, 1000])
 def test_the_loss_falls_with_all_items_and_with_a_sample_of_them(full):
     one = learner(rings().events, full_softmax_items=full, negatives=16, batch_size=200)
-    losses = [one.train_epoch(epoch, lambda _: None) for epoch in range(1, 9)]
+    losses = [one.train_epoch(epoch, lambda _: True) for epoch in range(1, 9)]
     assert losses[-1] < losses[0] * 0.7
     assert np.isfinite(one.item_vectors).all()
 
@@ -143,7 +147,7 @@ def test_a_kind_that_counts_nothing_is_not_foreseen():
     )
     one = learner(nothing, weights=(0.0, 1.0, 1.0))
     before = one.item_vectors
-    assert one.train_epoch(1, lambda _: None) == 0
+    assert one.train_epoch(1, lambda _: True) == 0
     np.testing.assert_array_equal(one.item_vectors, before)
 
 
@@ -151,7 +155,7 @@ def test_training_leaves_torch_s_own_chance_alone():
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    learner(interactions(*[5] * 10)).train_epoch(1, lambda _: None)
+    learner(interactions(*[5] * 10)).train_epoch(1, lambda _: True)
     assert torch.equal(torch.rand(2), expected)
 
 

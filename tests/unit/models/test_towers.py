@@ -5,20 +5,26 @@ import pytest
 import torch
 from scipy import sparse
 
-from recsys.config.settings import TwoTowerSettings
 from recsys.models.negatives import Negatives
-from recsys.models.two_tower.towers import Pairs, Towers, shuffle_in_runs
+from recsys.models.two_tower.towers import Pairs, Towers, TwoTowerParams, shuffle_in_runs
 
 CPU = torch.device("cpu")
 
 
-def towers(weights, *, dim=8, features=None, **settings):
+PARAMS = {
+    **{"half_life_days": 90.0, "recency_half_life_days": 10.0, "trend_weight": 0.0, "temperature": 0.1, "epochs": 1},
+    **{"normalize_items": True, "max_events_per_epoch": 1000, "batch_size": 64, "negatives": 16, "learning_rate": 0.1},
+}
+
+
+def towers(weights, *, dim=8, features=None, seed=0, draw=None, **params):
     items = weights.shape[1]
     random = np.random.default_rng(0)
     start = random.standard_normal((2, items, dim)).astype(np.float32)
     features = sparse.csr_array((items, 0)) if features is None else features
     pairs = Pairs(sparse.csr_array(weights, dtype=np.float32), features)
-    return Towers(pairs, (start[0], start[1]), TwoTowerSettings(dim=dim, **settings), CPU)
+    draw = np.ones(items) if draw is None else draw
+    return Towers(pairs, (start[0], start[1]), TwoTowerParams(**{**PARAMS, "dim": dim, **params}), draw, CPU, seed=seed)
 
 
 def test_the_positive_is_no_part_of_its_own_history():
@@ -42,9 +48,8 @@ def test_features_add_to_the_item_s_own_vector():
 def test_training_finds_what_is_bought_together():
     random = np.random.default_rng(1)
     weights = np.kron(np.eye(2), (random.random((60, 6)) < 0.6))  # two groups of users, each with items of its own
-    two = towers(weights, batch_size=32, negatives=8, learning_rate=0.1)
-    generator = np.random.default_rng(0)
-    losses = [two.train_epoch(0.2, np.ones(12), generator, lambda _: None, 1000) for _ in range(15)]
+    two = towers(weights, batch_size=32, negatives=8, learning_rate=0.1, temperature=0.2)
+    losses = [two.train_epoch(epoch, lambda _: True) for epoch in range(1, 16)]
     assert losses[-1] < losses[0] * 0.7
     likeness = two.history_vectors @ two.item_vectors.T
     assert likeness[:6, :6].mean() > likeness[:6, 6:].mean() + 0.5
@@ -55,8 +60,8 @@ def test_the_same_seed_gives_the_same_bits(negatives):
     weights = (np.random.default_rng(2).random((40, 10)) < 0.4).astype(float)
 
     def trained():
-        two = towers(weights, negatives=negatives, batch_size=16)
-        two.train_epoch(0.1, np.ones(10), np.random.default_rng(5), lambda _: None, 1000)
+        two = towers(weights, negatives=negatives, batch_size=16, seed=5)
+        two.train_epoch(1, lambda _: True)
         return two.item_vectors
 
     np.testing.assert_array_equal(trained(), trained())
@@ -64,10 +69,10 @@ def test_the_same_seed_gives_the_same_bits(negatives):
 
 @pytest.mark.parametrize("most", [1, 50, 1000])
 def test_a_pass_ends_after_so_many_positives(most, monkeypatch):
-    two, seen = towers(np.ones((20, 5)), batch_size=16, negatives=4), []
+    two, seen = towers(np.ones((20, 5)), batch_size=16, negatives=4, max_events_per_epoch=most), []
     loss = two._loss
     monkeypatch.setattr(two, "_loss", lambda users, *rest: seen.extend(users) or loss(users, *rest))
-    two.train_epoch(0.1, np.ones(5), np.random.default_rng(5), lambda _: None, most)
+    two.train_epoch(1, lambda _: True)
     assert len(seen) == min(most, 100)
 
 
@@ -110,12 +115,12 @@ def test_a_sample_of_the_positives_takes_each_as_often_as_the_others():
 
 def test_the_loss_of_a_sample_estimates_that_of_all_items():
     weights = (np.random.default_rng(2).random((40, 10)) < 0.4).astype(float)
-    two, draw = towers(weights), np.linspace(1, 12, 10)  # far from uniform
+    two, draw = towers(weights, temperature=0.5), np.linspace(1, 12, 10)  # far from uniform
     users, items = (at.astype(np.int64) for at in np.nonzero(weights))
     few, many = Negatives(draw), Negatives(draw)
     many._all = np.arange(20_001)  # else they would all be taken, which is no sample
     found = [
-        float(two._loss(users, items, np.ones(len(users), np.float32), drawn, 0.5).detach())
+        float(two._loss(users, items, np.ones(len(users), np.float32), drawn).detach())
         for drawn in (of.take(20_000, np.random.default_rng(0)) for of in (few, many))
     ]
     assert found[1] == pytest.approx(found[0], rel=0.01)

@@ -147,9 +147,9 @@ def test_targets_are_distinct_items_of_target_kinds_of_known_users_and_items():
         users=3,
         items=5,
     )
-    assert by_user(targets_of(holdout, known, target_codes=[PURCHASE], repeats=True)) == {0: [0, 1], 1: [0, 3]}
-    assert by_user(targets_of(holdout, known, target_codes=[PURCHASE], repeats=False)) == {0: [0], 1: [0, 3]}
-    assert by_user(targets_of(holdout, known, target_codes=[VIEW], repeats=False)) == {}
+    assert by_user(targets_of(holdout, known, target_codes=[PURCHASE], bought_codes=[])) == {0: [0, 1], 1: [0, 3]}
+    assert by_user(targets_of(holdout, known, target_codes=[PURCHASE], bought_codes=[PURCHASE])) == {0: [0], 1: [0, 3]}
+    assert by_user(targets_of(holdout, known, target_codes=[VIEW], bought_codes=[VIEW])) == {}
 
 
 def test_a_sample_is_drawn_by_the_seed_and_keeps_each_users_targets():

@@ -3,8 +3,8 @@
 from tiny import quiet
 
 from jobs.commands import import_file
+from jobs.model_tables import comparison
 from recsys.config.settings import Config
-from recsys.training.candidates import _comparison
 
 
 def test_why_a_candidate_is_not_in_the_blend_is_told():
@@ -14,7 +14,7 @@ def test_why_a_candidate_is_not_in_the_blend_is_told():
     ]
     alone = {"mf": 0.5, "two_tower": 0.3, "popularity": 0.1, "blend": 0.6}
     skipped = {"sequence": "no order"}
-    rows = _comparison("auto", {"parts": parts, "comparison": alone, "skipped": skipped}).rows
+    rows = comparison("auto", {"parts": parts, "comparison": alone, "skipped": skipped}).rows
     assert [row[:3] for row in rows] == [
         ["mf", 0.5, 1.0],
         ["two_tower", 0.3, 0.05],
@@ -24,7 +24,7 @@ def test_why_a_candidate_is_not_in_the_blend_is_told():
     ]
     told = {row[0]: row[3] for row in rows}
     assert told["mf"] == told["blend"] == ""
-    assert "no pass" in told["two_tower"]
+    assert "no epoch" in told["two_tower"]
     assert "no more than chance" in told["popularity"]
     assert told["sequence"] == "no order"
 

@@ -2,7 +2,6 @@
 
 import re
 import sqlite3
-import time
 import tomllib
 from contextlib import closing
 from pathlib import Path
@@ -14,13 +13,12 @@ from model_contracts import SETTINGS, checkerboard
 from optuna.distributions import FloatDistribution, IntDistribution
 from tiny import vectors
 
-from jobs.tune import _Attempt, _OutOfTimeError, _studies
 from recsys.config.settings import Config
 from recsys.errors import RecsysError
-from recsys.imports import resolve
-from recsys.models.contract import MODELS, settings_of
-from recsys.models.vectors import Vectors
+from recsys.models.budget import Budget
+from recsys.models.contract import find_model, settings_of
 from recsys.training.search_space import HALF_LIFE, SPACES, as_toml, params_of, placed, space_of, with_values
+from recsys.training.tuning import open_studies, pruning_score
 
 MANY_ITEMS = 1_000_000
 
@@ -84,14 +82,10 @@ def test_what_a_night_chose_has_a_place_in_the_space_that_trains_the_same(model:
     config = Config(models=SETTINGS.model_copy(update=quick))
 
     def trained(configured: Config) -> dict[str, Any]:
-        found: Vectors = resolve(model, MODELS)(
-            data,
-            settings_of(configured.models, model),
-            score=lambda tried: float(tried.item_vectors[0, 0]),  # whatever prefers one to another
-            seed=0,
-            device="cpu",
-            report=lambda _step, _share: None,
-        )
+        space, budget = settings_of(configured.models, model), Budget()
+        # Whatever prefers one to another.
+        found = find_model(model).tune(data, space, lambda tried: float(tried.item_vectors[0, 0]), budget)
+        assert found is not None
         return found.settings
 
     chosen = trained(config)
@@ -105,35 +99,36 @@ def test_a_training_that_is_worse_than_others_after_as_many_epochs_is_ended() ->
     study = optuna.create_study(direction="maximize", pruner=optuna.pruners.MedianPruner(n_startup_trials=1))
     found = vectors([[1.0]])
     for scores in ([0.3, 0.5], [0.4, 0.6]):
-        trial, of = study.ask(), iter(scores)
-        attempt = _Attempt(trial, lambda _, of=of: next(of), time.monotonic() + 3600)
-        assert [attempt.score(found) for _ in scores] == scores
+        trial, of, budget = study.ask(), iter(scores), Budget()
+        score = pruning_score(trial, lambda _, of=of: next(of), budget)
+        assert [score(found) for _ in scores] == scores
+        assert not budget.stopped
         study.tell(trial, scores[-1])
-    of = iter([0.35, 0.2])
-    attempt = _Attempt(study.ask(), lambda _: next(of), time.monotonic() + 3600)
-    assert attempt.score(found) == 0.35
-    with pytest.raises(optuna.TrialPruned):
-        attempt.score(found)
+    of, budget = iter([0.35, 0.2]), Budget()
+    score = pruning_score(study.ask(), lambda _: next(of), budget)
+    score(found)
+    assert not budget.stopped
+    score(found)
+    assert budget.stopped
 
 
-def test_a_training_is_ended_when_the_minutes_are_over() -> None:
-    trial = optuna.create_study().ask()
-    _Attempt(trial, lambda _: 0.0, time.monotonic() + 3600).report("mf: factorise", 0.5)
-    with pytest.raises(_OutOfTimeError):
-        _Attempt(trial, lambda _: 0.0, time.monotonic() - 1).report("mf: factorise", 0.5)
-    _Attempt(trial, lambda _: 0.0, time.monotonic() - 1).report("mf: factorise", 1.0)  # it is trained: not thrown away
+@pytest.mark.parametrize("model", SPACES)
+def test_a_training_is_ended_when_the_minutes_are_over(model: str) -> None:
+    space, budget = settings_of(SETTINGS, model), Budget(-1)
+    assert find_model(model).tune(checkerboard(), space, lambda _: 0.0, budget) is None
+    assert budget.reason == "its -1 s were over"
 
 
 def test_a_file_of_studies_that_cannot_be_opened_is_named_and_given_up_only_when_it_holds_none(tmp_path: Path) -> None:
     def told(folder: Path) -> str:
-        with pytest.raises(RecsysError, match=r"tune\.db cannot be opened: ") as error, _studies(folder):
+        with pytest.raises(RecsysError, match=r"tune\.db cannot be opened: ") as error, open_studies(folder):
             pass
         return str(error.value)
 
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "tune.db").write_text("what is this " * 100)
     assert re.search(r"not a database; allowed is .*Optuna 5.* begins anew", told(tmp_path / "text"))
-    with _studies(tmp_path / "other"), closing(sqlite3.connect(tmp_path / "other" / "tune.db")) as connection:
+    with open_studies(tmp_path / "other"), closing(sqlite3.connect(tmp_path / "other" / "tune.db")) as connection:
         connection.execute("UPDATE alembic_version SET version_num = 'v99'")
         connection.commit()
     assert re.search(r"version .*Optuna 5.* begins anew", told(tmp_path / "other"))
