@@ -253,3 +253,9 @@ def test_serving_loads_neither_torch_nor_what_comes_with_it() -> None:
     loaded = loaded_by("import recsys.serving.recommender, recsys.bundle.bundle, recsys.training.evaluation")
     assert {"faiss", "onnxruntime"} <= loaded
     assert loaded & {"torch", "torchrec", "fbgemm_gpu", "onnx", "onnxscript", "apscheduler", "sqlalchemy"} == set()
+
+
+def test_the_service_loads_neither_torch_nor_the_scheduler() -> None:
+    loaded = loaded_by("import api.app")
+    assert {"fastapi", "faiss"} <= loaded
+    assert loaded & {"torch", "torchrec", "fbgemm_gpu", "onnx", "onnxscript", "apscheduler", "optuna"} == set()
