@@ -57,7 +57,10 @@ def _graph(shape: TowerShape) -> onnx.ModelProto:
             verbose=False,
         )
     assert program is not None  # only the older exporter returns nothing
-    return program.model_proto
+    model = program.model_proto
+    for node in model.graph.node:
+        del node.metadata_props[:]  # stack traces with the paths of this machine
+    return model
 
 
 class _Open(nn.Module):
