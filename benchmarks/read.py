@@ -7,6 +7,7 @@ file. Each reading runs in its own process, for its own peak memory. Rounds take
 
 `ours` returns columns with ids as text, whatever their type in the database. `ours, times and values read` also returns
 times as microseconds UTC. `ours, to rows` also returns ids as int32 and checks every row, as training does.
+`ours, to rows, by sqlite3` does so without the fast driver, as own tables are read.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -120,12 +122,16 @@ def _ours_read(url: str) -> int:
         return sum(batch.frame.height for batch in read_events(reader, QUERY, "interactions", None))
 
 
-def _ours_to_rows(url: str) -> int:
+def _ours_to_rows(url: str, own_file: Path | None = None) -> int:
     rows = EventStream(IdEncoder(), IdEncoder(), KINDS, NOW)
-    with closing(open_reader(url)) as reader:
+    with closing(open_reader(url, own_file=own_file)) as reader:
         for batch in read_events(reader, QUERY, "interactions", None):
             rows.add(batch)
     return rows.take().height
+
+
+def _ours_by_sqlite3(url: str) -> int:
+    return _ours_to_rows(url, own_file=Path(url.removeprefix("sqlite:///")).resolve())
 
 
 def _connectorx(url: str) -> int:
@@ -220,6 +226,7 @@ ROADS: dict[str, dict[str, Callable[[str], int]]] = {
         "connectorx, streamed": _connectorx_stream,
         "sqlite3": _fetch_all(_sqlite),
         **OURS,
+        "ours, to rows, by sqlite3": _ours_by_sqlite3,
     },
     "PostgreSQL": {
         "connectorx": _connectorx,

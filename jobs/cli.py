@@ -164,7 +164,7 @@ def sample(
 
 @app.command()
 def train(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> None:
-    """Read, check, fit, judge and, when the gate agrees, publish a bundle. Exit code 3 when refused.
+    """Read, check, fit, evaluate and, when the gate agrees, publish a bundle. Exit code 3 when refused.
 
     Example: recsys train --config shop.toml
     """
@@ -179,7 +179,7 @@ def evaluate(
     config: ConfigOption = CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """Judge every configured model beside popularity; nothing is saved or published.
+    """Evaluate every configured model beside popularity; nothing is saved or published.
 
     Example: recsys evaluate --holdout test_purchases.csv
     """

@@ -15,8 +15,9 @@ from recsys.errors import SourceError
 from recsys.progress import Progress
 from recsys.store.migrate import open_store
 from recsys.training import pipeline
-from recsys.training.evaluation import Targets, evaluate_targets, targets_from_ids
+from recsys.training.evaluation import evaluate_targets
 from recsys.training.pipeline import TrainingRun
+from recsys.training.targets import Targets, targets_from_ids
 
 _COLUMNS = ("user_id", "item_id")
 # What may be listed of what the user has bought before -> whether it may. The targets are those of the file in both.

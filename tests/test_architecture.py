@@ -18,7 +18,7 @@ SOURCES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding=
 DOORS: dict[str, tuple[str, ...]] = {
     "sqlalchemy": ("recsys/store/", "recsys/source/", "migrations/", "benchmarks/"),
     "alembic": ("recsys/store/", "migrations/"),
-    "connectorx": ("recsys/source/", "benchmarks/"),
+    "connectorx": ("recsys/source/dialects/", "benchmarks/"),
     "faiss": ("recsys/index/", "benchmarks/"),
     "torch": ("recsys/models/", "benchmarks/"),
     "torchrec": ("recsys/models/", "benchmarks/"),

@@ -53,7 +53,8 @@ class Ragged:
 
     def select(self, keep: Bool) -> "Ragged":
         """Only the values for which `keep` [N] is true; every row stays, some of them empty."""
-        return Ragged.from_pairs(self.owners[keep], self.values[keep], len(self))
+        offsets = np.concatenate([[0], np.cumsum(keep, dtype=np.int64)])[self.offsets]
+        return Ragged(offsets, self.values[keep])
 
     def merge(self, other: "Ragged") -> "Ragged":
         """Append the values of each row of `other` [B] to the same row. Raises ValueError for another B."""

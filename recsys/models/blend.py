@@ -178,7 +178,7 @@ def _choose_weights(
     """
     best, *others = sorted(found, key=lambda c: -c.score)
     weights, per_user = {best.name: 1.0}, best.per_user
-    if len(per_user) == 0:  # nobody to judge by
+    if len(per_user) == 0:  # no user to choose by
         return weights, per_user
     scaled = {c.name: _scaled(data, c.vectors) for c in found}
 
@@ -205,10 +205,10 @@ def _choose_weights(
 def _try_weights(
     tried: dict[float, Float32], per_user_of: Callable[[float], Float32], expired: Callable[[], bool]
 ) -> dict[float, Float32] | None:
-    """How each user fares with each weight, beside those tried before; None when the time is up.
+    """The score of each user with each weight, beside those tried before; None when the time is over.
 
-    Some of them alone would mislead. A blend gets better with the weight up to some point and then worse, so the search
-    ends with a weight that is certainly beyond it.
+    Part of the weights alone would mislead. A blend gets better with the weight up to some point and then worse, so the
+    search ends with a weight that is certainly beyond that point.
     """
     found = dict(tried)
     for weight in sorted({0.0, *_WEIGHTS} - set(tried)):
@@ -221,7 +221,7 @@ def _try_weights(
 
 
 def _per_user(score: Score, vectors: Vectors) -> Float32:
-    """How each user fares: [B]; a score that tells of none counts as a single user's."""
+    """The score of each user: [B]; a score that is not known per user counts as that of a single user."""
     return score.per_user(vectors) if isinstance(score, _PerUser) else np.array([score(vectors)], np.float32)
 
 
@@ -231,11 +231,11 @@ def _with(weights: dict[str, float], name: str, weight: float) -> dict[str, floa
 
 
 def _smallest_among_the_best(tried: dict[float, Float32]) -> float:
-    """The smallest weight whose score is behind the best by no more than the standard error of the difference.
+    """Choose the smallest weight within one standard error of the difference to the best.
 
-    So that less of the noise gets into the blend: a part that helps nobody still joins in one case of six or more, and
-    would in most if the best were taken. tried: weight -> score of each user [B]. After the rule of one standard error,
-    L. Breiman et al., "Classification and regression trees", 1984, which takes that of the best itself.
+    This keeps noise out of the blend: a part that does not help joins in about one case of six, and in most cases if
+    the best weight were taken. tried: weight -> score of each user [B]. After the rule of one standard error of L.
+    Breiman et al., "Classification and regression trees", 1984, which takes the standard error of the best itself.
     """
     return min(weight for weight in tried if _behind(tried, weight) <= 1)
 
@@ -272,14 +272,14 @@ def _blend(
 
 
 def _scaled(data: TrainingData, vectors: Vectors) -> Vectors:
-    """The same ranking with scores that deviate by about 1; those that are the same for everybody by their logarithm.
+    """Scale scores to a standard deviation of about 1; scores that are the same for everybody by their logarithm.
 
-    Counts are long-tailed: without the logarithm a few items would be above every taste, and the rest not noticed.
+    Counts are long-tailed: without the logarithm a few items would outweigh every taste, and the rest would not count.
     """
     if all(isinstance(part.encoder, Constant) for part in vectors.parts):
         logarithms = np.log1p(np.maximum(vectors.item_vectors, 0))
         asked_for = logarithms > 0
-        if asked_for.any():  # 0 is the median, so that what has no events yet stands among ordinary items
+        if asked_for.any():  # 0 is the median, so that items without events rank among ordinary items
             logarithms = np.where(asked_for, logarithms - np.median(logarithms[asked_for]), np.float32(0))
         vectors = replace(vectors, item_vectors=logarithms)
     return _times(vectors, 1 / _deviation(data, vectors))

@@ -6,7 +6,7 @@ from recsys.errors import ConfigError
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of that name; for "auto" the GPU when there is one, else the CPU.
+    """Return the device of that name; for "auto" the GPU when there is one, else the CPU.
 
     Raises ConfigError when "cuda" is asked for and there is none.
     """
@@ -18,12 +18,12 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_precision(device: torch.device) -> torch.dtype:
-    """bfloat16 where the processor multiplies it faster than float32: on GPUs, and on CPUs that have instructions."""
+    """Return bfloat16 where it is faster than float32: on GPUs, and on CPUs with instructions for it."""
     able = device.type == "cuda" or torch.cpu.get_capabilities().get("avx512_bf16", False)
     return torch.bfloat16 if able else torch.float32
 
 
 def precision_named(name: str) -> torch.dtype:
-    """The precision of which `str` told the name: a group computes in that of the job, whatever its machines are."""
+    """Return the precision with this `str`: workers compute in that of the job, whatever their machines are."""
     precision: torch.dtype = getattr(torch, name.removeprefix("torch."))
     return precision

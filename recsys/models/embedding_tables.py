@@ -1,4 +1,4 @@
-"""Tables of embeddings as torchrec has them, with a gradient step that is part of the backward pass."""
+"""Embedding tables of torchrec, whose gradient step is part of the backward pass."""
 
 import logging
 
@@ -23,7 +23,7 @@ def make_tables(
     *,
     weighted: bool = True,
 ) -> FusedEmbeddingBagCollection:
-    """Tables of (name, rows, features that look up in it), each row of `dim` numbers; a bag is the (weighted) sum."""
+    """Make tables of (name, rows, features that look up in it), with rows of length `dim`; bags are (weighted) sums."""
     return FusedEmbeddingBagCollection(
         tables=[
             EmbeddingBagConfig(
@@ -41,7 +41,7 @@ def make_tables(
 def jagged(
     features: dict[str, tuple[npt.NDArray[np.integer], npt.NDArray[np.integer], Float32 | None]], device: torch.device
 ) -> KeyedJaggedTensor:
-    """A batch of bags for each feature, given as (rows, length of each bag, weights or None where there are none)."""
+    """Make a batch of bags for each feature, from (rows, length of each bag, weights or None)."""
     values, lengths, weights = zip(*features.values(), strict=True)
     given = [w for w in weights if w is not None]
     return KeyedJaggedTensor(
@@ -53,7 +53,7 @@ def jagged(
 
 
 def rows_of(tables: FusedEmbeddingBagCollection, name: str) -> Tensor:
-    """The table of that name, itself and not a copy: [rows, dim]."""
+    """Return the table of that name, not a copy: [rows, dim]."""
     found: Tensor = tables.state_dict()[f"embedding_bags.{name}.weight"]
     return found.detach()
 

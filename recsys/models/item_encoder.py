@@ -21,13 +21,14 @@ _TOLERANCE = 1e-3  # of a column's residual against where it started
 def fill_in(
     catalog: Catalog, item_vectors: Float32, history_vectors: Float32, trained: Bool, *, device: torch.device
 ) -> ItemEncoder | None:
-    """Fit the encoder on the trained items and write its vectors, in place, into the rows of all others.
+    """Fit the encoder on the trained items and write its vectors, in place, into the rows of the others.
 
-    item_vectors [I, D], history_vectors [I, Dp], trained: bool [I], the items that have learnt from events. None when
-    no feature is shared by two trained items; the others then keep zeros. Vectors longer than the median item's count
-    as that long, so that what nobody has bought yet is listed like an ordinary item and not like a best seller. And
-    as what features leave open averages out, regression makes vectors short, which would list it behind everything:
-    item vectors are stretched until the median of the trained ones is as long as it was.
+    item_vectors [I, D], history_vectors [I, Dp], trained: bool [I], the items that learned from events. Returns None
+    when no feature is shared by two trained items; the others then keep zeros.
+
+    Targets longer than the median item's vector are cut to that length, so that an item without events ranks like an
+    ordinary item and not like a best seller. Regression also makes vectors short, which would rank it behind all
+    others: item vectors are stretched until the median trained item is as long as before.
     """
     tokens = item_tokens(catalog.columns)
     known = shared_tokens(tokens, trained)

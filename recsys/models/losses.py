@@ -1,4 +1,4 @@
-"""Losses over all items: whole, or estimated from a sample of them."""
+"""Softmax losses over all items, or estimated from a sample of them."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def sampled_softmax(
     *,
     precision: torch.dtype = torch.float32,
 ) -> Tensor:
-    """The weighted sum of each user's cross-entropy against all items, estimated by N items drawn with replacement.
+    """Estimate the weighted sum of each user's cross-entropy against all items by N items drawn with replacement.
 
     users, positives: [B, D]; a score is an inner product. drawn: [N, D]. log_expected: [N], log(N q), the log of how
     often each is expected among the N. items: which items the positives [B] and the drawn [N] are; a row's own positive
@@ -75,7 +75,7 @@ class _SampledSoftmax(torch.autograd.Function):
 def full_softmax(
     users: Tensor, items: Tensor, positives: Tensor, weights: Tensor, *, precision: torch.dtype = torch.float32
 ) -> Tensor:
-    """The weighted sum of each user's cross-entropy against all items: a scalar.
+    """Compute the weighted sum of each user's cross-entropy against all items: a scalar.
 
     users: [B, D]. items: [I, D]; a score is an inner product. positives: [B], rows of `items`. weights: [B].
     precision: to which the products and their factors are rounded; their sums, and the rest, are float32.

@@ -1,4 +1,4 @@
-"""Items that stand for all others in a softmax: drawn with replacement, or all of them where they are few."""
+"""Negatives of a softmax: items drawn with replacement, or all items where they are few."""
 
 from typing import Any
 
@@ -12,20 +12,20 @@ _LEAST = 1e-6  # of a weight: an item that has events can be drawn
 
 
 def draw_by(weights: npt.NDArray[Any], has_events: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """What `Negatives` draws by, from the weights of each item's events: [I]; 0 without events."""
+    """The proportion in which `Negatives` draws items, from the weights of their events: [I]; 0 without events."""
     return np.where(has_events, np.maximum(weights.astype(np.float64), _LEAST) ** _EXPONENT, 0.0)
 
 
 class Negatives:
-    """Draws rows of items in proportion to what is given for each: [I], not all 0."""
+    """Draws rows of items in proportion to `draw` [I], which is not all 0."""
 
     def __init__(self, draw: npt.NDArray[np.float64]) -> None:
         self._draw, self._cumulated, self._all = draw, np.cumsum(draw), np.flatnonzero(draw)
 
     def take(self, count: int, generator: np.random.Generator) -> tuple[Int64, Float32]:
-        """The rows [N], and log(N q), the log of how often each is expected among the N: see sampled_softmax.
+        """Draw rows [N], with log(N q), the log of how often each is expected among the N: see sampled_softmax.
 
-        Of no more items than asked for each is taken once, which makes it the softmax over all of them.
+        With no more than `count` items, each is taken once, which makes it the softmax over all items.
         """
         if len(self._all) <= count:
             return self._all, np.zeros(len(self._all), np.float32)

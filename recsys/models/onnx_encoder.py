@@ -1,7 +1,7 @@
-"""A user encoder that is a small ONNX graph over a history in its order; the one door of onnxruntime.
+"""A user encoder that runs a small ONNX graph over the history in its order; the one door of onnxruntime.
 
-Rows are gathered and padded here, so that the graph holds no item table. Shapes: B users, T events of the longest, at
-most L, I items, Dp the part's dim.
+Rows are gathered and padded outside of the graph, so that it holds no item table.
+Shapes: B users, T events of the longest history, at most L, I items, Dp the part's dim.
 """
 
 from collections.abc import Iterator
@@ -33,9 +33,9 @@ class Padded:
 
 
 def padded(history_vectors: Float32, histories: Histories, length: int) -> Iterator[Padded]:
-    """The newest `length` events of every user as blocks of users with about as many, of bounded size.
+    """Yield the newest `length` events of every user, in blocks of bounded size of users with about as many.
 
-    Items whose history vector is zeros say nothing and are masked; users of whom nothing is left are in no block.
+    Items whose history vector is zeros are masked; users without any other item are in no block.
     """
     counts = np.minimum(np.diff(histories.offsets), length)
     order = np.argsort(counts, kind="stable")
@@ -68,7 +68,7 @@ def _block(history_vectors: Float32, histories: Histories, users: Int64, width: 
 
 @dataclass(frozen=True)
 class OnnxEncoder:
-    """Runs the graph on the CPU, on the thread that asks."""
+    """Runs the graph on the CPU, on the calling thread."""
 
     name: ClassVar[str] = "onnx"
     length: int  # L: so many of the newest events are read

@@ -1,4 +1,4 @@
-"""The waist: what every model comes out as, and how a history becomes a user vector. No torch.
+"""The result of every model: item vectors, and encoders that turn a history into a user vector. No torch.
 
 Score of an item for a user = inner product of the user vector and the item vector.
 Shapes: I items, D dim = sum of the parts' Dp, B users in a batch, N events in a batch, F feature tokens.
@@ -20,12 +20,12 @@ from recsys.models.onnx_encoder import OnnxEncoder
 
 
 class UserEncoder(Protocol):
-    """Turns histories into the share of the user vector that one part contributes."""
+    """Turns histories into one part's share of the user vectors."""
 
     name: ClassVar[str]  # the key in ENCODERS, under which a manifest stores it
 
     def encode(self, history_vectors: Float32, histories: Histories) -> Float32:
-        """history_vectors [I, Dp] and B histories -> float32 [B, Dp]; an empty history gives zeros if it must."""
+        """history_vectors [I, Dp] and B histories -> float32 [B, Dp]; an empty history may give zeros."""
         ...
 
 
@@ -84,13 +84,13 @@ ENCODERS: dict[str, Callable[..., UserEncoder]] = {e.name: e for e in (WeightedS
 
 
 def encoder_to_dict(encoder: UserEncoder) -> dict[str, Any]:
-    """An encoder as plain values for a manifest; a graph is a file of its own beside it."""
+    """Describe an encoder in plain values for a manifest; its graph is a file of its own."""
     values = {f.name: getattr(encoder, f.name) for f in fields(encoder) if f.name != "graph"}  # type: ignore[arg-type]
     return {"encoder": encoder.name, **values}
 
 
 def encoder_from_dict(values: dict[str, Any]) -> UserEncoder:
-    """The encoder that a manifest describes. Raises ValueError for a name that ENCODERS does not hold."""
+    """Make the encoder that a manifest describes. Raises ValueError for a name that is not in ENCODERS."""
     fields = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k != "encoder"}
     if values["encoder"] not in ENCODERS:
         raise ValueError(f"unknown user encoder {values['encoder']!r}; known: {', '.join(ENCODERS)}")
@@ -142,13 +142,13 @@ def token_matrix(tokens: Tokens, token_hashes: npt.NDArray[np.uint64]) -> sparse
 
 @dataclass(frozen=True)
 class Vectors:
-    """What a model's training returns; the only thing of a model that goes on."""
+    """The result of training a model, which bundles and serving work with."""
 
     model: str  # its name in MODELS
     item_vectors: Float32  # [I, D]
     parts: tuple[Part, ...]
     item_encoder: ItemEncoder | None
-    settings: dict[str, Any]  # as chosen on validation: training again with them needs no choice
+    settings: dict[str, Any]  # the params, in plain values: fitting with them again needs no choice
 
     @property
     def dim(self) -> int:
@@ -158,7 +158,7 @@ class Vectors:
     def personal_columns(self, vectors: Float32) -> Float32:
         """The columns of user or item vectors [N, D] that depend on the user; all where none does: [N, <= D].
 
-        What is the same for everybody says nothing about a user, nor about which items are alike.
+        Columns that are the same for everybody say nothing about a user, nor about which items are alike.
         """
         personal = np.repeat(
             [not isinstance(p.encoder, Constant) for p in self.parts], [p.history_vectors.shape[1] for p in self.parts]

@@ -138,9 +138,9 @@ def similar(context: RequestContext, item_id: str, query: Query) -> Answer:
         raise NotFoundError(f"This item is not among the {len(view)} that are known.")
     eligibility = _decide(snapshot, query, [item for item in query.exclude if item != item_id], row)
     eligibility.excluded_counts["bought"] = 0  # the item itself took that place
-    hits = recommender.similar(
-        view, row, query.k, allowed=eligibility.allowed, excluded=Ragged.of_one(eligibility.excluded)
-    )
+    others = eligibility.excluded[eligibility.excluded != row]  # the search itself leaves out the item asked about
+    excluded = Ragged.of_one(others) if len(others) else None
+    hits = recommender.similar(view, row, query.k, allowed=eligibility.allowed, excluded=excluded)
     return _answer(snapshot, hits, query, eligibility, _warnings(context, query, eligibility), REASONS)
 
 

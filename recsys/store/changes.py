@@ -61,7 +61,7 @@ def read_changes(
     if length is not None and max(len(user_ids), len(visitor_ids)) > 1:
         raise ValueError(f"a length for {len(user_ids)} users and {len(visitor_ids)} visitors; allowed is one of each")
     values: dict[str, Any] = {"revision": revision, "item_limit": item_limit}
-    if length is None:
+    if length is None and (user_ids or visitor_ids):
         by_user = functools.partial(among, ids=user_ids) if user_ids else None
         by_visitor = functools.partial(among, ids=visitor_ids) if visitor_ids else None
         statement = _statement(store.tables, by_user, by_visitor, is_limited=False)

@@ -21,7 +21,7 @@ _RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class GateResult:
-    """`reasons` is empty when the candidate may be published."""
+    """The decision: `reasons` is empty when the candidate may be published."""
 
     reasons: tuple[str, ...]
     figures: dict[str, Any]
@@ -42,7 +42,7 @@ def decide(
     settings: GateSettings,
     seed: int,
 ) -> GateResult:
-    """Compare NDCG@20 user by user.
+    """Decide whether the candidate may be published, by NDCG@20 user by user.
 
     candidate, popularity: each [B] over the same users of tonight's holdout; popularity is None when it is itself what
     is to be published. live: the candidate and the live bundle, each [C] over the users of that part of the holdout

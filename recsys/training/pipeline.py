@@ -38,7 +38,7 @@ Record = Callable[[str], AbstractContextManager[dict[str, Any]]]
 
 @contextmanager
 def unrecorded(_step: str) -> Iterator[dict[str, Any]]:
-    """A step that nobody keeps."""
+    """A step that is not recorded."""
     yield {}
 
 
@@ -154,6 +154,18 @@ def tune(run: TrainingRun, name: str, data: TrainingData, score: Score, budget: 
     return vectors and _named(vectors, name)
 
 
+def tune_to_the_end(run: TrainingRun, name: str, data: TrainingData, score: Score) -> Vectors:
+    """As tune, with the time that the configuration gives; only `auto` has a limit, and it always finds something.
+
+    Raises ConfigError when the model returns nothing although its budget goes on.
+    """
+    seconds = run.config.training.choice_seconds if name == "auto" else math.inf
+    vectors = tune(run, name, data, score, Budget(seconds, progress=run.progress))
+    if vectors is None:
+        raise ConfigError(f"the model {name!r} returned no vectors from tune, though its budget had not ended")
+    return vectors
+
+
 def fit(run: TrainingRun, name: str, data: TrainingData, settings: Mapping[str, Any]) -> Vectors:
     """Train a model on `data` with settings chosen before."""
     return _named(contract.fit(name, data, settings, Budget(progress=run.progress)), name)
@@ -167,12 +179,8 @@ def choose(run: TrainingRun, name: str, splits: Splits) -> dict[str, Any]:
     """Choose the settings of a model that serve best on validation, learned from what is before it."""
     score = ValidationScore(run.dataset.catalog, splits, run.config)
     data = training_data(run, splits.fit, splits.validation_start)
-    seconds = run.config.training.choice_seconds if name == "auto" else math.inf
     with run.record(f"choose {name}") as counts:
-        vectors = tune(run, name, data, score, Budget(seconds, progress=run.progress))
-        if vectors is None:
-            raise ConfigError(f"the model {name!r} ended before it had found any settings, though it had time left")
-        counts["settings"] = settings = vectors.settings
+        counts["settings"] = settings = tune_to_the_end(run, name, data, score).settings
     return settings
 
 

@@ -1,4 +1,4 @@
-"""What a search may vary for each model, and how what it found is written into a configuration.
+"""The search space of each model, and how a result is written into a configuration.
 
 The names are the keys of the configuration, so that a trial is a configuration with one value for each of them.
 """
@@ -14,7 +14,7 @@ from recsys.models.contract import ALL_TIME_DAYS
 Space = dict[str, BaseDistribution]
 
 HALF_LIFE = "half_life_days"  # a key of [events]; the others are keys of the model's own table
-_DIGITS = 3  # what is tried, told and written: more of them make no difference to a ranking
+_DIGITS = 3  # of a value that is tried and written: more make no difference to a ranking
 _RECENT: Space = {"recency_half_life_days": FloatDistribution(1, 365, log=True)}
 _DECAY: Space = {HALF_LIFE: FloatDistribution(3, ALL_TIME_DAYS, log=True)}
 _TEMPERATURE_AND_TREND: Space = {
@@ -93,7 +93,7 @@ def params_of(chosen: dict[str, Any], space: Space) -> dict[str, Any]:
 
 
 def placed(params: dict[str, Any], space: Space) -> dict[str, Any]:
-    """The nearest place in the space: what is configured may lie outside, as may what a model sets by itself."""
+    """Move params to the nearest place in the space: configured values, and those a model sets, may lie outside."""
     return {key: _nearest(found, params[key]) for key, found in space.items()}
 
 

@@ -28,11 +28,11 @@ from recsys.data.folder import failpoint
 from recsys.errors import ConfigError, RecsysError, RefusedError
 from recsys.imports import resolve
 from recsys.models.budget import Budget
-from recsys.models.contract import Score
+from recsys.models.contract import Score, TrainingData
 from recsys.models.vectors import Vectors
 from recsys.training.evaluation import ValidationScore
 from recsys.training.gate import METRIC
-from recsys.training.pipeline import PICK_DEVICE, TrainingRun, training_data, tune
+from recsys.training.pipeline import PICK_DEVICE, TrainingRun, training_data, tune, tune_to_the_end
 from recsys.training.search_space import HALF_LIFE, Space, params_of, placed, space_of, with_values, written
 
 FILE = "tune.db"
@@ -140,9 +140,7 @@ class Search:
             if trial.user_attrs.get(_CONFIGURED) == choice:
                 return trial
         with self.run.record("configured settings") as counts:
-            vectors = self._tuned(config, self.score, Budget(progress=self.run.progress))
-            if vectors is None:
-                raise ConfigError(f"the model {self.model!r} ended before it had found any settings")
+            vectors = tune_to_the_end(self.run, self.model, self._data(config), self.score)
             counts[METRIC] = value = self.score(vectors)
         params = params_of(vectors.settings, self.space)
         self.keep_lease()
@@ -224,8 +222,11 @@ class Search:
         return None if vectors is None else self.score(vectors)
 
     def _tuned(self, config: Config, score: Score, budget: Budget) -> Vectors | None:
-        splits, run = self.run.splits, replace(self.run, config=config)
-        return tune(run, self.model, training_data(run, splits.fit, splits.validation_start), score, budget)
+        return tune(replace(self.run, config=config), self.model, self._data(config), score, budget)
+
+    def _data(self, config: Config) -> TrainingData:
+        splits = self.run.splits
+        return training_data(replace(self.run, config=config), splits.fit, splits.validation_start)
 
     def described(self, trial: FrozenTrial) -> dict[str, Any]:
         """A trial that was scored: its number, its score, and its settings as the configuration wants them."""

@@ -12,8 +12,9 @@ from recsys.data.interactions import Interactions
 from recsys.sample.shop import generate, sample_config
 from recsys.source.dataset import Dataset, load
 from recsys.store.migrate import open_store
-from recsys.training.evaluation import metrics, targets_of
+from recsys.training.metrics import ranking_metrics
 from recsys.training.pipeline import TrainingRun, evaluate_all
+from recsys.training.targets import targets_of
 
 METRIC = "ndcg@20"
 
@@ -53,10 +54,10 @@ def test_models_lie_between_random_and_oracle(night_of_truth):
     targets = targets_of(splits.holdout, splits.known, target_codes=config.target_codes, bought_codes=())
     rows = truth_rows(truth, loaded, targets.users)
     counts = np.bincount(splits.known.items, minlength=splits.known.item_count)
-    oracle = metrics(rows, targets, item_counts=counts)[METRIC]
+    oracle = ranking_metrics(rows, targets, item_counts=counts)[METRIC]
     random = np.random.default_rng(0)
     shuffled = np.argsort(random.random((len(targets.users), len(loaded.catalog))), axis=1)[:, :20].astype(np.int32)
-    chance = metrics(shuffled, targets, item_counts=counts)[METRIC]
+    chance = ranking_metrics(shuffled, targets, item_counts=counts)[METRIC]
     assert chance * 2 < figures["popularity"]
     assert figures["popularity"] * 1.1 < figures["two_tower"] < oracle
     assert figures["popularity"] * 1.2 < figures["mf"] < oracle

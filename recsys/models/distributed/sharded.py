@@ -1,7 +1,7 @@
-"""Tables over the processes of a group that torchrun started: placed, sharded, checkpointed by torchrec and torch.
+"""Tables sharded over the processes that torchrun started: placed, sharded and checkpointed by torchrec and torch.
 
-Outside such a group there is one process, and its tables are whole. Neither the split of the data nor what a
-checkpoint holds depends on how many processes there are, so a training may go on with fewer or more than it began with.
+Outside such a group there is one process, and its tables are whole. Neither the split of the data nor a checkpoint
+depends on the number of processes, so a training may go on with fewer or more of them.
 """
 
 import os
@@ -37,13 +37,13 @@ _FLAT = StateDictOptions(flatten_optimizer_state_dict=True)  # the nested form i
 
 
 def backend_for(device: torch.device) -> str:
-    """What the processes talk through: NCCL between GPUs, gloo between CPUs."""
+    """The backend of the group: NCCL between GPUs, gloo between CPUs."""
     return "nccl" if device.type == "cuda" else "gloo"
 
 
 @contextmanager
 def group(device: torch.device) -> Iterator[torch.device]:
-    """Join the processes that torchrun started; yields this one's device."""
+    """Join the group of processes that torchrun started; yields the device of this process."""
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
@@ -60,12 +60,12 @@ def rank() -> int:
 
 
 def size() -> int:
-    """How many processes the group has; 1 outside of one."""
+    """The number of processes in the group; 1 outside of one."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 def own(users: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
-    """Which of the users [B] this process learns from: each belongs to one."""
+    """Mark the users [B] of this process; each user belongs to one process."""
     return np.asarray(users % size() == rank())
 
 
@@ -80,15 +80,15 @@ def total(value: float) -> float:
 
 
 def birthplace(device: torch.device) -> torch.device:
-    """Where tables are made: in a group without memory, as no process may be able to hold all of them."""
+    """The device on which tables are made: in a group without memory, as one process may not hold them all."""
     return torch.device("meta") if distributed.is_initialized() else device
 
 
 def shard(tables: nn.ModuleDict, device: torch.device) -> tuple[nn.Module, nn.ModuleDict]:
-    """The whole that is checkpointed, and its parts to look up in: in a group placed as torchrec's planner says.
+    """Shard the tables; returns the module to checkpoint, and its parts to look up in.
 
-    torchrec divides the gradients by the size of the group. So a loss that is a sum over a batch has to be multiplied
-    by it, and then the step of a group is the step of one process with the batches of all.
+    In a group torchrec's planner places them. torchrec divides gradients by the size of the group: multiply a loss that
+    is a sum over a batch by it, and a step of the group is that of one process with the batches of all.
     """
     if not distributed.is_initialized():
         return tables, tables
@@ -109,7 +109,7 @@ def shard(tables: nn.ModuleDict, device: torch.device) -> tuple[nn.Module, nn.Mo
 
 
 def replicate(module: nn.Module, device: torch.device) -> nn.Module:
-    """A module that each process of a group has whole; the gradients are divided by its size as those of tables."""
+    """Copy a module to each process of the group; gradients are divided by its size, as those of tables."""
     if not distributed.is_initialized():
         return module
     return DistributedDataParallel(module, device_ids=[device] if device.type == "cuda" else None)
@@ -117,45 +117,45 @@ def replicate(module: nn.Module, device: torch.device) -> nn.Module:
 
 @dataclass(frozen=True)
 class AdamState:
-    """An optimizer of a module, as a checkpoint wants it."""
+    """The optimizer of a module, for a checkpoint."""
 
     module: nn.Module
     optimizer: torch.optim.Optimizer
 
     def state_dict(self) -> dict[str, Any]:
-        """What it has come to; zeros before its first step."""
+        """Its state; zeros before the first step."""
         return get_optimizer_state_dict(self.module, self.optimizer, options=_FLAT)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Go on from this state."""
         set_optimizer_state_dict(self.module, self.optimizer, state, options=_FLAT)
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """What a checkpoint holds."""
+    """The content of a checkpoint."""
 
     modules: Mapping[str, nn.Module]
     others: Mapping[str, Any] = field(default_factory=dict)  # what training goes on with, beside the tables' optimizers
 
 
 def save(folder: Path, epoch: int, state: TrainingState) -> None:
-    """Checkpoint the modules, and in a group what training goes on with; epoch 0 is the start.
+    """Write a checkpoint of the modules, and in a group of their optimizers; epoch 0 is the start.
 
-    All processes of the group call it, each writes what it holds. A checkpoint that was not finished does not count.
+    All processes of the group call it, and each writes its shard. An unfinished checkpoint does not count.
     Raises RecsysError when it cannot be written.
     """
     _transfer(state_dict_saver.save, folder, epoch, state)
 
 
 def load(folder: Path, epoch: int, state: TrainingState) -> None:
-    """Set all of it to what a checkpoint holds, however either is sharded. Raises RecsysError when that cannot be."""
+    """Read a checkpoint into the modules, however either is sharded. Raises RecsysError when it cannot be read."""
     _transfer(state_dict_loader.load, folder, epoch, state)
 
 
 def _transfer(way: Callable[..., Any], folder: Path, epoch: int, state: TrainingState) -> None:
     saved: dict[str, Any] = dict(state.modules)
-    if distributed.is_initialized() and epoch:  # a start has nothing of it, and the job only reads what was learnt
+    if distributed.is_initialized() and epoch:  # a start has no such state, and the job reads the modules alone
         saved |= state.others
         for name, module in state.modules.items():
             if isinstance(module, DistributedModelParallel):
@@ -171,7 +171,7 @@ def _transfer(way: Callable[..., Any], folder: Path, epoch: int, state: Training
 
 
 def newest(folder: Path) -> int:
-    """The last epoch with a complete checkpoint, the same in all processes; -1 when there is none."""
+    """The last epoch with a complete checkpoint, the same in all processes; -1 without one."""
     found = [max(_complete(folder), default=-1)]
     if distributed.is_initialized():
         distributed.broadcast_object_list(found, src=0)
@@ -179,12 +179,12 @@ def newest(folder: Path) -> int:
 
 
 def holds(folder: Path, before: int) -> bool:
-    """Whether a checkpoint of an epoch before this one is there."""
+    """Whether there is a checkpoint of an earlier epoch."""
     return any(epoch < before for epoch in _complete(folder))
 
 
 def forget(folder: Path, before: int) -> None:
-    """Remove the checkpoints of the epochs before this one."""
+    """Remove the checkpoints of earlier epochs."""
     for epoch in _complete(folder):
         if epoch < before:
             shutil.rmtree(folder / f"{_EPOCH}{epoch}", ignore_errors=True)

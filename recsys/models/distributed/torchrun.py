@@ -1,7 +1,7 @@
-"""Trains tables with several processes: torchrun starts them, starts them again when one dies, and they do the work.
+"""Trains tables with several processes, which torchrun starts, and starts again when one dies.
 
-The job writes what is learnt from and the tables' start into a folder; the workers checkpoint the tables there after
-every epoch, from where the job takes them. So a worker needs nothing but the folder, and no database or configuration.
+The job writes the training set and the start of the tables into a folder. The workers checkpoint the tables there
+after every epoch, and the job reads them. A worker needs this folder only: no database and no configuration.
 """
 
 import json
@@ -27,13 +27,13 @@ from recsys.models.contract import Workers
 from recsys.models.distributed import sharded
 from recsys.models.distributed.sharded import TrainingState
 
-RESTARTS = 3  # of the workers, before a training is given up
+RESTARTS = 3  # of the workers, before training fails
 WORK, PROGRESS, _LOG = "work.json", "progress", "log"
 _POLL_SECONDS = 0.1
 _LAST_SECONDS = 30.0  # for workers to end by themselves after the last epoch
 # Else workers that are started again meet in the store of those before them, and gloo waits at addresses of the dead.
 _FRESH_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-_TOLD_LINES = 60  # of the log, when it failed
+_SHOWN_LINES = 60  # of the log, when training failed
 
 GoesOn = Callable[[float], bool]
 """Called with the share of an epoch that is done; False ends the epoch."""
@@ -49,7 +49,7 @@ class WorkerTask:
 
 @dataclass(frozen=True)
 class Work:
-    """What the workers are given."""
+    """The work of the workers."""
 
     task: str  # dotted name of a function: (facts, arrays, device) -> WorkerTask
     facts: dict[str, Any]  # as JSON
@@ -114,7 +114,7 @@ def _write(folder: Path, work: Work, epochs: int, device: torch.device) -> None:
         folder.mkdir()
         for name, array in work.arrays.items():
             np.save(folder / f"{name}.npy", array, allow_pickle=False)
-    # The training's name is for workers that outlived theirs: they must not take this one for it.
+    # By the name, workers that outlived another training see that this is not theirs.
     name = secrets.token_hex(8)
     plan = {"name": name, "task": work.task, "facts": work.facts, "epochs": epochs, "device": device.type}
     replace_text(folder / WORK, json.dumps(plan))
@@ -122,7 +122,7 @@ def _write(folder: Path, work: Work, epochs: int, device: torch.device) -> None:
 
 @contextmanager
 def _started(count: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Torchrun with its workers, which are ended with the block."""
+    """Run torchrun and its workers while the block lasts."""
     with _writing(folder), (folder / _LOG).open("wb") as log:
         process = subprocess.Popen(  # noqa: S603  (the command is ours)
             _command(count, folder), stdout=log, stderr=log, env={**_FRESH_STORE, **os.environ}
@@ -135,7 +135,7 @@ def _started(count: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _command(count: int, folder: Path) -> list[str]:
-    """Torchrun on this machine alone, unless its own environment (PET_RDZV_ENDPOINT) says where several meet."""
+    """The command: torchrun on this machine alone, unless PET_RDZV_ENDPOINT says where several machines meet."""
     torchrun = [sys.executable, "-m", "torch.distributed.run"]
     where = [] if "PET_RDZV_ENDPOINT" in os.environ else ["--standalone"]
     how = [f"--nproc-per-node={count}", f"--max-restarts={RESTARTS}", f"--log-dir={folder}"]
@@ -154,12 +154,12 @@ def _wait(
             lines = (folder / _LOG).read_text(encoding="utf-8", errors="replace").splitlines()
             raise RecsysError(
                 f"the workers failed in epoch {epoch}: torchrun ended with code {process.returncode}",
-                detail="\n".join(lines[-_TOLD_LINES:]),
+                detail="\n".join(lines[-_SHOWN_LINES:]),
             )
         at, _, done = read_text(folder / PROGRESS).partition(" ")
         if at == str(epoch):
             goes_on = budget.epoch(float(done), step=trains)
-        else:  # they start, perhaps again: what is slow about that must not count as the epoch's speed
+        else:  # they start, perhaps again, which must not count as the speed of the epoch
             budget.progress(waits, 0.0)
             goes_on = not budget.expired()
         if not goes_on:

@@ -1,4 +1,4 @@
-"""What torchrun starts, on one machine or several: `torchrun … -m recsys.models.distributed.worker FOLDER`.
+"""The worker that torchrun starts, on one machine or several: `torchrun … -m recsys.models.distributed.worker FOLDER`.
 
 Goes on from the newest checkpoint in the folder, so it may be killed and started again at any moment.
 """
@@ -46,7 +46,7 @@ def work(folder: Path) -> None:
 
 
 def _progress(folder: Path, epoch: int) -> GoesOn:
-    """The first worker writes down what share of the epoch is done, once for each hundredth."""
+    """Write the share of the epoch that is done to a file, once for each hundredth; the first worker does so."""
     written = -1
     here = f"epoch {epoch}, worker {sharded.rank()}, restart {os.environ['TORCHELASTIC_RESTART_COUNT']}"
 

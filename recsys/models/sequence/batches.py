@@ -19,9 +19,9 @@ _POOL = 4096  # windows that are sorted by length together
 
 @dataclass(frozen=True)
 class Batch:
-    """What B windows tell: after each event, which one came next."""
+    """B windows of events: after each event, the next one."""
 
-    items: Int64  # [B, T]; what stands where it is padded says nothing
+    items: Int64  # [B, T]; meaningless where padded
     kinds: Int64  # [B, T]
     ages_days: Float32  # [B, T], at the window's last event, which is only foreseen
     mask: npt.NDArray[np.bool_]  # [B, T], where an event stands
@@ -35,7 +35,7 @@ class Batch:
 
 
 def windows(events: Interactions, length: int) -> tuple[Int64, Int64]:
-    """Where windows start and stop, [W] each: at most length + 1 events of a user, counted from the newest.
+    """Cut histories into windows of at most length + 1 events, counted from the newest: starts and stops, [W] each.
 
     A window's last event is the next one's first, so that every event but a user's first is foreseen exactly once.
     """
@@ -50,9 +50,9 @@ def windows(events: Interactions, length: int) -> tuple[Int64, Int64]:
 def batches(
     events: Interactions, starts: Int64, stops: Int64, size: int, most: int, generator: np.random.Generator
 ) -> Iterator[tuple[Batch, float]]:
-    """Windows in random order, about `size` events to foresee in a batch, with the share done after it.
+    """Yield batches of windows in random order, each with about `size` events to foresee, and the share done after it.
 
-    All of them, or so many that they have about `most` events to foresee.
+    All windows, or so many that they have about `most` events to foresee.
     """
     order = generator.permutation(len(starts))
     order = order[: np.searchsorted(np.cumsum((stops - starts)[order] - 1), most) + 1]

@@ -1,4 +1,4 @@
-"""A trained sequence tower as an ONNX graph, which serving runs without torch."""
+"""Export of a trained sequence tower as an ONNX graph, which serving runs without torch."""
 
 import logging
 import warnings
@@ -18,7 +18,7 @@ logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # notices of what it co
 
 
 def export(tower: SequenceTower) -> bytes:
-    """The tower, as it answers and not as it trains; batch and length are free."""
+    """Export the tower for inference; batch and length are free."""
     model = onnx.ModelProto()
     model.CopyFrom(_graph(replace(tower.shape, dropout=0.0)))
     inputs = [one for one in model.graph.input if one.name in INPUTS]
@@ -57,7 +57,10 @@ def _graph(shape: TowerShape) -> onnx.ModelProto:
             verbose=False,
         )
     assert program is not None  # only the older exporter returns nothing
-    return program.model_proto
+    model = program.model_proto
+    for node in model.graph.node:
+        del node.metadata_props[:]  # stack traces with the paths of this machine
+    return model
 
 
 class _Open(nn.Module):

@@ -20,7 +20,7 @@ _FAR = -1e9  # added to what must not be looked at; finite, so that a row of not
 
 @dataclass(frozen=True)
 class TowerShape:
-    """What fixes a tower's parameters."""
+    """The sizes that fix a tower's parameters."""
 
     dim: int  # D
     blocks: int
@@ -33,7 +33,7 @@ class TowerShape:
 class SequenceTower(nn.Module):
     """History -> user vector of length 1, as of the moment of the next event.
 
-    It starts as a plain model: what the last event's item and the mean of all items say. Training moves it from there.
+    It starts as a plain model: the last event's item and the mean of all items.
     """
 
     def __init__(self, shape: TowerShape) -> None:

@@ -157,7 +157,7 @@ class Trainer:
         return self._training_set.kind_weights[batch.next_kinds][batch.mask]
 
     def _own(self, batch: Batch) -> tuple[Batch, Float32]:
-        """The part of the batch that is learnt from here, and its weights; if there is none, a window that counts 0."""
+        """The batch's windows of this process, and their weights; a window of weight 0 when there is none."""
         keep = sharded.own(batch.users)
         if keep.any():
             part = batch.where(keep)

@@ -44,14 +44,14 @@ class TwoTowerParams(Section):
 
 @dataclass(frozen=True)
 class Pairs:
-    """What is learned from: the weights of the users' histories and the features of the items."""
+    """The training set: the weights of the users' histories and the features of the items."""
 
     weights: sparse.csr_array  # [U, I]: what an item counts in a user's history; each entry is a positive
     features: sparse.csr_array  # [I, F]: 1 / sqrt(tokens of the item)
 
     @property
     def arrays(self) -> dict[str, Array]:
-        """The same as plain arrays, which several processes can read from a disk."""
+        """The pairs as plain arrays, which several processes can read from a disk."""
         return arrays_of("weights", self.weights) | arrays_of("features", self.features)
 
     @classmethod
@@ -162,9 +162,9 @@ class Towers:
         )
 
     def _user_vectors(self, users: Int64, items: Int64, weights: Float32) -> Tensor:
-        """Each history without the positive itself, else the tower would learn to find what it was given: [B, D].
+        """Each history without the positive itself, else the tower would learn to return its input: [B, D].
 
-        A history is summed once for a run of the same user; the other rows of the run look nothing up.
+        A history is summed once for a run of the same user.
         """
         first = np.diff(users, prepend=-1) != 0
         histories = self.pairs.weights[users[first]]
@@ -195,10 +195,10 @@ class Towers:
 
 
 def shuffle_in_runs(users: Int64, kept: Bool, most: int, generator: np.random.Generator) -> Int64:
-    """The positions of at most so many of the kept positives in random order, but for runs of up to _RUN of a user.
+    """Draw at most so many of the kept positives, in random order but for runs of up to _RUN of a user: positions.
 
-    users: [P], ascending. A run's history is summed once: the look-ups fall by the length of the run. Which runs come
-    is drawn first, so that the positives of the other users need not be put in order.
+    users: [P], ascending. A run's history is summed once: the look-ups fall by the length of the run. Runs are drawn
+    first, so that the positives of the other users need not be sorted.
     """
     at = np.flatnonzero(kept)
     counts = np.bincount(users[at])
@@ -222,7 +222,7 @@ def shuffle_in_runs(users: Int64, kept: Bool, most: int, generator: np.random.Ge
 
 
 def leave_one_out_positives(weights: sparse.csr_array) -> sparse.csr_array:
-    """The rows with at least two items: without a second one, nothing is left of a history to learn from."""
+    """Keep the rows with at least two items: without a second one, no history is left beside the positive."""
     return sparse.csr_array(weights[np.diff(weights.indptr) > 1])
 
 
@@ -232,7 +232,7 @@ def _positives(weights: sparse.csr_array) -> tuple[Int64, Int64, Float32]:
 
 
 def _row_values(features: sparse.csr_array) -> Float32:
-    """The value that all entries of a row have, 0 for a row of none: [B]."""
+    """The value that all entries of a row share, 0 for an empty row: [B]."""
     values = np.zeros(features.shape[0], np.float32)
     filled = np.diff(features.indptr) > 0
     values[filled] = features.data[features.indptr[:-1][filled]]

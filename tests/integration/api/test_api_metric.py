@@ -13,7 +13,8 @@ from recsys.data.times import MICROSECONDS_PER_DAY, rfc3339
 from recsys.serving.eligibility import available_items, bought_rows
 from recsys.serving.fresh_items import CatalogView
 from recsys.serving.recommender import REASONS, recommend
-from recsys.training.evaluation import metrics, targets_of
+from recsys.training.metrics import ranking_metrics
+from recsys.training.targets import targets_of
 
 DAYS = 120
 K = 20
@@ -51,7 +52,9 @@ def test_metrics_of_answers_over_http_equal_the_evaluation_to_the_last_digit(ser
     assert np.array_equal(online, offline.rows)
     assert np.array_equal(scores, offline.scores)
     degrees = np.bincount(known.items, minlength=known.item_count)
-    assert metrics(online, targets, item_counts=degrees) == metrics(offline.rows, targets, item_counts=degrees)
+    assert ranking_metrics(online, targets, item_counts=degrees) == ranking_metrics(
+        offline.rows, targets, item_counts=degrees
+    )
 
 
 def test_the_published_figures_of_the_holdout_come_out_of_answers_over_http_to_the_last_digit(serve, shop):
@@ -84,7 +87,7 @@ def test_the_published_figures_of_the_holdout_come_out_of_answers_over_http_to_t
     degrees = np.bincount(splits.known.items, minlength=splits.known.item_count)
     figures = bundle.manifest["metrics"]["models"]["mf"]["all"]
     assert figures["users"] == len(targets) > 30
-    assert metrics(rows, targets, item_counts=degrees) == figures
+    assert ranking_metrics(rows, targets, item_counts=degrees) == figures
 
 
 def test_a_user_gets_what_the_engine_finds_for_the_history_on_disk_one_by_one_and_all_at_once(serve, shop):

@@ -107,7 +107,7 @@ class Asker:
             question["filter"] = self.expression()
             words += ["--filter", json.dumps(question["filter"])]
         if self.random.random() < 0.6:
-            users = self.random.sample(self.users, 8)
+            users = self.random.sample(self.users, 12)
             return [{**question, "user_id": user} for user in users], [*users, *words]
         user, visitor = self.one_of(None, *self.random.sample(self.users, 2)), self.one_of(None, "v1", "v2", "v?")
         if visitor is not None:
@@ -137,7 +137,7 @@ class Asker:
         filters = self.some(["available:eq:true", "price:between:1,50", json.dumps(self.expression())], 2)
         filters += self.one_of([], [f"{column}:eq:{self.random.choice(self.values[column])}"])
         words += [word for one in filters for word in ("--filter", one)]
-        items = self.random.sample(self.items, 4)
+        items = self.random.sample(self.items, 6)
         question["fields"] = ",".join(question["fields"]) or None
         return items, {k: v for k, v in question.items() if v} | {"filter": filters}, [*items, *words]
 

@@ -68,6 +68,11 @@ def test_the_exported_tower_is_the_trained_one(tower, encoder, table):
     np.testing.assert_allclose(np.linalg.norm(exported[1:], axis=1), 1, atol=1e-5)
 
 
+def test_the_graph_holds_no_path_of_the_machine_that_exported_it(encoder):
+    assert b".py" not in encoder.graph
+    assert b"stack_trace" not in encoder.graph
+
+
 def test_an_empty_history_gives_zeros_and_so_does_one_of_unknown_items(encoder, table):
     assert encoder.encode(table, histories(0)).tolist() == [[0] * DIM]
     assert encoder.encode(table, histories()).shape == (0, DIM)

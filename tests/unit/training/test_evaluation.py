@@ -10,17 +10,9 @@ from recsys.config.settings import Config
 from recsys.data.splits import Splits
 from recsys.data.vocabulary import Vocabulary
 from recsys.training import evaluation
-from recsys.training.evaluation import (
-    Targets,
-    ValidationScore,
-    evaluate,
-    evaluate_targets,
-    head_items,
-    metrics,
-    ndcg_per_user,
-    targets_from_ids,
-    targets_of,
-)
+from recsys.training.evaluation import ValidationScore, evaluate, evaluate_targets
+from recsys.training.metrics import head_items, ndcg_per_user, ranking_metrics
+from recsys.training.targets import Targets, targets_from_ids, targets_of
 
 CUT = 100.0  # day
 
@@ -73,7 +65,7 @@ def by_user(found):
 
 def test_metrics_are_those_worked_out_by_hand():
     # User 0 finds one of two targets at place 3; user 1 its only one at place 1; user 2 none of three.
-    figures = metrics(
+    figures = ranking_metrics(
         lists([9, 8, 1, 7], [4, 1, 2], [5]),
         targets([1, 3], [4], [1, 2, 3]),
         item_counts=np.array([8] + [1] * 9),
@@ -93,7 +85,7 @@ def test_metrics_are_those_worked_out_by_hand():
 
 def test_a_hit_beyond_the_cut_does_not_count():
     rows = lists([*range(100, 107), 1])
-    figures = metrics(rows, targets([1]), item_counts=np.ones(200, np.int64))
+    figures = ranking_metrics(rows, targets([1]), item_counts=np.ones(200, np.int64))
     assert [figures[f"recall@{cut}"] for cut in (5, 10, 20)] == [0, 1, 1]
     assert [figures[f"mrr@{cut}"] for cut in (5, 10, 20)] == [0, 1 / 8, 1 / 8]
     assert figures["ndcg@10"] == pytest.approx(1 / math.log2(9))
@@ -103,8 +95,8 @@ def test_ndcg_is_measured_against_as_many_targets_as_fit_the_list():
     # A perfect list is 1 with more targets than places, and stays below with a hole in it.
     many = targets(range(30))
     assert ndcg_per_user(lists(range(20)), many) == pytest.approx(1)
-    assert metrics(lists(range(20)), many, item_counts=np.ones(30))["ndcg@5"] == pytest.approx(1)
-    assert metrics(lists(range(20)), many, item_counts=np.ones(30))["recall@5"] == pytest.approx(5 / 30)
+    assert ranking_metrics(lists(range(20)), many, item_counts=np.ones(30))["ndcg@5"] == pytest.approx(1)
+    assert ranking_metrics(lists(range(20)), many, item_counts=np.ones(30))["recall@5"] == pytest.approx(5 / 30)
     gains = [1 / math.log2(place + 1) for place in range(1, 21)]
     assert ndcg_per_user(lists([0]), many) == pytest.approx(gains[0] / sum(gains))
     # Finding 1 of 3 at the first place is not perfect, as it would be if measured against the hits.
@@ -112,17 +104,17 @@ def test_ndcg_is_measured_against_as_many_targets_as_fit_the_list():
 
 
 def test_pads_hit_nothing():
-    assert metrics(lists([]), targets([0]), item_counts=np.ones(3))["recall@20"] == 0
+    assert ranking_metrics(lists([]), targets([0]), item_counts=np.ones(3))["recall@20"] == 0
 
 
 def test_nobody_to_judge_gives_zeros_that_json_can_hold():
-    figures = metrics(lists(), targets(), item_counts=np.ones(3))
+    figures = ranking_metrics(lists(), targets(), item_counts=np.ones(3))
     assert set(figures.values()) == {0}
 
 
 def test_lists_for_other_users_are_refused():
     with pytest.raises(ValueError, match=r"2 users have targets"):
-        metrics(lists([1]), targets([1], [2]), item_counts=np.ones(3))
+        ranking_metrics(lists([1]), targets([1], [2]), item_counts=np.ones(3))
 
 
 def test_the_head_is_the_fewest_items_with_half_of_the_events():
@@ -191,6 +183,17 @@ def test_what_was_bought_before_is_neither_listed_nor_a_target_without_repeats()
     np.testing.assert_allclose(without.ndcg_per_user, [1])
     assert without.rows["all"]["coverage@20"] == pytest.approx(4 / 6)
     assert evaluate(NEXT, splits, configured(repeats=True)).rows["all"]["coverage@20"] == 1
+
+
+def test_what_counts_as_bought_may_differ_from_what_has_to_be_foreseen():
+    rows = [(0, 1, PURCHASE, 50), (0, 0, PURCHASE, 50), (0, 2, CART, 50), (0, 1, PURCHASE, 110), (0, 2, PURCHASE, 110)]
+    splits, config = split(rows, users=1, items=6), configured()
+    by_cart = config.model_copy(update={"events": config.events.model_copy(update={"bought": ("cart",)})})
+    # With a cart as a purchase, 2 is seen and 1 is the only target; else it is the other way round.
+    found = evaluate(NEXT, splits, by_cart)
+    assert found.rows["all"]["coverage@20"] == pytest.approx(5 / 6)
+    np.testing.assert_allclose(found.ndcg_per_user, [1])
+    assert evaluate(NEXT, splits, config).rows["all"]["coverage@20"] == pytest.approx(4 / 6)
 
 
 def test_the_history_has_the_configured_length():
