@@ -106,6 +106,13 @@ def test_more_near_ties_than_faiss_was_asked_for_are_still_put_in_order():
     assert scores.tolist() == [[12, 12, 8, 8, 8]]
 
 
+def test_one_query_gets_nothing_that_a_filter_of_few_items_forbids():
+    vectors = np.arange(1, 201, dtype=np.float32)[:, None]
+    allowed = np.arange(200) < 190  # most: such a filter is applied to what FAISS has found
+    _, rows = flat.build(vectors).search(np.ones((1, 1), np.float32), 5, allowed=allowed)
+    assert rows.tolist() == [[189, 188, 187, 186, 185]]
+
+
 def test_long_vectors_do_not_blur_the_order_of_short_ones():
     items = np.zeros((300, 2), np.float32)
     items[:, 0] = np.linspace(1, 1 + 1e-5, 300)
