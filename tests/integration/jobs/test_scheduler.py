@@ -24,6 +24,14 @@ def nights(database, tmp_path):
 
 
 @pytest.fixture
+def nights_on_sqlite(tmp_path):
+    """For what is about processes: the claims behind it are tested on each database in test_schedule_store.py."""
+    opened = Nights(tmp_path, f"sqlite:///{tmp_path / 'own.db'}")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
 def quick(tmp_path):
     """For what does not depend on the database: SQLite, and a limit of three seconds."""
     opened = Nights(tmp_path, f"sqlite:///{tmp_path / 'own.db'}", "timeout_minutes = 0.05\n")
@@ -99,7 +107,7 @@ def kill_at_random(nights, chance, kills):
 
 
 def test_kills_at_random_moments_leave_one_run_a_night(database, tmp_path):
-    nights = Nights(tmp_path, database, "attempts = 1000\n")
+    nights = Nights(tmp_path, database, "max_attempts = 1000\n")
     try:
         kill_at_random(nights, random.Random(7), kills=8)
     finally:
@@ -108,14 +116,15 @@ def test_kills_at_random_moments_leave_one_run_a_night(database, tmp_path):
 
 @pytest.mark.slow
 def test_many_kills_at_random_moments_leave_one_run_a_night(database, tmp_path):
-    nights = Nights(tmp_path, database, "attempts = 1000\n")
+    nights = Nights(tmp_path, database, "max_attempts = 1000\n")
     try:
         kill_at_random(nights, random.Random(), kills=100)
     finally:
         nights.close()
 
 
-def test_a_job_does_not_outlive_a_scheduler_that_is_killed_and_is_run_again_on_return(nights):
+def test_a_job_does_not_outlive_a_scheduler_that_is_killed_and_is_run_again_on_return(nights_on_sqlite):
+    nights = nights_on_sqlite
     nights.mode("sleep 600")
     scheduler = nights.start()
     nights.planned()
@@ -134,7 +143,8 @@ def test_a_job_does_not_outlive_a_scheduler_that_is_killed_and_is_run_again_on_r
     ]
 
 
-def test_an_end_asked_for_ends_the_job_with_its_group_and_leaves_the_night_to_the_next_start(nights):
+def test_an_end_asked_for_ends_the_job_with_its_group_and_leaves_the_night_to_the_next_start(nights_on_sqlite):
+    nights = nights_on_sqlite
     nights.mode("hang")
     scheduler = nights.start()
     nights.planned()
