@@ -202,13 +202,13 @@ def test_a_failure_or_refusal_ends_the_night_without_another_try(quick, mode, st
 @pytest.mark.parametrize(
     ("mode", "died", "cause"), [("die", 3, "ended with code -9"), ("never begin", 0, "ended with code 7")]
 )
-def test_a_job_that_dies_every_time_is_given_up_in_the_ledger_after_three_attempts(quick, mode, died, cause):
-    quick.mode(mode)
-    quick.start()
-    quick.planned()
-    due_at = quick.miss()
-    quick.wait(quick.moved_on(due_at))
-    *deaths, last = quick.runs()
+def test_a_job_that_dies_every_time_is_given_up_in_the_ledger_after_three_attempts(nights_on_sqlite, mode, died, cause):
+    nights_on_sqlite.mode(mode)
+    nights_on_sqlite.start()
+    nights_on_sqlite.planned()
+    due_at = nights_on_sqlite.miss()
+    nights_on_sqlite.wait(nights_on_sqlite.moved_on(due_at))
+    *deaths, last = nights_on_sqlite.runs()
     assert len(deaths) == died
     assert all(run.status == "failed" and cause in run.error for run in deaths)
     assert last.status == "failed"
