@@ -22,6 +22,10 @@ _OTHERS = {  # whoever still holds a connection to the database that is connecte
     "postgresql": "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
     "mysql": "SELECT id FROM information_schema.processlist WHERE db = database() AND id <> connection_id()",
 }
+_FROM_ONE = {  # the next run is number 1 again
+    "postgresql": "SELECT setval(pg_get_serial_sequence('recsys_runs', 'run_id'), 1, false)",
+    "mysql": "ALTER TABLE recsys_runs AUTO_INCREMENT = 1",
+}
 _END = {"postgresql": "SELECT pg_terminate_backend({})", "mysql": "KILL {}"}
 
 
@@ -87,6 +91,7 @@ def _clean(url: str, own: set[str]) -> bool:
             for table in own:
                 if not table.endswith("migrations"):
                     connection.execute(sa.text(f"DELETE FROM {quote(table)}"))
+            connection.execute(sa.text(_FROM_ONE[dialect]))
         with closing(open_store(url, migrated=False)) as store:
             at, newest = read_revisions(store)
         return at == newest

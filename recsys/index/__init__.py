@@ -1,5 +1,7 @@
 """The search index over item vectors: the only door to FAISS.
 
+`INDEXES` in `registry` lists the kinds: adding one is a file and a line.
+
 Other rooms import `registry` (the kinds: build, load, measured recall), `flat` (the exact index) and `exact`
 (search without an index).
 """

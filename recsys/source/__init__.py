@@ -1,4 +1,7 @@
 """The shop's database and files: read, checked and turned into events and a catalog.
 
+`SOURCES` in `contract` names the databases that can be read: adding one is a file in `dialects/` and a line. `PRESETS`
+in `presets` lists the forms of files: adding one is a function and a line.
+
 Other rooms import `dataset`, `findings`, `importer` and `reader`.
 """

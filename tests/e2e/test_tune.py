@@ -142,16 +142,17 @@ def fit_instead(monkeypatch: pytest.MonkeyPatch, *acts: Callable[[], None]) -> N
 
     Each is scored once on the way, as by a model that has epochs.
     """
-    waiting = iter(acts)
+    waiting, original = iter(acts), pipeline.tune
 
     def instead(run: TrainingRun, name: str, data: TrainingData, score: Score, budget: Budget) -> Vectors | None:
         next(waiting, nothing)()
-        found = pipeline.tune(run, name, data, score, budget)
+        found = original(run, name, data, score, budget)
         assert found is not None
         score(found)
         return None if budget.stopped else found
 
-    monkeypatch.setattr("recsys.training.tuning.tune", instead)
+    for module in ("pipeline", "tuning"):  # the first asks the one, trials the other
+        monkeypatch.setattr(f"recsys.training.{module}.tune", instead)
 
 
 def nothing() -> None:
