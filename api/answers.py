@@ -6,7 +6,7 @@ from collections import Counter
 from pydantic_core import to_json
 from starlette.responses import Response
 
-from api import metrics as measures
+from api import metrics
 from api.problems import RETRY_SECONDS, ProblemError
 from api.state import Parts
 from recsys.errors import AwayError, NotFoundError
@@ -32,7 +32,7 @@ def gather_context(parts: Parts, query: Query) -> RequestContext:
             parts.config, snapshot, query, now=now, read=parts.link.read, grow=parts.live.catch_up
         )
     except AwayError:
-        measures.AWAY.inc()
+        metrics.AWAY.inc()
         return answer.context_without_store(snapshot, query, now=now, deleted=parts.deleted)
 
 
@@ -53,9 +53,9 @@ def similar(parts: Parts, item_id: str, query: Query, *, request_id: str) -> Res
 def _respond(found: Answer, query: Query, request_id: str) -> Response:
     """The answer as JSON, written once and as it is."""
     for reason, count in Counter(hit["reason"] for hit in found.hits).items():
-        measures.HITS.labels(reason).inc(count)
+        metrics.HITS.labels(reason).inc(count)
     if len(found.hits) < query.k:
-        measures.SHORT.inc()
+        metrics.SHORT.inc()
     body = {
         "request_id": request_id,
         "bundle": found.bundle,

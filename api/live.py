@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from api import metrics as measures
+from api import metrics
 from recsys.config.settings import Config
 from recsys.data import folder as folders
 from recsys.data.catalog import ChangedItem
@@ -50,7 +50,7 @@ class Live:
             new = self._load(names)
         except Exception as error:  # whatever a damaged bundle does, the old one goes on
             self._refused = (names, time.monotonic())
-            measures.SWAPS.labels("refused").inc()
+            metrics.SWAPS.labels("refused").inc()
             _log.error("bundle %s is refused, %s: %s", names[0], self._still(), _words(error))
             return
         self._swap(new, names)
@@ -66,7 +66,7 @@ class Live:
             if items[-1].revision > latest.revision:
                 latest = grow(self._config, latest, items)
                 self._snapshot = latest
-            measures.NEW_ITEMS.set(latest.fresh_count)
+            metrics.NEW_ITEMS.set(latest.fresh_count)
             return latest
 
     def poll_items(self) -> None:
@@ -105,14 +105,14 @@ class Live:
         with self._lock:
             old, self._snapshot, self._names, self._refused = self._snapshot, new, names, None
         if old is None or old.bundle is not new.bundle:
-            measures.SWAPS.labels("swapped").inc()
+            metrics.SWAPS.labels("swapped").inc()
             _log.info("answering from bundle %s", new.bundle.version)
         if old is not None and old.bundle.version != new.bundle.version:
-            measures.LIVE.labels(old.bundle.version).set(0)
-        measures.LIVE.labels(new.bundle.version).set(1)
-        measures.CREATED.set(new.bundle.manifest.get("created_at", 0) / 1e6)
-        measures.NEW_ITEMS.set(new.fresh_count)
-        measures.READY.set(1)
+            metrics.LIVE.labels(old.bundle.version).set(0)
+        metrics.LIVE.labels(new.bundle.version).set(1)
+        metrics.CREATED.set(new.bundle.manifest.get("created_at", 0) / 1e6)
+        metrics.NEW_ITEMS.set(new.fresh_count)
+        metrics.READY.set(1)
 
 
 def _words(error: Exception) -> str:

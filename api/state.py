@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from fastapi import Request
 
-from api import metrics as measures
+from api import metrics
 from api.auth import KeyAuth
 from api.live import Live
 from recsys.config.settings import Config
@@ -92,7 +92,7 @@ class Parts:
                 _log.error("the folder of the bundles cannot be read: %s", error)
             self._looked.set()
             self._stop.wait(self.config.api.poll_seconds)
-        measures.READY.set(0)
+        metrics.READY.set(0)
 
 
 def parts_of(request: Request) -> Parts:

@@ -15,8 +15,6 @@ from rich.table import Table as RichTable
 
 from recsys.progress import Progress
 
-Report = Progress
-
 
 @dataclass(frozen=True)
 class Table:

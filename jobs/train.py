@@ -112,9 +112,9 @@ def _publish(run: TrainingRun, record: ledger.ActiveRun, version: str) -> bool:
     """
     folder = run.config.storage.path
     with run.step("publish") as counts:
-        versions.check(folder, version)  # here, so that the locked row waits for no checksums
+        versions.check(folder, version)  # here: while the lease's row is locked, SQLite takes no events
         prepared = extract.write(folder, run.dataset)
         with holding_lease(record.store, LEASE, record.fencing):
             extract.publish(folder, prepared)
-            counts["published"] = versions.publish(folder, version, unless_pinned=True)
+            counts["published"] = versions.publish(folder, version, unless_pinned=True, is_checked=True)
     return bool(counts["published"])

@@ -35,16 +35,17 @@ def check(folder: Path, version: str) -> None:
     bundles.search_once(bundles.load(folder, version))
 
 
-def publish(folder: Path, version: str, *, unless_pinned: bool = False) -> bool:
+def publish(folder: Path, version: str, *, unless_pinned: bool = False, is_checked: bool = False) -> bool:
     """Make a version the live one and lift a pin. Returns whether it is live now.
 
-    unless_pinned: change nothing while a bundle is pinned, as a nightly run must.
+    unless_pinned: change nothing while a bundle is pinned, as a nightly run must. is_checked: `check` has just passed.
     Raises NotFoundError when the version does not exist, BundleError when a server could not open it; the live bundle
     then stays.
     """
     parent = bundles_folder(folder)
     _check_known(parent, version)
-    check(folder, version)  # takes seconds: everything read before has to be read again after it
+    if not is_checked:
+        check(folder, version)  # takes seconds: everything read before has to be read again after it
     with folders.exclusive_lock(parent):
         if unless_pinned and pinned(folder) is not None:
             return False

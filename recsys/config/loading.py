@@ -52,6 +52,7 @@ def load_config(path: Path | None, environment: dict[str, str] | None = None) ->
             raise ConfigError(f"{path} cannot be read: {error}") from None
     values = _rename_old_keys(values, str(path))
     apply_environment(values, os.environ if environment is None else environment)
+    values = _rename_old_keys(values, "the environment")  # a variable may hold a whole table
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
@@ -94,9 +95,9 @@ def apply_environment(values: dict[str, Any], environment: Mapping[str, str]) ->
 
 
 def _rename_old_keys(values: dict[str, Any], where: str) -> dict[str, Any]:
-    """Return the values of a file with old keys under their present names; warn of each.
+    """Return the values with old keys under their present names; warn of each. where: what warnings call the origin.
 
-    Raises ConfigError when the file has a key under both names.
+    Raises ConfigError when there is a key under both names.
     """
     renamed = dict(values)
     for old, new in RENAMED.items():

@@ -14,8 +14,6 @@ import polars as pl
 
 from recsys.errors import ConfigError
 
-LAST_TIME = 253_402_300_800_000_000  # microseconds: the year 10000; beyond it nothing is a date
-
 _NAIVE = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d", "%Y%m%d", "%Y%m%d%H%M%S")
 _ZONED = ("%Y-%m-%d %H:%M:%S%.f%:z", "%Y-%m-%d %H:%M%:z")
 _HOUR = 3_600_000_000

@@ -66,8 +66,8 @@ def serve_apart(shop: Path) -> Iterator[Callable[..., Server]]:
 
 
 @pytest.fixture
-def server(serve: Callable[..., ServiceHere], database: str) -> ServiceHere:
-    """The service on each kind of database."""
+def server(database: str, serve: Callable[..., ServiceHere]) -> ServiceHere:
+    """The service on each kind of database; it ends before its database is emptied."""
     return serve(RECSYS_STORE__URL=database)
 
 

@@ -116,6 +116,13 @@ def test_a_version_that_no_server_could_open_is_neither_published_nor_rolled_bac
     assert versions.rollback(tmp_path, first) == first
 
 
+def test_a_version_that_was_just_checked_is_not_opened_again(tmp_path, monkeypatch):
+    first, _ = saved(tmp_path, 2)
+    monkeypatch.setattr(versions, "check", lambda *_: pytest.fail("it was opened"))
+    assert versions.publish(tmp_path, first, unless_pinned=True, is_checked=True)
+    assert live(tmp_path) == [first]
+
+
 def test_an_empty_shop_is_published(tmp_path):
     version = bundles.save(tiny.bundle(np.zeros((0, 2))), tmp_path, facts=FACTS)
     assert versions.publish(tmp_path, version)

@@ -181,6 +181,12 @@ def test_an_old_key_of_the_environment_overrides_the_new_one_of_the_file(tmp_pat
     assert "RECSYS_GATE__MAX_DROP: gate.max_drop is called gate.max_relative_drop now" in caplog.text
 
 
+def test_an_old_key_within_a_table_of_the_environment_still_works(caplog):
+    config = load_config(None, {"RECSYS_MODELS__MF": "{ ranks = [16] }"})
+    assert config.models.mf.n_factors == (16,)
+    assert "the environment: models.mf.ranks is called models.mf.n_factors now" in caplog.text
+
+
 def test_a_key_under_both_names_is_refused(tmp_path):
     file = tmp_path / "recsys.toml"
     file.write_text("[gate]\nmax_relative_drop = 0.1\nmax_drop = 0.2\n")
