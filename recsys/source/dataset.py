@@ -1,7 +1,7 @@
 """The training data: interactions, items and users, read with the configured queries and checked.
 
 Without queries the own tables are the source. Events posted to the service are added from the own tables; an event in
-both streams counts once. EventStream left out are counted by reason, and too many of them refuse the run.
+both streams counts once. Rows left out are counted by reason, and too many of them refuse the run.
 """
 
 from collections.abc import Sequence
