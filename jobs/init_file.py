@@ -6,6 +6,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from jobs.output import Output
+from recsys.config.loading import RENAMED
 from recsys.config.settings import Config
 from recsys.config.toml import toml_value
 from recsys.errors import ConfigError
@@ -97,6 +98,16 @@ def configuration_page() -> str:
             value = getattr(section, key)
             default = "unset" if value is None else f"`{toml_value(value)}`"
             lines.append(f"| `{key}` | {default} | {field.description} |")
+    lines += [
+        "",
+        "## Renamed keys",
+        "",
+        "Keys of version 0.1.0 that have another name now. The old name works in this version, with a warning.",
+        "",
+        "| old | new |",
+        "|---|---|",
+        *(f"| `{'.'.join(old)}` | `{'.'.join(new)}` |" for old, new in RENAMED.items()),
+    ]
     return "\n".join(lines[1:]) + "\n"
 
 

@@ -4,7 +4,7 @@ Shapes: U users, I items, E events, B users in a batch, N events in a batch.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -43,11 +43,6 @@ class Histories:
         counts = np.bincount(self.users[keep], minlength=len(self))
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         return Histories(offsets, self.items[keep], self.kinds[keep], self.ages_days[keep])
-
-    def translate(self, rows: Int32, codes: npt.NDArray[np.int8]) -> "Histories":
-        """Map item rows through `rows` [I] and kinds through `codes`; events with a result of -1 are dropped."""
-        translated = replace(self, items=rows[self.items], kinds=codes[self.kinds])
-        return translated.select((translated.items >= 0) & (translated.kinds >= 0))
 
 
 def _grouped(users: Int32, user_count: int) -> tuple[Int64, Int64]:
