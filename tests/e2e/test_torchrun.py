@@ -224,6 +224,7 @@ def test_ctrl_c_while_a_checkpoint_is_written_stays_ctrl_c(tmp_path, monkeypatch
         sharded.save(tmp_path, 0, TrainingState({"tables": nn.Linear(1, 1)}))
 
 
+@pytest.mark.slow  # that two learn the same as one, to the last digits, is tested above
 def test_two_processes_are_as_accurate_as_one_within_the_spread_of_seeds(shop):
     single = {**SINGLE, "RECSYS_MODELS__TWO_TOWER__EPOCHS": "4", "RECSYS_MODELS__TWO_TOWER__TREND_WEIGHTS": "[0.5]"}
 

@@ -33,8 +33,8 @@ def nights_on_sqlite(tmp_path):
 
 @pytest.fixture
 def quick(tmp_path):
-    """For what does not depend on the database: SQLite, and a limit of three seconds."""
-    opened = Nights(tmp_path, f"sqlite:///{tmp_path / 'own.db'}", "timeout_minutes = 0.05\n")
+    """For what does not depend on the database: SQLite, and a limit that a slow start does not reach."""
+    opened = Nights(tmp_path, f"sqlite:///{tmp_path / 'own.db'}", "timeout_minutes = 0.2\n")
     yield opened
     opened.close()
 
@@ -179,7 +179,7 @@ def test_a_run_over_its_limit_is_ended_with_its_group_has_failed_and_is_not_trie
     due_at = quick.miss()
     quick.wait(quick.moved_on(due_at))
     assert [(run.status, run.error) for run in quick.runs()] == [
-        ("failed", "it was over its limit of 0.05 minutes and was ended")
+        ("failed", "it was over its limit of 0.2 minutes and was ended")
     ]
     processes = [int(note.split()[1]) for note in quick.notes()]
     assert len(processes) == 2
