@@ -1,21 +1,19 @@
 """Histories: the extract, what the own tables have received since, and deletions, as one."""
 
 from collections import Counter
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 import tiny
+from extracts import KINDS, ROWS, WATERMARK, extracted, read
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recsys.bundle.bundle import assemble
 from recsys.config.settings import IndexSettings
 from recsys.data.catalog import Catalog
-from recsys.data.extract import Extract, open_extract, publish, write
-from recsys.data.interactions import Interactions
 from recsys.data.times import MICROSECONDS_PER_DAY
 from recsys.data.vocabulary import Vocabulary
 from recsys.serving.fresh_items import CatalogView
@@ -26,45 +24,6 @@ from recsys.store.items import upsert_items
 from recsys.store.users import delete_user
 
 DAY = MICROSECONDS_PER_DAY
-KINDS = ("view", "cart", "purchase")
-WATERMARK = 1000
-
-
-@dataclass(frozen=True)
-class Read:
-    users: Vocabulary
-    catalog: Catalog
-    events: Interactions
-    kinds: tuple[str, ...] = KINDS
-    watermark: int = WATERMARK
-
-
-def read(rows, *, users=("ann", "bob", "idle"), items=("apple", "pear", "plum")) -> Read:
-    """rows: (user, item, kind, time)"""
-    user_ids, item_ids = Vocabulary.from_ids(users), Vocabulary.from_ids(items)
-    events = Interactions.from_rows(
-        user_ids.rows_of([row[0] for row in rows]),
-        item_ids.rows_of([row[1] for row in rows]),
-        np.array([KINDS.index(row[2]) for row in rows], np.int8),
-        np.array([row[3] for row in rows], np.int64),
-        np.full(len(rows), np.nan, np.float32),
-        user_count=len(user_ids),
-        item_count=len(item_ids),
-    )
-    return Read(user_ids, Catalog(item_ids, pa.table({})), events)
-
-
-ROWS = [
-    ("bob", "plum", "purchase", 300),
-    ("ann", "pear", "cart", 200),
-    ("ann", "apple", "view", 100),
-    ("ann", "apple", "purchase", 400),
-]
-
-
-def extracted(folder, loaded: Read) -> Extract:
-    publish(folder, write(folder, loaded))
-    return open_extract(folder)
 
 
 def post(store, user, item, kind="view", *, at, received=WATERMARK + 1, visitor=None):
