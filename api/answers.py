@@ -8,42 +8,42 @@ from starlette.responses import Response
 
 from api import metrics
 from api.problems import RETRY_SECONDS, ProblemError
-from api.state import Parts
+from api.state import AppState
 from recsys.errors import AwayError, NotFoundError
 from recsys.serving import answer
 from recsys.serving.answer import Answer, Query, RequestContext
 from recsys.serving.snapshot import Snapshot
 
 
-def current(parts: Parts) -> Snapshot:
+def current(state: AppState) -> Snapshot:
     """The snapshot to answer from. Raises ProblemError while there is none."""
-    snapshot = parts.live.snapshot
+    snapshot = state.live.snapshot
     if snapshot is None:
         headers = {"Retry-After": str(RETRY_SECONDS)}
         raise ProblemError(503, "not_ready", "No bundle is loaded yet; `recsys train` makes one.", headers)
     return snapshot
 
 
-def gather_context(parts: Parts, query: Query) -> RequestContext:
+def gather_context(state: AppState, query: Query) -> RequestContext:
     """What is known now; without the own tables where the database is away. Raises ProblemError without a bundle."""
-    snapshot, now = current(parts), time.time_ns() // 1000
+    snapshot, now = current(state), time.time_ns() // 1000
     try:
         return answer.gather_context(
-            parts.config, snapshot, query, now=now, read=parts.link.read, grow=parts.live.catch_up
+            state.config, snapshot, query, now=now, read=state.store.read, grow=state.live.catch_up
         )
     except AwayError:
         metrics.AWAY.inc()
-        return answer.context_without_store(snapshot, query, now=now, deleted=parts.deleted)
+        return answer.context_without_store(snapshot, query, now=now, deleted=state.deleted)
 
 
-def recommend(parts: Parts, query: Query, *, request_id: str) -> Response:
+def recommend(state: AppState, query: Query, *, request_id: str) -> Response:
     """The k best items for a user, a visitor, or whoever has the query's history."""
-    return _respond(answer.recommend(parts.config, gather_context(parts, query), query), query, request_id)
+    return _respond(answer.recommend(state.config, gather_context(state, query), query), query, request_id)
 
 
-def similar(parts: Parts, item_id: str, query: Query, *, request_id: str) -> Response:
+def similar(state: AppState, item_id: str, query: Query, *, request_id: str) -> Response:
     """The k items most similar to one. Raises ProblemError for an unknown item."""
-    context = gather_context(parts, query)
+    context = gather_context(state, query)
     try:
         return _respond(answer.similar(context, item_id, query), query, request_id)
     except NotFoundError as error:

@@ -17,7 +17,7 @@ from api.live import Live
 from api.middleware import Middleware
 from api.routes import events, health, history, items, page, runs, status, users
 from api.routes import recommendations as recommend
-from api.state import Parts
+from api.state import AppState
 from recsys.config.loading import load_config
 from recsys.config.settings import Config
 from recsys.store.resilient import ResilientStore
@@ -34,22 +34,22 @@ def create_app(config: Config | None = None) -> FastAPI:
     config = config or load_config(Path(os.environ.get(CONFIG, "recsys.toml")))
     logging.getLogger("recsys").setLevel(logging.INFO)
     settings = config.api
-    link = ResilientStore(
+    store = ResilientStore(
         config.store, patience_seconds=settings.database_timeout_seconds, size=settings.threads + _SPARE_CONNECTIONS
     )
-    guard = KeyAuth(settings.host)
-    parts = Parts(config, link, Live(config, link), guard)
+    auth = KeyAuth(settings.host)
+    state = AppState(config, store, Live(config, store), auth)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = settings.threads
-        parts.start()
-        await anyio.to_thread.run_sync(parts.settle)
+        state.start()
+        await anyio.to_thread.run_sync(state.settle)
         yield
-        parts.stop()
+        state.stop()
 
     app = FastAPI(title="recsys", version="1", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
-    app.state.parts, app.state.guard = parts, guard
+    app.state.shared, app.state.auth = state, auth
     for room in (recommend, items, events, users, history, status, runs, health, page):
         app.include_router(room.router)
     problems.install(app)

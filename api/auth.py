@@ -62,7 +62,7 @@ def needs(scope: str) -> Callable[[Request], Awaitable[None]]:
     """Create the dependency of a route that needs a key with this scope."""
 
     async def check(request: Request) -> None:
-        request.app.state.guard.check(request, scope)
+        request.app.state.auth.check(request, scope)
 
     return check
 

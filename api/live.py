@@ -27,9 +27,9 @@ _log = logging.getLogger("recsys.api")
 class Live:
     """Holds the snapshot of this process and keeps it up to date."""
 
-    def __init__(self, config: Config, link: ResilientStore) -> None:
-        """Nothing is loaded yet: `look` does that."""
-        self._config, self._link = config, link
+    def __init__(self, config: Config, store: ResilientStore) -> None:
+        """Nothing is loaded yet: `refresh` does that."""
+        self._config, self._store = config, store
         self._folder = config.storage.path
         self._snapshot: Snapshot | None = None
         self._lock = threading.Lock()  # who makes a new snapshot
@@ -41,7 +41,7 @@ class Live:
         """What to answer from; None until the first bundle is loaded and warm."""
         return self._snapshot
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Load and swap in what CURRENT names, when that has changed. Never raises: the old one goes on serving."""
         names = (folders.current(self._folder / "bundles"), folders.current(self._folder / "extract"))
         if names == self._names or names[0] is None or self._is_refused(names):
@@ -78,7 +78,7 @@ class Live:
                 return
 
     def _read_items(self, revision: int) -> list[ChangedItem]:
-        return self._link.read(partial(items_after, revision=revision))
+        return self._store.read(partial(items_after, revision=revision))
 
     def _is_refused(self, names: tuple[str | None, str | None]) -> bool:
         if self._refused is None or self._refused[0] != names:

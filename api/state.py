@@ -22,13 +22,13 @@ _log = logging.getLogger("recsys.api")
 
 
 @dataclass
-class Parts:
+class AppState:
     """Made when the process starts."""
 
     config: Config
-    link: ResilientStore
+    store: ResilientStore
     live: Live
-    guard: KeyAuth
+    auth: KeyAuth
     deleted: dict[str, int] = field(default_factory=dict)  # tombstones, for when the database is away
     _reached: threading.Event = field(default_factory=threading.Event)  # the database was looked for once
     _looked: threading.Event = field(default_factory=threading.Event)  # and the bundle
@@ -36,7 +36,7 @@ class Parts:
     _threads: list[threading.Thread] = field(default_factory=list)
 
     def start(self) -> None:
-        """Begin to look after database and bundle."""
+        """Begin to keep up with database and bundle."""
         for name, loop in (("database", self._look_after_database), ("bundle", self._look_after_bundle)):
             thread = threading.Thread(target=loop, name=name, daemon=True)
             thread.start()
@@ -51,11 +51,11 @@ class Parts:
         self._stop.set()
         for thread in self._threads:
             thread.join(timeout=2 * self.config.api.database_timeout_seconds)
-        self.link.close()
+        self.store.close()
 
     def _look_after_database(self) -> None:
         while not self._stop.is_set():
-            was_away = self.link.is_away
+            was_away = self.store.is_away
             is_there = self._visit_database()
             if is_there == was_away:
                 level = logging.INFO if is_there else logging.WARNING
@@ -65,10 +65,10 @@ class Parts:
 
     def _visit_database(self) -> bool:
         """Read keys, tombstones and changed items; whether the database was there."""
-        if self.link.is_away and not self.link.revive():
+        if self.store.is_away and not self.store.revive():
             return False
         try:
-            self.guard.learn(self.link.read(list_keys))
+            self.auth.learn(self.store.read(list_keys))
             self._learn_deletions()
             self.live.poll_items()
         except AwayError:
@@ -81,13 +81,13 @@ class Parts:
         """Older tombstones are heeded by the extract already."""
         snapshot = self.live.snapshot
         since = snapshot.log.extract.watermark - MARGIN if snapshot else 0
-        self.deleted = self.link.read(lambda store: read_deletions(store, deleted_after=since))
+        self.deleted = self.store.read(lambda store: read_deletions(store, deleted_after=since))
 
     def _look_after_bundle(self) -> None:
         self._reached.wait()
         while not self._stop.is_set():
             try:
-                self.live.look()
+                self.live.refresh()
             except (OSError, RecsysError) as error:
                 _log.error("the folder of the bundles cannot be read: %s", error)
             self._looked.set()
@@ -95,7 +95,7 @@ class Parts:
         metrics.READY.set(0)
 
 
-def parts_of(request: Request) -> Parts:
-    """The parts of the process that a request came to."""
-    parts: Parts = request.app.state.parts
-    return parts
+def state_of(request: Request) -> AppState:
+    """The state of the process that a request came to."""
+    state: AppState = request.app.state.shared
+    return state

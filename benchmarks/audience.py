@@ -119,7 +119,7 @@ def read(arguments: argparse.Namespace, folder: Path) -> Retail:
     cut = last - round(arguments.days * MICROSECONDS_PER_DAY) + 1
     known = _shop_with(rows.filter(pl.col("time") < cut), folder / "known", arguments)
     later = _shop_with(rows.filter(pl.col("time").is_between(cut, last)), folder / "later", arguments)
-    train(known, report=quiet)
+    train(known, progress=quiet)
     inputs = open_inputs(known, open_store(known.store.url))
     with closing(open_store(later.store.url)) as store:
         bought = load(later, store, now=time.time_ns() // 1000, progress=quiet)

@@ -156,7 +156,7 @@ def night(model: str, folder: Path, events: int, minutes: float) -> dict[str, An
         started = time.perf_counter()
         try:
             with progress() as report:
-                told = train(config, report=report, now=_NOW).data
+                told = train(config, progress=report, now=_NOW).data
         except RefusedError as error:  # by the gate, as after any night
             sys.exit(str(error))
         seconds = time.perf_counter() - started

@@ -53,7 +53,7 @@ def main() -> None:
     """Make the shop, train night by night, serve, and take the picture."""
     with tempfile.TemporaryDirectory() as folder:
         shop = Path(folder) / "shop"
-        sample(shop, users=3_000, items=600, events=60_000, seed=0, report=quiet)
+        sample(shop, users=3_000, items=600, events=60_000, seed=0, progress=quiet)
         with (shop / "recsys.toml").open("a", encoding="utf-8") as settings:
             settings.write(SETTINGS)
         full = (shop / "shop.db").rename(shop / "full.db")
@@ -76,7 +76,7 @@ def pass_night(shop: Path, full: Path, number: int, days_ago: int) -> None:
     if number == DOWN:
         changed["RECSYS_SOURCE__URL"] = "sqlite:////srv/shop.db"
     with suppress(RecsysError):
-        train(load_config(shop / "recsys.toml", changed), report=quiet)
+        train(load_config(shop / "recsys.toml", changed), progress=quiet)
 
 
 def serve_and_photograph(shop: Path) -> None:

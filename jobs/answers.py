@@ -35,7 +35,7 @@ def recommend(
     exclude: Sequence[str] = (),
     fields: Sequence[str] = (),
     as_of: str | None = None,
-    report: Progress,
+    progress: Progress,
 ) -> Output:
     """The k best items for each user, beside the newest events of the history that they come from.
 
@@ -46,7 +46,7 @@ def recommend(
         visitor_id=visitor, k=k, exclude=exclude, filters=filters, fields=_names(fields), as_of=_moment(as_of)
     )
     with closing(open_configured(config)) as store:
-        snapshot = _load(config, store, report)
+        snapshot = _load(config, store, progress)
         if history is not None:
             query = replace(query, history=read_history(history, snapshot.bundle.kinds))
         found = [_recommend(config, store, snapshot, replace(query, user_id=user)) for user in user_ids or (None,)]
@@ -84,7 +84,7 @@ def similar(
     filters: Sequence[str] = (),
     exclude: Sequence[str] = (),
     fields: Sequence[str] = (),
-    report: Progress,
+    progress: Progress,
 ) -> Output:
     """The k items most similar to each. Options as in `recommend`.
 
@@ -92,7 +92,7 @@ def similar(
     """
     query = Query(k=k, exclude=exclude, filters=filters, fields=_names(fields))
     with closing(open_configured(config)) as store:
-        context = _context(config, store, _load(config, store, report), query)
+        context = _context(config, store, _load(config, store, progress), query)
     snapshot = context.snapshot
     if unknown := [item_id for item_id in item_ids if snapshot.view.row_of(item_id) < 0]:
         where = f"the live bundle {snapshot.bundle.version} and what is newer: {len(snapshot.view)} items"
@@ -111,10 +111,10 @@ def similar(
     return Output(answers, parts)
 
 
-def _load(config: Config, store: Store, report: Progress) -> Snapshot:
-    report("load", 0.0)
+def _load(config: Config, store: Store, progress: Progress) -> Snapshot:
+    progress("load", 0.0)
     snapshot = load(config, partial(items_after, store))
-    report("load", 1.0)
+    progress("load", 1.0)
     return snapshot
 
 

@@ -47,7 +47,7 @@ def audience(
     strategy: str = "affinity",
     exclude_past_buyers: bool = False,
     suppress: Path | None = None,
-    report: Progress,
+    progress: Progress,
 ) -> Output:
     """Rank the users who may be mailed, freeze the audience, write it as CSV, and record the run in the ledger.
 
@@ -60,22 +60,22 @@ def audience(
         raise NotFoundError(f"there is no strategy {strategy!r}; there are {', '.join(STRATEGIES)}")
     suppressed = None if suppress is None else tuple(read_suppression(suppress))
     with closing(open_configured(config)) as store, ledger.run(store, LEASE, config) as run:
-        report("load", 0.0)
+        progress("load", 0.0)
         with run.step("load") as counts:
             inputs = open_inputs(config, store)
             moment = _moment(as_of, inputs)
             campaign = Campaign(tuple(sorted(set(items))), size, moment, strategy, exclude_past_buyers, suppressed)
             rows = _item_rows(campaign, inputs.bundle)
             counts.update(users=len(inputs.extract.users), events=len(inputs.extract.events), items=len(rows))
-        report("load", 1.0)
+        progress("load", 1.0)
         draft = _draft(campaign, inputs.bundle, config)
         is_new = find_audience(store, draft.audience_id) is None
         if is_new:
             with run.step("draw") as counts:
-                drawn = draw(inputs, campaign, rows, draft, report)
+                drawn = draw(inputs, campaign, rows, draft, progress)
                 counts.update(eligible=drawn[0].eligible, left_out=drawn[0].left_out, members=drawn[1].num_rows)
             failpoint("before freeze")
-            save_audience(store, *drawn, progress=report)
+            save_audience(store, *drawn, progress=progress)
             failpoint("after freeze")
         record = find_audience(store, draft.audience_id)
         assert record is not None

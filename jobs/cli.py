@@ -98,10 +98,10 @@ FieldsOption = Annotated[
 
 
 def _call(target: str, config: Path, as_json: bool, **arguments: Any) -> None:
-    """Load the configuration, call `target(configuration, report=…, **arguments)` and print its output."""
+    """Load the configuration, call `target(configuration, progress=…, **arguments)` and print its output."""
     settings = resolve("recsys.config.loading:load_config")(config)
-    with resolve("jobs.output:progress")(quiet=as_json) as report:
-        output = resolve(target)(settings, report=report, **arguments)
+    with resolve("jobs.output:progress")(quiet=as_json) as progress:
+        output = resolve(target)(settings, progress=progress, **arguments)
     resolve("jobs.output:show")(output, as_json=as_json)
     if output.code:
         sys.exit(output.code)
@@ -155,9 +155,9 @@ def sample(
 
     Example: recsys sample demo --users 2000 --items 500 --events 40000
     """
-    with resolve("jobs.output:progress")(quiet=as_json) as report:
+    with resolve("jobs.output:progress")(quiet=as_json) as progress:
         output = resolve("jobs.init_file:sample")(
-            folder, users=users, items=items, events=events, seed=seed, config=config, report=report
+            folder, users=users, items=items, events=events, seed=seed, config=config, progress=progress
         )
     resolve("jobs.output:show")(output, as_json=as_json)
 
@@ -439,8 +439,8 @@ def doctor(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> None:
 
     Example: recsys doctor --json
     """
-    with resolve("jobs.output:progress")(quiet=as_json) as report:
-        ok, output = resolve("jobs.doctor.report:doctor")(config, report=report)
+    with resolve("jobs.output:progress")(quiet=as_json) as progress:
+        ok, output = resolve("jobs.doctor.report:doctor")(config, progress=progress)
     resolve("jobs.output:show")(output, as_json=as_json)
     if not ok:
         sys.exit(1)

@@ -25,23 +25,23 @@ def open_configured(config: Config) -> Store:
     return open_store(config.store.url, config.store.table_prefix)
 
 
-def init(config: Config, *, path: Path, is_new: bool, report: Progress) -> Output:
+def init(config: Config, *, path: Path, is_new: bool, progress: Progress) -> Output:
     """Create the service's own tables, or migrate them to this version.
 
     path: the configuration file. is_new: whether it has just been written.
     """
-    report("tables", 0.0)
+    progress("tables", 0.0)
     with closing(open_configured(config)) as store:
         where = store.engine.url.render_as_string(hide_password=True)
-    report("tables", 1.0)
+    progress("tables", 1.0)
     note = f"{path} was written: every key with its default" if is_new else f"{path} exists and was not changed"
     data = {"configuration": str(path), "written": is_new, "store": where}
     return Output(data, [note, f"the service's tables are ready in {where}"])
 
 
-def runs(config: Config, *, limit: int, report: Progress) -> Output:
+def runs(config: Config, *, limit: int, progress: Progress) -> Output:
     """List the newest runs of the ledger."""
-    report("ledger", 1.0)
+    progress("ledger", 1.0)
     with closing(open_configured(config)) as store:
         found = list_runs(store, limit)
     columns = ["run", "job", "status", "started (UTC)", "seconds", "steps", "ndcg@20", "bundle", "error"]
@@ -68,9 +68,9 @@ def _run_row(run: Run) -> list[Any]:
     return [run.run_id, run.job, run.status, started, shown, steps, quality, run.bundle, run.error]
 
 
-def bundles(config: Config, *, report: Progress) -> Output:
+def bundles(config: Config, *, progress: Progress) -> Output:
     """List the bundles on disk."""
-    report("bundles", 1.0)
+    progress("bundles", 1.0)
     found = versions.list_versions(config.storage.path)
     data = [{**vars(version), "created_at": readable(version.created_at)} for version in found]
     rows = [
@@ -86,27 +86,27 @@ def bundles(config: Config, *, report: Progress) -> Output:
     return Output(data, [Table("Bundles, newest first", ["version", "state", "model", "ndcg@20", "size"], rows)])
 
 
-def publish(config: Config, *, version: str, report: Progress) -> Output:
+def publish(config: Config, *, version: str, progress: Progress) -> Output:
     """Make a version live and remove a pin."""
-    report("publish", 0.0)
+    progress("publish", 0.0)
     versions.publish(config.storage.path, version)
-    report("publish", 1.0)
+    progress("publish", 1.0)
     return Output({"live": version, "pinned": False}, [f"{version} is live"])
 
 
-def rollback(config: Config, *, report: Progress) -> Output:
+def rollback(config: Config, *, progress: Progress) -> Output:
     """Go back to the previously live bundle and pin it."""
-    report("rollback", 0.0)
+    progress("rollback", 0.0)
     version = versions.rollback(config.storage.path)
-    report("rollback", 1.0)
+    progress("rollback", 1.0)
     note = f"{version} is live and pinned; `recsys publish VERSION` lets the nights publish again"
     return Output({"live": version, "pinned": True}, [note])
 
 
-def source_check(config: Config, *, report: Progress) -> Output:
+def source_check(config: Config, *, progress: Progress) -> Output:
     """Show how the source is mapped and every finding; exit code 3 when training would be refused."""
     with closing(open_configured(config)) as store:
-        found = check(config, store, now=time.time_ns() // 1000, progress=report)
+        found = check(config, store, now=time.time_ns() // 1000, progress=progress)
     return Output(found.to_dict(), _report_parts(found), code=3 if found.errors else 0)
 
 
@@ -127,10 +127,10 @@ def _findings(found: Sequence[Finding]) -> Table:
     return Table("Findings", ["severity", "reason", "rows", "of", "examples", "advice"], rows)
 
 
-def import_file(config: Config, *, path: Path, what: What, preset: str | None, report: Progress) -> Output:
+def import_file(config: Config, *, path: Path, what: What, preset: str | None, progress: Progress) -> Output:
     """Read a file into the own tables. Importing it again adds nothing."""
     with closing(open_configured(config)) as store:
-        done = import_into(config, store, path, what=what, preset=preset, progress=report)
+        done = import_into(config, store, path, what=what, preset=preset, progress=progress)
     left_out = [[reason, rows] for reason, rows in done.left_out.items()]
     counts = [[name, value] for name, value in done.to_dict().items() if isinstance(value, int)]
     return Output(

@@ -24,7 +24,7 @@ _COLUMNS = ("user_id", "item_id")
 _ROWS = {"everything listed": True, "bought before left out": False}
 
 
-def evaluate(config: Config, *, holdout: Path | None, report: Progress) -> Output:
+def evaluate(config: Config, *, holdout: Path | None, progress: Progress) -> Output:
     """Train every configured model and the baseline, evaluate them, keep nothing.
 
     holdout: a CSV of user_id, item_id; the models then learn from all events of the source, with settings chosen on
@@ -39,7 +39,7 @@ def evaluate(config: Config, *, holdout: Path | None, report: Progress) -> Outpu
         ledger.run(store, "evaluate", config) as record,
     ):
         pipeline.check_settings(config)
-        run = TrainingRun(config, read(config, store, record, now=None, progress=report), record.step, report)
+        run = TrainingRun(config, read(config, store, record, now=None, progress=progress), record.step, progress)
         if pairs is None:
             candidates = pipeline.evaluate_all(run)
             record.metrics = {"models": {c.name: c.result.rows for c in candidates}}
@@ -79,7 +79,7 @@ def _against(run: TrainingRun, targets: Targets) -> dict[str, dict[str, dict[str
             vectors = pipeline.fit(run, name, data, settings)
         baseline = baseline or vectors
         bundle = pipeline.with_popularity(run, vectors, baseline)
-        with run.step(f"judge {name}"):
+        with run.step(f"evaluate {name}"):
             models[name] = {
                 row: evaluate_targets(bundle, data.events, targets, run.config, as_of=run.as_of, repeats=repeats)
                 for row, repeats in _ROWS.items()

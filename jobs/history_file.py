@@ -85,5 +85,5 @@ def _event(where: str, row: Any, kinds: Sequence[str]) -> InlineEvent:
     try:
         return InlineEvent(item_id, kind, parse_time(moment))
     except (ValueError, OverflowError, TypeError):
-        told = "expected a time with its zone, as 2026-11-23T08:00:00Z"
-        raise ConfigError(f"{where}: occurred_at {moment!r}: {told}") from None
+        message = "expected a time with its zone, as 2026-11-23T08:00:00Z"
+        raise ConfigError(f"{where}: occurred_at {moment!r}: {message}") from None

@@ -37,7 +37,7 @@ def sample(
     events: int,
     seed: int,
     config: Path = Path("recsys.toml"),
-    report: Progress,
+    progress: Progress,
 ) -> Output:
     """Generate the sample shop in a folder: shop.db and the configuration that reads it.
 
@@ -54,7 +54,7 @@ def sample(
         folder.mkdir(parents=True, exist_ok=True)
         part = database.with_suffix(".part")
         part.unlink(missing_ok=True)
-        generate(part, users=users, items=items, events=events, seed=seed, report=report)
+        generate(part, users=users, items=items, events=events, seed=seed, progress=progress)
         part.replace(database)
         settings.write_text(sample_config(), encoding="utf-8")
     except OSError as error:

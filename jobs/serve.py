@@ -70,41 +70,41 @@ def serve(config: Config, *, path: Path) -> None:
         shutil.rmtree(shared, ignore_errors=True)
 
 
-def key_create(config: Config, *, name: str, scopes: list[str], report: Progress) -> Output:
+def key_create(config: Config, *, name: str, scopes: list[str], progress: Progress) -> Output:
     """Create a key and show it this once. A scope may have its old name; the error stream says so."""
     for scope in scopes:
         if scope in RENAMED_SCOPES:
             sys.stderr.write(f"warning: the scope {scope!r} is called {RENAMED_SCOPES[scope]!r} now\n")
     scopes = list(dict.fromkeys(current_scopes(scopes)))
-    report("key", 0.0)
+    progress("key", 0.0)
     store = open_store(config.store.url, config.store.table_prefix)
     key_id, key = create_key(store, name, tuple(scopes))
     store.close()
-    report("key", 1.0)
-    told = f"{key}\n\nThis is key {key_id}, {name!r}, for {', '.join(scopes)}. It is shown this once: keep it safe."
-    return Output({"key_id": key_id, "name": name, "scopes": scopes, "key": key}, [told])
+    progress("key", 1.0)
+    message = f"{key}\n\nThis is key {key_id}, {name!r}, for {', '.join(scopes)}. It is shown this once: keep it safe."
+    return Output({"key_id": key_id, "name": name, "scopes": scopes, "key": key}, [message])
 
 
-def key_list(config: Config, *, report: Progress) -> Output:
+def key_list(config: Config, *, progress: Progress) -> Output:
     """List all keys, revoked ones too, without their secrets."""
-    report("keys", 0.0)
+    progress("keys", 0.0)
     store = open_store(config.store.url, config.store.table_prefix)
     keys = [_describe(key) for key in list_keys(store)]
     store.close()
-    report("keys", 1.0)
+    progress("keys", 1.0)
     columns = ["key_id", "name", "scopes", "created_at", "revoked_at"]
     return Output(keys, [Table("Keys", columns, [[key[column] for column in columns] for key in keys])])
 
 
-def key_revoke(config: Config, *, key_id: str, report: Progress) -> Output:
+def key_revoke(config: Config, *, key_id: str, progress: Progress) -> Output:
     """Revoke a key. Every worker refuses it within [api] poll_seconds."""
-    report("key", 0.0)
+    progress("key", 0.0)
     store = open_store(config.store.url, config.store.table_prefix)
     key = revoke_key(store, key_id)
     store.close()
-    report("key", 1.0)
-    told = f"{key.key_id}, {key.name!r}, is revoked; workers refuse it within {config.api.poll_seconds:g} s"
-    return Output(_describe(key), [told])
+    progress("key", 1.0)
+    message = f"{key.key_id}, {key.name!r}, is revoked; workers refuse it within {config.api.poll_seconds:g} s"
+    return Output(_describe(key), [message])
 
 
 def _describe(key: Key) -> dict[str, Any]:

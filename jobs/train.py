@@ -26,7 +26,7 @@ from recsys.training.pipeline import HOLDOUT_START, Candidate, TrainingRun
 LEASE = "train"
 
 
-def train(config: Config, *, report: Progress, now: int | None = None) -> Output:
+def train(config: Config, *, progress: Progress, now: int | None = None) -> Output:
     """Read, check, fit, evaluate, refit and publish, under the lease; one row in the ledger says how it went.
 
     now: microseconds UTC; an event after it is a fault of the source. Raises RefusedError when a check or the gate says
@@ -39,7 +39,7 @@ def train(config: Config, *, report: Progress, now: int | None = None) -> Output
     ):
         pipeline.check_settings(config)
         check_folder(config.storage.path, writable=True)
-        run = TrainingRun(config, read(config, store, record, now=now, progress=report), record.step, report)
+        run = TrainingRun(config, read(config, store, record, now=now, progress=progress), record.step, progress)
         candidates = pipeline.evaluate_all(run)
         winner, baseline = pipeline.best(candidates, config), candidates[0]
         live, skipped = _live(config)
@@ -54,7 +54,7 @@ def train(config: Config, *, report: Progress, now: int | None = None) -> Output
     data = {"run": record.run_id, "bundle": version, "published": published, **record.metrics}
     state = "published" if published else "saved; a rollback keeps another one live until `recsys publish VERSION`"
     tables = [*comparisons(candidates), *(holdout_table(candidates, row) for row in winner.result.rows)]
-    skipped = result.figures.get("live_skipped")
+    skipped = result.metrics.get("live_skipped")
     warnings = [f"warning: not compared with the live bundle: {skipped}"] if skipped else []
     return Output(data, [*tables, *warnings, f"{winner.name}: {version} {state}"])
 
@@ -85,7 +85,7 @@ def _refuse_unless_better(
 ) -> None:
     """Raises RefusedError with every reason that speaks against the winner."""
     models = {candidate.name: candidate.result.rows for candidate in candidates}
-    gate = {**result.figures, "reasons": list(result.reasons)}
+    gate = {**result.metrics, "reasons": list(result.reasons)}
     record.metrics = {"winner": winner.name, "gate": gate, "models": models}
     if not result.publish:
         raise RefusedError("the gate refused to publish:\n" + "\n".join(f"  {reason}" for reason in result.reasons))

@@ -27,7 +27,7 @@ _SHOWN = 5
 _IN_LEDGER = ("model", "study", "trials", "failures", "configured", "best", "improvement", "toml")
 
 
-def tune(config: Config, *, model: str, trials: int, minutes: float | None, report: Progress) -> Output:
+def tune(config: Config, *, model: str, trials: int, minutes: float | None, progress: Progress) -> Output:
     """Go on with the search for the model's settings until its study has so many trials; a row in the ledger.
 
     The first trial is what a night would choose from the configuration, however long that takes. minutes: of searching
@@ -40,11 +40,11 @@ def tune(config: Config, *, model: str, trials: int, minutes: float | None, repo
     with closing(open_configured(config)) as store, ledger.run(store, LEASE, config) as record:
         pipeline.check_settings(config)
         check_folder(config.storage.path, writable=True)
-        run = TrainingRun(config, read(config, store, record, now=None, progress=report), record.step, report)
+        run = TrainingRun(config, read(config, store, record, now=None, progress=progress), record.step, progress)
         with open_studies(config.storage.path) as storage:
             search = Search(run, model, storage, record.keep_lease)
             found = search.finished
-            report(f"study {search.name}: {found} trials were there", 1.0)
+            progress(f"study {search.name}: {found} trials were there", 1.0)
             configured = search.configured()
             with record.step("trials") as counts:
                 try:

@@ -11,7 +11,7 @@ from api import metrics
 from api.auth import needs
 from api.problems import documented
 from api.schemas import Form, Id, JsonRoute, Time
-from api.state import parts_of
+from api.state import state_of
 from recsys.serving.answer import SKEW_MICROSECONDS
 from recsys.store.database import Store
 from recsys.store.events import insert_events
@@ -92,14 +92,14 @@ def post_events(
     request: Request,
 ) -> dict[str, Any]:
     """Store events, all or none. They count from the next answer on, in every worker."""
-    parts = parts_of(request)
+    state = state_of(request)
     given = events if isinstance(events, list) else [events]
-    kinds = parts.config.events.weights
+    kinds = state.config.events.weights
     for at, event in enumerate(given):
         if event.kind not in kinds:
             raise _fault(at, "kind", f"unknown kind; allowed are {', '.join(kinds)}")
     named = request.state.given_request_id
-    stored = parts.link.write(lambda store: _insert(store, given, named))
+    stored = state.store.write(lambda store: _insert(store, given, named))
     metrics.EVENTS.labels("stored").inc(stored)
     metrics.EVENTS.labels("known").inc(len(given) - stored)
     return {"request_id": request.state.request_id, "received": len(given), "stored": stored}

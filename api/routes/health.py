@@ -10,7 +10,7 @@ from api import answers
 from api import metrics as measures
 from api.auth import needs
 from api.problems import documented
-from api.state import parts_of
+from api.state import state_of
 
 router = APIRouter(tags=["health"])
 
@@ -41,10 +41,10 @@ async def ready(request: Request) -> dict[str, Any]:
 
     A database that is away later does not end that: answers go on without it.
     """
-    parts = parts_of(request)
-    parts.guard.keys()
-    bundle = answers.current(parts).bundle.version
-    return {"status": "ready", "bundle": bundle, "database": "away" if parts.link.is_away else "there"}
+    state = state_of(request)
+    state.auth.keys()
+    bundle = answers.current(state).bundle.version
+    return {"status": "ready", "bundle": bundle, "database": "away" if state.store.is_away else "there"}
 
 
 @router.get(

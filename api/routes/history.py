@@ -12,7 +12,7 @@ from api.auth import needs
 from api.problems import documented
 from api.routes.recommendations import Warning_
 from api.schemas import Fields, Id, JsonRoute
-from api.state import parts_of
+from api.state import state_of
 from recsys.data.times import rfc3339
 from recsys.serving.answer import Query, check_fields, context_warnings, fields_of, shown_history
 from recsys.serving.history import ShownEvent
@@ -60,8 +60,8 @@ def show_history(
     user_id: Annotated[Id, Path()], asked: Annotated[AskedOfHistory, InAddress()], request: Request
 ) -> Response:
     """The events that a user's recommendations are made from. An unknown user has none."""
-    parts, query = parts_of(request), Query(user_id)
-    context = answers.gather_context(parts, query)
+    state, query = state_of(request), Query(user_id)
+    context = answers.gather_context(state, query)
     snapshot = context.snapshot
     fields = [name for field in asked.fields for name in field.split(",")]
     check_fields(snapshot, fields)
@@ -70,7 +70,7 @@ def show_history(
         "bundle": snapshot.bundle.version,
         "user_id": user_id,
         "events": [
-            _event(snapshot, event, fields) for event in shown_history(parts.config, context, query, limit=asked.limit)
+            _event(snapshot, event, fields) for event in shown_history(state.config, context, query, limit=asked.limit)
         ],
         "warnings": context_warnings(context),
     }

@@ -14,7 +14,7 @@ from api.auth import needs
 from api.problems import documented
 from api.routes.recommendations import Answer, Asked
 from api.schemas import Id, JsonRoute, Time
-from api.state import parts_of
+from api.state import state_of
 from recsys.store.items import upsert_items
 
 router = APIRouter(route_class=JsonRoute, tags=["items"])
@@ -74,7 +74,7 @@ ItemId = Annotated[Id, Path(description="Any text; / and the like as %2F")]
 )
 def similar_to_item(item_id: ItemId, asked: Annotated[Asked, Query()], request: Request) -> Response:
     """The items most similar to one."""
-    return answers.similar(parts_of(request), item_id, asked.query(), request_id=request.state.request_id)
+    return answers.similar(state_of(request), item_id, asked.query(), request_id=request.state.request_id)
 
 
 @router.post(
@@ -104,15 +104,15 @@ def post_items(
     def write(store: Any) -> int:
         return sum(upsert_items(store, table) for table in tables)
 
-    return {"request_id": request.state.request_id, "stored": parts_of(request).link.write(write)}
+    return {"request_id": request.state.request_id, "stored": state_of(request).store.write(write)}
 
 
 def _plain(item: Item, at: int) -> dict[str, Any]:
     extra = item.__pydantic_extra__ or {}
     wrong = [name for name in extra if not _NAME.fullmatch(name)]
     if wrong or len(extra) > _MAX_ATTRIBUTES:
-        told = f"at most {_MAX_ATTRIBUTES} attributes, named as {_NAME.pattern}"
-        raise RequestValidationError([{"loc": ("body", at), "msg": f"allowed are {told}", "type": "value_error"}])
+        message = f"at most {_MAX_ATTRIBUTES} attributes, named as {_NAME.pattern}"
+        raise RequestValidationError([{"loc": ("body", at), "msg": f"allowed are {message}", "type": "value_error"}])
     return {name: getattr(item, name) for name in item.model_fields_set | set(extra)}
 
 

@@ -9,7 +9,7 @@ from api import answers
 from api.auth import needs
 from api.problems import documented
 from api.schemas import MAX_HISTORY, Excluded, Fields, Form, Id, JsonRoute, K, ShortFilter, Time
-from api.state import parts_of
+from api.state import state_of
 from recsys.serving.answer import Query as EngineQuery
 from recsys.serving.history import InlineEvent
 
@@ -114,7 +114,7 @@ UserId = Annotated[Id, Path(description="Any text; / and the like as %2F. An unk
 def recommend_to_user(user_id: UserId, asked: Annotated[AskedOfUser, Query()], request: Request) -> Response:
     """The best items for a user."""
     query = asked.query(user_id, asked.visitor_id)
-    return answers.recommend(parts_of(request), query, request_id=request.state.request_id)
+    return answers.recommend(state_of(request), query, request_id=request.state.request_id)
 
 
 @router.post(
@@ -149,4 +149,4 @@ def recommend(
         fields=question.fields,
         as_of=question.as_of,
     )
-    return answers.recommend(parts_of(request), query, request_id=request.state.request_id)
+    return answers.recommend(state_of(request), query, request_id=request.state.request_id)

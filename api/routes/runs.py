@@ -9,7 +9,7 @@ from pydantic_core import to_json
 from api.auth import needs
 from api.problems import documented
 from api.schemas import JsonRoute
-from api.state import parts_of
+from api.state import state_of
 from recsys.data.times import rfc3339
 from recsys.store import runs
 from recsys.store.runs import Run
@@ -19,7 +19,7 @@ router = APIRouter(route_class=JsonRoute, tags=["operations"])
 NDCG = "ndcg@20"
 
 
-class Judged(BaseModel):
+class HoldoutScores(BaseModel):
     """NDCG@20 on the holdout, over the same users; null where it was not evaluated."""
 
     candidate: float | None = Field(description="Of the winner, before its refit", examples=[0.2909])
@@ -45,7 +45,7 @@ class RunShown(BaseModel):
     due_at: str | None = Field(description="The due time that the schedule started it for")
     seconds: float | None = Field(description="Null while it runs", examples=[74.1])
     winner: str | None = Field(description="The best of the models", examples=["mf"])
-    judged: Judged = Field(alias=NDCG)
+    holdout_scores: HoldoutScores = Field(alias=NDCG)
     models: dict[str, dict[str, float | None]] = Field(
         description="All metrics of every model, over all evaluated users", examples=[{"mf": {NDCG: 0.2909}}]
     )
@@ -74,15 +74,15 @@ class LedgerQuery(BaseModel):
 )
 def list_runs(asked: Annotated[LedgerQuery, Query()], request: Request) -> Response:
     """List the latest runs of the jobs, with their metrics."""
-    found = parts_of(request).link.read(lambda store: runs.list_runs(store, asked.limit))
+    found = state_of(request).store.read(lambda store: runs.list_runs(store, asked.limit))
     body = {"request_id": request.state.request_id, "runs": [_shown(run) for run in found]}
     return Response(to_json(body, inf_nan_mode="null"), media_type="application/json")
 
 
-def figures(metrics: dict[str, Any]) -> dict[str, float | None]:
+def holdout_scores(metrics: dict[str, Any]) -> dict[str, float | None]:
     """Read NDCG@20 of everything compared from the metrics of a run or a bundle."""
     gate = metrics.get("gate", {})
-    return {name: gate.get(name) for name in Judged.model_fields}
+    return {name: gate.get(name) for name in HoldoutScores.model_fields}
 
 
 def _shown(run: Run) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def _shown(run: Run) -> dict[str, Any]:
         "due_at": rfc3339(run.due_at),
         "seconds": None if ended is None else round((ended - run.started_at) / 1e6, 1),
         "winner": run.metrics.get("winner"),
-        NDCG: figures(run.metrics),
+        NDCG: holdout_scores(run.metrics),
         "models": {name: rows.get("all", {}) for name, rows in run.metrics.get("models", {}).items()},
         "steps": [{"name": step["name"], "seconds": step["seconds"]} for step in run.steps],
         "bundle": run.bundle,

@@ -9,9 +9,9 @@ from pydantic_core import to_json
 
 from api.auth import needs
 from api.problems import documented
-from api.routes.runs import NDCG, Judged, figures
+from api.routes.runs import NDCG, HoldoutScores, holdout_scores
 from api.schemas import JsonRoute
-from api.state import parts_of
+from api.state import state_of
 from recsys.bundle import versions
 from recsys.bundle.versions import Version
 from recsys.data.times import rfc3339
@@ -53,7 +53,7 @@ class OnDisk(BaseModel):
     live: bool = Field(description="Whether CURRENT names it")
     pinned: bool = Field(description="Whether a rollback keeps it live")
     size: int = Field(description="Bytes", examples=[1048576])
-    judged: Judged = Field(alias=NDCG)
+    holdout_scores: HoldoutScores = Field(alias=NDCG)
 
 
 class Status(BaseModel):
@@ -70,13 +70,13 @@ class Status(BaseModel):
 )
 def show_status(request: Request) -> Response:
     """The bundle that is served, and those on disk."""
-    parts = parts_of(request)
-    snapshot = parts.live.snapshot
+    state = state_of(request)
+    snapshot = state.live.snapshot
     body = {
         "request_id": request.state.request_id,
-        "database": "away" if parts.link.is_away else "there",
+        "database": "away" if state.store.is_away else "there",
         "serving": None if snapshot is None else _serving(snapshot),
-        "bundles": [_on_disk(version) for version in versions.list_versions(parts.config.storage.path)],
+        "bundles": [_on_disk(version) for version in versions.list_versions(state.config.storage.path)],
     }
     return Response(to_json(body, inf_nan_mode="null"), media_type="application/json")
 
@@ -114,5 +114,5 @@ def _on_disk(version: Version) -> dict[str, Any]:
         "live": version.live,
         "pinned": version.pinned,
         "size": version.size,
-        NDCG: figures(version.metrics),
+        NDCG: holdout_scores(version.metrics),
     }

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from api.auth import needs
 from api.problems import documented
 from api.schemas import Id, JsonRoute
-from api.state import parts_of
+from api.state import state_of
 from recsys.data.times import rfc3339
 from recsys.store import users
 from recsys.store.database import Store
@@ -34,14 +34,14 @@ class Receipt(BaseModel):
 )
 def delete_user(user_id: Annotated[Id, Path()], request: Request) -> dict[str, Any]:
     """Delete a user: from every answer at once, and from the files with the next training. Twice is no error."""
-    parts = parts_of(request)
+    state = state_of(request)
 
     def delete(store: Store) -> tuple[int, int]:
         now = store.now()
         return now, users.delete_user(store, user_id, now=now)
 
-    deleted_at, events = parts.link.write(delete)
-    parts.deleted = {**parts.deleted, user_id: deleted_at}
+    deleted_at, events = state.store.write(delete)
+    state.deleted = {**state.deleted, user_id: deleted_at}
     return {
         "request_id": request.state.request_id,
         "user_id": user_id,

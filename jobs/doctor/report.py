@@ -61,9 +61,9 @@ class Finding:
     allowed: str  # or, where something is wrong, how to mend it
 
 
-def doctor(config: Path, *, report: Progress) -> tuple[bool, Output]:
+def doctor(config: Path, *, progress: Progress) -> tuple[bool, Output]:
     """Run every check. Returns whether everything is in place, and what to print. Changes nothing."""
-    findings = examine(config, report)
+    findings = examine(config, progress)
     ok = all(finding.ok for finding in findings)
     states = {True: "ok", False: "WRONG", None: "not checked"}
     rows = [[f.name, states[f.ok], f.found, f.allowed] for f in findings]
@@ -80,7 +80,7 @@ def doctor(config: Path, *, report: Progress) -> tuple[bool, Output]:
     return ok, Output(data, [table, "; ".join(summary) or "everything is in place"])
 
 
-def examine(config: Path, report: Progress) -> list[Finding]:
+def examine(config: Path, progress: Progress) -> list[Finding]:
     """Run the checks, two at a time. A check that needs one that did not pass is not made."""
     findings = dict[str, Finding]()
     with ThreadPoolExecutor(2) as pool:
@@ -88,7 +88,7 @@ def examine(config: Path, report: Progress) -> list[Finding]:
             ready = [name for name in CHECKS if name not in findings and findings.keys() >= {*CHECKS[name].needs}]
             for finding in pool.map(partial(_check_after, dict(findings), config), ready):
                 findings[finding.name] = finding
-                report("checks", len(findings) / len(CHECKS))
+                progress("checks", len(findings) / len(CHECKS))
     return [findings[name] for name in CHECKS]
 
 

@@ -31,11 +31,11 @@ MAX_ERROR_LENGTH = 2_000
 _log = logging.getLogger(__name__)
 
 
-def watch(store: Store, settings: AlertSettings, jobs: frozenset[str], stop: Event, *, look_seconds: float) -> None:
-    """Send new alerts every `look_seconds` until `stop` is set. A failure here reaches no job."""
+def watch(store: Store, settings: AlertSettings, jobs: frozenset[str], stop: Event, *, poll_seconds: float) -> None:
+    """Send new alerts every `poll_seconds` until `stop` is set. A failure here reaches no job."""
     pause = 0.0
     while not stop.wait(pause):
-        pause = look_seconds
+        pause = poll_seconds
         try:
             if not send_alerts(store, settings, jobs, stop):
                 pause = max(pause, PAUSE_SECONDS)

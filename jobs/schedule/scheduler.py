@@ -36,7 +36,7 @@ from recsys.store.runs import DIED
 from recsys.store.schedule import ProcessExit, claim_due, list_due, plan_due, renew_due, settle_due
 
 JOBS = ("train",)  # the keys of [schedule] that are cron entries; each is a command of `recsys` too
-LOOK_SECONDS = 5.0  # between two looks at the due times
+POLL_SECONDS = 5.0  # between two checks of the due times
 CLAIM_SECONDS = 60.0
 PAUSE_SECONDS = 60.0  # between a process that died and the next one
 REFUSED = 3  # the exit code of a job that finds another run under way
@@ -98,7 +98,7 @@ def schedule(
     path: Path,
     *,
     commands: dict[str, Sequence[str]] | None = None,
-    look_seconds: float = LOOK_SECONDS,
+    poll_seconds: float = POLL_SECONDS,
 ) -> None:
     """Run what is due until SIGTERM or SIGINT, which also ends a running job with its process group.
 
@@ -109,12 +109,12 @@ def schedule(
     entries = planned(config, path, commands or {})
     store = open_store(config.store.url, config.store.table_prefix)
     scheduler = Scheduler(store, config.schedule, f"{process_name(os.getpid())}:{uuid.uuid4().hex}")
-    wake: SimpleQueue[bool] = SimpleQueue()  # True: look; False: end
-    with _signals(wake), _alarm_clock(entries, wake), _alerts(store, config, entries, look_seconds):
+    wake: SimpleQueue[bool] = SimpleQueue()  # True: check what is due; False: end
+    with _signals(wake), _alarm_clock(entries, wake), _alerts(store, config, entries, poll_seconds):
         for entry in entries:
             plan_due(store, entry.job, entry.text, entry.next_due)
             _log.info("%s: scheduled for %s", entry.job, entry.text)
-        _work(scheduler, entries, wake, look_seconds)
+        _work(scheduler, entries, wake, poll_seconds)
     store.close()
 
 
@@ -171,7 +171,7 @@ def _listed(numbers: tuple[int, ...]) -> str:
     return ",".join(map(str, numbers))
 
 
-def _work(scheduler: Scheduler, entries: list[Entry], wake: SimpleQueue[bool], look_seconds: float) -> None:
+def _work(scheduler: Scheduler, entries: list[Entry], wake: SimpleQueue[bool], poll_seconds: float) -> None:
     """Look at every due time, at every end of a child, and every few seconds; finally end the children."""
     children: dict[str, Child] = {}
     going_on = True
@@ -183,7 +183,7 @@ def _work(scheduler: Scheduler, entries: list[Entry], wake: SimpleQueue[bool], l
                     del children[entry.job]  # the database is away: the next scheduler settles it
             elif going_on:
                 _guarded(_begin, scheduler, children, entry)
-        if (going_on or children) and not _woken(wake, look_seconds) and going_on:
+        if (going_on or children) and not _woken(wake, poll_seconds) and going_on:
             going_on = False
             _log.info("ending; %d running", len(children))
             for child in children.values():
@@ -198,7 +198,7 @@ def _guarded(
 ) -> bool:
     try:
         step(scheduler, children, entry)
-    except Exception as error:  # the database is away: the step is tried again at the next look
+    except Exception as error:  # the database is away: the step is tried again at the next check
         _log.warning("%s: %s; trying again", entry.job, type(error).__name__)
         _log.debug("%s", entry.job, exc_info=True)
         return False
@@ -206,7 +206,7 @@ def _guarded(
 
 
 def _woken(wake: SimpleQueue[bool], seconds: float) -> bool:
-    """Wait for a look; return False when the scheduler is to end."""
+    """Wait until it is time to check; return False when the scheduler is to end."""
     try:
         woken = wake.get(timeout=seconds)
         while woken:
@@ -319,11 +319,11 @@ def _alarm_clock(entries: list[Entry], wake: SimpleQueue[bool]) -> Iterator[None
 
 
 @contextmanager
-def _alerts(store: Store, config: Config, entries: list[Entry], look_seconds: float) -> Iterator[None]:
+def _alerts(store: Store, config: Config, entries: list[Entry], poll_seconds: float) -> Iterator[None]:
     """Send alerts in a thread. It is not waited for, so that a receiver that hangs does not delay the end."""
     stop, jobs = Event(), frozenset(entry.job for entry in entries)
     arguments = (store, config.alerts, jobs, stop)
-    Thread(target=alerts.watch, args=arguments, kwargs={"look_seconds": look_seconds}, daemon=True).start()
+    Thread(target=alerts.watch, args=arguments, kwargs={"poll_seconds": poll_seconds}, daemon=True).start()
     try:
         yield
     finally:

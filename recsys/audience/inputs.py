@@ -55,13 +55,13 @@ def build_shop(inputs: Inputs, deleted: Bool) -> Shop:
     log, view, bought_codes = EventLog.of(extract, bundle), CatalogView(bundle), bundle.codes_of(config.bought)
     purchases = purchases_of(extract.events, log.rows, len(bundle.catalog), extract.codes_of(config.bought))
 
-    def past(users: Int64, as_of: int) -> Histories:
+    def histories_at(users: Int64, as_of: int) -> Histories:
         ids, length = extract.users.ids_of(users), config.events.history_length
         return events_of(log, view, inputs.fresh, ids, as_of).histories(len(ids), as_of, length, bought_codes)
 
     return Shop(
         first_seen=np.where(deleted, NEVER_SEEN, first_seen(extract.events)),
         purchases=purchases.select(~deleted[purchases.users]),
-        past=past,
+        histories_at=histories_at,
         bought_codes=tuple(bought_codes),
     )

@@ -26,7 +26,7 @@ from recsys.errors import RefusedError
 from recsys.models.vectors import Vectors
 from recsys.progress import Progress
 
-Past = Callable[[Int64, int], Histories]  # user rows and a moment -> their histories, over the bundle's items
+ReadHistories = Callable[[Int64, int], Histories]  # user rows and a moment -> their histories, over the bundle's items
 
 NEVER_SEEN = np.iinfo(np.int64).max
 
@@ -45,7 +45,7 @@ class Shop:
 
     first_seen: Int64  # [U] moment of each user's first event, NEVER_SEEN: there is none that counts
     purchases: Interactions  # events of kinds that mean "bought", without deleted users
-    past: Past
+    histories_at: ReadHistories
     bought_codes: tuple[int, ...]
 
 
@@ -157,7 +157,7 @@ def score(
     step = max(1, min(_BLOCK_USERS, _BLOCK_PAIRS // len(items)))
     parts: list[Scores] = []
     for start in range(0, len(users), step):
-        histories = shop.past(users[start : start + step], as_of)
+        histories = shop.histories_at(users[start : start + step], as_of)
         user_features = compute_user_features(histories, shop.bought_codes)
         pair_features = compute_user_item_features(histories, items, affinity, shop.bought_codes)
         parts.append(_score(model, user_features, pair_features, log_demand))
@@ -219,7 +219,7 @@ def _windows_to_learn(shop: Shop, window: Window) -> list[Window]:
 def _user_rows(shop: Shop, users: Int64, as_of: int) -> Float64:
     blocks = [users[start : start + _BLOCK_USERS] for start in range(0, len(users), _BLOCK_USERS)]
     return np.concatenate(
-        [compute_user_features(shop.past(block, as_of), shop.bought_codes).design() for block in blocks]
+        [compute_user_features(shop.histories_at(block, as_of), shop.bought_codes).design() for block in blocks]
     )
 
 
@@ -239,7 +239,7 @@ def _learn_items(
     step = max(1, _BLOCK_PAIRS // len(items))
     for start in range(0, len(buyers), step):
         block = buyers[start : start + step]
-        histories = shop.past(block, window.start)
+        histories = shop.histories_at(block, window.start)
         pair_features = compute_user_item_features(histories, items, affinity, shop.bought_codes)
         design = pair_features.design(compute_user_features(histories, shop.bought_codes), log_demand)
         rows.append(design.reshape(-1, design.shape[-1]))

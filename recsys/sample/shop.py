@@ -49,7 +49,7 @@ def generate(
     events: int = 500_000,
     seed: int = 0,
     now: int = END,
-    report: Progress,
+    progress: Progress,
 ) -> Truth:
     """Write the shop to a new SQLite file and return the truth. The number of events is within about 10 % of `events`.
 
@@ -59,24 +59,24 @@ def generate(
         raise FileExistsError(f"{path} is there already; the sample shop is only written to a new file")
     rng = np.random.default_rng(seed)
     start = now - draw.DAYS * MICROSECONDS_PER_DAY
-    report("products and customers", 0.0)
+    progress("products and customers", 0.0)
     products = draw.make_products(items, rng)
     tastes = int(np.clip(np.sqrt(users) / 2.5, 6, 64))
     affinity = draw.make_tastes(products, tastes, rng)
     demand = draw.demand_by_period(products, affinity, start)
     customers = draw.make_customers(users, tastes, rng)
-    report("visits", 0.2)
+    progress("visits", 0.2)
     views = draw.visit(customers, products, demand, round(events / EVENTS_PER_VISIT), rng)
     views = draw.buy_again(views, products, rng)
-    report("writing the database", 0.5)
+    progress("writing the database", 0.5)
     skus = [f"P{row:05d}" for row in range(items)]
     with closing(tables.create_tables(path)) as database:
         tables.write_catalog(database, products, skus, start)
         tables.write_customers(database, customers, start, rng)
-        report("writing the database", 0.7)
+        progress("writing the database", 0.7)
         tables.write_events(database, views, products, skus, start=start, rng=rng)
         database.commit()
-    report("writing the database", 1.0)
+    progress("writing the database", 1.0)
     latest = demand[:, -2:].mean(axis=1) * (products.sold_out_day > draw.DAYS)
     return Truth(
         user_ids=[str(tables.FIRST_USER + row) for row in range(users)],

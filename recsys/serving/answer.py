@@ -173,11 +173,13 @@ def context_warnings(context: RequestContext) -> list[dict[str, str]]:
     """What could not be known at that moment."""
     warnings = []
     if context.is_away:
-        told = "The database does not answer; events and items since the last training are not counted."
-        warnings.append(_warning("database_away", told))
+        message = "The database does not answer; events and items since the last training are not counted."
+        warnings.append(_warning("database_away", message))
     if context.snapshot.is_full:
-        told = "More items are new than a worker holds ([api] max_fresh_items); the latest wait for the next training."
-        warnings.append(_warning("too_many_new_items", told))
+        message = (
+            "More items are new than a worker holds ([api] max_fresh_items); the latest wait for the next training."
+        )
+        warnings.append(_warning("too_many_new_items", message))
     return warnings
 
 
@@ -241,8 +243,8 @@ def _value(columns: Any, name: str, row: int) -> Any:
 def _warnings(context: RequestContext, query: Query, eligibility: Eligibility) -> list[dict[str, str]]:
     if eligibility.eligible >= query.k:
         return context_warnings(context)
-    told = f"Only {eligibility.eligible} items are eligible; {query.k} were asked for."
-    return [_warning("fewer_than_k", told), *context_warnings(context)]
+    message = f"Only {eligibility.eligible} items are eligible; {query.k} were asked for."
+    return [_warning("fewer_than_k", message), *context_warnings(context)]
 
 
 def _warning(code: str, detail: str) -> dict[str, str]:

@@ -24,7 +24,7 @@ class GateResult:
     """The decision: `reasons` is empty when the candidate may be published."""
 
     reasons: tuple[str, ...]
-    figures: dict[str, Any]
+    metrics: dict[str, Any]
 
     @property
     def publish(self) -> bool:
@@ -50,9 +50,9 @@ def decide(
     larger than `max_relative_drop` and larger than chance (paired bootstrap over the users).
     """
     reasons: list[str] = []
-    figures: dict[str, Any] = {"candidate": mean_or_zero(candidate), "events": events}
+    metrics: dict[str, Any] = {"candidate": mean_or_zero(candidate), "events": events}
     if live_events is not None:
-        figures["live_events"] = live_events
+        metrics["live_events"] = live_events
         if events < live_events * (1 - settings.max_data_drop):
             reasons.append(
                 f"{events} events are {1 - events / live_events:.0%} fewer than the {live_events} the live bundle was "
@@ -61,23 +61,23 @@ def decide(
     if len(candidate) == 0:
         reasons.append("no user of the holdout has both a history and a target, so nothing can be judged")
     elif popularity is not None:
-        figures["popularity"] = mean_or_zero(popularity)
-        if figures["candidate"] <= figures["popularity"]:
+        metrics["popularity"] = mean_or_zero(popularity)
+        if metrics["candidate"] <= metrics["popularity"]:
             reasons.append(
-                f"{METRIC} {figures['candidate']:.4f} is not above popularity's {figures['popularity']:.4f} "
+                f"{METRIC} {metrics['candidate']:.4f} is not above popularity's {metrics['popularity']:.4f} "
                 f"on {len(candidate)} users"
             )
     if live is not None:
         ours, theirs = live
         upper = _upper_bound(ours - theirs, seed)
-        figures |= {"live": mean_or_zero(theirs), "candidate_beside_live": mean_or_zero(ours), "live_users": len(ours)}
-        figures["live_difference_at_most"] = upper
+        metrics |= {"live": mean_or_zero(theirs), "candidate_beside_live": mean_or_zero(ours), "live_users": len(ours)}
+        metrics["live_difference_at_most"] = upper
         if mean_or_zero(ours) < mean_or_zero(theirs) * (1 - settings.max_relative_drop) and upper < 0:
             reasons.append(
                 f"{METRIC} {mean_or_zero(ours):.4f} is more than {settings.max_relative_drop:.0%} below "
                 f"the live bundle's {mean_or_zero(theirs):.4f} on the same {len(ours)} users ([gate] max_relative_drop)"
             )
-    return GateResult(tuple(reasons), figures)
+    return GateResult(tuple(reasons), metrics)
 
 
 def _upper_bound(differences: Float32, seed: int) -> float:

@@ -23,17 +23,17 @@ def ranking_metrics(rows: Int32, targets: Targets, *, item_counts: npt.NDArray[n
     events. item_counts: training events of each item, of any kind, [I].
     """
     hits = _hits(rows, targets)
-    figures: dict[str, float] = {"users": len(targets)}
+    metrics: dict[str, float] = {"users": len(targets)}
     for cut in CUTS:
         first = hits[:, :cut]
-        figures[f"ndcg@{cut}"] = mean_or_zero(_ndcg(hits, targets.counts, cut))
-        figures[f"recall@{cut}"] = mean_or_zero(first.sum(axis=1) / targets.counts)
-        figures[f"mrr@{cut}"] = mean_or_zero(np.where(first.any(axis=1), 1 / (first.argmax(axis=1) + 1), 0))
-        figures[f"hit_rate@{cut}"] = mean_or_zero(np.any(first, axis=1))
+        metrics[f"ndcg@{cut}"] = mean_or_zero(_ndcg(hits, targets.counts, cut))
+        metrics[f"recall@{cut}"] = mean_or_zero(first.sum(axis=1) / targets.counts)
+        metrics[f"mrr@{cut}"] = mean_or_zero(np.where(first.any(axis=1), 1 / (first.argmax(axis=1) + 1), 0))
+        metrics[f"hit_rate@{cut}"] = mean_or_zero(np.any(first, axis=1))
     listed = rows[rows >= 0]
-    figures[f"coverage@{K}"] = len(np.unique(listed)) / max(1, len(item_counts))
-    figures[f"long_tail@{K}"] = mean_or_zero(~head_items(item_counts)[listed])
-    return figures
+    metrics[f"coverage@{K}"] = len(np.unique(listed)) / max(1, len(item_counts))
+    metrics[f"long_tail@{K}"] = mean_or_zero(~head_items(item_counts)[listed])
+    return metrics
 
 
 def ndcg_per_user(rows: Int32, targets: Targets) -> Float32:

@@ -192,7 +192,7 @@ def evaluate_all(run: TrainingRun) -> list[Candidate]:
         settings = choose(run, name, splits)
         with run.record(f"fit {name}"):
             vectors = fit(run, name, data, settings)
-        with run.step(f"judge {name}") as counts:
+        with run.step(f"evaluate {name}") as counts:
             baseline = candidates[0].vectors if candidates else vectors
             result = evaluate(with_popularity(run, vectors, baseline), splits, run.config)
             counts.update(result.rows["all"])
@@ -211,7 +211,7 @@ def compare(
     """Decide whether the winner may be published: beside the baseline, and beside the live bundle.
 
     skipped: why the live bundle could not be opened. This, or what else makes it incomparable, is "live_skipped" among
-    the result's figures.
+    the result's metrics.
     """
     if live is not None and skipped is None:
         skipped = _incomparable(run, live)
@@ -226,8 +226,8 @@ def compare(
             seed=run.config.training.seed,
         )
         if skipped:
-            result = replace(result, figures={**result.figures, "live_skipped": skipped})
-        counts.update(result.figures, reasons=list(result.reasons))
+            result = replace(result, metrics={**result.metrics, "live_skipped": skipped})
+        counts.update(result.metrics, reasons=list(result.reasons))
     return result
 
 

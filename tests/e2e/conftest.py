@@ -20,7 +20,7 @@ Recsys = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture(scope="session")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("generated") / "shop"
-    sample(folder, users=1500, items=300, events=30_000, seed=1, report=quiet)
+    sample(folder, users=1500, items=300, events=30_000, seed=1, progress=quiet)
     settings = folder / "recsys.toml"
     settings.write_text(settings.read_text() + QUICK + '[training]\nmodels = ["mf"]\n')
     return folder
@@ -35,7 +35,7 @@ def shop(generated: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def trained(generated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = Path(shutil.copytree(generated, tmp_path_factory.mktemp("trained") / "shop"))
-    train(load_config(folder / "recsys.toml", {}), report=quiet)
+    train(load_config(folder / "recsys.toml", {}), progress=quiet)
     return folder
 
 

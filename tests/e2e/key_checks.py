@@ -80,7 +80,7 @@ def differ(first: Vectors, second: Vectors) -> bool:
 
 
 def recommended(config: Config, k: int = 20) -> list[list[str]]:
-    data = answers.recommend(config, user_ids=USERS, k=k, report=quiet).data
+    data = answers.recommend(config, user_ids=USERS, k=k, progress=quiet).data
     return [[hit["item_id"] for hit in answer["hits"]] for answer in data]
 
 
@@ -96,7 +96,7 @@ def post_view(config: Config, *, minutes_later: float) -> None:
 
 def own_tables(config: Config) -> dict[str, set[str]]:
     """The own tables that `recsys init` leaves in each database of the shop's folder."""
-    commands.init(config, path=Path("recsys.toml"), is_new=False, report=quiet)
+    commands.init(config, path=Path("recsys.toml"), is_new=False, progress=quiet)
     found = {}
     for path in Path(config.storage.path).parent.glob("*.db"):
         with closing(sqlite3.connect(path)) as database:
@@ -116,7 +116,7 @@ def refusal(config: Config, act: Callable[[Config], Any]) -> str:
 
 def kept_bundles(config: Config) -> int:
     for _ in range(3):
-        train(config, report=quiet)
+        train(config, progress=quiet)
     return len(versions.list_versions(config.storage.path))
 
 
@@ -132,7 +132,7 @@ def events_with_own(minutes_later: float) -> Callable[[Config], int]:
 
 def longest_history(config: Config) -> int:
     """Of what was not bought: that belongs to a history however long it is."""
-    found = [answer["history"] for answer in answers.recommend(config, user_ids=USERS, k=1, report=quiet).data]
+    found = [answer["history"] for answer in answers.recommend(config, user_ids=USERS, k=1, progress=quiet).data]
     return max(sum(event["event"] != "purchase" for event in history) for history in found)
 
 
@@ -173,7 +173,7 @@ def sold_out_and_recommended(config: Config) -> int:
 
 
 def published_model(config: Config) -> str:
-    train(config, report=quiet)
+    train(config, progress=quiet)
     return bundles.load(config.storage.path).vectors.model
 
 

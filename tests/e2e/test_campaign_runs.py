@@ -147,16 +147,16 @@ def delete_all_but(config, keep):
 
 def test_a_shop_of_one_user(trained_shop):
     config = configured(trained_shop, RECSYS_AUDIENCE__CONSENT="assumed")
-    found = audience(config, items=[ITEM], size=1, out=trained_shop / "a.csv", report=quiet).data
+    found = audience(config, items=[ITEM], size=1, out=trained_shop / "a.csv", progress=quiet).data
     assert found["members"] == 1
     (best,) = [row["user_id"] for row in written(trained_shop)]
     delete_all_but(config, {best})
-    alone = audience(config, items=[ITEM], size=9, out=trained_shop / "a.csv", report=quiet).data
+    alone = audience(config, items=[ITEM], size=9, out=trained_shop / "a.csv", progress=quiet).data
     assert (alone["members"], [row["user_id"] for row in written(trained_shop)]) == (1, [best])
     assert 0 < float(written(trained_shop)[0]["probability"]) < 1
     delete_all_but(config, set())
     with pytest.raises(RefusedError, match="1500 deleted users"):
-        audience(config, items=[ITEM], size=8, out=trained_shop / "a.csv", report=quiet)
+        audience(config, items=[ITEM], size=8, out=trained_shop / "a.csv", progress=quiet)
 
 
 def test_a_shop_in_which_nobody_bought_in_the_window_is_refused(trained_shop, recsys):
@@ -174,16 +174,16 @@ def test_what_is_promised_on_the_sample_shop_comes(shop):
     cut = "2026-06-03"
     until = f"SELECT * FROM ({whole.source.interactions}) AS e WHERE timestamp < '{cut}'"
     known = configured(shop, RECSYS_SOURCE__INTERACTIONS=until, RECSYS_AUDIENCE__CONSENT="assumed")
-    train(known, report=quiet)
+    train(known, progress=quiet)
     later = configured(shop, RECSYS_STORAGE__PATH=str(shop / "whole"), RECSYS_STORE__TABLE_PREFIX="whole_")
-    train(later, report=quiet)
+    train(later, progress=quiet)
     extract = open_extract(later.storage.path)
     bought = extract.events.of_kinds(later.target_codes)
     before = bought.before(int(np.datetime64(cut, "us").astype(np.int64)))
     counts = np.bincount(before.items, minlength=len(extract.items))
     best = np.argsort(-counts, kind="stable")[:30]
     items = extract.items.ids_of(best)
-    data = audience(known, items=items, size=2000, out=shop / "all.csv", report=quiet).data
+    data = audience(known, items=items, size=2000, out=shop / "all.csv", progress=quiet).data
     came = bought.select((bought.times >= int(np.datetime64(cut, "us").astype(np.int64))) & np.isin(bought.items, best))
     buyers = {extract.users.id_of(int(user)) for user in np.flatnonzero(np.diff(came.offsets))}
     rows = written(shop, "all.csv")

@@ -133,7 +133,7 @@ CHANGES: dict[str, Change] = {
     ),
     "training.device": Change(
         "cuda",
-        lambda config: outcomes.refusal(config, lambda config: train(config, report=quiet)),
+        lambda config: outcomes.refusal(config, lambda config: train(config, progress=quiet)),
         lambda before, after: not before and ("cuda" in after or Path("/dev/nvidia0").exists()),
         {"RECSYS_STORAGE__PATH": "fresh"},
     ),
@@ -153,7 +153,7 @@ CHANGES: dict[str, Change] = {
     "gate.max_data_drop": Change("0.5", outcomes.published_when(events=60), become(False, True)),
     "index.kind": Change(
         "cubic",
-        lambda config: outcomes.refusal(config, lambda config: train(config, report=quiet)),
+        lambda config: outcomes.refusal(config, lambda config: train(config, progress=quiet)),
         lambda before, after: not before and "flat" in after,
         {"RECSYS_STORAGE__PATH": "fresh"},
     ),
@@ -309,11 +309,11 @@ def test_the_test_of_the_key_exists(key: str) -> None:
 def small_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained shop of a few users, and beside it the database of another."""
     folder = tmp_path_factory.mktemp("keys") / "shop"
-    sample(folder, users=600, items=200, events=12_000, seed=3, report=quiet)
-    sample(folder / "second", users=50, items=30, events=500, seed=3, report=quiet)
+    sample(folder, users=600, items=200, events=12_000, seed=3, progress=quiet)
+    sample(folder / "second", users=50, items=30, events=500, seed=3, progress=quiet)
     with (folder / "recsys.toml").open("a") as settings:
         settings.write(QUICK + '[training]\nmodels = ["mf"]\n')
-    train(load_config(folder / "recsys.toml", {}), report=quiet)
+    train(load_config(folder / "recsys.toml", {}), progress=quiet)
     return folder
 
 

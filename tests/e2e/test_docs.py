@@ -72,10 +72,10 @@ def as_shell(block: Block, number: int) -> str:
 def small_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sample shop with a bundle. Small: documents search for settings, and train several times."""
     folder = tmp_path_factory.mktemp("documents") / "shop"
-    sample(folder, users=600, items=300, events=12_000, seed=1, report=quiet)
+    sample(folder, users=600, items=300, events=12_000, seed=1, progress=quiet)
     with (folder / "recsys.toml").open("a") as settings:
         settings.write(QUICK + '[training]\nmodels = ["mf"]\n')
-    train(load_config(folder / "recsys.toml", {}), report=quiet)
+    train(load_config(folder / "recsys.toml", {}), progress=quiet)
     return folder
 
 

@@ -37,7 +37,7 @@ def live(folder):
 
 def test_an_index_by_dotted_name_is_trained_published_served_and_judged_the_night_after(shop, hnsw):
     config = configured(shop, RECSYS_INDEX__KIND=HNSW)
-    first = train(config, report=quiet).data["bundle"]
+    first = train(config, progress=quiet).data["bundle"]
     found = bundles.load(config.storage.path)
     assert found.version == first
     assert found.manifest["index"]["kind"] == HNSW
@@ -52,7 +52,7 @@ def test_an_index_by_dotted_name_is_trained_published_served_and_judged_the_nigh
         assert len(answer["hits"]) == 5
     finally:
         server.kill()
-    second = train(config, report=quiet)
+    second = train(config, progress=quiet)
     assert second.data["bundle"] != first
     assert second.data["gate"]["live_users"] > 0
     assert "live_skipped" not in second.data["gate"]
@@ -61,20 +61,20 @@ def test_an_index_by_dotted_name_is_trained_published_served_and_judged_the_nigh
 def test_a_bundle_whose_index_is_gone_is_refused_and_the_night_says_that_it_was_not_compared(shop, hnsw):
     own, plain = configured(shop, RECSYS_INDEX__KIND=HNSW), configured(shop)
     folder = own.storage.path
-    first = train(own, report=quiet).data["bundle"]
-    second = train(plain, report=quiet)
+    first = train(own, progress=quiet).data["bundle"]
+    second = train(plain, progress=quiet)
     assert "live_skipped" not in second.data["gate"]
     hnsw.unlink()
     sys.modules.pop("hnsw")
     told = r"index.faiss needs the index kind 'hnsw:HNSW': 'hnsw:HNSW' cannot be loaded"
     with pytest.raises(BundleError, match=told):
-        publish(plain, version=first, report=quiet)
+        publish(plain, version=first, progress=quiet)
     with pytest.raises(BundleError, match=told):
-        rollback(plain, report=quiet)
+        rollback(plain, progress=quiet)
     assert live(folder) == [second.data["bundle"]]
     assert versions.pinned(folder) is None
     (folder / "bundles" / "CURRENT").write_text(f"{first}\n")
-    third = train(plain, report=quiet)
+    third = train(plain, progress=quiet)
     assert isinstance(bundles.load(folder).index, FlatIndex)
     assert live(folder) == [third.data["bundle"]]
     (run, *_) = list_runs(open_store(plain.store.url, plain.store.table_prefix), 1)

@@ -24,29 +24,29 @@ def started(*arguments: str | Path) -> subprocess.Popen[str]:
 
 
 def interrupted(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """As Ctrl-C in a terminal: the whole group is told. The exit code, and what was said on the error stream."""
+    """As Ctrl-C in a terminal: the whole group gets the signal. Returns exit code and error stream."""
     os.killpg(process.pid, signal.SIGINT)
-    _, told = process.communicate(timeout=120)
-    return process.returncode, told
+    _, errors = process.communicate(timeout=120)
+    return process.returncode, errors
 
 
 def read_until(line: str, process: subprocess.Popen[str], *, times: int = 1) -> None:
     """Wait until the process has said it so many times on its error stream."""
     assert process.stderr is not None
-    told = ""
-    while told.count(line) < times:
-        told += (more := process.stderr.readline())
-        assert more, told
+    errors = ""
+    while errors.count(line) < times:
+        errors += (more := process.stderr.readline())
+        assert more, errors
 
 
 def test_training_ends_with_a_line_a_failed_run_and_no_lease(shop: Path, recsys) -> None:
     settings = shop / "recsys.toml"
     settings.write_text(settings.read_text().replace("[models.mf]", "[models.mf]\niterations = 1000000"))
     process = started("train", "--config", settings)
-    read_until("done: judge popularity", process)  # what comes next takes days
-    code, told = interrupted(process)
-    assert (code, told.splitlines()[-1]) == (1, "failed: interrupted")
-    assert "Traceback" not in told
+    read_until("done: evaluate popularity", process)  # what comes next takes days
+    code, errors = interrupted(process)
+    assert (code, errors.splitlines()[-1]) == (1, "failed: interrupted")
+    assert "Traceback" not in errors
     [run] = parsed(recsys("runs", "--config", settings, "--json"))
     assert (run["status"], run["error"]) == ("failed", "interrupted")
     settings.write_text(settings.read_text().replace("iterations = 1000000", "iterations = 2"))
@@ -65,9 +65,9 @@ def test_the_service_ends_cleanly(shop: Path, workers: str) -> None:
         workers,
     )
     read_until("Application startup complete", process, times=int(workers))
-    code, told = interrupted(process)
-    assert code == 0, told
-    assert "Traceback" not in told
+    code, errors = interrupted(process)
+    assert code == 0, errors
+    assert "Traceback" not in errors
 
 
 def test_the_schedule_ends_cleanly(shop: Path) -> None:
@@ -75,9 +75,9 @@ def test_the_schedule_ends_cleanly(shop: Path) -> None:
     settings.write_text(settings.read_text() + '\n[schedule]\ntrain = "0 2 1 1 *"\n')
     process = started("schedule", "--config", settings)
     read_until("scheduled for", process)
-    code, told = interrupted(process)
-    assert code == 0, told
-    assert "Traceback" not in told
+    code, errors = interrupted(process)
+    assert code == 0, errors
+    assert "Traceback" not in errors
 
 
 def free_port() -> str:

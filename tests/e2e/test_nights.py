@@ -31,7 +31,7 @@ def night(folder: Path, days_before_end: float = 0, where: str = "", **environme
         f"WHERE CAST(strftime('%s', timestamp) AS INTEGER) < {moment} {where}"
     )
     source = config.source.model_copy(update={"interactions": query})
-    train(config.model_copy(update={"source": source}), report=quiet)
+    train(config.model_copy(update={"source": source}), progress=quiet)
 
 
 def state(folder: Path) -> tuple[str | None, int, list[str]]:
@@ -51,7 +51,7 @@ def test_ten_stationary_nights_publish_ten_times(shop):
 
 
 def test_a_night_of_auto_publishes_its_blend_and_says_what_it_chose_from(shop):
-    output = train(configured(shop, RECSYS_TRAINING__MODELS='["auto"]'), report=quiet)
+    output = train(configured(shop, RECSYS_TRAINING__MODELS='["auto"]'), progress=quiet)
     bundle = bundles.load(shop / "recsys-data")
     settings = bundle.vectors.settings
     assert bundle.vectors.model == bundle.evaluation.model == "auto"
@@ -65,7 +65,7 @@ def test_a_night_of_auto_publishes_its_blend_and_says_what_it_chose_from(shop):
 
 
 @pytest.mark.parametrize(
-    ("environment", "where", "told"),
+    ("environment", "where", "message"),
     [
         ({"RECSYS_TRAINING__MODELS": f'["{BROKEN}:SHUFFLED"]'}, "", "live bundle's"),
         ({"RECSYS_TRAINING__MODELS": f'["{BROKEN}:NOISE"]'}, "", "not above popularity's"),
@@ -73,9 +73,9 @@ def test_a_night_of_auto_publishes_its_blend_and_says_what_it_chose_from(shop):
     ],
     ids=["shuffled vectors", "worse than popularity", "half the data"],
 )
-def test_a_bad_night_is_refused_and_changes_nothing(trained_shop, environment, where, told):
+def test_a_bad_night_is_refused_and_changes_nothing(trained_shop, environment, where, message):
     before = state(trained_shop)
-    with pytest.raises(RefusedError, match=told):
+    with pytest.raises(RefusedError, match=message):
         night(trained_shop, where=where, **environment)
     assert state(trained_shop) == before
     assert bundles.load(trained_shop / "recsys-data").version == before[0]

@@ -1,4 +1,4 @@
-"""Whoever waits is told: what takes long reports that it has begun and that it has ended."""
+"""Whoever waits is steps: what takes long reports that it has begun and that it has ended."""
 
 from pathlib import Path
 
@@ -9,17 +9,17 @@ from jobs.train import train
 
 
 def test_the_steps_of_a_night_report_their_begin_and_their_end(shop: Path) -> None:
-    told: list[tuple[str, float]] = []
-    train(configured(shop), report=lambda step, share: told.append((step, share)))
-    for step in ("judge popularity", "judge mf", "index", "save", "publish"):
-        assert [share for name, share in told if name == step] == [0.0, 1.0], step
+    steps: list[tuple[str, float]] = []
+    train(configured(shop), progress=lambda step, share: steps.append((step, share)))
+    for step in ("evaluate popularity", "evaluate mf", "index", "save", "publish"):
+        assert [share for name, share in steps if name == step] == [0.0, 1.0], step
 
 
 def test_judging_by_a_file_reports_too(shop: Path) -> None:
     (shop / "held.csv").write_text("user_id,item_id\n1001,P00001\n")
-    told: list[tuple[str, float]] = []
-    evaluate(configured(shop), holdout=shop / "held.csv", report=lambda step, share: told.append((step, share)))
-    assert [share for name, share in told if name == "judge mf"] == [0.0, 1.0]
+    steps: list[tuple[str, float]] = []
+    evaluate(configured(shop), holdout=shop / "held.csv", progress=lambda step, share: steps.append((step, share)))
+    assert [share for name, share in steps if name == "evaluate mf"] == [0.0, 1.0]
 
 
 def test_init_says_whether_it_wrote_the_configuration_or_found_one(tmp_path: Path, recsys) -> None:

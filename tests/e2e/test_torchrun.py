@@ -49,7 +49,7 @@ CHOSEN = {
 }
 
 
-def learnt(model: str, workers: Workers | None, report=quiet) -> np.ndarray:
+def trained(model: str, workers: Workers | None, report=quiet) -> np.ndarray:
     """The vectors of the items and, beside them, of users of one item each."""
     data = replace(checkerboard(cold=4), workers=workers)
     found = fit(model, data, CHOSEN[model], Budget(progress=report))
@@ -64,12 +64,12 @@ def test_a_group_of_one_comes_to_the_same_bits(tmp_path):
         if step not in steps:
             steps.append(step)
 
-    np.testing.assert_array_equal(learnt("two_tower", Workers(1, tmp_path), report), learnt("two_tower", None))
+    np.testing.assert_array_equal(trained("two_tower", Workers(1, tmp_path), report), trained("two_tower", None))
     names = ["wait for workers", "epoch 1", "epoch 2"]
     assert steps == [f"two_tower: {name}, temperature 0.2" for name in names]
 
 
-def learnt_with_a_kill(model, folder, monkeypatch, look) -> np.ndarray:
+def trained_with_a_kill(model, folder, monkeypatch, look) -> np.ndarray:
     """By two workers, of which one is killed in mid-epoch; `look` is called when the last epoch has ended."""
     logs = []
 
@@ -80,7 +80,7 @@ def learnt_with_a_kill(model, folder, monkeypatch, look) -> np.ndarray:
 
     with monkeypatch.context() as patch:
         patch.setenv("RECSYS_CRASH_AT", "epoch 2, worker 1, restart 0")
-        found = learnt(model, Workers(2, folder), report)
+        found = trained(model, Workers(2, folder), report)
     # Which of them torchrun names depends on whether the other has noticed, or been ended too, by the time it looks.
     [died] = re.findall(r"failed \(exitcode: (-?\d+)\) local_rank: (\d)", logs[-1])
     assert died in {(str(-signal.SIGKILL), "1"), ("1", "0"), (str(-signal.SIGTERM), "0")}
@@ -124,10 +124,10 @@ def test_two_processes_learn_what_one_learns_though_one_is_killed_in_mid_epoch(
         state_dict_loader.load(state, checkpoint_id=tmp_path / "work" / "epoch-2", no_dist=True)
 
     # A sum of products in bfloat16 is rounded to it, so that what two add up would differ in the third digit.
-    for trained in (sequence, two_tower):
-        monkeypatch.setattr(trained, "pick_precision", lambda _device: torch.float32)
-    found = learnt_with_a_kill(model, tmp_path, monkeypatch, look)
-    np.testing.assert_allclose(found, learnt(model, None), atol=1e-5)
+    for module_of in (sequence, two_tower):
+        monkeypatch.setattr(module_of, "pick_precision", lambda _device: torch.float32)
+    found = trained_with_a_kill(model, tmp_path, monkeypatch, look)
+    np.testing.assert_allclose(found, trained(model, None), atol=1e-5)
     summed = alone().fused_optimizer().state_dict()["state"][f"{table}.weight"][f"{table}.weight.momentum_1"]
     np.testing.assert_allclose(state[name], summed, rtol=1e-4)
     assert summed.max() > 0
@@ -170,7 +170,7 @@ def test_no_worker_outlives_a_torchrun_that_is_killed_while_the_worker_imports(t
                 os.kill(torchrun, signal.SIGKILL)
 
     with pytest.raises(RecsysError, match="torchrun ended with code -9"):
-        learnt("two_tower", Workers(1, tmp_path), report)
+        trained("two_tower", Workers(1, tmp_path), report)
     end_by = time.monotonic() + 10
     while (left := processes(tmp_path)) and time.monotonic() < end_by:
         time.sleep(0.05)

@@ -22,7 +22,7 @@ METRIC = "ndcg@20"
 @pytest.fixture(scope="module")
 def night_of_truth(tmp_path_factory):
     folder = tmp_path_factory.mktemp("truth")
-    truth = generate(folder / "shop.db", users=2500, items=250, events=50_000, seed=2, report=quiet)
+    truth = generate(folder / "shop.db", users=2500, items=250, events=50_000, seed=2, progress=quiet)
     settings = folder / "recsys.toml"
     settings.write_text(sample_config())
     # Few values to choose from, and two candidates for auto: models that are chosen badly would lie lower, not higher.

@@ -52,7 +52,7 @@ def pasted(settings: Path, lines: str) -> None:
 
 
 def search(config: Config, trials: int, minutes: float | None = None) -> Output:
-    return tune(config, model="mf", trials=trials, minutes=minutes, report=quiet)
+    return tune(config, model="mf", trials=trials, minutes=minutes, progress=quiet)
 
 
 def test_a_killed_search_goes_on_and_its_lines_configure_what_it_found(
@@ -247,4 +247,4 @@ def test_negatives_are_varied_by_the_items_that_have_events(shop: Path) -> None:
 def test_a_model_that_cannot_be_tuned_is_named(shop: Path, model: str) -> None:
     words = f"there is nothing to tune in '{model}'; allowed are mf, two_tower, sequence"
     with pytest.raises(ConfigError, match=words):
-        tune(configured(shop), model=model, trials=1, minutes=None, report=quiet)
+        tune(configured(shop), model=model, trials=1, minutes=None, progress=quiet)

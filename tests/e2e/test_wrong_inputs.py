@@ -27,7 +27,7 @@ def replaced(folder, old, new):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "code", "told"),
+    ("old", "new", "code", "message"),
     [
         ("customer_id AS user_id", "customer_id AS buyer", 1, "user_id"),
         ("sqlite:///shop.db", "sqlite:///missing.db", 1, "missing.db"),
@@ -39,11 +39,11 @@ def replaced(folder, old, new):
     ],
     ids=["missing column", "missing file", "no server", "unknown database", "missing table", "typo", "unknown model"],
 )
-def test_a_wrong_setting_is_named(shop, recsys, old, new, code, told):
+def test_a_wrong_setting_is_named(shop, recsys, old, new, code, message):
     replaced(shop, old, new)
     done = recsys("train", "--config", shop / "recsys.toml")
     assert done.returncode == code, done.stderr
-    assert told in done.stderr
+    assert message in done.stderr
     assert "secret" not in done.stderr
     assert "Traceback" not in done.stderr
     assert not (shop / "recsys-data" / "bundles" / "CURRENT").exists()
@@ -54,7 +54,7 @@ NO_GPU = pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="here it is al
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])
 @pytest.mark.parametrize(
-    ("variable", "value", "told"),
+    ("variable", "value", "message"),
     [
         (
             "TRAINING__MODELS",
@@ -67,16 +67,16 @@ NO_GPU = pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="here it is al
         pytest.param("TRAINING__DEVICE", "cuda", 'device is "cuda", but torch finds no GPU', marks=NO_GPU),
     ],
 )
-def test_a_name_that_nobody_knows_is_told_before_anything_is_read(shop, recsys, command, variable, value, told):
+def test_a_name_that_nobody_knows_is_told_before_anything_is_read(shop, recsys, command, variable, value, message):
     change(shop, "DROP TABLE page_views")  # whoever reads fails with code 1
     environment = {"RECSYS_TRAINING__MODELS": '["auto"]', f"RECSYS_{variable}": value}
     done = recsys(command, "--config", shop / "recsys.toml", **environment)
     assert done.returncode == 2, done.stderr
-    assert told in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     [run] = parsed(recsys("runs", "--config", shop / "recsys.toml", "--json"))
     assert (run["status"], run["steps"]) == ("failed", [])
-    assert told in run["error"]
+    assert message in run["error"]
 
 
 @pytest.mark.parametrize(
@@ -92,8 +92,8 @@ def test_an_id_that_cannot_be_one_is_wrong_usage(shop, recsys, command, identifi
 
 def test_the_words_of_a_database_are_for_the_terminal_alone(shop, recsys):
     replaced(shop, "FROM page_views", "FROM page_view")
-    told = recsys("train", "--config", shop / "recsys.toml")
-    assert "no such table: page_view" in told.stderr
+    message = recsys("train", "--config", shop / "recsys.toml")
+    assert "no such table: page_view" in message.stderr
     logged = recsys("train", "--config", shop / "recsys.toml", RECSYS_DUE="night 1")
     assert "page_view" not in logged.stderr
     assert "the query of interactions failed" in logged.stderr
@@ -201,7 +201,7 @@ def test_a_flipped_byte_is_noticed(trained_shop, recsys, name):
     done = recsys("recommend", "1001", "--config", trained_shop / "recsys.toml")
     assert done.returncode == 1
     assert name in done.stderr
-    train(configured(trained_shop), report=quiet)
+    train(configured(trained_shop), progress=quiet)
     assert bundles.load(folder).version != live.version
 
 
@@ -217,11 +217,11 @@ def test_a_full_disk_leaves_the_live_bundle(trained_shop, tmp_path):
         (small / "ballast").write_bytes(b"x" * (free(small) - 100_000))
         config = configured(trained_shop, RECSYS_STORAGE__PATH=str(small))
         with pytest.raises(RecsysError, match="No space left"):
-            train(config, report=quiet)
+            train(config, progress=quiet)
         assert bundles.load(small).version == before
         assert not list(small.glob("*/.tmp*"))
         (small / "ballast").unlink()
-        train(config, report=quiet)
+        train(config, progress=quiet)
         assert bundles.load(small).version != before
     finally:
         subprocess.run(["umount", small], check=True)

@@ -18,10 +18,10 @@ from recsys.config.loading import load_config
 @pytest.fixture(scope="session")
 def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("served") / "shop"
-    sample(folder, users=600, items=200, events=12_000, seed=3, report=quiet)
+    sample(folder, users=600, items=200, events=12_000, seed=3, progress=quiet)
     settings = folder / "recsys.toml"
     settings.write_text(settings.read_text() + SETTINGS)
-    train(load_config(settings, {}), report=quiet)
+    train(load_config(settings, {}), progress=quiet)
     return folder
 
 

@@ -11,4 +11,4 @@ from recsys.config.loading import load_config
 coverage.process_startup()  # measures this process when the environment asks for it
 folder = Path(sys.argv[1])
 job = (sys.executable, str(Path(__file__).with_name("night_job.py")), str(folder))
-schedule(load_config(folder / "recsys.toml"), folder / "recsys.toml", commands={"train": job}, look_seconds=0.1)
+schedule(load_config(folder / "recsys.toml"), folder / "recsys.toml", commands={"train": job}, poll_seconds=0.1)

@@ -122,7 +122,7 @@ class Server(Service):
 
     def wait(self, path: str = "/v1/health/ready", seconds: float = 60) -> None:
         """Until it is ready."""
-        wait_until(lambda: self._answers(path), seconds=seconds, told=self.log.read_text)
+        wait_until(lambda: self._answers(path), seconds=seconds, message=self.log.read_text)
 
     def _answers(self, path: str) -> bool:
         assert self.process.poll() is None, self.log.read_text()
@@ -148,7 +148,7 @@ class Server(Service):
                     found.setdefault(worker, each)
             return len(found) == count
 
-        wait_until(is_complete, seconds=120, told=self.log.read_text)
+        wait_until(is_complete, seconds=120, message=self.log.read_text)
         return list(found.values())
 
     def _holders(self) -> dict[int, int]:
@@ -180,8 +180,8 @@ def codes(answer: dict[str, Any]) -> list[str]:
     return [warning["code"] for warning in answer["warnings"]]
 
 
-def wait_until(condition: Callable[[], bool], *, seconds: float = 60, told: Callable[[], str] = str) -> None:
+def wait_until(condition: Callable[[], bool], *, seconds: float = 60, message: Callable[[], str] = str) -> None:
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, f"not within {seconds} s\n{told()}"
+        assert time.monotonic() < end, f"not within {seconds} s\n{message()}"
         time.sleep(0.05)

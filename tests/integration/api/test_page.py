@@ -192,14 +192,14 @@ def test_a_history_is_what_was_read_and_what_came_since_newest_first(server, sho
     def history(**query):
         return said(server.http.get(f"/v1/users/{user}/history", params=query))
 
-    def told(events):
+    def shown(events):
         return [
             (event["item_id"], event["kind"], round(datetime.fromisoformat(event["occurred_at"]).timestamp() * 1e6))
             for event in events
         ]
 
-    assert told(history(limit=500)["events"]) == stored[::-1][:500]
-    assert told(history(limit=3)["events"]) == stored[::-1][:3]
+    assert shown(history(limit=500)["events"]) == stored[::-1][:500]
+    assert shown(history(limit=3)["events"]) == stored[::-1][:3]
     server.event(user, "P00005", kind="cart")
     server.event(user, "unknown")
     server.post("/v1/items", {"item_id": "new", "title": "New lamp"})
@@ -207,7 +207,7 @@ def test_a_history_is_what_was_read_and_what_came_since_newest_first(server, sho
     events = history(limit=4, fields="title,price")["events"]
     shown = [(event["item_id"], event["kind"], event["known"]) for event in events[:3]]
     assert shown == [("new", "view", True), ("unknown", "purchase", False), ("P00005", "cart", True)]
-    assert told(events)[3] == stored[-1]
+    assert shown(events)[3] == stored[-1]
     assert events[0]["fields"] == {"title": "New lamp", "price": None}
     assert events[1]["fields"] == {}
     assert events[2]["fields"]["title"]

@@ -35,7 +35,7 @@ def some_user(shop):
 def nights(shop):
     """A shop after a published run without foreign pictures, a failed one and a refused one."""
     set_pictures(shop, f"CASE WHEN rowid % 2 THEN '{PICTURE}' END")
-    train(load_config(shop / "recsys.toml", {}), report=quiet)
+    train(load_config(shop / "recsys.toml", {}), progress=quiet)
     config = load_config(shop / "recsys.toml", {})
     with closing(open_store(config.store.url, config.store.table_prefix)) as store:
         failed = start_run(store, "train", "1a2b3c4d", owner="test")
@@ -45,7 +45,7 @@ def nights(shop):
             database.execute(f"DELETE FROM {table} WHERE id % 2 = 0")
         database.commit()
     with pytest.raises(RefusedError):
-        train(config, report=quiet)
+        train(config, progress=quiet)
     return shop
 
 

@@ -75,7 +75,7 @@ def test_the_three_versions_are_those_of_the_lock_files() -> None:
 
 def test_a_sound_installation_has_no_finding_against_it(config: Path) -> None:
     open_store(f"sqlite:///{config.parent / 'own.db'}").close()
-    ok, output = doctor(config, report=quiet)
+    ok, output = doctor(config, progress=quiet)
     assert ok, output.data
     assert [finding["name"] for finding in output.data["findings"]] == list(CHECKS)
 
@@ -144,7 +144,7 @@ def test_the_cuda_build_without_its_libraries_is_told_from_a_broken_torch(config
 
 def test_a_wrong_configuration_is_shown_and_what_asks_it_is_not_checked(config: Path) -> None:
     config.write_text("[stor]\nurl = 'x'\n")
-    ok, output = doctor(config, report=quiet)
+    ok, output = doctor(config, progress=quiet)
     findings = {finding["name"]: finding for finding in output.data["findings"]}
     assert not ok
     assert "stor: unknown key" in findings["configuration"]["found"]
@@ -160,7 +160,7 @@ def test_a_wrong_configuration_is_shown_and_what_asks_it_is_not_checked(config: 
 def test_a_library_that_does_not_load_is_said_once(config: Path, fake: Path) -> None:
     open_store(f"sqlite:///{config.parent / 'own.db'}").close()
     put_package(fake, "torch", "raise ImportError('libtorch is broken')")
-    ok, output = doctor(config, report=quiet)
+    ok, output = doctor(config, progress=quiet)
     findings = {finding["name"]: finding for finding in output.data["findings"]}
     assert not ok
     assert [name for name, finding in findings.items() if finding["ok"] is False] == ["torch"]
@@ -200,7 +200,7 @@ def test_a_store_that_does_not_answer_is_named_without_its_password(config: Path
 def test_the_queries_of_the_source_are_tried_and_their_columns_compared(config: Path) -> None:
     assert "own tables" in run_check("source", config).found
     shop = config.parent / "shop"
-    sample(shop, users=20, items=20, events=200, seed=0, report=lambda *_: None)
+    sample(shop, users=20, items=20, events=200, seed=0, progress=lambda *_: None)
     settings = shop / "recsys.toml"
     assert run_check("source", settings).found.endswith("shop.db: interactions, items, users")
     settings.write_text(settings.read_text().replace("SELECT id AS user_id, ", "SELECT "))

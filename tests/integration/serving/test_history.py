@@ -149,9 +149,9 @@ def test_an_event_of_an_unknown_item_or_kind_is_left_out_but_for_people_the_item
     post(store, "ann", "Apple", at=500)
     post(store, "ann", "apple", "wish", at=500)
     assert len(shown(extract, store, "ann")) == 3
-    told = gathered(extract, store, ["ann"], 10_000).shown(100)
-    assert {event.item_id for event in told[:2]} == {"new product", "Apple"}
-    assert len(told) == 5
+    listed = gathered(extract, store, ["ann"], 10_000).shown(100)
+    assert {event.item_id for event in listed[:2]} == {"new product", "Apple"}
+    assert len(listed) == 5
 
 
 def test_a_deleted_user_has_no_history_until_the_user_comes_back(tmp_path, store):
@@ -239,10 +239,10 @@ def test_the_extract_s_items_and_kinds_get_the_numbers_of_a_bundle_that_has_othe
     found = histories(extract, sqlite_store, ["ann", "bob"], 10_000, 100, view=view)
     assert found.items.tolist() == [2, 2, 0, 0]
     assert found.kinds.tolist() == [0, 2, 0, 2]
-    told = gathered(extract, sqlite_store, ["ann"], 10_000, view=view).shown(2)
-    assert told == [ShownEvent("plum", "view", 500), ShownEvent("apple", "purchase", 400)]
-    told = gathered(extract, sqlite_store, ["ann"], 10_000, view=view).shown(4)
-    assert told[2] == ShownEvent("pear", "cart", 200)
+    listed = gathered(extract, sqlite_store, ["ann"], 10_000, view=view).shown(2)
+    assert listed == [ShownEvent("plum", "view", 500), ShownEvent("apple", "purchase", 400)]
+    listed = gathered(extract, sqlite_store, ["ann"], 10_000, view=view).shown(4)
+    assert listed[2] == ShownEvent("pear", "cart", 200)
 
 
 def test_events_that_come_with_the_query_count_and_lie_in_no_future(tmp_path, sqlite_store):
@@ -266,8 +266,8 @@ def test_events_that_come_with_the_query_count_and_lie_in_no_future(tmp_path, sq
         ("pear", "cart", 200),
         ("plum", "purchase", 1000),
     ]
-    told = gathered(extract, sqlite_store, [None], 1000, inline=inline).shown(10)
-    assert [event.item_id for event in told] == ["plum", "pear", "plum", "nobody's"]
+    listed = gathered(extract, sqlite_store, [None], 1000, inline=inline).shown(10)
+    assert [event.item_id for event in listed] == ["plum", "pear", "plum", "nobody's"]
 
 
 def test_the_newest_of_one_user_and_one_visitor_and_the_first_changes_come_when_so_many_are_asked_for(store):

@@ -173,13 +173,13 @@ def test_five_hundred_questions_get_the_same_answers_from_the_command_line_and_o
         if asked % 5 < 4:
             questions, words = asker.recommend()
             answers = [server.ask(**question) for question in questions]
-            told = command(shop, "recommend", *words)
+            shown = command(shop, "recommend", *words)
         else:
             wanted, parameters, words = asker.similar()
             questions = [{"item": item, **parameters} for item in wanted]
             answers = [server.similar(item, **parameters) for item in wanted]
-            told = command(shop, "similar", *words)
-        for question, ours, theirs in zip(questions, told, answers, strict=True):
+            shown = command(shop, "similar", *words)
+        for question, ours, theirs in zip(questions, shown, answers, strict=True):
             assert_equal_in_what_both_have(ours, theirs, (question, words))
             reasons |= {hit["reason"] for hit in ours["hits"]}
             warnings |= {warning["code"] for warning in ours["warnings"]}
@@ -233,13 +233,13 @@ def test_an_item_that_an_import_brought_or_changed_is_known_to_both_commands_at_
     ],
 )
 def test_a_wrong_option_is_named_and_ends_with_code_2(shop: Path, words: tuple[str, ...], says: str) -> None:
-    code, told = refused(shop, *words)
-    assert (code, says in " ".join(told.replace("│", " ").split())) == (2, True), told
+    code, shown = refused(shop, *words)
+    assert (code, says in " ".join(shown.replace("│", " ").split())) == (2, True), shown
 
 
 def test_people_see_the_columns_they_asked_for_and_what_was_wrong_with_the_question(shop: Path) -> None:
     arguments = ("recommend", "--visitor", "v1", "-k", "300", "--fields", "available", "--config", shop / "recsys.toml")
-    told = run_here(*arguments).stdout
-    assert "Visitor v1: newest of 0 events" in told
-    assert "available" in told
-    assert "Nothing is known of this user yet; these items are popular." in told
+    shown = run_here(*arguments).stdout
+    assert "Visitor v1: newest of 0 events" in shown
+    assert "available" in shown
+    assert "Nothing is known of this user yet; these items are popular." in shown

@@ -110,7 +110,7 @@ def test_a_misspelled_column_is_named_with_those_found_and_needed(
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("e.xlsx", b"", r"allowed are \.csv"),
         ("e.csv", b"", "lacks user_id"),
@@ -122,10 +122,10 @@ def test_a_misspelled_column_is_named_with_those_found_and_needed(
     ],
 )
 def test_a_file_of_no_known_form_is_a_clear_error(
-    sqlite_store: Store, tmp_path: Path, name: str, content: bytes, told: str
+    sqlite_store: Store, tmp_path: Path, name: str, content: bytes, message: str
 ) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(SourceError, match=told):
+    with pytest.raises(SourceError, match=message):
         put(sqlite_store, tmp_path / name)
 
 

@@ -260,7 +260,7 @@ def test_an_empty_store_is_refused(sqlite_store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"interactions": "SELECT user_id, item_id FROM events"}, "lacks event, timestamp"),
         ({"interactions": "SELECT * FROM nowhere"}, "nowhere"),
@@ -270,15 +270,15 @@ def test_an_empty_store_is_refused(sqlite_store: Store) -> None:
     ],
 )
 def test_what_cannot_be_read_is_an_error_and_a_finding(
-    shop: Shop, sqlite_store: Store, settings: dict[str, str], told: str
+    shop: Shop, sqlite_store: Store, settings: dict[str, str], message: str
 ) -> None:
     shop.add("events", GOOD)
     with pytest.raises(SourceError) as error:
         load(shop.config(**settings), sqlite_store)
-    assert told in error.value.in_full
+    assert message in error.value.in_full
     [finding] = check(shop.config(**settings), sqlite_store).findings
     assert finding.severity == "error"
-    assert told in finding.advice
+    assert message in finding.advice
 
 
 def test_the_report_of_a_check_is_json(shop: Shop, sqlite_store: Store) -> None:

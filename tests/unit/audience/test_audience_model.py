@@ -32,7 +32,7 @@ def shop(found: Interactions) -> Shop:
     return Shop(
         first_seen=first_seen(found),
         purchases=purchases_of(found, np.arange(ITEMS, dtype=np.int32), ITEMS, [PURCHASE]),
-        past=lambda users, as_of: found.histories(users, as_of, 500),
+        histories_at=lambda users, as_of: found.histories(users, as_of, 500),
         bought_codes=(PURCHASE,),
     )
 
@@ -95,7 +95,7 @@ def test_a_hundred_thousand_users_are_scored_in_blocks(monkeypatch):
     )
     asked, items = [], np.arange(ITEMS, dtype=np.int32)
     watched = replace(
-        shop(found), past=lambda rows, as_of: asked.append(len(rows)) or found.histories(rows, as_of, 500)
+        shop(found), histories_at=lambda rows, as_of: asked.append(len(rows)) or found.histories(rows, as_of, 500)
     )
     model = learn(watched, vectors(SIDES), learning_window(found, DAYS * DAY, 28), seed=0, progress=quiet)
     assert max(asked) <= 8192
@@ -155,7 +155,9 @@ def events_before_and_after(known: Interactions) -> Interactions:
 
 def test_what_is_foreseen_is_learnt_from_vectors_and_histories_of_before(past):
     asked = []
-    watched = replace(shop(past), past=lambda users, as_of: asked.append(as_of) or past.histories(users, as_of, 500))
+    watched = replace(
+        shop(past), histories_at=lambda users, as_of: asked.append(as_of) or past.histories(users, as_of, 500)
+    )
     window = learning_window(past, DAYS * DAY, 28)
     learn(watched, vectors(SIDES), window, seed=0, progress=quiet)
     starts = [window.start - number * window.length for number in range(5)]

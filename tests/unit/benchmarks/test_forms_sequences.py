@@ -1,4 +1,4 @@
-"""Leave-one-out as the benchmark reads it: what is learnt from, what validates, what is known when the test comes."""
+"""Leave-one-out as the benchmark reads it: what is trained on, what validates, what is known when the test comes."""
 
 from benchmarks.forms import read
 from recsys.config.settings import Config

@@ -93,7 +93,7 @@ FAILING = IndexKind(flat.build, lambda path, vectors: Failing(flat.load(path, ve
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("kind", "message"),
     [
         ("not_installed:HNSW", "index kind 'not_installed:HNSW'.*cannot be loaded"),
         ("cubic", "unknown name 'cubic'"),
@@ -101,15 +101,15 @@ FAILING = IndexKind(flat.build, lambda path, vectors: Failing(flat.load(path, ve
         ("test_bundle_life:FAILING", "does not answer: RuntimeError: no such graph"),
     ],
 )
-def test_a_version_that_no_server_could_open_is_neither_published_nor_rolled_back_to(tmp_path, kind, told):
+def test_a_version_that_no_server_could_open_is_neither_published_nor_rolled_back_to(tmp_path, kind, message):
     first, second, third = saved(tmp_path, 3)
     unusable = bundles.save(replace(small_bundle(), manifest={"index": {"kind": kind}}), tmp_path, facts=FACTS)
     for change in (versions.publish, partial(versions.publish, unless_pinned=True)):
-        with pytest.raises(BundleError, match=told):
+        with pytest.raises(BundleError, match=message):
             change(tmp_path, unusable)
     shutil.rmtree(tmp_path / "bundles" / second)
     (tmp_path / "bundles" / unusable).rename(tmp_path / "bundles" / second)
-    with pytest.raises(BundleError, match=told):
+    with pytest.raises(BundleError, match=message):
         versions.rollback(tmp_path)
     assert live(tmp_path) == [third]
     assert versions.pinned(tmp_path) is None

@@ -23,7 +23,7 @@ def test_a_missing_file_names_the_command_that_writes_one(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("[sourc]\nurl = 'x'", "sourc: unknown key; allowed here: .*source"),
         ("[models.mf]\nrank = 3", "models.mf.rank: unknown key; allowed here: .*n_factors"),
@@ -54,8 +54,8 @@ def test_a_missing_file_names_the_command_that_writes_one(tmp_path):
         ("[store\n", "cannot be read"),
     ],
 )
-def test_a_wrong_file_is_refused_with_the_key_and_what_is_allowed(tmp_path, text, told):
-    with pytest.raises(ConfigError, match=told):
+def test_a_wrong_file_is_refused_with_the_key_and_what_is_allowed(tmp_path, text, message):
+    with pytest.raises(ConfigError, match=message):
         load_config(written(tmp_path, text), {})
 
 

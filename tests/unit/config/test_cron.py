@@ -32,7 +32,7 @@ def test_an_entry_means_what_crontab_means(entry, field, numbers):
 
 
 @pytest.mark.parametrize(
-    ("entry", "told"),
+    ("entry", "message"),
     [
         ("", "has 0 fields; a cron entry is five fields"),
         ("0 2 * *", "has 4 fields"),
@@ -56,12 +56,12 @@ def test_an_entry_means_what_crontab_means(entry, field, numbers):
         ("0 2 30 2 *", "would never be due"),
     ],
 )
-def test_an_entry_that_cannot_be_read_is_refused_when_the_configuration_is_loaded(tmp_path, entry, told):
+def test_an_entry_that_cannot_be_read_is_refused_when_the_configuration_is_loaded(tmp_path, entry, message):
     path = tmp_path / "recsys.toml"
     path.write_text(f"[schedule]\ntrain = '{entry}'\n")
     with pytest.raises(ConfigError) as refusal:
         load_config(path, {})
-    assert told in str(refusal.value)
+    assert message in str(refusal.value)
     assert str(path) in str(refusal.value)
 
 

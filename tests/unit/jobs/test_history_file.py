@@ -57,9 +57,9 @@ def test_an_empty_file_has_no_events(tmp_path):
 )
 def test_a_wrong_event_is_named_by_its_line(tmp_path, text, says):
     (tmp_path / "history").write_text(text)
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as message:
         read_history(tmp_path / "history", KINDS)
-    assert says in str(told.value)
+    assert says in str(message.value)
 
 
 def test_a_file_of_too_many_events_or_other_letters_or_none_at_all_is_refused(tmp_path):

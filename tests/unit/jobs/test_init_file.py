@@ -62,7 +62,7 @@ def test_what_differs_from_the_defaults_comes_back_from_the_file() -> None:
 
 def test_the_sample_folder_holds_a_shop_and_a_configuration_that_reads_it(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
-    output = sample(folder, users=50, items=30, events=500, seed=1, report=quiet)
+    output = sample(folder, users=50, items=30, events=500, seed=1, progress=quiet)
     config = load_config(folder / "recsys.toml", {})
     assert config.source.url == f"sqlite:///{folder / 'shop.db'}"
     assert Path(output.data["database"]).stat().st_size > 10_000
@@ -72,7 +72,7 @@ def test_the_sample_folder_holds_a_shop_and_a_configuration_that_reads_it(tmp_pa
 def test_a_sample_never_overwrites_a_configuration(tmp_path: Path) -> None:
     (tmp_path / "recsys.toml").write_text("# mine")
     with pytest.raises(ConfigError, match="there already"):
-        sample(tmp_path, users=50, items=30, events=500, seed=1, report=quiet)
+        sample(tmp_path, users=50, items=30, events=500, seed=1, progress=quiet)
     assert (tmp_path / "recsys.toml").read_text() == "# mine"
 
 

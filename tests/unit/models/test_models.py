@@ -129,10 +129,10 @@ def test_how_long_the_rows_of_the_start_are_plays_no_part(normalize_items, monke
     settings = contracts.tuned("two_tower", data, score=lambda vectors: vectors.settings["epochs"]).settings
     assert settings["epochs"] > 0
     settings = {**settings, "normalize_items": normalize_items}
-    learnt = contracts.fitted("two_tower", data, settings)
+    trained = contracts.fitted("two_tower", data, settings)
     monkeypatch.setattr(Spectral, "start", lambda *given: tuple(table * 2.0**-7 for table in spectral(*given)))
     again = contracts.fitted("two_tower", data, settings)
-    np.testing.assert_array_equal(again.item_vectors, learnt.item_vectors)
+    np.testing.assert_array_equal(again.item_vectors, trained.item_vectors)
 
 
 def test_nor_do_the_rows_of_what_counts_nothing():

@@ -22,7 +22,7 @@ FROM orders JOIN order_lines ON order_lines.order_id = orders.id
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[sqlite3.Connection, Truth]]:
     path = tmp_path_factory.mktemp("sample") / "shop.db"
-    truth = generate(path, **SMALL, seed=0, report=quiet)
+    truth = generate(path, **SMALL, seed=0, progress=quiet)
     with closing(sqlite3.connect(path)) as database:
         yield database, truth
 
@@ -38,7 +38,7 @@ def dump(path: Path) -> list[str]:
 
 def test_the_same_seed_gives_the_same_shop_and_another_seed_another(tmp_path: Path) -> None:
     for name, seed in (("one", 7), ("two", 7), ("three", 8)):
-        generate(tmp_path / name, users=100, items=50, events=1_000, seed=seed, report=quiet)
+        generate(tmp_path / name, users=100, items=50, events=1_000, seed=seed, progress=quiet)
     assert dump(tmp_path / "one") == dump(tmp_path / "two")
     assert dump(tmp_path / "one") != dump(tmp_path / "three")
 
@@ -47,7 +47,7 @@ def test_a_file_that_is_there_already_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "shop.db"
     path.write_text("precious")
     with pytest.raises(FileExistsError, match="there already"):
-        generate(path, **SMALL, report=quiet)
+        generate(path, **SMALL, progress=quiet)
     assert path.read_text() == "precious"
 
 

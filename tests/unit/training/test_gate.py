@@ -68,7 +68,7 @@ def test_where_live_and_candidate_have_seen_all_of_the_holdout_they_are_not_comp
     nothing = np.zeros(0, np.float32)
     found = decide(GOOD, GOOD * 0.5, (nothing, nothing), events=1000, live_events=1000, settings=SETTINGS, seed=0)
     assert found.publish
-    assert found.figures["live_users"] == 0
+    assert found.metrics["live_users"] == 0
 
 
 def test_align_moves_rows_by_id_and_leaves_unknown_items_at_zero():

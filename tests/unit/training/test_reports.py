@@ -22,17 +22,17 @@ def test_why_a_candidate_is_not_in_the_blend_is_told():
         ["blend", 0.6, ""],
         ["sequence", "", ""],
     ]
-    told = {row[0]: row[3] for row in rows}
-    assert told["mf"] == told["blend"] == ""
-    assert "no epoch" in told["two_tower"]
-    assert "no more than chance" in told["popularity"]
-    assert told["sequence"] == "no order"
+    shown = {row[0]: row[3] for row in rows}
+    assert shown["mf"] == shown["blend"] == ""
+    assert "no epoch" in shown["two_tower"]
+    assert "no more than chance" in shown["popularity"]
+    assert shown["sequence"] == "no order"
 
 
 def test_an_import_shows_what_could_not_be_read_though_no_row_is_left_out(tmp_path):
     config = Config.model_validate({"store": {"url": f"sqlite:///{tmp_path}/own.db"}})
     items = tmp_path / "items.csv"
     items.write_text("item_id,title,price\na,Lamp,twelve\n")
-    _, left_out, findings = import_file(config, path=items, what="items", preset=None, report=quiet).parts
+    _, left_out, findings = import_file(config, path=items, what="items", preset=None, progress=quiet).parts
     assert left_out.rows == []
     assert any("price" in row[1] and row[0] == "warning" for row in findings.rows)

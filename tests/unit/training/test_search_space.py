@@ -120,17 +120,17 @@ def test_a_training_is_ended_when_the_minutes_are_over(model: str) -> None:
 
 
 def test_a_file_of_studies_that_cannot_be_opened_is_named_and_given_up_only_when_it_holds_none(tmp_path: Path) -> None:
-    def told(folder: Path) -> str:
+    def message(folder: Path) -> str:
         with pytest.raises(RecsysError, match=r"tune\.db cannot be opened: ") as error, open_studies(folder):
             pass
         return str(error.value)
 
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "tune.db").write_text("what is this " * 100)
-    assert re.search(r"not a database; allowed is .*Optuna 5.* begins anew", told(tmp_path / "text"))
+    assert re.search(r"not a database; allowed is .*Optuna 5.* begins anew", message(tmp_path / "text"))
     with open_studies(tmp_path / "other"), closing(sqlite3.connect(tmp_path / "other" / "tune.db")) as connection:
         connection.execute("UPDATE alembic_version SET version_num = 'v99'")
         connection.commit()
-    assert re.search(r"version .*Optuna 5.* begins anew", told(tmp_path / "other"))
+    assert re.search(r"version .*Optuna 5.* begins anew", message(tmp_path / "other"))
     (tmp_path / "closed" / "tune.db").mkdir(parents=True)
-    assert told(tmp_path / "closed").endswith("unable to open database file")
+    assert message(tmp_path / "closed").endswith("unable to open database file")
