@@ -1,17 +1,20 @@
 """`recsys doctor`: run every check and report.
 
-Each check runs in a process of its own, so a library that does not load, or that kills its process, is a finding.
+The checks run in a process of their own, one after the other. A library that does not load, or that kills its process,
+is a finding; the checks that are left go on in a new process.
 """
 
 import json
 import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+import tempfile
+import threading
+import time
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
+from jobs.doctor.answer import Answer
 from jobs.output import Output, Table
 from recsys.progress import Progress
 
@@ -26,7 +29,7 @@ class Check:
     needs: tuple[str, ...] = ()  # checks that have to pass first; otherwise this one could only repeat their cause
 
 
-CHECKS: dict[str, Check] = {
+CHECKS: dict[str, Check] = {  # in the order in which they run
     "python": Check("jobs.doctor.libraries:check_python"),
     "versions": Check("jobs.doctor.libraries:check_versions"),
     "torch": Check("jobs.doctor.libraries:check_torch", needs=("versions",)),
@@ -44,10 +47,15 @@ CHECKS: dict[str, Check] = {
     "source": Check("jobs.doctor.source:check_source", needs=("configuration",)),
     "bundle": Check("jobs.doctor.bundle:check_bundle", needs=("configuration", "folder", "faiss", "onnxruntime")),
 }
+# Reads the name of a check a line and writes its answer; what a library prints goes to the error stream.
 _PROGRAM = """
-import json, sys
+import json, os, sys
 from recsys.imports import resolve
-sys.stdout.write("\\n" + json.dumps(resolve(sys.argv[1])(sys.argv[2])))
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+for target in sys.stdin:
+    answers.write(json.dumps(resolve(target.strip())(sys.argv[1])) + "\\n")
+    answers.flush()
 """
 
 
@@ -81,21 +89,22 @@ def doctor(config: Path, *, progress: Progress) -> tuple[bool, Output]:
 
 
 def examine(config: Path, progress: Progress) -> list[Finding]:
-    """Run the checks, two at a time. A check that needs one that did not pass is not made."""
+    """Run the checks. A check that needs one that did not pass is not made."""
     findings = dict[str, Finding]()
-    with ThreadPoolExecutor(2) as pool:
-        while len(findings) < len(CHECKS):
-            ready = [name for name in CHECKS if name not in findings and findings.keys() >= {*CHECKS[name].needs}]
-            for finding in pool.map(partial(_check_after, dict(findings), config), ready):
-                findings[finding.name] = finding
-                progress("checks", len(findings) / len(CHECKS))
-    return [findings[name] for name in CHECKS]
-
-
-def _check_after(earlier: dict[str, Finding], config: Path, name: str) -> Finding:
-    if causes := _causes(earlier, name):
-        return Finding(name, None, "not checked", f"first: {', '.join(causes)}")
-    return run_check(name, config)
+    process = _Process(config)
+    try:
+        for name, check in CHECKS.items():
+            if causes := _causes(findings, name):
+                findings[name] = Finding(name, None, "not checked", f"first: {', '.join(causes)}")
+            else:
+                findings[name] = Finding(name, *process.answer(check.target))
+            if findings[name].ok is False:  # what it has left behind, half-loaded modules say, is not for the next
+                process.end()
+                process = _Process(config)
+            progress("checks", len(findings) / len(CHECKS))
+    finally:
+        process.end()
+    return list(findings.values())
 
 
 def _causes(earlier: dict[str, Finding], name: str) -> list[str]:
@@ -107,17 +116,54 @@ def _causes(earlier: dict[str, Finding], name: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+class _Process:
+    """Answers checks until it is ended, or dies of one."""
+
+    def __init__(self, config: Path) -> None:
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - `end` closes it
+        # -P: a file in the current folder must not stand in for a library
+        command = [sys.executable, "-P", "-W", "ignore", "-c", _PROGRAM, str(config)]
+        self._process = subprocess.Popen(  # noqa: S603
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True
+        )
+
+    def answer(self, target: str) -> Answer:
+        """Run one check; one that ends its process, or does not return in time, is answered for."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        begin = time.monotonic()
+        limit = threading.Timer(SECONDS, self._process.kill)
+        limit.start()
+        try:
+            self._process.stdin.write(f"{target}\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        finally:
+            limit.cancel()
+        if line:
+            ok, found, allowed = json.loads(line)
+            return ok, found, allowed
+        code = self._process.wait()
+        if time.monotonic() - begin >= SECONDS:
+            return False, f"no answer within {SECONDS} s", "an answer"
+        if code < 0:
+            return False, f"its process died of {signal.Signals(-code).name}", "to load and run"
+        self._errors.seek(0)
+        return False, self._errors.read().strip().rpartition("\n")[2], "to load and run"
+
+    def end(self) -> None:
+        """End the process and close its pipes."""
+        self._process.kill()
+        self._process.communicate()
+        self._errors.close()
+
+
 def run_check(name: str, config: Path) -> Finding:
     """Run one check in a process of its own."""
-    # -P: a file in the current folder must not stand in for a library
-    command = [sys.executable, "-P", "-W", "ignore", "-c", _PROGRAM, CHECKS[name].target, str(config)]
+    process = _Process(config)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)  # noqa: S603
-    except subprocess.TimeoutExpired:
-        return Finding(name, False, f"no answer within {SECONDS} s", "an answer")
-    if done.returncode < 0:
-        return Finding(name, False, f"its process died of {signal.Signals(-done.returncode).name}", "to load and run")
-    if done.returncode:
-        return Finding(name, False, done.stderr.strip().rpartition("\n")[2], "to load and run")
-    ok, found, allowed = json.loads(done.stdout.rpartition("\n")[2])
-    return Finding(name, ok, found, allowed)
+        return Finding(name, *process.answer(CHECKS[name].target))
+    finally:
+        process.end()
