@@ -2,6 +2,9 @@
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev demo test test-slow mutations lint format docs fuzz clean
 
+# Processes that may not keep what they compile compile torch anew each time: seconds for each of hundreds in the tests.
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTHON ?= $(firstword $(shell command -v python3.11 python3 2>/dev/null))
 LOCK ?= requirements-cpu.lock
 BIN := .venv/bin
@@ -42,7 +45,7 @@ endif
 
 # One thread for each of the two processes: threads of torch that wait for a core spin, and take it from those that work.
 test: $(INSTALLED)-dev ## all tests but the slow ones, with coverage
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" --cov --cov-report=term:skip-covered --durations=10
+	OMP_NUM_THREADS=1 $(BIN)/python -m slipcover -m pytest -n 3 --dist worksteal -m "not slow" --durations=10
 
 test-slow: $(INSTALLED)-dev ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow --durations=10
@@ -66,5 +69,5 @@ fuzz: $(INSTALLED) ## five minutes of wrong and odd requests against the service
 	$(BIN)/python -m benchmarks.fuzz --seconds 300
 
 clean: ## remove .venv, the demo and every cache
-	rm -rf .venv $(DEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* *.egg-info build dist
+	rm -rf .venv $(DEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage *.egg-info build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

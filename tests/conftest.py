@@ -1,3 +1,5 @@
+import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +9,7 @@ from databases import Databases
 from recsys.store.database import Store
 from recsys.store.migrate import open_store
 
+LEAST_COVERAGE = 90  # per cent of the lines
 DATABASES = ("sqlite", "postgresql", "mariadb")
 
 
@@ -46,3 +49,26 @@ def sqlite_store(tmp_path: Path) -> Iterator[Store]:
     opened = open_store(f"sqlite:///{tmp_path / 'sqlite-store.db'}", "recsys_")
     yield opened
     opened.close()
+
+
+def measured_coverage() -> tuple[float, int] | None:
+    """The per cent of the lines that ran in the workers, and the lines, when slipcover measures."""
+    merged = Path(os.environ.get("SLIPCOVER_COVERAGE_DIR", "")) / "merged.json"
+    if "PYTEST_XDIST_WORKER" in os.environ or not merged.is_file():
+        return None
+    found = json.loads(merged.read_text())["summary"]
+    return found["percent_covered"], found["covered_lines"] + found["missing_lines"]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a run that has covered too little, once slipcover has put together what the workers measured."""
+    if (found := measured_coverage()) and found[0] < LEAST_COVERAGE and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was covered; the table of files is in .coverage."""
+    if found := measured_coverage():
+        percent, lines = found
+        terminalreporter.write_line(f"coverage: {percent:.2f} % of {lines:,} lines (at least {LEAST_COVERAGE} %)")

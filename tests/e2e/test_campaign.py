@@ -32,7 +32,7 @@ ITEMS = ("P00207", "P00288")  # what the sample shop sells most of
 def draw(config: Config, folder: Path, **others: Any) -> tuple[dict[str, Any], list[dict[str, str]]]:
     """What the job says, and the rows of the file."""
     out = folder / "audience.csv"
-    arguments = {"items": ITEMS, "size": 50, "out": out, "report": quiet} | others
+    arguments = {"items": ITEMS, "size": 50, "out": out, "progress": quiet} | others
     data = audience(config, **arguments).data
     with out.open(newline="", encoding="utf-8") as file:
         return data, list(csv.DictReader(file))

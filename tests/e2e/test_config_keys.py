@@ -335,6 +335,13 @@ def fitted(config: Config, base: str) -> Vectors:
     return fit(config, model, outcomes.always_better())
 
 
+@pytest.fixture
+def no_export(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tracing a tower of each shape takes seconds and changes no item vector; test_onnx_encoder.py tests it."""
+    monkeypatch.setattr("recsys.models.sequence.model.export", lambda _tower: b"")
+
+
+@pytest.mark.usefixtures("no_export")
 @pytest.mark.parametrize("key", VECTORS)
 def test_changing_the_key_changes_the_vectors_of_the_model(
     key: str, small_shop: Path, vectors_from: Callable[[str], Vectors]
@@ -343,6 +350,7 @@ def test_changing_the_key_changes_the_vectors_of_the_model(
     assert differ(vectors_from(base), fitted(changed(small_shop, key, value, **BASES[base]), base))
 
 
+@pytest.mark.usefixtures("no_export")
 @pytest.mark.parametrize("base", BASES)
 def test_without_a_change_the_vectors_are_the_same(
     base: str, small_shop: Path, vectors_from: Callable[[str], Vectors]

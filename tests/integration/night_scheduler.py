@@ -3,12 +3,9 @@
 import sys
 from pathlib import Path
 
-import coverage
-
 from jobs.schedule.scheduler import schedule
 from recsys.config.loading import load_config
 
-coverage.process_startup()  # measures this process when the environment asks for it
 folder = Path(sys.argv[1])
 job = (sys.executable, str(Path(__file__).with_name("night_job.py")), str(folder))
 schedule(load_config(folder / "recsys.toml"), folder / "recsys.toml", commands={"train": job}, poll_seconds=0.1)

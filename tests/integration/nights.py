@@ -13,7 +13,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import coverage
 import psutil
 import sqlalchemy as sa
 
@@ -23,7 +22,6 @@ from recsys.store.runs import DIED, Run, list_runs
 from recsys.store.schedule import Due, list_due
 
 DAY = 86_400_000_000
-PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 WAIT_SECONDS = 120  # generous: a wait that is over earlier ends earlier
 
 
@@ -46,11 +44,12 @@ class Nights:
 
     def start(self) -> subprocess.Popen[bytes]:
         script = Path(__file__).with_name("night_scheduler.py")
-        measured = {"COVERAGE_PROCESS_START": str(PYPROJECT)} if coverage.Coverage.current() else {}
+        environment, measured = dict(os.environ), list[str]()
+        if folder := environment.pop("SLIPCOVER_COVERAGE_DIR", None):  # where the tests' own coverage is put together
+            out = f"{folder}/coverage-gw-{time.monotonic_ns()}.json"
+            measured = ["-m", "slipcover", "--source", "jobs/schedule", "--json", "--out", out]
         with self.log.open("ab") as log:
-            scheduler = subprocess.Popen(
-                [sys.executable, script, self.folder], stderr=log, env={**os.environ, **measured}
-            )
+            scheduler = subprocess.Popen([sys.executable, *measured, script, self.folder], stderr=log, env=environment)
         self.schedulers.append(scheduler)
         return scheduler
 

@@ -42,7 +42,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "no logQ correction": Fault(".float().sub_(log_expected)", ".float()", LOSSES),
     "a model that is no better than popularity": Fault(
-        'if figures["candidate"] <= figures["popularity"]:', "if False:", GATE
+        'if metrics["candidate"] <= metrics["popularity"]:', "if False:", GATE
     ),
     "a model that is worse than the live bundle": Fault(
         "if mean_or_zero(ours) < mean_or_zero(theirs) * (1 - settings.max_relative_drop) and upper < 0:",

@@ -205,8 +205,8 @@ def test_a_history_is_what_was_read_and_what_came_since_newest_first(server, sho
     server.post("/v1/items", {"item_id": "new", "title": "New lamp"})
     server.event(user, "new", kind="view")
     events = history(limit=4, fields="title,price")["events"]
-    shown = [(event["item_id"], event["kind"], event["known"]) for event in events[:3]]
-    assert shown == [("new", "view", True), ("unknown", "purchase", False), ("P00005", "cart", True)]
+    listed = [(event["item_id"], event["kind"], event["known"]) for event in events[:3]]
+    assert listed == [("new", "view", True), ("unknown", "purchase", False), ("P00005", "cart", True)]
     assert shown(events)[3] == stored[-1]
     assert events[0]["fields"] == {"title": "New lamp", "price": None}
     assert events[1]["fields"] == {}

@@ -78,7 +78,7 @@ def test_a_sample_never_overwrites_a_configuration(tmp_path: Path) -> None:
 
 def test_the_sample_s_configuration_gets_the_name_that_is_asked_for(tmp_path: Path) -> None:
     folder = tmp_path / "shop"
-    sizes = {"users": 20, "items": 20, "events": 200, "seed": 0, "report": quiet}
+    sizes = {"users": 20, "items": 20, "events": 200, "seed": 0, "progress": quiet}
     with pytest.raises(ConfigError, match=r"other\.toml is not in .*shop"):
         sample(folder, config=tmp_path / "other.toml", **sizes)
     sample(folder, config=Path("mine.toml"), **sizes)
