@@ -43,7 +43,8 @@ ifneq ($(SERVE),no)
 	$(BIN)/recsys serve --host 127.0.0.1 --port 8000 --config $(DEMO)/recsys.toml
 endif
 
-# One thread for each of the two processes: threads of torch that wait for a core spin, and take it from those that work.
+# Three processes for two cores, as many tests wait for processes, databases and clocks. One thread for each: threads of
+# torch that wait for a core spin, and take it from those that work.
 test: $(INSTALLED)-dev ## all tests but the slow ones, with coverage
 	OMP_NUM_THREADS=1 $(BIN)/python -m slipcover -m pytest -n 3 --dist worksteal -m "not slow" --durations=10
 
