@@ -54,11 +54,11 @@ def create_app(config: Config | None = None) -> FastAPI:
         app.include_router(room.router)
     problems.install(app)
     app.add_middleware(Middleware, max_body_bytes=settings.max_body_bytes)
-    _document(app, list(config.events.weights))
+    _document(app, list(config.events.weights), list(config.events.returns))
     return app
 
 
-def _document(app: FastAPI, kinds: list[str]) -> None:
+def _document(app: FastAPI, kinds: list[str], returns: list[str]) -> None:
     """Complete the OpenAPI document: problem responses, bearer keys, and the kinds of events."""
 
     def openapi() -> dict[str, Any]:
@@ -69,8 +69,8 @@ def _document(app: FastAPI, kinds: list[str]) -> None:
                 schemas[name] = shape
             schemas.pop("HTTPValidationError", None)
             schemas.pop("ValidationError", None)
-            for name in ("Event", "PastEvent"):
-                schemas[name]["properties"]["kind"]["enum"] = kinds
+            schemas["Event"]["properties"]["kind"]["enum"] = kinds + returns
+            schemas["PastEvent"]["properties"]["kind"]["enum"] = kinds
             schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
             schema["security"] = [{}, {"key": []}]
             app.openapi_schema = schema

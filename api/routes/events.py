@@ -94,7 +94,7 @@ def post_events(
     """Store events, all or none. They count from the next answer on, in every worker."""
     state = state_of(request)
     given = events if isinstance(events, list) else [events]
-    kinds = state.config.events.weights
+    kinds = (*state.config.events.weights, *state.config.events.returns)
     for at, event in enumerate(given):
         if event.kind not in kinds:
             raise _fault(at, "kind", f"unknown kind; allowed are {', '.join(kinds)}")

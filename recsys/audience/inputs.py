@@ -52,7 +52,7 @@ def open_inputs(config: Config, store: Store) -> Inputs:
 def build_shop(inputs: Inputs, deleted: Bool) -> Shop:
     """Translate the extract to the rows of the bundle, without the deleted users [U]."""
     extract, config, bundle = inputs.extract, inputs.config, inputs.bundle
-    log, view, bought_codes = EventLog.of(extract, bundle), CatalogView(bundle), bundle.codes_of(config.bought)
+    log, view, bought_codes = EventLog.of(extract, bundle, config), CatalogView(bundle), bundle.codes_of(config.bought)
     purchases = purchases_of(extract.events, log.rows, len(bundle.catalog), extract.codes_of(config.bought))
 
     def histories_at(users: Int64, as_of: int) -> Histories:

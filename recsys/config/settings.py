@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from recsys.config.cron import parse_cron, time_zone
 from recsys.errors import ConfigError
 
+RETURN = 127  # the code of an event that takes a purchase back; kinds have lower ones
+
 
 class Section(BaseModel):
     """A table of the file: frozen, and without unknown keys."""
@@ -260,6 +262,10 @@ class EventSettings(Section):
         description="Kinds that mean the user bought the item; unset: [evaluation] targets",
         examples=[("purchase",)],
     )
+    returns: tuple[str, ...] = Field(
+        ("return",),
+        description="Words of events that take back the user's latest earlier purchase of the item",
+    )
     own_kinds: tuple[str, ...] | None = Field(
         None,
         description="Kinds taken from events posted to the service; unset: those that the source lacks",
@@ -276,12 +282,19 @@ class EventSettings(Section):
 
     @model_validator(mode="after")
     def _known(self) -> "EventSettings":
-        named = [(f"[events.aliases] {theirs} =", ours) for theirs, ours in self.aliases.items()]
-        named += [("[events] own_kinds", kind) for kind in self.own_kinds or ()]
-        named += [("[events] bought", kind) for kind in self.bought or ()]
-        for where, kind in named:
-            if kind not in self.weights:
-                raise ValueError(f"{where} {kind!r}: allowed are {', '.join(self.weights)}")
+        known = (*self.weights, *self.returns)
+        named = [(f"[events.aliases] {theirs} =", ours, known) for theirs, ours in self.aliases.items()]
+        named += [("[events] own_kinds", kind, known) for kind in self.own_kinds or ()]
+        named += [("[events] bought", kind, tuple(self.weights)) for kind in self.bought or ()]
+        for where, kind, allowed in named:
+            if kind not in allowed:
+                raise ValueError(f"{where} {kind!r}: allowed are {', '.join(allowed)}")
+        if both := set(self.returns) & {*self.weights, *self.aliases}:
+            raise ValueError(f"[events] returns {', '.join(sorted(both))}: is a kind or an alias too; allowed is one")
+        return self
+
+    @model_validator(mode="after")
+    def _weighted(self) -> "EventSettings":
         if any(w < 0 for w in self.weights.values()) or not any(self.weights.values()):
             raise ValueError("[events.weights] must not be negative, and one must be above 0")
         if len(self.weights) > 127:
@@ -294,6 +307,12 @@ class EventSettings(Section):
     def codes(self) -> dict[str, int]:
         """Map each kind to its int8 code, the position in `weights`."""
         return {kind: code for code, kind in enumerate(self.weights)}
+
+    @property
+    def words(self) -> dict[str, int]:
+        """Map each word of the event column to the code of its kind, and those of returns to RETURN."""
+        known = self.codes | dict.fromkeys(self.returns, RETURN)
+        return known | {theirs: known[ours] for theirs, ours in self.aliases.items()}
 
 
 class EvaluationSettings(Section):

@@ -12,9 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.bundle.bundle import Bundle
+from recsys.config.settings import RETURN, Config
 from recsys.data.arrays import Bool, Int8, Int32, Int64
 from recsys.data.extract import Extract
 from recsys.data.interactions import Histories, codes_in, newest_events
+from recsys.data.returns import take_back
 from recsys.data.times import MICROSECONDS_PER_DAY
 from recsys.serving.fresh_items import CatalogView
 from recsys.store.changes import NewEvents
@@ -29,11 +31,14 @@ class EventLog:
     extract: Extract
     rows: Int32  # [X]: the catalog row of every item of the extract, -1 where the bundle does not know it
     codes: Int8  # the bundle's code of every kind of the extract, -1 where the bundle does not know it
+    returns: frozenset[str]  # words of posted events that take a purchase back
+    bought: list[int]  # the bundle's codes of the kinds that mean "bought"
 
     @classmethod
-    def of(cls, extract: Extract, bundle: Bundle) -> "EventLog":
+    def of(cls, extract: Extract, bundle: Bundle, config: Config) -> "EventLog":
         """The extract in the numbers of a bundle, which may be older or newer."""
-        return cls(extract, extract.items.rows_in(bundle.catalog.ids), codes_in(extract.kinds, bundle.kinds))
+        rows, codes = extract.items.rows_in(bundle.catalog.ids), codes_in(extract.kinds, bundle.kinds)
+        return cls(extract, rows, codes, frozenset(config.events.returns), bundle.codes_of(config.bought))
 
 
 @dataclass(frozen=True)
@@ -125,10 +130,14 @@ def events_of(
     deleted = np.array([posted.deleted.get(user, _NEVER) if user else _NEVER for user in user_ids], np.int64)
     stored = _stored(log, user_ids, deleted, as_of)
     newer = _posted(log, view, posted, user_ids, visitors, as_of) + _inline(log, view, posted, inline, as_of)
-    columns = zip(*newer, strict=True) if newer else [()] * 5
+    rows = zip(*newer, strict=True) if newer else [()] * 5
     types = (np.int64, np.int32, np.int8, np.int64, np.int64)
-    added = [np.array(column, kind) for column, kind in zip(columns, types, strict=True)]
-    return Events(log, posted, inline, *(np.concatenate(pair) for pair in zip(stored, added, strict=True)))
+    added = [np.array(column, kind) for column, kind in zip(rows, types, strict=True)]
+    columns = [np.concatenate(pair) for pair in zip(stored, added, strict=True)]
+    if (columns[2] == RETURN).any():
+        kept = take_back(columns[0], columns[1], columns[2], columns[3], log.bought).kept
+        columns = [column[kept] for column in columns]
+    return Events(log, posted, inline, *columns)
 
 
 _Row = tuple[int, int, int, int, int]  # owner, item, kind, time, origin
@@ -159,7 +168,7 @@ def _posted(
     """What the own tables have received since."""
     users, visitors = _positions(user_ids), _positions(visitor_ids)
     rows = {item: view.trained_row(item) for item in set(posted.items)}
-    codes, start = _codes(view), len(log.extract.events)
+    codes, start = _codes(view) | dict.fromkeys(log.returns, RETURN), len(log.extract.events)
     columns = (posted.owners, posted.visitors, posted.items, posted.kinds, posted.times)
     found: list[_Row] = []
     for at, (owner, is_visitor, item, kind, time) in enumerate(zip(*columns, strict=True)):

@@ -72,7 +72,7 @@ def load(
     Raises BundleError for a bundle or an extract that cannot be read.
     """
     bundle = bundle or bundles.load(config.storage.path, version)
-    log = EventLog.of(extract or _open_extract(config, bundle), bundle)
+    log = EventLog.of(extract or _open_extract(config, bundle), bundle, config)
     yesterday = bundle.manifest.get("created_at", MICROSECONDS_PER_DAY) - MICROSECONDS_PER_DAY
     watermark = int(bundle.manifest.get("watermark", yesterday)) - MARGIN
     # Where the shop's database is the source, the bundle knows nothing of the own items, however old.

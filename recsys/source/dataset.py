@@ -13,10 +13,11 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from recsys.config.settings import Config
+from recsys.config.settings import RETURN, Config
 from recsys.data.arrays import Int32
 from recsys.data.catalog import Catalog
 from recsys.data.interactions import Interactions
+from recsys.data.returns import take_back
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import RecsysError, RefusedError
 from recsys.progress import Progress
@@ -104,6 +105,7 @@ def _load(config: Config, store: Store, now: int, progress: Progress) -> Dataset
     events = _add_own(events, reading, config, findings)
     events = _without_deleted(events, store, reading.main.users, findings)
     events = _without_duplicates(events, findings)
+    events = _without_returned(events, config, findings)
     codes = reading.main
     users, user_rows = _user_rows(events, codes.users, reading.users)
     extra, item_rows = _item_rows(events, codes.items, reading.items, findings)
@@ -125,8 +127,7 @@ def _load(config: Config, store: Store, now: int, progress: Progress) -> Dataset
 def _read(config: Config, store: Store, now: int, progress: Progress) -> _Reading:
     source = config.source
     zone, form = source.timezone, source.time_format
-    words = dict(config.events.codes)
-    words |= {theirs: config.events.codes[ours] for theirs, ours in config.events.aliases.items()}
+    words = config.events.words
     watermark = store.now()
     own_events, own_items, own_users = own_queries(store.tables, received_until=watermark)
     is_own = source.interactions is None
@@ -145,8 +146,9 @@ def _read(config: Config, store: Store, now: int, progress: Progress) -> _Readin
     delivered = {word for word in main.words if word in words}
     kinds = config.events.own_kinds
     if kinds is None:
-        kinds = tuple(kind for kind, code in config.events.codes.items() if code not in {words[w] for w in delivered})
-    own = EventStream(main.users, main.items, {kind: config.events.codes[kind] for kind in kinds}, now)
+        known = (*config.events.weights, *config.events.returns)
+        kinds = tuple(kind for kind in known if words[kind] not in {words[word] for word in delivered})
+    own = EventStream(main.users, main.items, {kind: words[kind] for kind in kinds}, now)
     with closing(_open_own(store)) as service:
         _read_stream(service, own_events, "own events", config, own, progress)
     mapping["own kinds"] = {kind: kind for kind in kinds}
@@ -242,6 +244,21 @@ def _without_duplicates(events: pl.DataFrame, findings: list[Finding]) -> pl.Dat
     return kept
 
 
+def _without_returned(events: pl.DataFrame, config: Config, findings: list[Finding]) -> pl.DataFrame:
+    """Remove the returns, and the purchases that they take back."""
+    returns = int((events["kind"] == RETURN).sum())
+    if not returns:
+        return events
+    user, item, kind, time = (events[name].to_numpy() for name in ("user", "item", "kind", "time"))
+    left = take_back(user, item, kind, time, config.bought_codes)
+    if taken := events.height - returns - int(left.kept.sum()):
+        findings.append(_note("purchase taken back by a return", taken, events.height, "left out"))
+    if left.lone:
+        advice = "no earlier purchase of the same user and item is left for it; left out"
+        findings.append(_note("return without an earlier purchase", left.lone, returns, advice))
+    return events.filter(pl.Series(left.kept))
+
+
 def _user_rows(events: pl.DataFrame, codes: IdEncoder, users: Entries | None) -> tuple[pl.Series, Int32]:
     """Return the ids of the users by row, and the row of each code (-1: no event is left)."""
     known = codes.ids.gather(events["user"].unique())
@@ -308,7 +325,7 @@ def _present(events: Interactions) -> dict[str, int]:
 def _report(
     reading: _Reading, events: Interactions, catalog: Catalog, findings: list[Finding], config: Config
 ) -> SourceReport:
-    main, names = reading.main, list(config.events.weights)
+    main, names = reading.main, dict(enumerate(config.events.weights)) | {RETURN: "return"}
     kinds = {
         word: {"kind": names[main.kinds[word]] if word in main.kinds else None, "rows": rows}
         for word, rows in main.words.most_common()

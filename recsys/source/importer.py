@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from recsys.config.settings import Config
+from recsys.config.settings import RETURN, Config
 from recsys.errors import ConfigError, RefusedError
 from recsys.progress import Progress
 from recsys.source.catalog import normalize_items, normalize_users
@@ -87,13 +87,13 @@ def _import_events(
     reasons[DUPLICATE] = kept.height - events.height
     alive = _without_deleted(events, store)
     reasons[DELETED] = events.height - alive.height
-    names = list(config.events.weights)
+    names = dict(enumerate(config.events.weights)) | dict.fromkeys([RETURN], next(iter(config.events.returns), ""))
     table = alive.select(
         "event_id",
         "user_id",
         "item_id",
         "value",
-        kind=pl.col("kind").replace_strict(list(range(len(names))), names, return_dtype=pl.String),
+        kind=pl.col("kind").replace_strict(names, return_dtype=pl.String),
         occurred_at="time",
         received_at=pl.lit(now, pl.Int64),
     )
@@ -116,9 +116,8 @@ def _import_events(
 def _validate(config: Config, prepared: Prepared, rows: int, name: str, now: int) -> tuple[pl.DataFrame, list[Finding]]:
     """Return the rows that count, and a finding for each reason why others do not."""
     require(prepared.rows.columns, NEEDED, name)
-    codes = config.events.codes
-    words = codes | {word: codes[kind] for word, kind in prepared.kinds.items() if kind in codes}
-    words |= {word: codes[kind] for word, kind in config.events.aliases.items()}
+    codes = config.events.words
+    words = {word: codes[kind] for word, kind in prepared.kinds.items() if kind in codes} | codes
     batch = normalize_events(prepared.rows, config.source.timezone, name, prepared.time_format)
     if "key" in prepared.rows.columns:
         batch = EventBatch(batch.frame.with_columns(prepared.rows["key"], prepared.rows["reduced"]), batch.naive)

@@ -48,6 +48,10 @@ def catalog(config: Config) -> Any:
 VIEW_LATER = """
 SELECT customer_id AS user_id, CASE WHEN id % 20 THEN sku END AS item_id, 'view' AS event, viewed_at AS timestamp
 FROM page_views"""
+VIEW_AND_RETURN = """
+SELECT customer_id AS user_id, sku AS item_id, CASE WHEN id % 20 THEN 'view' ELSE 'Retoure' END AS event,
+       viewed_at AS timestamp
+FROM page_views"""
 OWN_VIEWS = {"RECSYS_EVENTS__OWN_KINDS": '["view"]'}
 
 CHANGES: dict[str, Change] = {
@@ -109,6 +113,12 @@ CHANGES: dict[str, Change] = {
     "events.history_length": Change("3", outcomes.longest_history, lambda before, after: before > 3 == after),
     "events.bought": Change(
         '["view", "purchase"]', outcomes.viewed_and_recommended, lambda before, after: before > 20 and after == 0
+    ),
+    "events.returns": Change(
+        '["Retoure"]',
+        lambda config: outcomes.refusal(config, loaded),
+        lambda before, after: "unknown kind" in before and not after,
+        {"RECSYS_SOURCE__INTERACTIONS": VIEW_AND_RETURN},
     ),
     "evaluation.validation_days": Change("7.0", outcomes.split_days, become((28, 28), (7, 28))),
     "evaluation.holdout_days": Change("7.0", outcomes.split_days, become((28, 28), (28, 7))),

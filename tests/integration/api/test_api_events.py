@@ -87,6 +87,19 @@ def test_of_a_thousand_events_one_wrong_one_refuses_all(serve, shop, change, whe
     assert stored_ids(f"sqlite:///{shop / 'recsys.db'}") == []
 
 
+def test_what_is_returned_is_recommended_again(serve, shop):
+    server = serve()
+    item = bundles.load(shop / "recsys-data").catalog.ids.id_of(3)
+    event = {"user_id": "newcomer", "item_id": item}
+
+    def recommended(kind):
+        server.http.post("/v1/events", json={**event, "event_id": kind, "kind": kind}).raise_for_status()
+        answer = server.user("newcomer", k=200)
+        return item in {hit["item_id"] for hit in answer["hits"]}, answer["dropped"]["bought"]
+
+    assert [recommended(kind) for kind in ("view", "purchase", "return")] == [(True, 0), (False, 1), (True, 0)]
+
+
 def test_nothing_is_no_event_and_a_thousand_and_one_are_too_many(serve):
     server = serve()
     good = {"event_id": "a", "user_id": "u", "kind": "view", "item_id": "i"}

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recsys.bundle.bundle import assemble
-from recsys.config.settings import IndexSettings
+from recsys.config.settings import Config, IndexSettings
 from recsys.data.catalog import Catalog
 from recsys.data.times import MICROSECONDS_PER_DAY
 from recsys.data.vocabulary import Vocabulary
@@ -54,7 +54,7 @@ def gathered(extract, store, users, as_of, *, view=None, visitor_ids=None, inlin
         received_after=extract.watermark,
         occurred_before=as_of,
     )
-    log = EventLog.of(extract, view.main)
+    log = EventLog.of(extract, view.main, Config())
     return events_of(log, view, changes.events, users, as_of, visitor_ids=visitor_ids, inline=inline)
 
 
@@ -152,6 +152,26 @@ def test_an_event_of_an_unknown_item_or_kind_is_left_out_but_for_people_the_item
     listed = gathered(extract, store, ["ann"], 10_000).shown(100)
     assert {event.item_id for event in listed[:2]} == {"new product", "Apple"}
     assert len(listed) == 5
+
+
+def test_a_posted_return_takes_the_latest_purchase_out_of_the_history_at_once(tmp_path, store):
+    extract = extracted(tmp_path, read(ROWS))
+    post(store, "ann", "apple", "return", at=500)
+    post(store, "bob", "plum", "return", at=250)  # before the purchase
+    post(store, "new", "pear", "return", at=500)
+    assert shown(extract, store, "ann") == [("apple", "view", 100), ("pear", "cart", 200)]
+    assert shown(extract, store, "bob") == [("plum", "purchase", 300)]
+    assert shown(extract, store, "new") == []
+    found = histories(extract, store, ["bob", "ann", "new"], 10_000, 100, always=["purchase"])
+    assert np.diff(found.offsets).tolist() == [1, 2, 0]
+
+
+def test_what_was_bought_again_after_a_return_is_bought(tmp_path, store):
+    extract = extracted(tmp_path, read(ROWS))
+    post(store, "ann", "apple", "return", at=500)
+    post(store, "ann", "apple", "purchase", at=600)
+    assert shown(extract, store, "ann")[-1] == ("apple", "purchase", 600)
+    assert [row[1] for row in shown(extract, store, "ann")].count("purchase") == 1
 
 
 def test_a_deleted_user_has_no_history_until_the_user_comes_back(tmp_path, store):
