@@ -33,6 +33,7 @@ from recsys.models.vectors import Vectors
 from recsys.serving.fresh_items import CatalogView
 from recsys.serving.recommender import recommend
 from recsys.training.evaluation import ValidationScore
+from recsys.training.pipeline import data_for
 
 
 def main() -> None:
@@ -120,16 +121,7 @@ def choose(benchmark: Benchmark, model: str, config: Config, score: Score) -> Ve
 
 def data_of(benchmark: Benchmark, events: Interactions, now: int, config: Config) -> TrainingData:
     """What a model may learn from `events` as of `now` (microseconds)."""
-    return TrainingData(
-        events=events,
-        catalog=benchmark.catalog,
-        now=now,
-        kind_weights=tuple(config.events.weights.values()),
-        target_codes=tuple(config.target_codes),
-        half_life_days=config.events.half_life_days,
-        seed=config.training.seed,
-        device=config.training.device,
-    )
+    return data_for(config, benchmark.catalog, events, now)
 
 
 def _rank(benchmark: Benchmark, vectors: Vectors, k: int, config: Config) -> Int64:

@@ -34,9 +34,10 @@ from recsys.config.settings import Config, SequenceSettings, TwoTowerSettings
 from recsys.data import extract
 from recsys.errors import RefusedError
 from recsys.models.budget import Budget
-from recsys.models.contract import TrainingData, fit
+from recsys.models.contract import fit
 from recsys.source.dataset import load
 from recsys.store.migrate import open_store
+from recsys.training.pipeline import data_for
 
 _NOW = (scale_shop.START + scale_shop.DAYS * 86_400) * 1_000_000  # microseconds: the end of the last day
 _JUDGED = ("auto", "popularity")
@@ -186,15 +187,7 @@ def measure(model: str, folder: Path, events: int) -> dict[str, float]:
         store = open_store(config.store.url)
         with step("read"):
             loaded = load(config, store, now=_NOW, progress=lambda _step, _done: None)
-        data = TrainingData(
-            loaded.events,
-            loaded.catalog,
-            _NOW,
-            tuple(config.events.weights.values()),
-            tuple(config.target_codes),
-            config.events.half_life_days,
-            device="auto",
-        )
+        data = data_for(config, loaded.catalog, loaded.events, _NOW)
         with step("train"):
             vectors = fit(model, data, SETTINGS[model], Budget())
         with step("index"):

@@ -1,12 +1,14 @@
 """Small shops with known answers, for tests."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from recsys.bundle.bundle import Bundle, assemble
+from recsys.bundle import versions
+from recsys.bundle.bundle import Bundle, assemble, save
 from recsys.config.settings import IndexSettings
 from recsys.data.catalog import Catalog
 from recsys.data.interactions import Histories, Interactions
@@ -17,6 +19,17 @@ from recsys.models.vectors import Part, Vectors, WeightedSum
 KINDS = ("view", "cart", "purchase")
 VIEW, CART, PURCHASE = range(3)
 DAY = MICROSECONDS_PER_DAY
+FACTS = {"config_hash": "0123abcd", "configuration": {"training": {"seed": 0}}, "metrics": {"ndcg@20": 0.3}}
+# The settings of `mf` where what is proved does not depend on the best ones; the number of factors is the test's.
+PLAIN_MF = """
+item_exponents = [0.4]
+user_exponents = [0.5]
+popularity_exponents = [0.2]
+recency_half_life_days = [20]
+recency_exponents = [0.3]
+singular_exponents = [0.25]
+kind_exponents = [1]
+"""
 
 
 def quiet(step: str, share: float) -> None:
@@ -74,3 +87,13 @@ def bundle(item_vectors: Any, popularity: Any = None, history_vectors: Any = Non
     return assemble(
         found, catalog(count, **columns), popularity.astype(np.float32), kinds=KINDS, index_settings=IndexSettings()
     )
+
+
+def saved(folder: Path, count: int = 1, *, publish: bool = True) -> list[str]:
+    """So many versions of a small bundle, each published after it was saved, oldest first."""
+    names = []
+    for _ in range(count):
+        names.append(save(bundle(np.eye(6)), folder, facts=FACTS))
+        if publish:
+            versions.publish(folder, names[-1])
+    return names

@@ -12,6 +12,7 @@ import numpy as np
 from recsys.bundle.bundle import Bundle, assemble
 from recsys.config.settings import Config
 from recsys.data.arrays import Float32
+from recsys.data.catalog import Catalog
 from recsys.data.interactions import Histories, Interactions
 from recsys.data.splits import Splits, split_by_time
 from recsys.errors import ConfigError
@@ -132,19 +133,23 @@ def _naming(key: str) -> Iterator[None]:
 
 
 def training_data(run: TrainingRun, events: Interactions, now: int) -> TrainingData:
-    """What a model may learn from `events` as of `now` (microseconds)."""
-    config = run.config
-    count = config.training.processes
+    """What a model may learn from `events` as of `now` (microseconds), by so many processes as are configured."""
+    config, count = run.config, run.config.training.processes
+    workers = Workers(count, config.storage.path / "training") if count > 1 else None
+    return replace(data_for(config, run.dataset.catalog, events, now), workers=workers)
+
+
+def data_for(config: Config, catalog: Catalog, events: Interactions, now: int) -> TrainingData:
+    """What a model of one process may learn from `events` as of `now` (microseconds)."""
     return TrainingData(
         events=events,
-        catalog=run.dataset.catalog,
+        catalog=catalog,
         now=now,
         kind_weights=tuple(config.events.weights.values()),
         target_codes=tuple(config.target_codes),
         half_life_days=config.events.half_life_days,
         seed=config.training.seed,
         device=config.training.device,
-        workers=Workers(count, config.storage.path / "training") if count > 1 else None,
     )
 
 

@@ -5,20 +5,16 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import tiny
+
 from recsys.config.loading import load_config
 from recsys.config.settings import Config
 
 # Small grids: what these tests prove does not depend on the best settings.
-QUICK = """
+QUICK = f"""
 [models.mf]
 n_factors = [32]
-item_exponents = [0.4]
-user_exponents = [0.5]
-popularity_exponents = [0.2]
-recency_half_life_days = [20]
-recency_exponents = [0.3]
-singular_exponents = [0.25]
-kind_exponents = [1]
+{tiny.PLAIN_MF}
 [models.two_tower]
 dim = 16
 epochs = 2

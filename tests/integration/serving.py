@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import httpx
 import psutil
+import tiny
 import uvicorn
 
 from api.app import create_app
@@ -25,16 +26,10 @@ from recsys.config.settings import Config
 from recsys.errors import RecsysError
 from recsys.store.migrate import open_store
 
-SETTINGS = """
+SETTINGS = f"""
 [models.mf]
 n_factors = [16]
-item_exponents = [0.4]
-user_exponents = [0.5]
-popularity_exponents = [0.2]
-recency_half_life_days = [20]
-recency_exponents = [0.3]
-singular_exponents = [0.25]
-kind_exponents = [1]
+{tiny.PLAIN_MF}
 [training]
 models = ["mf"]
 [api]

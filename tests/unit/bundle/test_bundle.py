@@ -1,7 +1,6 @@
 import hashlib
 import json
 import resource
-import tempfile
 from dataclasses import replace
 
 import numpy as np
@@ -17,12 +16,6 @@ from recsys.errors import BundleError, RecsysError
 from recsys.models.vectors import Constant, ItemEncoder, Part, Vectors, WeightedSum
 
 ITEMS = 40
-FACTS = {"config_hash": "0123abcd", "configuration": {"training": {"seed": 0}}, "metrics": {"ndcg@20": 0.3}}
-
-
-@pytest.fixture(autouse=True)
-def own_temporary_folder(tmp_path_factory, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("machine")))
 
 
 def full_bundle():
@@ -51,20 +44,6 @@ def full_bundle():
     )
 
 
-def small_bundle():
-    return tiny.bundle(np.eye(6))
-
-
-def saved(folder, count=1, *, publish=True):
-    """So many versions, each published after it was saved, oldest first."""
-    names = []
-    for _ in range(count):
-        names.append(bundles.save(small_bundle(), folder, facts=FACTS))
-        if publish:
-            versions.publish(folder, names[-1])
-    return names
-
-
 def assert_same_vectors(found, expected):
     assert (found.model, found.settings, found.dim) == (expected.model, expected.settings, expected.dim)
     np.testing.assert_array_equal(found.item_vectors, expected.item_vectors)
@@ -89,7 +68,7 @@ def change_manifest(place, **values):
 
 def test_what_is_loaded_is_what_was_saved(tmp_path):
     bundle = full_bundle()
-    version = bundles.save(bundle, tmp_path, facts=FACTS)
+    version = bundles.save(bundle, tmp_path, facts=tiny.FACTS)
     found = bundles.load(tmp_path, version)
     assert found.version == version
     assert found.kinds == bundle.kinds
@@ -109,7 +88,7 @@ def test_what_is_loaded_is_what_was_saved(tmp_path):
 
 
 def test_arrays_are_memory_mapped_and_read_only(tmp_path):
-    versions.publish(tmp_path, bundles.save(full_bundle(), tmp_path, facts=FACTS))
+    versions.publish(tmp_path, bundles.save(full_bundle(), tmp_path, facts=tiny.FACTS))
     found = bundles.load(tmp_path)
     arrays = [
         found.popularity,
@@ -127,18 +106,18 @@ def test_arrays_are_memory_mapped_and_read_only(tmp_path):
 
 
 def test_the_version_names_time_model_and_configuration(tmp_path):
-    version = bundles.save(full_bundle(), tmp_path, facts=FACTS)
+    version = bundles.save(full_bundle(), tmp_path, facts=tiny.FACTS)
     stamp, model, digest = version.split("-")
     assert stamp.endswith("Z")
     assert (model, digest) == ("pkg_blend_train", "0123abcd")
 
 
 def test_the_manifest_tells_where_the_bundle_comes_from(tmp_path):
-    version = bundles.save(full_bundle(), tmp_path, facts=FACTS)
+    version = bundles.save(full_bundle(), tmp_path, facts=tiny.FACTS)
     manifest = json.loads((tmp_path / "bundles" / version / "manifest.json").read_text())
     assert manifest["format"] == bundles.FORMAT
-    assert manifest["configuration"] == FACTS["configuration"]
-    assert manifest["metrics"] == FACTS["metrics"]
+    assert manifest["configuration"] == tiny.FACTS["configuration"]
+    assert manifest["metrics"] == tiny.FACTS["metrics"]
     assert manifest["index"] == {"kind": "flat", "asked": "flat", "recall@20": {"plain": 1.0, "filtered": 1.0}}
     assert (manifest["items"], manifest["vectors"]["dim"], manifest["vectors"]["model"]) == (
         ITEMS,
@@ -149,12 +128,12 @@ def test_the_manifest_tells_where_the_bundle_comes_from(tmp_path):
 
 
 def test_facts_cannot_pass_for_what_the_bundle_says_itself(tmp_path):
-    version = bundles.save(small_bundle(), tmp_path, facts=FACTS | {"format": 99, "items": 0})
+    version = bundles.save(tiny.bundle(np.eye(6)), tmp_path, facts=tiny.FACTS | {"format": 99, "items": 0})
     assert bundles.load(tmp_path, version).manifest["format"] == bundles.FORMAT
 
 
 def test_a_bundle_holds_items_and_nothing_else(tmp_path):
-    version = bundles.save(full_bundle(), tmp_path, facts=FACTS)
+    version = bundles.save(full_bundle(), tmp_path, facts=tiny.FACTS)
     place = tmp_path / "bundles" / version
     names = {path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()}
     assert names == {
@@ -176,17 +155,17 @@ def test_a_bundle_holds_items_and_nothing_else(tmp_path):
 
 
 def test_texts_that_repeat_are_dictionary_codes(tmp_path):
-    found = bundles.load(tmp_path, bundles.save(full_bundle(), tmp_path, facts=FACTS))
+    found = bundles.load(tmp_path, bundles.save(full_bundle(), tmp_path, facts=tiny.FACTS))
     assert pa.types.is_dictionary(found.catalog.columns.column("category").type)
     assert pa.types.is_string(found.catalog.columns.column("title").type)
 
 
 def test_a_catalog_in_pieces_and_one_without_columns_are_saved(tmp_path):
-    bundle = small_bundle()
+    bundle = tiny.bundle(np.eye(6))
     pieces = pa.concat_tables([pa.table({"brand": ["a", "b"]})] * 3)
     for columns in (pieces, pa.table({"nothing": pa.nulls(6)})):
         changed = replace(bundle, catalog=replace(bundle.catalog, columns=columns))
-        found = bundles.load(tmp_path, bundles.save(changed, tmp_path, facts=FACTS))
+        found = bundles.load(tmp_path, bundles.save(changed, tmp_path, facts=tiny.FACTS))
         assert found.catalog.columns.to_pydict() == columns.to_pydict()
 
 
@@ -194,16 +173,16 @@ def test_ids_of_any_kind_come_back(tmp_path):
     ids = ["a", "A", "a ", "a/b", "'\"", "🛒", "ü"]
     bundle = tiny.bundle(np.eye(7))
     bundle = replace(bundle, catalog=replace(bundle.catalog, ids=Vocabulary.from_ids(ids)))
-    found = bundles.load(tmp_path, bundles.save(bundle, tmp_path, facts=FACTS))
+    found = bundles.load(tmp_path, bundles.save(bundle, tmp_path, facts=tiny.FACTS))
     assert found.catalog.ids.rows_of(ids).tolist() == list(range(7))
 
 
 def test_an_item_encoder_that_knows_no_token_is_saved(tmp_path):
-    bundle = small_bundle()
+    bundle = tiny.bundle(np.eye(6))
     empty = np.zeros((0, 6), np.float32)
     encoder = ItemEncoder(np.zeros(0, np.uint64), empty, (empty,))
     bundle = replace(bundle, vectors=replace(bundle.vectors, item_encoder=encoder))
-    found = bundles.load(tmp_path, bundles.save(bundle, tmp_path, facts=FACTS))
+    found = bundles.load(tmp_path, bundles.save(bundle, tmp_path, facts=tiny.FACTS))
     item_vectors, _ = found.vectors.item_encoder.encode(pa.table({"title": ["new"]}))
     assert item_vectors.tolist() == [[0] * 6]
 
@@ -232,14 +211,14 @@ def test_no_bundle_is_a_clear_error(tmp_path):
 
 
 def test_a_current_that_names_nothing_is_a_clear_error(tmp_path):
-    (version,) = saved(tmp_path)
+    (version,) = tiny.saved(tmp_path)
     (tmp_path / "bundles" / version / "manifest.json").unlink()
     with pytest.raises(BundleError, match=r"no manifest\.json"):
         bundles.load(tmp_path)
 
 
 def test_a_bundle_of_another_format_is_refused(tmp_path):
-    (version,) = saved(tmp_path)
+    (version,) = tiny.saved(tmp_path)
     change_manifest(tmp_path / "bundles" / version, format=2)
     with pytest.raises(BundleError, match="format 2; this version of recsys reads format 1"):
         bundles.load(tmp_path)
@@ -247,7 +226,7 @@ def test_a_bundle_of_another_format_is_refused(tmp_path):
 
 
 def test_a_flipped_byte_in_any_file_is_found(tmp_path):
-    version = bundles.save(full_bundle(), tmp_path, facts=FACTS)
+    version = bundles.save(full_bundle(), tmp_path, facts=tiny.FACTS)
     place = tmp_path / "bundles" / version
     for path in sorted(place.rglob("*.*")):
         if path.name == "manifest.json":
@@ -274,7 +253,7 @@ def test_a_flipped_byte_in_any_file_is_found(tmp_path):
     ],
 )
 def test_counts_that_do_not_agree_are_refused(tmp_path, name, shape, message):
-    (version,) = saved(tmp_path)
+    (version,) = tiny.saved(tmp_path)
     np.save(tmp_path / "bundles" / version / name, np.ones(shape, np.float32))
     reseal(tmp_path / "bundles" / version)
     with pytest.raises(BundleError, match=message):
@@ -282,8 +261,8 @@ def test_counts_that_do_not_agree_are_refused(tmp_path, name, shape, message):
 
 
 def test_files_of_another_bundle_are_refused(tmp_path):
-    (version,) = saved(tmp_path)
-    other = bundles.save(tiny.bundle(np.eye(7)), tmp_path, facts=FACTS)
+    (version,) = tiny.saved(tmp_path)
+    other = bundles.save(tiny.bundle(np.eye(7)), tmp_path, facts=tiny.FACTS)
     for name in ("items.arrow", "index.faiss"):
         place = tmp_path / "bundles" / version
         good = (place / name).read_bytes()
@@ -305,20 +284,20 @@ def test_files_of_another_bundle_are_refused(tmp_path):
     ],
 )
 def test_a_manifest_that_lacks_sense_is_refused(tmp_path, values):
-    (version,) = saved(tmp_path)
+    (version,) = tiny.saved(tmp_path)
     change_manifest(tmp_path / "bundles" / version, **values)
     with pytest.raises(BundleError, match=version):
         bundles.load(tmp_path)
 
 
 def test_a_disk_that_takes_no_more_leaves_the_live_bundle_and_nothing_else(tmp_path):
-    (version,) = saved(tmp_path)
+    (version,) = tiny.saved(tmp_path)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     for limit in (64, 900, 6000):
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
         try:
             with pytest.raises(RecsysError, match="could not be written"):
-                bundles.save(tiny.bundle(np.ones((500, 6))), tmp_path, facts=FACTS)
+                bundles.save(tiny.bundle(np.ones((500, 6))), tmp_path, facts=tiny.FACTS)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
         assert [path.name for path in (tmp_path / "bundles").glob("*-*")] == [version]

@@ -2,7 +2,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,34 +17,13 @@ from recsys.index import flat
 from recsys.index.flat import FlatIndex
 from recsys.index.registry import IndexKind
 
-FACTS = {"config_hash": "0123abcd", "metrics": {"ndcg@20": 0.3}}
-
-
-@pytest.fixture(autouse=True)
-def own_temporary_folder(tmp_path_factory, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("machine")))
-
-
-def small_bundle():
-    return tiny.bundle(np.eye(6))
-
-
-def saved(folder, count=1, *, publish=True):
-    """So many versions, each published after it was saved, oldest first."""
-    names = []
-    for _ in range(count):
-        names.append(bundles.save(small_bundle(), folder, facts=FACTS))
-        if publish:
-            versions.publish(folder, names[-1])
-    return names
-
 
 def live(folder):
     return [version.version for version in versions.list_versions(folder) if version.live]
 
 
 def test_publishing_moves_current(tmp_path):
-    first, second = saved(tmp_path, 2, publish=False)
+    first, second = tiny.saved(tmp_path, 2, publish=False)
     assert live(tmp_path) == []
     assert versions.publish(tmp_path, first)
     assert live(tmp_path) == [first]
@@ -54,7 +32,7 @@ def test_publishing_moves_current(tmp_path):
 
 
 def test_a_version_that_is_not_there_is_not_published(tmp_path):
-    (version,) = saved(tmp_path)
+    (version,) = tiny.saved(tmp_path)
     with pytest.raises(NotFoundError, match=f"no bundle 'x'.*there are: {version}"):
         versions.publish(tmp_path, "x")
     with pytest.raises(NotFoundError, match=r"no bundle '\.\./"):
@@ -63,7 +41,7 @@ def test_a_version_that_is_not_there_is_not_published(tmp_path):
 
 
 def test_a_damaged_version_is_neither_published_nor_rolled_back_to(tmp_path):
-    first, second, third = saved(tmp_path, 3)
+    first, second, third = tiny.saved(tmp_path, 3)
     for name in (first, second):
         (tmp_path / "bundles" / name / "popularity.npy").write_bytes(b"")
     with pytest.raises(BundleError, match=r"popularity\.npy"):
@@ -102,8 +80,10 @@ FAILING = IndexKind(flat.build, lambda path, vectors: Failing(flat.load(path, ve
     ],
 )
 def test_a_version_that_no_server_could_open_is_neither_published_nor_rolled_back_to(tmp_path, kind, message):
-    first, second, third = saved(tmp_path, 3)
-    unusable = bundles.save(replace(small_bundle(), manifest={"index": {"kind": kind}}), tmp_path, facts=FACTS)
+    first, second, third = tiny.saved(tmp_path, 3)
+    unusable = bundles.save(
+        replace(tiny.bundle(np.eye(6)), manifest={"index": {"kind": kind}}), tmp_path, facts=tiny.FACTS
+    )
     for change in (versions.publish, partial(versions.publish, unless_pinned=True)):
         with pytest.raises(BundleError, match=message):
             change(tmp_path, unusable)
@@ -117,19 +97,19 @@ def test_a_version_that_no_server_could_open_is_neither_published_nor_rolled_bac
 
 
 def test_a_version_that_was_just_checked_is_not_opened_again(tmp_path, monkeypatch):
-    first, _ = saved(tmp_path, 2)
+    first, _ = tiny.saved(tmp_path, 2)
     monkeypatch.setattr(versions, "check", lambda *_: pytest.fail("it was opened"))
     assert versions.publish(tmp_path, first, unless_pinned=True, is_checked=True)
     assert live(tmp_path) == [first]
 
 
 def test_an_empty_shop_is_published(tmp_path):
-    version = bundles.save(tiny.bundle(np.zeros((0, 2))), tmp_path, facts=FACTS)
+    version = bundles.save(tiny.bundle(np.zeros((0, 2))), tmp_path, facts=tiny.FACTS)
     assert versions.publish(tmp_path, version)
 
 
 def test_rollback_goes_back_step_by_step_and_ends_with_a_clear_error(tmp_path):
-    first, second, third = saved(tmp_path, 3)
+    first, second, third = tiny.saved(tmp_path, 3)
     assert live(tmp_path) == [third]
     assert versions.rollback(tmp_path) == second
     assert versions.rollback(tmp_path) == first
@@ -139,8 +119,8 @@ def test_rollback_goes_back_step_by_step_and_ends_with_a_clear_error(tmp_path):
 
 
 def test_rollback_to_a_version_takes_only_what_was_live(tmp_path):
-    first, second, third = saved(tmp_path, 3)
-    unpublished = bundles.save(small_bundle(), tmp_path, facts=FACTS)
+    first, second, third = tiny.saved(tmp_path, 3)
+    unpublished = bundles.save(tiny.bundle(np.eye(6)), tmp_path, facts=tiny.FACTS)
     with pytest.raises(
         NotFoundError, match=f"'{unpublished}' was not live before {third}; earlier ones: {first}, {second}"
     ):
@@ -150,24 +130,24 @@ def test_rollback_to_a_version_takes_only_what_was_live(tmp_path):
 
 
 def test_a_rollback_pins_so_that_a_run_saves_but_does_not_publish(tmp_path):
-    first, _ = saved(tmp_path, 2)
+    first, _ = tiny.saved(tmp_path, 2)
     versions.rollback(tmp_path)
     assert versions.pinned(tmp_path) == first
-    tonight = bundles.save(small_bundle(), tmp_path, facts=FACTS)
+    tonight = bundles.save(tiny.bundle(np.eye(6)), tmp_path, facts=tiny.FACTS)
     assert not versions.publish(tmp_path, tonight, unless_pinned=True)
     assert live(tmp_path) == [first]
     assert [version.version for version in versions.list_versions(tmp_path) if version.pinned] == [first]
     assert versions.publish(tmp_path, tonight)
     assert versions.pinned(tmp_path) is None
     assert live(tmp_path) == [tonight]
-    after = bundles.save(small_bundle(), tmp_path, facts=FACTS)
+    after = bundles.save(tiny.bundle(np.eye(6)), tmp_path, facts=tiny.FACTS)
     assert versions.publish(tmp_path, after, unless_pinned=True)
 
 
 def test_what_was_rolled_back_from_is_not_gone_back_to(tmp_path):
-    first, second, bad = saved(tmp_path, 3)
+    first, second, bad = tiny.saved(tmp_path, 3)
     versions.rollback(tmp_path)
-    (fourth,) = saved(tmp_path)
+    (fourth,) = tiny.saved(tmp_path)
     assert versions.rollback(tmp_path) == second
     assert versions.rollback(tmp_path) == first
     assert bad not in live(tmp_path)
@@ -175,13 +155,13 @@ def test_what_was_rolled_back_from_is_not_gone_back_to(tmp_path):
 
 
 def test_a_version_published_again_goes_back_to_the_one_it_replaced(tmp_path):
-    first, _, third = saved(tmp_path, 3)
+    first, _, third = tiny.saved(tmp_path, 3)
     versions.publish(tmp_path, first)
     assert versions.rollback(tmp_path) == third
 
 
 def test_publishing_the_live_version_only_lifts_the_pin(tmp_path):
-    first, _ = saved(tmp_path, 2)
+    first, _ = tiny.saved(tmp_path, 2)
     versions.rollback(tmp_path)
     assert versions.publish(tmp_path, first)
     assert versions.pinned(tmp_path) is None
@@ -190,12 +170,12 @@ def test_publishing_the_live_version_only_lifts_the_pin(tmp_path):
 
 
 def test_versions_are_listed_newest_first_with_their_figures(tmp_path):
-    first, second = saved(tmp_path, 2)
+    first, second = tiny.saved(tmp_path, 2)
     found = versions.list_versions(tmp_path)
     assert [version.version for version in found] == [second, first]
     assert [version.live for version in found] == [True, False]
     assert found[0].created_at > found[1].created_at
-    assert (found[0].model, found[0].metrics) == ("mf", FACTS["metrics"])
+    assert (found[0].model, found[0].metrics) == ("mf", tiny.FACTS["metrics"])
     place = tmp_path / "bundles" / second
     on_disk = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
     assert found[0].size == on_disk - (place / "manifest.json").stat().st_size
@@ -207,24 +187,24 @@ def test_an_empty_folder_has_no_versions(tmp_path):
 
 
 def test_pruning_keeps_the_newest(tmp_path):
-    names = saved(tmp_path, 5)
+    names = tiny.saved(tmp_path, 5)
     assert versions.prune(tmp_path, 3) == [names[1], names[0]]
     assert [version.version for version in versions.list_versions(tmp_path)] == names[:1:-1]
 
 
 def test_pruning_never_takes_the_live_the_pinned_or_the_one_to_go_back_to(tmp_path):
-    names = saved(tmp_path, 4)
+    names = tiny.saved(tmp_path, 4)
     versions.rollback(tmp_path)
     versions.rollback(tmp_path)  # names[1] is live and pinned, names[0] before it
-    newer = saved(tmp_path, 2, publish=False)
+    newer = tiny.saved(tmp_path, 2, publish=False)
     assert versions.prune(tmp_path, 1) == [newer[0], names[3], names[2]]
     assert live(tmp_path) == [names[1]]
     assert versions.rollback(tmp_path) == names[0]
 
 
 def test_pruning_keeps_a_live_bundle_that_is_old_and_not_pinned(tmp_path):
-    names = saved(tmp_path, 2)
-    newer = saved(tmp_path, 2, publish=False)
+    names = tiny.saved(tmp_path, 2)
+    newer = tiny.saved(tmp_path, 2, publish=False)
     assert versions.prune(tmp_path, 1) == [newer[0]]
     assert live(tmp_path) == [names[1]]
     assert bundles.load(tmp_path).version == names[1]
@@ -232,7 +212,7 @@ def test_pruning_keeps_a_live_bundle_that_is_old_and_not_pinned(tmp_path):
 
 @pytest.mark.parametrize("point", ["in save", "in publish"])
 def test_a_process_killed_on_the_way_leaves_the_live_bundle_live(tmp_path, point):
-    first, second = saved(tmp_path, 2)
+    first, second = tiny.saved(tmp_path, 2)
     program = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2])\n"
         "import numpy as np, tiny; from recsys.bundle import bundle, versions\n"
@@ -243,7 +223,7 @@ def test_a_process_killed_on_the_way_leaves_the_live_bundle_live(tmp_path, point
     assert subprocess.run(command, env={**os.environ, "RECSYS_CRASH_AT": point}, check=False).returncode == -9
     assert bundles.load(tmp_path).version == second
     assert len(versions.list_versions(tmp_path)) == (2 if point == "in save" else 3)
-    (after,) = saved(tmp_path)
+    (after,) = tiny.saved(tmp_path)
     assert bundles.load(tmp_path).version == after
     assert not list((tmp_path / "bundles").glob(".tmp-*"))
     assert versions.rollback(tmp_path) == second

@@ -1,10 +1,8 @@
 """Publishing, rolling back and pruning at the same time end as if one had come after the other."""
 
-import tempfile
 import threading
 
 import numpy as np
-import pytest
 import tiny
 
 from recsys.bundle import bundle as bundles
@@ -12,17 +10,11 @@ from recsys.bundle import versions
 from recsys.data import folder as folders
 from recsys.errors import NotFoundError
 
-FACTS = {"config_hash": "0123abcd"}
 SOON = 0.5  # whoever is not kept out is done by then
 
 
-@pytest.fixture(autouse=True)
-def own_temporary_folder(tmp_path_factory, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("machine")))
-
-
 def saved(folder, count):
-    return [bundles.save(tiny.bundle(np.eye(6)), folder, facts=FACTS) for _ in range(count)]
+    return [bundles.save(tiny.bundle(np.eye(6)), folder, facts=tiny.FACTS) for _ in range(count)]
 
 
 def published(folder, count):
