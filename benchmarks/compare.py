@@ -27,8 +27,8 @@ from benchmarks.memory import peak_gib
 from recsys.config.settings import Config
 from recsys.data.arrays import Float32, Int32, Int64
 from recsys.data.interactions import Interactions
+from recsys.data.targets import Targets, targets_of
 from recsys.training.metrics import ndcg_per_user
-from recsys.training.targets import Targets, targets_of
 
 VALIDATION_USERS = 5000
 BLOCK = 1000

@@ -11,13 +11,13 @@ from jobs.model_tables import holdout_table, side_by_side
 from jobs.output import Output
 from jobs.train import read
 from recsys.config.settings import Config
+from recsys.data.targets import Targets, targets_from_ids
 from recsys.errors import SourceError
 from recsys.progress import Progress
 from recsys.store.migrate import open_store
 from recsys.training import pipeline
 from recsys.training.evaluation import evaluate_targets
 from recsys.training.pipeline import TrainingRun
-from recsys.training.targets import Targets, targets_from_ids
 
 _COLUMNS = ("user_id", "item_id")
 # What may be listed of what the user has bought before -> whether it may. The targets are those of the file in both.
@@ -39,7 +39,8 @@ def evaluate(config: Config, *, holdout: Path | None, progress: Progress) -> Out
         ledger.run(store, "evaluate", config) as record,
     ):
         pipeline.check_settings(config)
-        run = TrainingRun(config, read(config, store, record, now=None, progress=progress), record.step, progress)
+        dataset = read(config, store, record, now=None, progress=progress, is_judged=pairs is None)
+        run = TrainingRun(config, dataset, record.step, progress)
         if pairs is None:
             candidates = pipeline.evaluate_all(run)
             record.metrics = {"models": {c.name: c.result.rows for c in candidates}}

@@ -44,7 +44,7 @@ def train(config: Config, *, progress: Progress, now: int | None = None) -> Outp
         winner, baseline = pipeline.best(candidates, config), candidates[0]
         live, skipped = _live(config)
         result = pipeline.compare(run, winner, baseline, live, skipped)
-        _refuse_unless_better(record, candidates, winner, result)
+        _refuse_unless_better(record, candidates, winner, result, run.dataset.report.doubts)
         bundle = pipeline.refit(run, winner, baseline)
         failpoint("after fit")
         record.bundle = version = _save(run, record, bundle, live)
@@ -56,13 +56,29 @@ def train(config: Config, *, progress: Progress, now: int | None = None) -> Outp
     tables = [*comparisons(candidates), *(holdout_table(candidates, row) for row in winner.result.rows)]
     skipped = result.metrics.get("live_skipped")
     warnings = [f"warning: not compared with the live bundle: {skipped}"] if skipped else []
+    warnings += [f"warning: {warning}" for warning in run.dataset.report.warnings]
     return Output(data, [*tables, *warnings, f"{winner.name}: {version} {state}"])
 
 
-def read(config: Config, store: Store, record: ledger.ActiveRun, *, now: int | None, progress: Progress) -> Dataset:
-    """Load and check the source, as a step of the run."""
+def read(
+    config: Config,
+    store: Store,
+    record: ledger.ActiveRun,
+    *,
+    now: int | None,
+    progress: Progress,
+    is_judged: bool = True,
+) -> Dataset:
+    """Load and check the source, as a step of the run that keeps the findings. is_judged: as for `load`."""
     with record.step("read") as counts:
-        dataset = load(config, store, now=now if now is not None else time.time_ns() // 1000, progress=progress)
+        dataset = load(
+            config,
+            store,
+            now=now if now is not None else time.time_ns() // 1000,
+            progress=progress,
+            is_judged=is_judged,
+            tell=lambda report: counts.update(findings=report.counted()),
+        )
         counts.update(events=len(dataset.events), users=dataset.events.user_count, items=len(dataset.catalog))
     return dataset
 
@@ -81,14 +97,16 @@ def _live(config: Config) -> tuple[Bundle | None, str | None]:
 
 
 def _refuse_unless_better(
-    record: ledger.ActiveRun, candidates: list[Candidate], winner: Candidate, result: GateResult
+    record: ledger.ActiveRun, candidates: list[Candidate], winner: Candidate, result: GateResult, doubts: list[str]
 ) -> None:
-    """Raises RefusedError with every reason that speaks against the winner."""
+    """Raises RefusedError with every reason that speaks against the winner, and what the check doubted."""
     models = {candidate.name: candidate.result.rows for candidate in candidates}
     gate = {**result.metrics, "reasons": list(result.reasons)}
     record.metrics = {"winner": winner.name, "gate": gate, "models": models}
     if not result.publish:
-        raise RefusedError("the gate refused to publish:\n" + "\n".join(f"  {reason}" for reason in result.reasons))
+        lines = [f"  {reason}" for reason in result.reasons]
+        lines += [f"  the check of the source: {doubt}" for doubt in doubts]
+        raise RefusedError("\n".join(["the gate refused to publish:", *lines]))
 
 
 def _save(run: TrainingRun, record: ledger.ActiveRun, bundle: Bundle, live: Bundle | None) -> str:

@@ -1,5 +1,5 @@
 """Plain values: interactions, histories, catalog, vocabularies, splits, times, and the extract on disk.
 
 Other rooms import `arrays`, `catalog`, `extract`, `features`, `folder`, `interactions`, `ragged`, `returns`, `splits`,
-`times` and `vocabulary`.
+`targets`, `times` and `vocabulary`.
 """

@@ -4,7 +4,7 @@ Without queries the own tables are the source. Events posted to the service are 
 both streams counts once. Rows left out are counted by reason, and too many of them refuse the run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +25,7 @@ from recsys.source.catalog import KNOWN, NO_ITEMS, Entries, build_catalog, conse
 from recsys.source.contract import IDS
 from recsys.source.events import read_events
 from recsys.source.findings import EXAMPLES, UNKNOWN_KIND, Finding, Severity, SourceReport, left_out
+from recsys.source.judging import judging_findings
 from recsys.source.reader import Reader, open_reader
 from recsys.source.rows import EventStream, IdEncoder
 from recsys.store.database import Store
@@ -50,13 +51,24 @@ class Dataset:
     watermark: int  # own events received until then (microseconds UTC) are included
 
 
-def load(config: Config, store: Store, *, now: int, progress: Progress) -> Dataset:
+def load(
+    config: Config,
+    store: Store,
+    *,
+    now: int,
+    progress: Progress,
+    is_judged: bool = False,
+    tell: Callable[[SourceReport], None] = lambda _report: None,
+) -> Dataset:
     """Read and check the source. now: microseconds UTC, to find times in the future.
 
+    is_judged: the last days have to judge what is learned, so that findings about them refuse too. tell: is called with
+    the report, also when it refuses.
     Raises RefusedError with the findings when a check fails, SourceError when the source cannot be read.
     """
     loaded = _load(config, store, now, progress)
-    if loaded.report.errors:
+    tell(loaded.report)
+    if any(is_judged or not finding.is_of_judging for finding in loaded.report.errors):
         raise RefusedError(loaded.report.refusal())
     return loaded
 
@@ -111,7 +123,9 @@ def _load(config: Config, store: Store, now: int, progress: Progress) -> Dataset
     extra, item_rows = _item_rows(events, codes.items, reading.items, findings)
     catalog = build_catalog(reading.items.frame, extra)
     interactions = _interactions(events, user_rows, item_rows, len(users), len(catalog))
-    findings += _too_little(interactions)
+    findings += _too_little(interactions) or judging_findings(
+        interactions, config, user_id=lambda row: str(users[row]), item_id=catalog.ids.id_of
+    )
     progress("put events in order", 1.0)
     return Dataset(
         events=interactions,

@@ -60,6 +60,7 @@ class Finding:
     examples: tuple[str, ...] = ()
     advice: str = ""
     left_out: bool = False  # the rows are not used
+    is_of_judging: bool = False  # says how well the last days can judge a model
 
     def __str__(self) -> str:
         text = f"{self.reason}: {self.rows:,} of {self.of:,} rows"
@@ -83,6 +84,23 @@ class SourceReport:
     def errors(self) -> tuple[Finding, ...]:
         """The findings that make a run be refused."""
         return tuple(finding for finding in self.findings if finding.severity == "error")
+
+    @property
+    def doubts(self) -> list[str]:
+        """What keeps the last days from judging a model well: without examples, which are personal."""
+        return [str(replace(finding, examples=())) for finding in self.findings if finding.is_of_judging]
+
+    @property
+    def warnings(self) -> list[str]:
+        """The warnings, without examples."""
+        return [str(replace(finding, examples=())) for finding in self.findings if finding.severity == "warning"]
+
+    def counted(self) -> list[dict[str, Any]]:
+        """The findings for the ledger and for alerts: counts and reasons, without examples and advice."""
+        return [
+            {"severity": finding.severity, "reason": finding.reason, "rows": finding.rows, "of": finding.of}
+            for finding in self.findings
+        ]
 
     def refusal(self) -> str:
         """The message of a refused run: without examples, which are personal, since it goes into ledger and alerts."""

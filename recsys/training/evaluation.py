@@ -13,13 +13,13 @@ from recsys.data.arrays import Float32, Int32, Int64, mean_or_zero
 from recsys.data.catalog import Catalog
 from recsys.data.interactions import Histories, Interactions
 from recsys.data.splits import Splits
+from recsys.data.targets import Targets, distinct_targets, targets_of
 from recsys.data.times import MICROSECONDS_PER_DAY
 from recsys.models.vectors import Vectors
 from recsys.serving.eligibility import bought_rows
 from recsys.serving.fresh_items import CatalogView
 from recsys.serving.recommender import recommend
 from recsys.training.metrics import CUTS, K, ndcg_per_user, ranking_metrics
-from recsys.training.targets import Targets, distinct_targets, targets_of
 
 _BASKET = MICROSECONDS_PER_DAY
 _VALIDATION_USERS = 5000

@@ -59,7 +59,10 @@ def decide(
                 f"trained on; allowed are {settings.max_data_drop:.0%} ([gate] max_data_drop)"
             )
     if len(candidate) == 0:
-        reasons.append("no user of the holdout has both a history and a target, so nothing can be judged")
+        reasons.append(
+            "no user of the holdout has both a history and an event of [evaluation] targets, so nothing can be judged; "
+            "`recsys source check` says why"
+        )
     elif popularity is not None:
         metrics["popularity"] = mean_or_zero(popularity)
         if metrics["candidate"] <= metrics["popularity"]:

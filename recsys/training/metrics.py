@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.data.arrays import Bool, Float32, Int32, Int64, mean_or_zero
-from recsys.training.targets import Targets
+from recsys.data.targets import Targets
 
 K = 20
 CUTS = (5, 10, 20)

@@ -9,12 +9,12 @@ from tiny import quiet
 from recsys.config.loading import load_config
 from recsys.config.settings import Config
 from recsys.data.interactions import Interactions
+from recsys.data.targets import targets_of
 from recsys.sample.shop import generate, sample_config
 from recsys.source.dataset import Dataset, load
 from recsys.store.migrate import open_store
 from recsys.training.metrics import ranking_metrics
 from recsys.training.pipeline import TrainingRun, evaluate_all
-from recsys.training.targets import targets_of
 
 METRIC = "ndcg@20"
 

@@ -9,12 +9,12 @@ from recsys.bundle.bundle import assemble
 from recsys.config.loading import load_config
 from recsys.data.extract import open_extract
 from recsys.data.splits import split_by_time
+from recsys.data.targets import targets_of
 from recsys.data.times import MICROSECONDS_PER_DAY, rfc3339
 from recsys.serving.eligibility import available_items, bought_rows
 from recsys.serving.fresh_items import CatalogView
 from recsys.serving.recommender import REASONS, recommend
 from recsys.training.metrics import ranking_metrics
-from recsys.training.targets import targets_of
 
 DAYS = 120
 K = 20

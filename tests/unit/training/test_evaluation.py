@@ -8,11 +8,11 @@ from tiny import CART, PURCHASE, VIEW, events
 
 from recsys.config.settings import Config
 from recsys.data.splits import Splits
+from recsys.data.targets import Targets, targets_from_ids, targets_of
 from recsys.data.vocabulary import Vocabulary
 from recsys.training import evaluation
 from recsys.training.evaluation import ValidationScore, evaluate, evaluate_targets
 from recsys.training.metrics import head_items, ndcg_per_user, ranking_metrics
-from recsys.training.targets import Targets, targets_from_ids, targets_of
 
 CUT = 100.0  # day
 
