@@ -153,7 +153,7 @@ def expected(bundle: Bundle, events: extract.Extract, users: list[str]) -> dict[
     histories = replace(histories, items=rows[histories.items])
     target = [bundle.kinds.index("purchase")]
     view = CatalogView(bundle)
-    stock, bought = stock_of(view, exclude_sold_out=True), bought_rows(view, histories, target)
+    stock, bought = stock_of(view, allow_unlisted=False, exclude_sold_out=True), bought_rows(view, histories, target)
     hits = recommend(view, histories, K, allowed=stock.allowed, excluded=bought)
     return {user: " ".join(bundle.catalog.ids.ids_of(row)) for user, row in zip(users, hits.rows, strict=True)}
 

@@ -35,6 +35,7 @@ class Hit(BaseModel):
 class Dropped(BaseModel):
     """How many items were left out; an item counts for the first reason that fits."""
 
+    unlisted: int = Field(description="Not in the shop's catalog", examples=[6])
     sold_out: int = Field(examples=[31])
     filtered: int = Field(examples=[2710])
     bought: int = Field(examples=[4])

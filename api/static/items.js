@@ -46,8 +46,8 @@ function reason(hit) {
 }
 
 function leftOut(answer) {
-  const { sold_out, filtered, bought, excluded } = answer.dropped;
-  const parts = [[sold_out, "sold out"], [filtered, "not met by the filter"], [bought, "bought"], [excluded, "excluded"]];
+  const { unlisted, sold_out, filtered, bought, excluded } = answer.dropped;
+  const parts = [[unlisted, "not in the catalog"], [sold_out, "sold out"], [filtered, "not met by the filter"], [bought, "bought"], [excluded, "excluded"]];
   const gone = parts.filter(([number]) => number).map(([number, word]) => `${count(number)} ${word}`);
   return make("p", { class: "quiet" }, `${count(answer.eligible)} items are eligible. Left out: ${gone.join(", ") || "none"}.`);
 }

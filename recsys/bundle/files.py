@@ -14,6 +14,7 @@ from recsys.models.onnx_encoder import OnnxEncoder
 from recsys.models.vectors import ItemEncoder, Part, Vectors, encoder_from_dict, encoder_to_dict
 
 _ID = "item_id"
+_LISTED = b"listed"  # of the table's metadata; a bundle of before version 0.3 has none
 _GRAPH = "encoder.onnx"
 
 
@@ -26,6 +27,8 @@ def write_items(folder: Path, catalog: Catalog) -> None:
     for at, name in enumerate(columns.column_names):
         columns = columns.set_column(at, name, _encode(columns.column(name)))
     table = columns.add_column(0, _ID, pa.array(catalog.ids, pa.large_string()))
+    if catalog.listed is not None:
+        table = table.replace_schema_metadata({_LISTED: str(catalog.listed)})
     with pa.OSFile(str(folder / "items.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
 
@@ -37,7 +40,9 @@ def open_items(folder: Path) -> Catalog:
         table = pa.ipc.open_file(source).read_all()
     if table.num_rows != len(ids) or len(ids.order) != len(ids) or len(ids.ends) != len(ids) + 1:
         raise BundleError(f"{folder}/items.arrow: expected {len(ids)} rows as there are ids, found {table.num_rows}")
-    return Catalog(ids, table.drop_columns([_ID]))
+    listed = (table.schema.metadata or {}).get(_LISTED)
+    columns = table.drop_columns([_ID]).replace_schema_metadata(None)
+    return Catalog(ids, columns, None if listed is None else int(listed))
 
 
 def write_vectors(folder: Path, vectors: Vectors) -> None:

@@ -330,6 +330,9 @@ class RecommendationSettings(Section):
     allow_repurchase: bool = Field(
         False, description="Recommend items that the user bought before (groceries: true); evaluation does the same"
     )
+    allow_unlisted: bool = Field(
+        False, description="Recommend items that have events but no row in the shop's catalog, such as deleted ones"
+    )
     exclude_sold_out: bool = Field(True, description="Leave out items whose `available` is false")
 
 
@@ -518,5 +521,6 @@ _NOT_HASHED: dict[str, Any] = {
     **dict.fromkeys(("store", "storage", "api", "schedule", "alerts", "audience"), True),
     "source": {"url", "dialect"},  # the URL holds a password
     "training": {"processes"},  # the result is the same but for rounding
-    "recommendations": {"exclude_sold_out"},  # read by answers; evaluation ranks sold-out items too
+    # Read by answers; evaluation ranks sold-out and deleted items too.
+    "recommendations": {"allow_unlisted", "exclude_sold_out"},
 }

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 
+from recsys.data.arrays import Bool
 from recsys.data.vocabulary import Vocabulary
 
 
@@ -17,9 +19,15 @@ class Catalog:
 
     ids: Vocabulary
     columns: pa.Table
+    listed: int | None = None  # so many rows, the first, are of the shop's catalog; None: it has none, all items count
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def is_listed(self) -> Bool:
+        """Which items the shop's catalog lists: bool [I]; all of them where it has none."""
+        return np.arange(len(self)) < (len(self) if self.listed is None else self.listed)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Which items may be answered: not sold out, within the filter, not bought before, not excluded by the caller.
+"""Which items may be answered: listed, not sold out, within the filter, not bought before, not excluded by the caller.
 
 Each rule is applied once, here, and the search gets the outcome. Item rows are joint rows (see
 recsys.serving.fresh_items). Shapes: B users, N rows.
@@ -24,7 +24,8 @@ from recsys.serving.fresh_items import CatalogView
 class Stock:
     """Which items of a view can be bought at all."""
 
-    allowed: tuple[Bool | None, ...]  # for each bundle of the view: what is not replaced and not sold out; None: all
+    allowed: tuple[Bool | None, ...]  # for each bundle of the view: not replaced, listed, not sold out; None: all
+    unlisted: int
     sold_out: int
 
 
@@ -35,7 +36,7 @@ class Eligibility:
     allowed: tuple[Bool | None, ...]  # for each bundle of the view; None: all of its items
     excluded: Int32  # [N] rows that are allowed and still no answer, ascending, each once
     eligible: int  # how many items are left
-    excluded_counts: dict[str, int]  # by the first reason that fits: sold_out, filtered, bought, excluded
+    excluded_counts: dict[str, int]  # by the first reason that fits: unlisted, sold_out, filtered, bought, excluded
 
 
 def available_items(catalog: Catalog) -> Bool:
@@ -46,17 +47,20 @@ def available_items(catalog: Catalog) -> Bool:
     return np.asarray(pc.fill_null(column, True).to_numpy(), np.bool_)
 
 
-def stock_of(view: CatalogView, *, exclude_sold_out: bool) -> Stock:
-    """Take stock of a view; once for each view, not for each query."""
-    allowed, sold_out = [], 0
+def stock_of(view: CatalogView, *, allow_unlisted: bool, exclude_sold_out: bool) -> Stock:
+    """Take stock of a view; once for each view, not for each query.
+
+    allow_unlisted: items that the shop's catalog does not list, such as deleted ones, may be answered all the same.
+    """
+    allowed, unlisted, sold_out = [], 0, 0
     for bundle, standing in zip(view.bundles, view.standing, strict=True):
-        mask = np.ones(len(bundle.catalog), np.bool_) if standing is None else standing
-        if exclude_sold_out:
-            available = mask & available_items(bundle.catalog)
-            sold_out += int(np.count_nonzero(mask)) - int(np.count_nonzero(available))
-            mask = available
-        allowed.append(None if mask.all() else mask)
-    return Stock(tuple(allowed), sold_out)
+        valid = np.ones(len(bundle.catalog), np.bool_) if standing is None else standing
+        listed = valid if allow_unlisted else valid & bundle.catalog.is_listed
+        available = listed & available_items(bundle.catalog) if exclude_sold_out else listed
+        unlisted += int(np.count_nonzero(valid)) - int(np.count_nonzero(listed))
+        sold_out += int(np.count_nonzero(listed)) - int(np.count_nonzero(available))
+        allowed.append(None if available.all() else available)
+    return Stock(tuple(allowed), unlisted, sold_out)
 
 
 def bought_rows(view: CatalogView, histories: Histories, bought_codes: Sequence[int]) -> Ragged:
@@ -80,6 +84,7 @@ def decide(view: CatalogView, stock: Stock, wanted: Filter | None, *, bought: In
     bought = _allowed_rows(view, allowed, bought)
     named = np.setdiff1d(_allowed_rows(view, allowed, excluded), bought)
     counts = {
+        "unlisted": stock.unlisted,
         "sold_out": stock.sold_out,
         "filtered": before - after,
         "bought": len(bought),

@@ -129,7 +129,11 @@ def _snapshot(config: Config, view: CatalogView, log: EventLog, revision: int) -
         revision=revision,
         knows_until=0,
         is_full=False,
-        stock=stock_of(view, exclude_sold_out=config.recommendations.exclude_sold_out),
+        stock=stock_of(
+            view,
+            allow_unlisted=config.recommendations.allow_unlisted,
+            exclude_sold_out=config.recommendations.exclude_sold_out,
+        ),
         columns=column_kinds(view.main.catalog.columns),
         bought_codes=view.main.codes_of(config.bought),
     )

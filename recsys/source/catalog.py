@@ -74,7 +74,10 @@ def read_users(reader: Reader, query: str, name: str) -> Entries:
 
 
 def build_catalog(items: pl.DataFrame, extra: list[str]) -> Catalog:
-    """Build the catalog: the rows in their order, then rows of nulls for `extra` items, known from events only."""
+    """Build the catalog: the rows in their order, then rows of nulls for `extra` items, known from events only.
+
+    Without a row there is no catalog to be listed in, and the extra items count as the shop's.
+    """
     table = items.drop("item_id")
     if "title" not in table.columns:
         table = table.with_columns(pl.Series("title", [None] * items.height, dtype=pl.String))
@@ -82,7 +85,9 @@ def build_catalog(items: pl.DataFrame, extra: list[str]) -> Catalog:
         table = pl.concat([table, pl.DataFrame(schema=table.schema).clear(len(extra))])
     columns = table.to_arrow()
     texts = [pa.field(f.name, pa.string()) if f.type == pa.large_string() else f for f in columns.schema]
-    return Catalog(Vocabulary.from_ids([*items["item_id"].to_list(), *extra]), columns.cast(pa.schema(texts)))
+    return Catalog(
+        Vocabulary.from_ids([*items["item_id"].to_list(), *extra]), columns.cast(pa.schema(texts)), items.height or None
+    )
 
 
 def consent_of(users: pl.DataFrame, ids: pl.Series) -> pa.BooleanArray:

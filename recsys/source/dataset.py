@@ -120,7 +120,7 @@ def _load(config: Config, store: Store, now: int, progress: Progress) -> Dataset
     events = _without_returned(events, config, findings)
     codes = reading.main
     users, user_rows = _user_rows(events, codes.users, reading.users)
-    extra, item_rows = _item_rows(events, codes.items, reading.items, findings)
+    extra, item_rows = _item_rows(events, codes.items, reading.items, config, findings)
     catalog = build_catalog(reading.items.frame, extra)
     interactions = _interactions(events, user_rows, item_rows, len(users), len(catalog))
     findings += _too_little(interactions) or judging_findings(
@@ -283,19 +283,30 @@ def _user_rows(events: pl.DataFrame, codes: IdEncoder, users: Entries | None) ->
 
 
 def _item_rows(
-    events: pl.DataFrame, codes: IdEncoder, items: Entries, findings: list[Finding]
+    events: pl.DataFrame, codes: IdEncoder, items: Entries, config: Config, findings: list[Finding]
 ) -> tuple[list[str], Int32]:
     """Return the ids of items that the catalog lacks, and the row of each code."""
     seen = codes.ids.gather(events["item"].unique())
     catalog = items.frame["item_id"]
     extra = seen.filter(~seen.is_in(catalog.implode())).sort()
     if len(extra) and len(catalog):
-        examples = tuple(f"item_id={identifier!r}" for identifier in extra.head(EXAMPLES))
-        many = 2 * len(extra) > len(seen)
-        severity: Severity = "warning" if many else "note"
-        advice = "are the ids of both queries the same ones?" if many else "kept, without attributes"
-        findings.append(Finding(severity, "item without catalog row", len(extra), len(seen), examples, advice))
+        findings.append(_unlisted(extra, len(seen), config))
     return extra.to_list(), _rows_of(codes.ids, pl.concat([catalog.rename("id"), extra.rename("id")]))
+
+
+def _unlisted(extra: pl.Series, seen: int, config: Config) -> Finding:
+    """The finding about items of events that the catalog lacks. seen: the number of items that have events."""
+    examples = tuple(f"item_id={identifier!r}" for identifier in extra.head(EXAMPLES))
+    allowed = config.recommendations.allow_unlisted
+    severity: Severity = "note"
+    advice = "kept, without attributes" if allowed else "they train and are not recommended"
+    if 2 * len(extra) > seen:
+        severity, advice = "warning", f"{advice}; are the ids of both queries the same ones?"
+    if len(extra) == seen and not allowed:
+        severity, advice = "error", "nothing that has events could be recommended; the ids of both queries must agree"
+    if not allowed:
+        advice += "; [recommendations] allow_unlisted recommends them too"
+    return Finding(severity, "item without catalog row", len(extra), seen, examples, advice)
 
 
 def _rows_of(ids: pl.Series, vocabulary: pl.Series) -> Int32:

@@ -317,7 +317,7 @@ def _negative_values(events: Interactions) -> list[Finding]:
     negative = int(np.count_nonzero(events.values < 0))
     if not negative:
         return []
-    advice = "a return or a refund? it counts as an event of its kind; leave it out with WHERE"
+    advice = "a return or a refund? deliver it as an event of [events] returns, or leave it out with WHERE"
     return [Finding("warning", "negative value", negative, len(events), (), advice)]
 
 

@@ -43,8 +43,8 @@ def evaluate(bundle: Bundle, splits: Splits, config: Config) -> EvaluationResult
     "new_users": users without such an event; the history is their first basket, the events within 24 hours of their
     first one, as of its last event; targets: what came later.
     "cold_items": users as in "all"; targets: items without an event before the holdout. Recall only.
-    Unless [recommendations] allow_repurchase, items bought before are neither listed nor targets. Sold-out items are
-    listed, as it is not known what was sold out then. A row has at most [evaluation] max_users.
+    Unless [recommendations] allow_repurchase, items bought before are neither listed nor targets. Sold-out and
+    deleted items are listed, as it is not known what could be bought then. A row has at most [evaluation] max_users.
     Raises ValueError when the bundle has other items than the splits.
     """
     known, holdout = splits.known, splits.holdout

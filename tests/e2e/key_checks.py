@@ -172,6 +172,12 @@ def sold_out_and_recommended(config: Config) -> int:
     return len(sold_out & set().union(*recommended(config, k=100)))
 
 
+def deleted_and_recommended(config: Config) -> int:
+    """How many products are recommended that the query of items leaves out."""
+    train(config, progress=quiet)
+    return sum(item.endswith("0") for item in set().union(*recommended(config)))
+
+
 def published_model(config: Config) -> str:
     train(config, progress=quiet)
     return bundles.load(config.storage.path).vectors.model

@@ -132,6 +132,15 @@ CHANGES: dict[str, Change] = {
     "recommendations.allow_repurchase": Change(
         "true", outcomes.bought_and_recommended, lambda before, after: before == 0 and after > 20
     ),
+    "recommendations.allow_unlisted": Change(
+        "true",
+        outcomes.deleted_and_recommended,
+        lambda before, after: before == 0 < after,
+        {
+            "RECSYS_STORAGE__PATH": "fresh",
+            "RECSYS_SOURCE__ITEMS": "SELECT sku AS item_id, name AS title FROM products WHERE sku NOT LIKE '%0'",
+        },
+    ),
     "recommendations.exclude_sold_out": Change(
         "false", outcomes.sold_out_and_recommended, lambda before, after: before == 0 < after
     ),

@@ -9,11 +9,14 @@ import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 from nights import Nights, receiver
+from shops import GOOD, NOW, SECONDS, Shop
+from tiny import quiet
 
-from jobs import ledger
+from jobs import ledger, train
 from jobs.schedule import alerts
 from recsys.config.settings import AlertSettings, Config
 from recsys.errors import RefusedError
+from recsys.store.runs import list_runs
 from recsys.store.schedule import plan_due
 
 TRAIN = frozenset({"train"})
@@ -50,6 +53,22 @@ def test_a_failure_and_a_refusal_are_posted_once_and_a_success_is_not(store, tel
     assert failed["tables"] == "recsys_"
     assert datetime.fromisoformat(failed["started_at"]) <= datetime.fromisoformat(failed["finished_at"])
     assert (refused["status"], refused["error"]) == ("refused", "the gate refused to publish")
+
+
+def test_what_the_check_found_is_in_the_ledger_and_in_the_alert_without_ids(store, tell, tmp_path):
+    shop = Shop(tmp_path)
+    shop.add("events", [*GOOD, ("anna@example.com", "i1", "wish", SECONDS, 1.0)])
+    config = shop.config()
+    with pytest.raises(RefusedError, match="no event is of "), ledger.run(store, "train", config) as record:
+        train.read(config, store, record, now=NOW, progress=quiet)
+    with receiver() as (url, posted):
+        assert tell(store, settings(url))
+    (read,) = list_runs(store)[0].steps
+    found = {finding["reason"]: finding for finding in read["counts"]["findings"]}
+    assert found["unknown kind"] == {"severity": "warning", "reason": "unknown kind", "rows": 1, "of": 601}
+    assert found["no event to judge by"]["severity"] == "error"
+    assert posted[0]["findings"] == read["counts"]["findings"]
+    assert "anna" not in f"{list_runs(store)} {posted}"
 
 
 def test_an_interrupted_run_is_told_of_only_when_it_was_scheduled(store, tell, monkeypatch):

@@ -75,7 +75,11 @@ def expect_the_shop(settings: Config, store: Store) -> None:
     assert list(dataset.users) == ["20", "21", "22"]
     assert dataset.consent is not None
     assert dataset.consent.to_pylist() == [None, True, None]
-    assert [finding.reason for finding in check(settings, store).findings] == ["item without catalog row"]
+    assert [finding.reason for finding in check(settings, store).findings] == [
+        "few users to judge by",
+        "nobody to choose settings by",
+        "item without catalog row",
+    ]
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)

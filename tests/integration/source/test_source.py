@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from shops import DAY, GOOD, MINUTE, NOW, SECONDS, SECTION, Shop, check, events_of, found, load, own_events
 
-from recsys.config.settings import Config
+from recsys.config.settings import Config, RecommendationSettings
 from recsys.errors import RefusedError, SourceError
 from recsys.store.database import Store
 from recsys.store.events import insert_events
@@ -183,6 +183,34 @@ def test_a_catalog_that_most_items_are_missing_from_is_a_warning(shop: Shop, sql
     assert found(check(config, sqlite_store), "item without catalog row").severity == "note"
     shop.run("DELETE FROM items WHERE item_id = 'i0'")
     assert found(check(config, sqlite_store), "item without catalog row").severity == "warning"
+
+
+def test_a_catalog_of_other_ids_is_refused_unless_what_it_lacks_may_be_recommended(
+    shop: Shop, sqlite_store: Store
+) -> None:
+    shop.add("events", GOOD)
+    shop.add("items", [(f"SKU-{at}", *[None] * 8) for at in range(30)])
+    config = shop.config(items="SELECT * FROM items")
+    with pytest.raises(RefusedError, match=r"item without catalog row: 30 of 30 rows .*allow_unlisted"):
+        load(config, sqlite_store)
+    allowed = RecommendationSettings(allow_unlisted=True)
+    assert len(load(config.model_copy(update={"recommendations": allowed}), sqlite_store).catalog) == 60
+
+
+def test_the_catalog_knows_which_of_its_items_the_shop_lists(shop: Shop, sqlite_store: Store) -> None:
+    shop.add("events", GOOD)
+    assert load(shop.config(), sqlite_store).catalog.is_listed.all()  # no query of items
+    config = shop.config(items="SELECT * FROM items")
+    assert load(config, sqlite_store).catalog.is_listed.all()  # nor a row of one
+    shop.add("items", [(f"i{at}", *[None] * 8) for at in range(25)])
+    catalog = load(config, sqlite_store).catalog
+    assert {item for item, listed in zip(catalog.ids, catalog.is_listed, strict=True) if not listed} == {
+        "i25",
+        "i26",
+        "i27",
+        "i28",
+        "i29",
+    }
 
 
 def test_a_shop_without_a_query_of_items_has_the_items_of_its_events(shop: Shop, sqlite_store: Store) -> None:

@@ -177,6 +177,15 @@ def test_ids_of_any_kind_come_back(tmp_path):
     assert found.catalog.ids.rows_of(ids).tolist() == list(range(7))
 
 
+@pytest.mark.parametrize("listed", [None, 4])
+def test_which_items_the_shop_lists_is_saved(tmp_path, listed):
+    bundle = tiny.bundle(np.eye(6))
+    bundle = replace(bundle, catalog=replace(bundle.catalog, listed=listed))
+    found = bundles.load(tmp_path, bundles.save(bundle, tmp_path, facts=tiny.FACTS)).catalog
+    assert found.listed == listed
+    assert found.columns.equals(bundle.catalog.columns, check_metadata=True)
+
+
 def test_an_item_encoder_that_knows_no_token_is_saved(tmp_path):
     bundle = tiny.bundle(np.eye(6))
     empty = np.zeros((0, 6), np.float32)

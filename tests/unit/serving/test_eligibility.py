@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import tiny
 
@@ -35,7 +37,7 @@ def answered(view, eligibility):
 
 def test_each_item_counts_once_for_the_first_reason_that_fits():
     view = shop()
-    stock = stock_of(view, exclude_sold_out=True)
+    stock = stock_of(view, allow_unlisted=False, exclude_sold_out=True)
     assert stock.sold_out == 2
     nothing = rows(view)
     free = decide(view, stock, None, bought=nothing, excluded=nothing)
@@ -45,7 +47,7 @@ def test_each_item_counts_once_for_the_first_reason_that_fits():
     found = decide(
         view, stock, wanted, bought=rows(view, "i1", "i4", "i1"), excluded=rows(view, "i1", "i3", "i5", "unheard")
     )
-    assert found.excluded_counts == {"sold_out": 2, "filtered": 2, "bought": 1, "excluded": 1}
+    assert found.excluded_counts == {"unlisted": 0, "sold_out": 2, "filtered": 2, "bought": 1, "excluded": 1}
     assert answered(view, found) == ["i0"]
     assert found.eligible == 1
     assert len(view) == found.eligible + sum(found.excluded_counts.values())
@@ -53,9 +55,38 @@ def test_each_item_counts_once_for_the_first_reason_that_fits():
 
 def test_what_is_sold_out_may_be_answered_when_configured():
     view = shop()
-    stock = stock_of(view, exclude_sold_out=False)
+    stock = stock_of(view, allow_unlisted=False, exclude_sold_out=False)
     assert stock.sold_out == 0
     assert decide(view, stock, None, bought=rows(view), excluded=rows(view)).eligible == len(view) == 7
+
+
+def listing(count, listed, **columns):
+    """A bundle of so many items, of which the shop's catalog lists the first `listed`."""
+    found = tiny.bundle(np.eye(count), **columns)
+    return replace(found, catalog=replace(found.catalog, listed=listed))
+
+
+def test_what_the_catalog_does_not_list_is_no_answer_until_it_is_allowed_or_posted():
+    main = listing(5, 3)
+    view = CatalogView(main, extend(main, None, [said("i4", title="Back again")]))
+    stock = stock_of(view, allow_unlisted=False, exclude_sold_out=True)
+    free = decide(view, stock, None, bought=rows(view), excluded=rows(view, "i3"))
+    assert answered(view, free) == ["i0", "i1", "i2", "i4"]
+    assert free.excluded_counts == {"unlisted": 1, "sold_out": 0, "filtered": 0, "bought": 0, "excluded": 0}
+    allowed = stock_of(view, allow_unlisted=True, exclude_sold_out=True)
+    assert (allowed.unlisted, decide(view, allowed, None, bought=rows(view), excluded=rows(view)).eligible) == (0, 5)
+
+
+def test_when_everything_is_sold_out_deleted_items_do_not_take_its_place():
+    view = CatalogView(listing(4, 2, available=[False, False, None, None]))
+    stock = stock_of(view, allow_unlisted=False, exclude_sold_out=True)
+    assert (stock.unlisted, stock.sold_out) == (2, 2)
+    assert decide(view, stock, None, bought=rows(view), excluded=rows(view)).eligible == 0
+
+
+def test_a_shop_without_a_catalog_lists_whatever_has_events():
+    view = CatalogView(listing(3, None))
+    assert stock_of(view, allow_unlisted=False, exclude_sold_out=True).allowed == (None,)
 
 
 def test_what_was_bought_is_named_by_the_row_under_which_it_is_answered():
