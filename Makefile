@@ -5,7 +5,7 @@
 # Processes that may not keep what they compile compile torch anew each time: seconds for each of hundreds in the tests.
 unexport PYTHONDONTWRITEBYTECODE
 
-PYTHON ?= $(firstword $(shell command -v python3.11 python3 2>/dev/null))
+PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.13 python3 2>/dev/null))
 LOCK ?= requirements-cpu.lock
 BIN := .venv/bin
 INSTALLED := .venv/$(LOCK)
@@ -19,8 +19,8 @@ help: ## list the targets
 install: $(INSTALLED) ## create .venv from the lock (for a GPU: make clean install LOCK=requirements-cuda.lock)
 
 $(INSTALLED): $(LOCK) pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
-		{ echo "Python 3.11 is needed, found $$($(PYTHON) -V 2>&1); name one with: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+		{ echo "Python 3.11, 3.12 or 3.13 is needed, found $$($(PYTHON) -V 2>&1); name one with: make PYTHON=/path/to/it" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --no-deps --no-compile -r $(LOCK)
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .

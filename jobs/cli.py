@@ -201,6 +201,7 @@ def tune(
 
     Example: recsys tune mf --trials 20 --minutes 30
     """
+    resolve("recsys.training.libraries:check_installed")()  # before the import, which would fail without optuna
     _call("jobs.tune:tune", config, as_json, model=model, trials=trials, minutes=minutes)
 
 
@@ -431,6 +432,21 @@ def rollback(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> None
     Example: recsys rollback
     """
     _call("jobs.commands:rollback", config, as_json)
+
+
+@app.command("install-lock")
+def install_lock(
+    name: Annotated[str, typer.Argument(metavar="LOCK", help="serve to answer and read; cpu or cuda to train, too.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where to; default: requirements-LOCK.lock in the current folder.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the list of exact versions that belongs to this one, for pip install --no-deps -r.
+
+    Example: recsys install-lock cpu
+    """
+    resolve("jobs.output:show")(resolve("jobs.install_lock:install_lock")(name, out), as_json=as_json)
 
 
 @app.command()

@@ -8,38 +8,30 @@ import importlib.util
 import platform
 import re
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from jobs.doctor.answer import Answer
+from jobs.doctor.answer import Answer, to_train
+from recsys.training.libraries import FBGEMM, MEND, RIGHT, TRIO, compare, public, version_of
 
-PYTHON = (3, 11)
-# These three are built for each other; a test compares them with the lock files.
-TRIO = {"torch": "2.13.0", "torchrec": "1.8.0", "fbgemm_gpu": "1.8.0"}
-FBGEMM = ("fbgemm-gpu-cpu", "fbgemm-gpu")  # two distributions of the one package fbgemm_gpu: for the CPU, for CUDA
-MEND = "pip install --no-deps -r requirements-cpu.lock (with a GPU: requirements-cuda.lock)"
+PYTHONS = ("3.11", "3.12", "3.13")
+MEND_BASE = "`recsys install-lock serve`, then `pip install --no-deps -r requirements-serve.lock`"
+_RIGHT_TRIO = f"{RIGHT}: {MEND}"
 
 
 def check_python(_config: str) -> Answer:
     """Whether the version of Python is right."""
-    return sys.version_info[:2] == PYTHON, platform.python_version(), f"{PYTHON[0]}.{PYTHON[1]}"
+    found = platform.python_version()
+    return ".".join(map(str, sys.version_info[:2])) in PYTHONS, found, ", ".join(PYTHONS)
 
 
+@to_train
 def check_versions(_config: str) -> Answer:
     """Whether the installed versions of torch, torchrec and fbgemm_gpu belong together."""
-    installed = {name: _version(name) for name in ("torch", "torchrec", *FBGEMM)}
-    found = ", ".join(f"{name} {number}" for name, number in installed.items() if number)
-    right = ", ".join(f"{name} {number}" for name, number in TRIO.items())
-    if installed[FBGEMM[0]] and installed[FBGEMM[1]]:
-        return False, found, f"one of {' and '.join(FBGEMM)}, not both: uninstall both, then {MEND}"
-    ours = {**installed, "fbgemm_gpu": installed[FBGEMM[0]] or installed[FBGEMM[1]]}
-    wrong = [name for name, number in TRIO.items() if _public(ours[name]) != number]
-    if wrong:
-        return False, found or "none of them", f"{right}; wrong: {', '.join(wrong)}; {MEND}"
-    return True, found, right
+    return compare()
 
 
+@to_train
 def check_torch(_config: str) -> Answer:
     """Whether torch loads and multiplies."""
     cuda = _cuda_of_torch()
@@ -56,6 +48,7 @@ def check_torch(_config: str) -> Answer:
     return _loaded("torch", torch, product == 6)
 
 
+@to_train
 def check_fbgemm(_config: str) -> Answer:
     """Whether fbgemm_gpu loads into this torch."""
     torch = importlib.import_module("torch")
@@ -63,10 +56,11 @@ def check_fbgemm(_config: str) -> Answer:
         fbgemm = importlib.import_module("fbgemm_gpu")
         sums = torch.ops.fbgemm.asynchronous_complete_cumsum(torch.tensor([2, 3])).tolist()
     except Exception as error:
-        return False, f"does not load into torch {torch.__version__}: {error}", _right_pair()
+        return False, f"does not load into torch {torch.__version__}: {error}", _RIGHT_TRIO
     return _loaded("fbgemm_gpu", fbgemm, sums == [0, 2, 5])
 
 
+@to_train
 def check_torchrec(_config: str) -> Answer:
     """Whether torchrec loads and sums embeddings."""
     try:
@@ -79,13 +73,14 @@ def check_torchrec(_config: str) -> Answer:
         weights = bags.embedding_bags["t"].weight
         right = torch.allclose(bags(rows)["f"], torch.stack([weights[0] + weights[2], weights[1]]))
     except Exception as error:
-        return False, f"does not load: {error}", _right_pair()
+        return False, f"does not load: {error}", _RIGHT_TRIO
     return _loaded("torchrec", torchrec, right)
 
 
+@to_train
 def check_builds(_config: str) -> Answer:
     """Whether torch and fbgemm_gpu are both built for the CPU, or both for CUDA."""
-    cuda, fbgemm = _cuda_of_torch(), [name for name in FBGEMM if _version(name)]
+    cuda, fbgemm = _cuda_of_torch(), [name for name in FBGEMM if version_of(name)]
     found = f"torch for {f'CUDA {cuda}' if cuda else 'CPU'}, {' and '.join(fbgemm) or 'no fbgemm_gpu'}"
     ok = fbgemm == [FBGEMM[1] if cuda else FBGEMM[0]]
     return (
@@ -93,6 +88,17 @@ def check_builds(_config: str) -> Answer:
         found,
         "torch for CPU with fbgemm-gpu-cpu, or torch for CUDA with fbgemm-gpu" + ("" if ok else f": {MEND}"),
     )
+
+
+@to_train
+def check_optuna(_config: str) -> Answer:
+    """Whether optuna, which `recsys tune` searches with, loads."""
+    try:
+        optuna = importlib.import_module("optuna")
+        works = not optuna.distributions.FloatDistribution(0, 1).single()
+    except Exception as error:
+        return False, f"does not load: {error}", MEND
+    return works, optuna.__version__, "to load"
 
 
 def check_faiss(_config: str) -> Answer:
@@ -103,7 +109,7 @@ def check_faiss(_config: str) -> Answer:
         index.add(numpy.eye(2, dtype="float32"))
         _, rows = index.search(numpy.array([[0.1, 0.9]], "float32"), 1)
     except Exception as error:
-        return False, f"does not load: {error}", MEND
+        return False, f"does not load: {error}", MEND_BASE
     return bool(rows[0, 0] == 1), faiss.__version__, "to load and search"
 
 
@@ -113,29 +119,14 @@ def check_onnxruntime(_config: str) -> Answer:
         onnxruntime = importlib.import_module("onnxruntime")
         able = "CPUExecutionProvider" in onnxruntime.get_available_providers()
     except Exception as error:
-        return False, f"does not load: {error}", MEND
+        return False, f"does not load: {error}", MEND_BASE
     return able, onnxruntime.__version__, "to load and offer the CPU"
 
 
 def _loaded(name: str, module: Any, works: bool) -> Answer:
     found = str(module.__version__)
-    ok = works and _public(found) == TRIO[name]
-    return ok, found if works else f"{found}, computes wrongly", TRIO[name] if ok else _right_pair()
-
-
-def _right_pair() -> str:
-    return f"{', '.join(f'{name} {number}' for name, number in TRIO.items())}: {MEND}"
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def _public(number: str | None) -> str | None:
-    return number.partition("+")[0] if number else None
+    ok = works and public(found) == TRIO[name]
+    return ok, found if works else f"{found}, computes wrongly", TRIO[name] if ok else _RIGHT_TRIO
 
 
 def _cuda_of_torch() -> str | None:

@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from jobs.doctor.answer import Answer
+from jobs.doctor.answer import Answer, to_train
 from recsys.config.loading import load_config
 
 FREE_BYTES = 1_000_000_000
 
 
+@to_train
 def check_device(config: str) -> Answer:
     """Whether the configured device is there."""
     wanted = load_config(Path(config)).training.device

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from jobs.doctor.answer import Answer
+from jobs.doctor.answer import Answer, to_train
 from recsys.config.loading import load_config
 from recsys.errors import ConfigError
 from recsys.training.pipeline import check_names
 
 
+@to_train
 def check_models(config: str) -> Answer:
     """Whether the configured models and index exist."""
     settings = load_config(Path(config))

@@ -31,11 +31,13 @@ class Check:
 
 CHECKS: dict[str, Check] = {  # in the order in which they run
     "python": Check("jobs.doctor.libraries:check_python"),
+    "names": Check("jobs.doctor.names:check_names"),
     "versions": Check("jobs.doctor.libraries:check_versions"),
     "torch": Check("jobs.doctor.libraries:check_torch", needs=("versions",)),
     "fbgemm_gpu": Check("jobs.doctor.libraries:check_fbgemm", needs=("torch",)),
     "torchrec": Check("jobs.doctor.libraries:check_torchrec", needs=("fbgemm_gpu",)),
     "builds": Check("jobs.doctor.libraries:check_builds", needs=("versions",)),
+    "optuna": Check("jobs.doctor.libraries:check_optuna"),
     "faiss": Check("jobs.doctor.libraries:check_faiss"),
     "onnxruntime": Check("jobs.doctor.libraries:check_onnxruntime"),
     "configuration": Check("jobs.doctor.configuration:check_configuration"),

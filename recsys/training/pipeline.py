@@ -27,6 +27,7 @@ from recsys.source.dataset import Dataset
 from recsys.training import gate
 from recsys.training.evaluation import EvaluationResult, ValidationScore, evaluate
 from recsys.training.gate import METRIC, GateResult
+from recsys.training.libraries import check_installed
 
 BASELINE = "popularity"
 PICK_DEVICE = "recsys.models.device:pick_device"
@@ -98,10 +99,12 @@ class Candidate:
 
 
 def check_settings(config: Config) -> None:
-    """Check that the configured models, index and device exist, before hours of reading and training.
+    """Check that the libraries, models, index and device are there, before hours of reading and training.
 
-    Raises ConfigError that names what was asked for, what was found and what is allowed.
+    Raises ConfigError that names what was asked for, what was found and what is allowed. Raises RecsysError when the
+    libraries are not installed, or not in versions that belong together.
     """
+    check_installed()
     check_names(config)
     resolve(PICK_DEVICE)(config.training.device)
 

@@ -146,7 +146,7 @@ def test_the_generated_pages_are_what_the_code_says() -> None:
 def commands_of(*group: str) -> list[str]:
     """The commands that the help of a group lists, and those of the groups among them."""
     text = run_here(*group, "--help").stdout
-    names = re.findall(r"^  ([a-z]+)", text.partition("Commands:\n")[2], re.MULTILINE)
+    names = re.findall(r"^  ([a-z-]+)", text.partition("Commands:\n")[2], re.MULTILINE)
     below = {name: commands_of(*group, name) for name in names}
     return [word for name in names for word in below[name] or [" ".join([*group, name])]]
 

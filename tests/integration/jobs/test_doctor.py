@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from tiny import quiet
 
-from jobs.doctor.libraries import TRIO
+from jobs.doctor.libraries import check_python
 from jobs.doctor.report import CHECKS, doctor, run_check
 from jobs.init_file import sample
 from recsys.bundle import bundle as bundles
@@ -18,6 +18,7 @@ from recsys.data.catalog import Catalog
 from recsys.data.vocabulary import Vocabulary
 from recsys.models.vectors import Constant, Part, Vectors
 from recsys.store.migrate import open_store
+from recsys.training.libraries import TRIO
 
 ROOT = Path(__file__).parents[3]
 
@@ -125,6 +126,62 @@ def test_both_builds_of_fbgemm_side_by_side_are_a_fault(config: Path, fake: Path
     assert not finding.ok
     assert "not both" in finding.allowed
     assert not run_check("builds", config).ok
+
+
+# Stands for an installation without what trains: nothing of it can be found in the process of the checks.
+BASE = """
+import importlib.metadata
+found = importlib.metadata.version
+def version(name):
+    if name in ("torch", "torchrec", "fbgemm-gpu", "fbgemm-gpu-cpu", "optuna"):
+        raise importlib.metadata.PackageNotFoundError(name)
+    return found(name)
+importlib.metadata.version = version
+"""
+
+
+def test_without_what_trains_nothing_is_wrong_and_nothing_of_it_is_loaded(config: Path, fake: Path) -> None:
+    open_store(f"sqlite:///{config.parent / 'own.db'}").close()
+    (fake / "sitecustomize.py").write_text(BASE)
+    for name in ("torch", "torchrec", "fbgemm_gpu", "optuna", "onnx"):
+        put_package(fake, name, "raise ImportError('loaded')")
+    ok, output = doctor(config, progress=quiet)
+    findings = {finding["name"]: finding for finding in output.data["findings"]}
+    assert ok, output.data
+    assert output.parts[-1] == "everything is in place"
+    absent = [name for name, finding in findings.items() if finding["found"] == "not installed: needed to train only"]
+    assert absent == ["versions", "torch", "fbgemm_gpu", "torchrec", "builds", "optuna", "models", "device"]
+    assert "pip install --no-deps -r requirements-cpu.lock" in findings["versions"]["allowed"]
+
+
+def test_an_optuna_that_does_not_load_is_found(config: Path, fake: Path) -> None:
+    put_package(fake, "optuna", "")
+    finding = run_check("optuna", config)
+    assert not finding.ok
+    assert "'distributions'" in finding.found
+
+
+def test_a_package_that_stands_before_one_of_ours_is_found(config: Path, fake: Path) -> None:
+    assert run_check("names", config).found == f"recsys, api, jobs, migrations from {ROOT}"
+    (fake / "api").mkdir()  # without code it is none: ours is imported
+    assert run_check("names", config).ok
+    (fake / "api" / "__init__.py").touch()
+    finding = run_check("names", config)
+    assert (finding.ok, finding.found) == (False, f"api comes from {fake}")
+    assert "an environment of recsys's own" in finding.allowed
+
+
+def test_a_distribution_that_has_a_package_of_one_of_our_names_is_found(config: Path, fake: Path) -> None:
+    put_distribution(fake, "cron-jobs", "2.0")
+    (fake / "cron_jobs-2.0.dist-info" / "top_level.txt").write_text("jobs\nother\n")
+    finding = run_check("names", config)
+    assert (finding.ok, finding.found) == (False, "jobs is a package of cron-jobs too")
+
+
+def test_another_version_of_python_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.version_info", (3, 10, 13))
+    ok, _, allowed = check_python("")
+    assert (ok, allowed) == (False, "3.11, 3.12, 3.13")
 
 
 def test_the_cuda_build_without_its_libraries_is_told_from_a_broken_torch(config: Path, fake: Path) -> None:
