@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything runs in .venv, which the first target that needs it creates from the lock files.
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test test-slow mutations lint format docs fuzz clean
+.PHONY: help install install-dev demo test test-slow wheel-test mutations lint format docs fuzz clean
 
 # Processes that may not keep what they compile compile torch anew each time: seconds for each of hundreds in the tests.
 unexport PYTHONDONTWRITEBYTECODE
@@ -11,6 +11,7 @@ BIN := .venv/bin
 INSTALLED := .venv/$(LOCK)
 DEMO := demo
 SERVE ?= yes
+PYTHONS ?= $(BIN)/python
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
@@ -50,6 +51,9 @@ test: $(INSTALLED)-dev ## all tests but the slow ones, with coverage
 
 test-slow: $(INSTALLED)-dev ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow --durations=10
+
+wheel-test: $(INSTALLED)-dev ## the wheel in an empty environment (also: PYTHONS=/usr/bin/python3.12:/usr/bin/python3.13)
+	RECSYS_TEST_PYTHONS=$(PYTHONS) $(BIN)/python -m pytest -s tests/e2e/test_wheel.py
 
 mutations: $(INSTALLED)-dev ## plant faults that the tests must find, one after the other
 	OMP_NUM_THREADS=1 $(BIN)/python tests/mutations/run.py

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from functools import wraps
 
-from recsys.training.libraries import MEND, is_base
+from recsys.training.libraries import is_base
 
 # Whether all is well, what was found, and what is allowed or how to mend it.
 Answer = tuple[bool, str, str]
+NOT_INSTALLED = "not installed: needed to train only"
 
 
 def to_train(check: Callable[[str], Answer]) -> Callable[[str], Answer]:
@@ -14,6 +15,6 @@ def to_train(check: Callable[[str], Answer]) -> Callable[[str], Answer]:
 
     @wraps(check)
     def answer(config: str) -> Answer:
-        return (True, "not installed: needed to train only", f"to train: {MEND}") if is_base() else check(config)
+        return (True, NOT_INSTALLED, "to train: see versions") if is_base() else check(config)
 
     return answer

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from jobs.doctor.answer import Answer, to_train
-from recsys.training.libraries import FBGEMM, MEND, RIGHT, TRIO, compare, public, version_of
+from jobs.doctor.answer import NOT_INSTALLED, Answer, to_train
+from recsys.training.libraries import FBGEMM, MEND, RIGHT, TRIO, compare, is_base, public, version_of
 
 PYTHONS = ("3.11", "3.12", "3.13")
 MEND_BASE = "`recsys install-lock serve`, then `pip install --no-deps -r requirements-serve.lock`"
@@ -25,10 +25,9 @@ def check_python(_config: str) -> Answer:
     return ".".join(map(str, sys.version_info[:2])) in PYTHONS, found, ", ".join(PYTHONS)
 
 
-@to_train
 def check_versions(_config: str) -> Answer:
     """Whether the installed versions of torch, torchrec and fbgemm_gpu belong together."""
-    return compare()
+    return (True, NOT_INSTALLED, f"to train: {MEND}") if is_base() else compare()
 
 
 @to_train

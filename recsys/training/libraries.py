@@ -39,7 +39,9 @@ def is_base() -> bool:
 def compare() -> tuple[bool, str, str]:
     """Whether the three belong together, what was found, and what is needed or how to mend it."""
     installed = {name: version_of(name) for name in ("torch", "torchrec", *FBGEMM)}
-    found = ", ".join(f"{name} {number}" for name, number in installed.items() if number) or "none of them"
+    found = (
+        ", ".join(f"{name} {number}" for name, number in installed.items() if number) or f"none of {', '.join(TRIO)}"
+    )
     if all(installed[name] for name in FBGEMM):
         return False, found, f"one of {' and '.join(FBGEMM)}, not both: `pip uninstall {' '.join(FBGEMM)}`, then {MEND}"
     ours = {**installed, "fbgemm_gpu": installed[FBGEMM[0]] or installed[FBGEMM[1]]}

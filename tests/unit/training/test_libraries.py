@@ -40,7 +40,7 @@ def test_a_base_installation_has_none_of_the_three_whatever_else_it_has(installe
         assert not libraries.is_base()
         del installed[name]
     assert libraries.is_base()
-    assert "found none of them" in message()
+    assert "found none of torch, torchrec, fbgemm_gpu; " in message()
 
 
 def test_a_fbgemm_of_another_version_is_named(installed):
