@@ -34,7 +34,7 @@ from recsys.data.interactions import Interactions
 from recsys.data.times import MICROSECONDS_PER_DAY
 from recsys.data.vocabulary import Vocabulary
 from recsys.source.dataset import Dataset, load
-from recsys.source.importer import import_file
+from recsys.source.importer import import_files
 from recsys.store.migrate import open_store
 
 SIZES = (50, 200, 500)
@@ -141,7 +141,7 @@ def _shop_with(rows: pl.DataFrame, folder: Path, arguments: argparse.Namespace) 
     )
     with closing(open_store(config.store.url)) as store:
         file = folder / "online_retail.csv"
-        import_file(config, store, file, what="events", preset="online-retail", progress=quiet)
+        import_files(config, store, [file], preset="online-retail", progress=quiet)
     return config
 
 

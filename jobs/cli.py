@@ -128,17 +128,42 @@ def source_check(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> 
 
 @app.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="CSV, Parquet or JSON lines; .gz is read too.")],
-    what: Annotated[str, typer.Option("--what", help="events, items or users.")] = "events",
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="CSV, TSV, JSON, JSON lines, Parquet or XLSX, also in .gz and .zip; patterns too."),
+    ],
+    what: Annotated[
+        str | None, typer.Option("--what", help="events (unless the preset reads others), items or users.")
+    ] = None,
     preset: Annotated[str | None, typer.Option("--preset", help="online-retail or retailrocket.")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column",
+            help="NAME=COLUMN of the file, as user_id=CustomerID, or NAME=1, its place without a header.",
+        ),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Show the first rows as understood and what was recognized; write nothing.")
+    ] = False,
     config: ConfigOption = CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """Read a file into the service's own tables; importing it again adds nothing.
+    """Read files into the service's own tables; importing them again adds nothing.
 
     Example: recsys import online_retail.csv.gz --preset online-retail
     """
-    _call("jobs.commands:import_file", config, as_json, path=file, what=what, preset=preset)
+    target = "jobs.commands:check_files" if check else "jobs.commands:import_files"
+    _call(target, config, as_json, paths=files, what=what, preset=preset, columns=_columns(column))
+
+
+def _columns(pairs: list[str] | None) -> dict[str, str]:
+    """Split `ours=theirs`; a typer.BadParameter says what is wrong."""
+    split = [pair.partition("=") for pair in pairs or ()]
+    for ours, _, theirs in split:
+        if not ours.strip() or not theirs.strip():
+            raise typer.BadParameter(f"{ours!r} is no NAME=COLUMN, as user_id=CustomerID", param_hint="--column")
+    return {ours.strip(): theirs.strip() for ours, _, theirs in split}
 
 
 @app.command()

@@ -1,10 +1,12 @@
 """The short commands: each takes the configuration and returns what is printed."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+import polars as pl
 
 from jobs.output import Output, Table
 from recsys.bundle import versions
@@ -13,11 +15,13 @@ from recsys.data.times import readable
 from recsys.progress import Progress
 from recsys.source.dataset import check
 from recsys.source.findings import Finding, SourceReport
-from recsys.source.importer import What
-from recsys.source.importer import import_file as import_into
+from recsys.source.importer import Understood, What, kind_names, understand
+from recsys.source.importer import import_files as import_into
 from recsys.store.database import Store
 from recsys.store.migrate import open_store
 from recsys.store.runs import Run, list_runs
+
+_FIRST = 5  # rows that a check of files shows
 
 
 def open_configured(config: Config) -> Store:
@@ -127,17 +131,84 @@ def _findings(found: Sequence[Finding]) -> Table:
     return Table("Findings", ["severity", "reason", "rows", "of", "examples", "advice"], rows)
 
 
-def import_file(config: Config, *, path: Path, what: What, preset: str | None, progress: Progress) -> Output:
-    """Read a file into the own tables. Importing it again adds nothing."""
+def import_files(
+    config: Config,
+    *,
+    paths: Sequence[Path],
+    what: What | None,
+    preset: str | None,
+    columns: Mapping[str, str],
+    progress: Progress,
+) -> Output:
+    """Read files into the own tables. Importing them again adds nothing."""
     with closing(open_configured(config)) as store:
-        done = import_into(config, store, path, what=what, preset=preset, progress=progress)
-    left_out = [[reason, rows] for reason, rows in done.left_out.items()]
+        done = import_into(config, store, paths, what=what, preset=preset, columns=columns, progress=progress)
     counts = [[name, value] for name, value in done.to_dict().items() if isinstance(value, int)]
+    files = ", ".join(str(path) for path in paths)
     return Output(
         done.to_dict(),
         [
-            Table(f"Imported {path}", ["what", "rows"], counts),
-            Table("Left out", ["reason", "rows"], left_out),
+            _recognized(done.recognized),
+            Table(f"Imported {files}", ["what", "rows"], counts),
+            _left_out(done.left_out),
             _findings(done.findings),
         ],
     )
+
+
+def check_files(
+    config: Config,
+    *,
+    paths: Sequence[Path],
+    what: What | None,
+    preset: str | None,
+    columns: Mapping[str, str],
+    progress: Progress,
+) -> Output:
+    """Show what an import would read from files; write nothing. Exit code 3 when it would be refused."""
+    now = time.time_ns() // 1000
+    found = understand(config, paths, what=what, preset=preset, columns=columns, now=now, progress=progress)
+    first = _first_rows(config, found)
+    data = {
+        "what": found.what,
+        "rows": found.rows,
+        "kept": found.table.height,
+        "left_out": found.left_out,
+        "recognized": found.recognized,
+        "first": first.to_dicts(),
+        "findings": [vars(finding) for finding in found.findings],
+        "refused": found.refusal is not None,
+    }
+    parts: list[Table | str] = [
+        _recognized(found.recognized),
+        Table(f"First {found.what} as understood", first.columns, first.rows()),
+        Table("Counts", ["what", "rows"], [["in the files", found.rows], ["to import", found.table.height]]),
+        _left_out(found.left_out),
+        _findings(found.findings),
+        "the import would be refused" if found.refusal else "nothing was written; without --check these are imported",
+    ]
+    return Output(data, parts, code=3 if found.refusal else 0)
+
+
+def _first_rows(config: Config, found: Understood) -> pl.DataFrame:
+    """The first rows as they would be stored, with times as people read them."""
+    rows = found.table.head(_FIRST)
+    times = [name for name in ("time", "created_at") if name in rows.columns]
+    rows = rows.with_columns(
+        pl.from_epoch(name, time_unit="us").dt.to_string("%Y-%m-%d %H:%M:%S").alias(name) for name in times
+    )
+    if found.what != "events":
+        return rows
+    names = kind_names(config)
+    return rows.select(
+        "user_id", "item_id", pl.col("kind").replace_strict(names, return_dtype=pl.String), "time", "value"
+    )
+
+
+def _recognized(found: Mapping[str, Mapping[str, str]]) -> Table:
+    rows = [[file, what, value] for file, values in found.items() for what, value in values.items()]
+    return Table("Recognized", ["file", "what", "found"], rows)
+
+
+def _left_out(reasons: Mapping[str, int]) -> Table:
+    return Table("Left out", ["reason", "rows"], [[reason, rows] for reason, rows in reasons.items()])

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from recsys.config.settings import Config
+from recsys.config.settings import Config, field_name
 from recsys.errors import ConfigError
 
 # Keys of version 0.1.0 -> their present names. A prefix may name a whole table.
@@ -160,8 +160,9 @@ def _found(location: tuple[int | str, ...], value: Any) -> str:
 
 def _keys_at(section: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     for part in location:
-        section = section.model_fields[str(part)].annotation  # type: ignore[assignment]
-    return sorted(section.model_fields)
+        names = {field_name(section, name): field for name, field in section.model_fields.items()}
+        section = names[str(part)].annotation  # type: ignore[assignment]
+    return sorted(field_name(section, name) for name in section.model_fields)
 
 
 def place_url(url: str | None, folder: Path) -> str | None:

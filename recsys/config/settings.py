@@ -20,6 +20,11 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def field_name(section: type[BaseModel], name: str) -> str:
+    """The name of a key in the file: `imports` is [import], a word that Python keeps for itself."""
+    return section.model_fields[name].alias or name
+
+
 Days = Annotated[float, Field(gt=0)]
 Rank = Annotated[int, Field(ge=1)]
 Temperature = Annotated[float, Field(gt=0)]
@@ -239,6 +244,14 @@ class SourceSettings(Section):
         if self.interactions is not None and self.url is None:
             raise ValueError("[source] has a query for interactions but no url")
         return self
+
+
+class ImportSettings(Section):
+    """Files that `recsys import` reads into the service's own tables."""
+
+    columns: dict[str, str] = Field(
+        {}, description='Column that the import needs = its name in the files, as in user_id = "CustomerID"'
+    )
 
 
 class EventSettings(Section):
@@ -477,6 +490,7 @@ class Config(Section):
     store: StoreSettings = StoreSettings()
     storage: StorageSettings = StorageSettings()
     source: SourceSettings = SourceSettings()
+    imports: ImportSettings = Field(ImportSettings(), alias="import")  # `import` is a word of Python
     events: EventSettings = EventSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     recommendations: RecommendationSettings = RecommendationSettings()
@@ -518,7 +532,7 @@ class Config(Section):
 
 
 _NOT_HASHED: dict[str, Any] = {
-    **dict.fromkeys(("store", "storage", "api", "schedule", "alerts", "audience"), True),
+    **dict.fromkeys(("store", "storage", "imports", "api", "schedule", "alerts", "audience"), True),
     "source": {"url", "dialect"},  # the URL holds a password
     "training": {"processes"},  # the result is the same but for rounding
     # Read by answers; evaluation ranks sold-out and deleted items too.

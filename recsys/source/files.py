@@ -1,52 +1,240 @@
-"""Files as tables: CSV, Parquet and JSON lines, plain or gzip-compressed."""
+"""Files as tables: delimited text, JSON, Parquet and spreadsheets, plain, in .gz or in .zip, one or several."""
 
 import gzip
 import json
+import zipfile
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import polars as pl
 
 from recsys.errors import SourceError
+from recsys.imports import resolve
+from recsys.source.delimited import BLOCK, Table, find_header, read_delimited, unique_names
+from recsys.source.text import open_text
 from recsys.source.values import frame_of_objects
 
-FORMATS = (".csv", ".parquet", ".jsonl", ".ndjson")
+DELIMITED = (".csv", ".tsv", ".txt")
+SPREADSHEETS = (".xlsx",)
+JSON_LINES = (".jsonl", ".ndjson")
+FORMATS = (*DELIMITED, *JSON_LINES, ".json", ".parquet", *SPREADSHEETS)
+
+_ALLOWED = f"allowed are {', '.join(FORMATS)}, each also with .gz or in a .zip"
+_GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
+_EXAMPLES = 3
+_TOP = 50  # lines of a sheet in which its header lies
 
 
-def read_file(path: Path) -> pl.DataFrame:
-    """Read all rows of a file. Its suffix, before a final .gz, names the format; columns of CSV are text.
+@dataclass(frozen=True)
+class FileRows:
+    """The rows of one or more files, and what reading them found."""
 
-    Raises SourceError when the file is missing or its format is not in FORMATS.
+    rows: pl.DataFrame
+    unread: int = 0  # rows that could not be parsed
+    examples: tuple[str, ...] = ()  # the first of them, with file and line
+    recognized: dict[str, dict[str, str]] = field(default_factory=dict)  # file -> what -> found
+
+    def recognizing(self, name: str, more: Mapping[str, str]) -> "FileRows":
+        """The same rows with what else was recognized of file `name`; empty texts say nothing."""
+        found = {what: value for what, value in more.items() if value}
+        if not found:
+            return self
+        return replace(self, recognized=self.recognized | {name: self.recognized.get(name, {}) | found})
+
+
+def expand(patterns: Sequence[Path]) -> list[Path]:
+    """List the files that paths and patterns such as `orders-*.csv` name, each once.
+
+    Raises SourceError when one names no file.
     """
-    suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
-    if suffix not in FORMATS:
-        raise SourceError(f"{path.name} is of no known form; allowed are {', '.join(FORMATS)}, each also with .gz")
+    found: list[Path] = []
+    for pattern in patterns:
+        matching = [pattern] if pattern.exists() else _matching(pattern)
+        if not matching:
+            raise SourceError(f"there is no file {pattern}")
+        found += [path for path in matching if path not in found]
+    return found
+
+
+def _matching(pattern: Path) -> list[Path]:
+    root = Path(pattern.anchor)
+    return sorted(path for path in root.glob(str(pattern.relative_to(pattern.anchor))) if path.is_file())
+
+
+def read_files(paths: Sequence[Path], known: Collection[str] = (), *, has_header: bool = True) -> FileRows:
+    """Read all rows of files. A suffix, before a final .gz, names the format; columns of text files are text.
+
+    known: names that a header may have; has_header: whether delimited text and spreadsheets have one (else 1, 2, …).
+    Raises SourceError when a file is missing, its format is not in FORMATS, or it cannot be read as its format.
+    """
+    frames, unread, examples, recognized = [], 0, list[str](), {}
+    for path in paths:
+        for name, table in _tables(path, known, has_header):
+            frames.append(table.frame())
+            unread += table.unread
+            examples += [f"{name} {example}" if len(paths) > 1 else example for example in table.examples]
+            recognized[name] = table.recognized
+            if table.unread and not any(part.height for part in table.parts):
+                raise SourceError(f"{name}: no row can be parsed, as {' | '.join(table.examples)}")
+    rows = pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame()
+    return FileRows(rows, unread, tuple(examples[:_EXAMPLES]), recognized)
+
+
+def _tables(path: Path, known: Collection[str], has_header: bool) -> Iterator[tuple[str, Table]]:
     try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
-        if suffix == ".csv":
-            return pl.read_csv(content, infer_schema=False, raise_if_empty=False)
-        return pl.read_parquet(content) if suffix == ".parquet" else _read_json_lines(content)
+        with path.open("rb") as stream:
+            for name, content in _contents(path.name, stream):
+                yield name, _read(name, content, known, has_header)
     except FileNotFoundError:
         raise SourceError(f"there is no file {path}") from None
-    except (OSError, EOFError, ValueError, pl.exceptions.PolarsError) as error:
-        raise SourceError(f"{path.name} cannot be read as {suffix[1:]}: {str(error).splitlines()[0]}") from None
+    except SourceError as error:
+        raise SourceError(f"{path.name}: {error}") from None
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, pl.exceptions.PolarsError) as error:
+        form = Path(path.name.removesuffix(".gz")).suffix[1:].lower()
+        raise SourceError(f"{path.name} cannot be read as {form}: {str(error).splitlines()[0]}") from None
 
 
-def _read_json_lines(content: bytes) -> pl.DataFrame:
-    objects = [_object(number, line) for number, line in enumerate(content.splitlines(), start=1) if line.strip()]
-    names = list(dict.fromkeys(name for found in objects for name in found))
-    if not names:
-        return pl.DataFrame()
-    return frame_of_objects(names, objects)
+def _contents(name: str, stream: BinaryIO) -> Iterator[tuple[str, BinaryIO]]:
+    """Open what a file holds: itself, what .gz compresses, or each file of a .zip."""
+    start = stream.read(4)
+    stream.seek(0)
+    suffix = Path(name).suffix.lower()
+    if start.startswith(_GZIP):
+        with gzip.open(stream) as content:
+            yield name.removesuffix(".gz"), content  # type: ignore[misc]
+    elif start.startswith(_ZIP) and suffix not in SPREADSHEETS:
+        yield from _members(name, stream)
+    elif suffix in (".gz", ".zip"):
+        raise SourceError(f"it does not begin as a {suffix} file does")
+    else:
+        yield name, stream
 
 
-def _object(number: int, line: bytes) -> dict[str, Any]:
+def _members(name: str, stream: BinaryIO) -> Iterator[tuple[str, BinaryIO]]:
+    with zipfile.ZipFile(stream) as archive:
+        names = [member for member in archive.namelist() if _is_data(member)]
+        if not names:
+            raise SourceError(f"it holds no file of a known form; {_ALLOWED}")
+        for member in names:
+            with archive.open(member) as content:
+                yield f"{name}:{member}", content  # type: ignore[misc]
+
+
+def _is_data(member: str) -> bool:
+    """Whether a file of an archive is one to read, and not what macOS and others add."""
+    path = Path(member)
+    return path.suffix.lower() in FORMATS and not path.name.startswith(".") and path.parts[0] != "__MACOSX"
+
+
+def _read(name: str, content: BinaryIO, known: Collection[str], has_header: bool) -> Table:
+    suffix = Path(name).suffix.lower()
+    if suffix in DELIMITED:
+        return read_delimited(content, known, has_header=has_header)
+    if suffix in SPREADSHEETS:
+        return _read_spreadsheet(content.read(), known, has_header)
+    if suffix in JSON_LINES or suffix == ".json":
+        return _read_json(content, is_lines=suffix != ".json")
+    if suffix == ".parquet":
+        return _whole(pl.read_parquet(content.read()), "Parquet")
+    raise SourceError(f"it is of no known form; {_ALLOWED}")
+
+
+def _whole(frame: pl.DataFrame, form: str) -> Table:
+    return Table(frame.columns, [frame], recognized={"format": form})
+
+
+def _read_json(stream: BinaryIO, *, is_lines: bool) -> Table:
+    """Read one object a line, an array of objects, or an object with one list of objects."""
+    text = open_text(stream, BLOCK)
+    content = b"".join(text)
+    table = Table([])
+    objects = None if is_lines and not content.lstrip().startswith(b"[") else _array(content)
+    if objects is None:
+        table.recognized = {"format": "JSON lines", "encoding": text.encoding_name}
+        lines = ((number, line) for number, line in enumerate(content.split(b"\n"), start=1) if line.strip())
+        found = list(_objects(lines, json.loads, table))
+    else:
+        table.recognized = {"format": "a JSON array", "encoding": text.encoding_name}
+        found = list(_objects(enumerate(objects, start=1), lambda value: value, table, place="element"))
+    names = list(dict.fromkeys(name for values in found for name in values))
+    if names:
+        table.parts = [frame_of_objects(names, found)]
+    return table
+
+
+def _array(content: bytes) -> list[Any] | None:
+    """The rows of a JSON text: an array, or the only list of an object. None: the text may be JSON lines."""
     try:
-        found = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"line {number}: {error}") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"line {number} is no object")
-    return found
+        found = json.loads(content)
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data":
+            return None
+        raise
+    if isinstance(found, dict):
+        lists = [value for value in found.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
+        return lists[0] if len(lists) == 1 else None
+    return found if isinstance(found, list) else [found]
+
+
+def _objects(
+    given: Iterable[tuple[int, Any]], parse: Callable[[Any], Any], table: Table, place: str = "line"
+) -> Iterator[dict[str, Any]]:
+    """The objects among what was given; what is none is left out."""
+    for number, value in given:
+        try:
+            found = parse(value)
+        except ValueError as error:
+            table.leave_out(number, str(error), place)
+            continue
+        if isinstance(found, dict):
+            yield found
+        else:
+            table.leave_out(number, "is no object", place)
+
+
+def _read_spreadsheet(content: bytes, known: Collection[str], has_header: bool) -> Table:
+    """Read the first sheet that has rows, and those after it with the same columns."""
+    sheets = _sheets(content)
+    table, read, others = Table([]), list[str](), list[str]()
+    for name, cells in sheets.items():
+        if cells.is_empty():
+            continue
+        names, rows, before = _below_header(cells, known, has_header)
+        if read and names != table.names:
+            others.append(name)
+            continue
+        read.append(name)
+        table.names = names
+        filled = rows.filter(~pl.all_horizontal(pl.all().is_null()))
+        table.blank += rows.height - filled.height
+        table.parts.append(filled)
+        table.recognized |= {"lines before the header": str(before)} if before else {}
+    table.recognized |= {"format": "spreadsheet", "sheets": ", ".join(read)}
+    table.recognized |= {"blank lines": str(table.blank)} if table.blank else {}
+    table.recognized |= {"sheets not read, of other columns": ", ".join(others)} if others else {}
+    table.drop_nameless()
+    return table
+
+
+def _sheets(content: bytes) -> dict[str, pl.DataFrame]:
+    """The cells of every sheet as text."""
+    try:
+        book = resolve("fastexcel:read_excel")(content)
+        return {name: book.load_sheet(name, header_row=None, dtypes="string").to_polars() for name in book.sheet_names}
+    except resolve("fastexcel:FastExcelError") as error:
+        raise ValueError(f"{error}") from None
+
+
+def _below_header(cells: pl.DataFrame, known: Collection[str], has_header: bool) -> tuple[list[str], pl.DataFrame, int]:
+    """Split the cells of a sheet into names and rows; return the number of lines before the names, too."""
+    if not has_header:
+        names = [str(at + 1) for at in range(cells.width)]
+        return names, cells.rename(dict(zip(cells.columns, names, strict=True))), 0
+    top = cells.head(_TOP).rows()
+    width = max(sum(cell is not None for cell in row) for row in top)
+    at = find_header(top, known, width)
+    names = unique_names(top[at])
+    rows = cells.slice(at + 1)
+    return names, rows.rename(dict(zip(cells.columns, names, strict=True))), at

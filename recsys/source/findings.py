@@ -12,6 +12,7 @@ EXAMPLES = 3
 OFFSET = "+00:00"  # how `recsys source check` writes UTC
 
 # Rows that are left out. Each is a warning, and an error when more than `max_bad_share` of the rows have it.
+UNREADABLE_ROW = "row cannot be parsed"  # of a file
 NO_USER = "no user"
 NO_ITEM = "no item"
 NO_KIND = "no kind"
@@ -23,6 +24,7 @@ UNREADABLE_TIME = "unreadable time"
 FUTURE_TIME = "time in the future"
 EARLY_TIME = "time before 1970"
 LEFT_OUT = (
+    UNREADABLE_ROW,
     NO_USER,
     NO_ITEM,
     BYTES_ID,
@@ -36,6 +38,7 @@ LEFT_OUT = (
 )
 
 _ADVICE: Mapping[str, str] = {
+    UNREADABLE_ROW: "the file has a fault there; mend the line, or write the file again",
     NO_USER: "the query of interactions must return a user_id; leave guests out with WHERE",
     NO_ITEM: "the query of interactions must return an item_id",
     BYTES_ID: "ids are text or whole numbers; CAST them in the query",

@@ -5,9 +5,11 @@ that is refused or a process that dies leaves no half of them.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import polars as pl
@@ -16,10 +18,11 @@ from recsys.config.settings import RETURN, Config
 from recsys.errors import ConfigError, RefusedError
 from recsys.progress import Progress
 from recsys.source.catalog import normalize_items, normalize_users
+from recsys.source.columns import KNOWN_COLUMNS, NUMBERS, Columns, map_columns, with_points
 from recsys.source.contract import NEEDED
 from recsys.source.events import EventBatch, normalize_events, require
-from recsys.source.files import read_file
-from recsys.source.findings import Finding, left_out
+from recsys.source.files import FileRows, expand, read_files
+from recsys.source.findings import UNREADABLE_ROW, Finding, left_out
 from recsys.source.presets import PRESETS, Prepared
 from recsys.source.rows import EventStream, IdEncoder
 from recsys.store.database import Store, count_rows
@@ -36,58 +39,135 @@ _CONTENT = ("user_id", "item_id", "event", "time", "value")
 
 
 @dataclass(frozen=True)
+class Understood:
+    """What files hold, before anything is written: rows = the rows of `table` + the sum of left_out."""
+
+    what: str
+    rows: int  # of the files, with those that cannot be parsed
+    left_out: dict[str, int]  # reason -> rows
+    findings: tuple[Finding, ...]  # why rows were left out, with examples
+    recognized: dict[str, dict[str, str]]  # file -> what -> found
+    table: pl.DataFrame  # events: user_id, item_id, kind (a code), time, value, event_id; items and users: as stored
+    items: pl.DataFrame | None = None  # a catalog that a preset derived from the events
+    gone: Collection[str] = ()  # ids of events that a return took back whole
+    name: str = ""  # what messages call the files
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the files are not imported: a fault that more rows have than are allowed."""
+        errors = [f"  {finding}" for finding in self.findings if finding.severity == "error"]
+        return "\n".join([f"{self.name} is not imported:", *errors]) if errors else None
+
+
+@dataclass(frozen=True)
 class Imported:
     """The result of an import: rows = inserted + already_there + the sum of left_out."""
 
     what: str
-    rows: int  # of the file
+    rows: int  # of the files
     inserted: int
     already_there: int  # events: unchanged; items and users: replaced
-    corrected: int  # events of an earlier import that a return in this file reduced or removed
+    corrected: int  # events of an earlier import that a return in these files reduced or removed
     left_out: dict[str, int]  # reason -> rows
     findings: tuple[Finding, ...]  # why rows were left out, with examples
     items: int  # catalog rows that a preset derived from the events
+    recognized: dict[str, dict[str, str]]  # file -> what -> found
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to JSON values."""
         return asdict(self)
 
 
-def import_file(
-    config: Config, store: Store, path: Path, *, what: What, preset: str | None, progress: Progress
+def import_files(
+    config: Config,
+    store: Store,
+    paths: Sequence[Path],
+    *,
+    what: What | None = None,
+    preset: str | None = None,
+    columns: Mapping[str, str] = MappingProxyType({}),
+    progress: Progress,
 ) -> Imported:
-    """Read a file into the own tables. Unusable rows are left out and counted by reason.
+    """Read files into the own tables. Unusable rows are left out and counted by reason.
 
-    what: "events" (columns user_id, item_id, event, timestamp and, optionally, value), "items" (item_id and any others)
-    or "users" (user_id, email_consent and any others). preset: a name of PRESETS, for events of another form.
-    Raises SourceError when the file cannot be read or lacks a column, RefusedError when more of its rows than
+    paths: files, or patterns such as `orders-*.csv`. The other arguments: as in `understand`.
+    Raises SourceError when a file cannot be read or lacks a column, RefusedError when more of the rows than
     `[source] max_bad_share` have the same fault; nothing is written then.
     """
-    if what not in _KEYS:
-        raise ConfigError(f"{what!r} cannot be imported; allowed are {', '.join(_KEYS)}")
-    if preset is not None and (preset not in PRESETS or what != "events"):
-        raise ConfigError(f"there is no preset {preset!r} for {what}; allowed, for events, are {', '.join(PRESETS)}")
-    progress(f"read {path.name}", 0.0)
-    rows = read_file(path)
-    progress(f"read {path.name}", 1.0)
-    if what != "events":
-        return _import_table(config, store, rows, what, path.name, progress)
-    prepared = PRESETS[preset](rows, path.name) if preset else Prepared(rows, time_format=config.source.time_format)
-    return _import_events(config, store, prepared, rows.height, path.name, progress)
-
-
-def _import_events(
-    config: Config, store: Store, prepared: Prepared, rows: int, name: str, progress: Progress
-) -> Imported:
     now = store.now()
-    kept, findings = _validate(config, prepared, rows, name, now)
-    reasons = {**prepared.left_out, **{finding.reason: finding.rows for finding in findings}}
+    found = understand(config, paths, what=what, preset=preset, columns=columns, now=now, progress=progress)
+    if found.refusal:
+        raise RefusedError(found.refusal)
+    if found.what == "events":
+        return _write_events(config, store, found, now, progress)
+    return _write_table(store, found, progress)
+
+
+def understand(
+    config: Config,
+    paths: Sequence[Path],
+    *,
+    what: What | None,
+    preset: str | None,
+    columns: Mapping[str, str],
+    now: int,
+    progress: Progress,
+) -> Understood:
+    """Read files and judge every row; write nothing.
+
+    what: "events" (columns user_id, item_id, event, timestamp and, optionally, value), "items" (item_id and any others)
+    or "users" (user_id, email_consent and any others); None: what the preset reads, or events. preset: a name of
+    PRESETS, for files of another form. columns: our name -> theirs, beside those of the configuration; when all of
+    theirs are numbers, they are places in files without a header. now: microseconds UTC.
+    Raises as `import_files`, except for rows with faults: see `refusal`.
+    """
+    if what is not None and what not in _KEYS:
+        raise ConfigError(f"{what!r} cannot be imported; allowed are {', '.join(_KEYS)}")
+    if preset is not None and preset not in PRESETS:
+        raise ConfigError(f"there is no preset {preset!r}; allowed are {', '.join(PRESETS)}")
+    mapped = Columns(columns, config.imports.columns)
+    files = expand(paths)
+    name = files[0].name if len(files) == 1 else f"{len(files)} files"
+    progress(f"read {name}", 0.0)
+    known = {*mapped.theirs, *columns, *chain.from_iterable(KNOWN_COLUMNS.values())}
+    read = read_files(files, known, has_header=not mapped.are_places)
+    progress(f"read {name}", 1.0)
+    wanted = () if preset else KNOWN_COLUMNS[what or "events"]
+    rows, renamed = map_columns(read.rows, mapped, wanted, name)
+    rows, with_commas = with_points(rows, () if preset else NUMBERS)
+    prepared = PRESETS[preset](rows, name) if preset else Prepared(rows, time_format=config.source.time_format)
+    if preset and what not in (None, prepared.what):
+        raise ConfigError(f"the preset {preset!r} reads {prepared.what}, not {what}")
+    read = read.recognizing(name, {"columns": renamed, "decimal comma": ", ".join(with_commas)})
+    kind = what or prepared.what
+    if kind == "events":
+        return _understand_events(config, prepared, read, name, now)
+    return _understand_table(config, kind, prepared, read, name)
+
+
+def _understand_events(config: Config, prepared: Prepared, read: FileRows, name: str, now: int) -> Understood:
+    rows = read.rows.height + read.unread
+    kept, findings = _validate(config, prepared, read, name, now)
     events = _with_ids(kept)
-    gone = set(_ids(prepared.gone)) - set(events["event_id"])
+    reasons = {**prepared.left_out, **{finding.reason: finding.rows for finding in findings}}
     reasons[DUPLICATE] = kept.height - events.height
-    alive = _without_deleted(events, store)
-    reasons[DELETED] = events.height - alive.height
-    names = dict(enumerate(config.events.weights)) | dict.fromkeys([RETURN], next(iter(config.events.returns), ""))
+    return Understood(
+        what="events",
+        rows=rows,
+        left_out={reason: count for reason, count in reasons.items() if count},
+        findings=tuple(findings),
+        recognized=read.recognized,
+        table=events,
+        items=prepared.items,
+        gone=set(_ids(prepared.gone)) - set(events["event_id"]),
+        name=name,
+    )
+
+
+def _write_events(config: Config, store: Store, found: Understood, now: int, progress: Progress) -> Imported:
+    alive = _without_deleted(found.table, store)
+    deleted = found.table.height - alive.height
+    names = kind_names(config)
     table = alive.select(
         "event_id",
         "user_id",
@@ -98,22 +178,27 @@ def _import_events(
         received_at=pl.lit(now, pl.Int64),
     )
     reduced = alive.filter("reduced").select("event_id", "value").iter_rows() if "reduced" in alive.columns else ()
-    if prepared.items is not None:
-        upsert_items(store, prepared.items.to_arrow(), progress=progress)
-    inserted, corrected = import_events(store, table.to_arrow(), reduced=dict(reduced), gone=gone, progress=progress)
+    if found.items is not None:
+        upsert_items(store, found.items.to_arrow(), progress=progress)
+    inserted, corrected = import_events(
+        store, table.to_arrow(), reduced=dict(reduced), gone=found.gone, progress=progress
+    )
     return Imported(
         what="events",
-        rows=rows,
+        rows=found.rows,
         inserted=inserted,
         already_there=alive.height - inserted,
         corrected=corrected,
-        left_out={reason: count for reason, count in reasons.items() if count},
-        findings=tuple(findings),
-        items=0 if prepared.items is None else prepared.items.height,
+        left_out=found.left_out | ({DELETED: deleted} if deleted else {}),
+        findings=found.findings,
+        items=0 if found.items is None else found.items.height,
+        recognized=found.recognized,
     )
 
 
-def _validate(config: Config, prepared: Prepared, rows: int, name: str, now: int) -> tuple[pl.DataFrame, list[Finding]]:
+def _validate(
+    config: Config, prepared: Prepared, read: FileRows, name: str, now: int
+) -> tuple[pl.DataFrame, list[Finding]]:
     """Return the rows that count, and a finding for each reason why others do not."""
     require(prepared.rows.columns, NEEDED, name)
     codes = config.events.words
@@ -123,10 +208,16 @@ def _validate(config: Config, prepared: Prepared, rows: int, name: str, now: int
         batch = EventBatch(batch.frame.with_columns(prepared.rows["key"], prepared.rows["reduced"]), batch.naive)
     stream = EventStream(IdEncoder(), IdEncoder(), words, now)
     kept = stream.validate_rows(batch)
-    findings = left_out(stream.reasons, stream.examples, rows, config.source.max_bad_share)
-    if errors := [finding for finding in findings if finding.severity == "error"]:
-        raise RefusedError(f"{name} is not imported:\n" + "\n".join(f"  {finding}" for finding in errors))
-    return kept, findings
+    return kept, _faults(config, read, stream.reasons, stream.examples)
+
+
+def _faults(
+    config: Config, read: FileRows, reasons: Mapping[str, int], examples: Mapping[str, list[str]]
+) -> list[Finding]:
+    """The findings of rows that are left out, those that could not be parsed among them."""
+    counts = {UNREADABLE_ROW: read.unread, **reasons}
+    shown = {UNREADABLE_ROW: list(read.examples), **examples}
+    return left_out(counts, shown, read.rows.height + read.unread, config.source.max_bad_share)
 
 
 def _with_ids(events: pl.DataFrame) -> pl.DataFrame:
@@ -141,6 +232,11 @@ def _ids(texts: Iterable[str]) -> list[str]:
     return [hashlib.blake2b(text.encode(), digest_size=16).hexdigest() for text in texts]
 
 
+def kind_names(config: Config) -> dict[int, str]:
+    """Map the codes of an import's kinds to their names; a return has the first of the shop's words for it."""
+    return dict(enumerate(config.events.weights)) | dict.fromkeys([RETURN], next(iter(config.events.returns), ""))
+
+
 def _without_deleted(events: pl.DataFrame, store: Store) -> pl.DataFrame:
     deletions = read_deletions(store)
     gone = pl.DataFrame(
@@ -151,15 +247,30 @@ def _without_deleted(events: pl.DataFrame, store: Store) -> pl.DataFrame:
     return joined.filter((pl.col("time") > pl.col("until")).fill_null(True)).drop("until")
 
 
-def _import_table(
-    config: Config, store: Store, rows: pl.DataFrame, what: str, name: str, progress: Progress
-) -> Imported:
+def _understand_table(config: Config, what: str, prepared: Prepared, read: FileRows, name: str) -> Understood:
+    rows = prepared.rows
     require(rows.columns, (_KEYS[what],), name)
-    zone, form = config.source.timezone, config.source.time_format
-    found = normalize_items(rows, name, zone, form) if what == "items" else normalize_users(rows, name)
-    before = count_rows(store)[what]
-    write = upsert_items if what == "items" else upsert_users
-    written = write(store, found.frame.to_arrow(), progress=progress)
-    inserted = count_rows(store)[what] - before
-    lost = {finding.reason: finding.rows for finding in found.findings if finding.left_out}
-    return Imported(what, rows.height, inserted, written - inserted, 0, lost, found.findings, 0)
+    zone, form = config.source.timezone, prepared.time_format
+    entries = normalize_items(rows, name, zone, form) if what == "items" else normalize_users(rows, name)
+    findings = (*_faults(config, read, {}, {}), *entries.findings)
+    lost = {**prepared.left_out, **{finding.reason: finding.rows for finding in findings if finding.left_out}}
+    every = read.rows.height + read.unread
+    return Understood(what, every, lost, findings, read.recognized, entries.frame, name=name)
+
+
+def _write_table(store: Store, found: Understood, progress: Progress) -> Imported:
+    before = count_rows(store)[found.what]
+    write = upsert_items if found.what == "items" else upsert_users
+    written = write(store, found.table.to_arrow(), progress=progress)
+    inserted = count_rows(store)[found.what] - before
+    return Imported(
+        what=found.what,
+        rows=found.rows,
+        inserted=inserted,
+        already_there=written - inserted,
+        corrected=0,
+        left_out=found.left_out,
+        findings=found.findings,
+        items=0,
+        recognized=found.recognized,
+    )

@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import polars as pl
 
@@ -18,6 +19,7 @@ NO_QUANTITY = "quantity of 0 or unreadable"
 NO_PRICE = "price of 0, below or unreadable"
 
 _RETAIL = ("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID")
+_SECOND_EDITION = {"Invoice": "InvoiceNo", "Price": "UnitPrice", "Customer ID": "CustomerID"}
 _IDENTITY = ("InvoiceNo", "StockCode", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID")
 _PRICE_DAYS, _DAY = 90, 86_400_000_000
 
@@ -29,21 +31,25 @@ class Prepared:
     key: text that identifies the row, whatever its value. reduced: a return took off a part of the value.
     """
 
-    rows: pl.DataFrame  # user_id, item_id, event, timestamp; optional: value, and both of key and reduced
+    rows: pl.DataFrame  # of events: user_id, item_id, event, timestamp; optional: value, and both of key and reduced
     items: pl.DataFrame | None = None  # item_id and columns of the catalog
     left_out: Mapping[str, int] = field(default_factory=dict)  # reason -> rows of the file
     kinds: Mapping[str, str] = field(default_factory=dict)  # the file's words -> kinds, beside [events.aliases]
     gone: Sequence[str] = ()  # keys of purchases that were returned whole
     time_format: str | None = None  # of times that are text, as in `read_times`
+    what: Literal["events", "items", "users"] = "events"  # what `rows` are
 
 
 def online_retail(rows: pl.DataFrame, name: str) -> Prepared:
-    """Turn invoice lines, as in UCI's Online Retail, into purchases (value = quantity x price) and a catalog.
+    """Turn invoice lines, as in UCI's Online Retail (I and II), into purchases (quantity x price) and a catalog.
 
     A return (an invoice C…, or a quantity below 0) reduces the quantity of the customer's latest earlier purchase of
     the item, then of the one before, and so on; a purchase that is left with nothing goes. An item's title is its most
     frequent description, its price the median of the file's last 90 days, or of all days when it was not sold in those.
     """
+    rows = rows.rename(
+        {theirs: ours for theirs, ours in _SECOND_EDITION.items() if ours not in rows.columns}, strict=False
+    )
     require(rows.columns, _RETAIL, name)
     every = lines = _lines(rows)
     reasons = Counter[str]()

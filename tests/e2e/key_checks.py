@@ -120,6 +120,18 @@ def kept_bundles(config: Config) -> int:
     return len(versions.list_versions(config.storage.path))
 
 
+def imported(config: Config) -> str:
+    """How many rows of a file with a column of the shop's name are imported, or why none is."""
+    file = config.storage.path / "orders.csv"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("Customer,item_id,event,timestamp\nanna,P1,view,2026-05-01\n", encoding="utf-8")
+    try:
+        done = commands.import_files(config, paths=[file], what=None, preset=None, columns={}, progress=quiet).data
+    except RecsysError as error:
+        return str(error)
+    return f"{done['inserted']} of {done['rows']}"
+
+
 def events_with_own(minutes_later: float) -> Callable[[Config], int]:
     """How many events are read when the service has the first view of the shop too, some minutes later."""
 

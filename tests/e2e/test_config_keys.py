@@ -18,7 +18,7 @@ from tiny import quiet
 from jobs.init_file import sample
 from jobs.train import train
 from recsys.config.loading import load_config
-from recsys.config.settings import Config
+from recsys.config.settings import Config, field_name
 from recsys.models.vectors import Vectors
 from recsys.training.evaluation import ValidationScore
 from recsys.training.pipeline import TrainingRun
@@ -102,6 +102,11 @@ CHANGES: dict[str, Change] = {
         lambda config: outcomes.refusal(config, loaded),
         lambda before, after: bool(before) and not after,
         {"RECSYS_SOURCE__INTERACTIONS": VIEW_LATER},
+    ),
+    "import.columns": Change(
+        '{ user_id = "Customer" }',
+        outcomes.imported,
+        lambda before, after: "lacks user_id; found: Customer" in before and after == "1 of 1",
     ),
     "events.aliases": Change(
         '{ order = "cart" }', lambda config: 2 in loaded(config).events.kinds, become(True, False)
@@ -309,7 +314,8 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
 def keys(section: BaseModel, prefix: str = "") -> list[str]:
     found = []
     for name, value in section:
-        found += keys(value, f"{prefix}{name}.") if isinstance(value, BaseModel) else [prefix + name]
+        shown = prefix + field_name(type(section), name)
+        found += keys(value, f"{shown}.") if isinstance(value, BaseModel) else [shown]
     return found
 
 

@@ -2,7 +2,7 @@
 
 from tiny import quiet
 
-from jobs.commands import import_file
+from jobs.commands import import_files
 from jobs.model_tables import comparison
 from recsys.config.settings import Config
 
@@ -33,6 +33,8 @@ def test_an_import_shows_what_could_not_be_read_though_no_row_is_left_out(tmp_pa
     config = Config.model_validate({"store": {"url": f"sqlite:///{tmp_path}/own.db"}})
     items = tmp_path / "items.csv"
     items.write_text("item_id,title,price\na,Lamp,twelve\n")
-    _, left_out, findings = import_file(config, path=items, what="items", preset=None, progress=quiet).parts
+    _, _, left_out, findings = import_files(
+        config, paths=[items], what="items", preset=None, columns={}, progress=quiet
+    ).parts
     assert left_out.rows == []
     assert any("price" in row[1] and row[0] == "warning" for row in findings.rows)

@@ -1,0 +1,94 @@
+"""Columns of files: any header is mapped to the names that an import needs, and decimal commas become points."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from recsys.errors import SourceError
+from recsys.source.catalog import KNOWN
+from recsys.source.contract import EVENT_COLUMNS, USER_COLUMNS
+
+KNOWN_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "events": EVENT_COLUMNS,
+    "items": ("item_id", *KNOWN),
+    "users": USER_COLUMNS,
+}
+NUMBERS = ("value", "price")
+
+_NUMBER = r"^[+-]?[\d.,]+$"
+_DECIMAL_COMMA = r",\d{1,2}$|,\d{4,}$|\.\d{3},\d+$"
+_DECIMAL_POINT = r"\.\d{1,2}$|\.\d{4,}$"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which column of a file becomes which: ours -> theirs.
+
+    `named` must be there, as somebody named them for this file; `configured` count where they are there.
+    """
+
+    named: Mapping[str, str] = field(default_factory=dict)
+    configured: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def are_places(self) -> bool:
+        """Whether every column is named by its place: the file has no header."""
+        return bool(self.named) and all(theirs.isdecimal() for theirs in self.named.values())
+
+    @property
+    def theirs(self) -> tuple[str, ...]:
+        """Every name that a header may have."""
+        return (*self.named.values(), *self.configured.values())
+
+
+def map_columns(rows: pl.DataFrame, columns: Columns, wanted: Sequence[str], name: str) -> tuple[pl.DataFrame, str]:
+    """Rename columns; return what became what, in words, too. Errors call the file `name`.
+
+    A name that differs only in case, blanks or hyphens is taken for the wanted one, when that is missing.
+    Raises SourceError when a named column is missing.
+    """
+    for ours, theirs in columns.named.items():
+        if theirs not in rows.columns:
+            found = ", ".join(rows.columns)
+            raise SourceError(f"{name} has no column {theirs!r}, which is to be {ours}; found: {found}")
+    mapping = {ours: theirs for ours, theirs in columns.configured.items() if theirs in rows.columns}
+    mapping |= columns.named
+    folded = {_fold(found): found for found in reversed(rows.columns)}
+    for ours in wanted:
+        if ours not in rows.columns and ours not in mapping and ours in folded:
+            mapping[ours] = folded[ours]
+    mapping = {ours: theirs for ours, theirs in mapping.items() if ours != theirs}
+    copies = [pl.col(theirs).alias(ours) for ours, theirs in mapping.items()]
+    taken = [theirs for theirs in set(mapping.values()) if theirs not in mapping]
+    return rows.with_columns(copies).drop(taken), ", ".join(f"{theirs} is {ours}" for ours, theirs in mapping.items())
+
+
+def with_points(rows: pl.DataFrame, names: Sequence[str]) -> tuple[pl.DataFrame, list[str]]:
+    """Write the decimal commas of text columns as points; return the names of those that had some, too.
+
+    `1.234,50` is 1234.50. A comma before exactly three digits is decimal only where another value shows that it is.
+    """
+    changed = []
+    for name in names:
+        if name in rows.columns and rows[name].dtype == pl.String and _has_decimal_comma(rows[name]):
+            text = pl.col(name).str.strip_chars()
+            point = text.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
+            rows = rows.with_columns(
+                pl.when(text.str.contains(_NUMBER)).then(point).otherwise(pl.col(name)).alias(name)
+            )
+            changed.append(name)
+    return rows, changed
+
+
+def _has_decimal_comma(values: pl.Series) -> bool:
+    texts = values.str.strip_chars()
+    numbers = texts.filter(texts.str.contains(_NUMBER).fill_null(False))
+    with_comma = numbers.filter(numbers.str.contains(",", literal=True))
+    if with_comma.is_empty() or not with_comma.str.contains(_DECIMAL_COMMA).any():
+        return False
+    return not numbers.filter(~numbers.str.contains(",", literal=True)).str.contains(_DECIMAL_POINT).any()
+
+
+def _fold(name: str) -> str:
+    return name.strip().casefold().replace(" ", "_").replace("-", "_")
