@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything runs in .venv, which the first target that needs it creates from the lock files.
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test test-slow wheel-test mutations lint format docs fuzz clean
+.PHONY: help install install-dev demo shops test test-slow wheel-test mutations lint format docs fuzz clean
 
 # Processes that may not keep what they compile compile torch anew each time: seconds for each of hundreds in the tests.
 unexport PYTHONDONTWRITEBYTECODE
@@ -43,6 +43,9 @@ ifneq ($(SERVE),no)
 	@echo "The page is at http://127.0.0.1:8000/#user=1003 until Ctrl-C."
 	$(BIN)/recsys serve --host 127.0.0.1 --port 8000 --config $(DEMO)/recsys.toml
 endif
+
+shops: $(INSTALLED)-dev ## shop systems: fill a small shop of each, init --shop, check, train, recommend
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -v tests/e2e/test_shop_systems.py
 
 # Three processes for two cores, as many tests wait for processes, databases and clocks. One thread for each: threads of
 # torch that wait for a core spin, and take it from those that work.

@@ -108,12 +108,24 @@ def _call(target: str, config: Path, as_json: bool, **arguments: Any) -> None:
 
 
 @app.command()
-def init(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> None:
+def init(
+    shop: Annotated[
+        str | None,
+        typer.Option("--shop", help="woocommerce, woocommerce-posts, magento, prestashop, shopware or odoo."),
+    ] = None,
+    prefix: Annotated[
+        str | None, typer.Option("--prefix", help="Prefix of the shop's tables, where it is not the system's own.")
+    ] = None,
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
     """Write a commented recsys.toml, if there is none, and create the service's tables.
 
-    Example: recsys init --config shop.toml
+    With --shop the file has the queries of that shop system.
+
+    Example: recsys init --shop woocommerce --prefix wp_
     """
-    is_new = resolve("jobs.init_file:write")(config)
+    is_new = resolve("jobs.init_file:write")(config, shop=shop, prefix=prefix)
     _call("jobs.commands:init", config, as_json, path=config, is_new=is_new)
 
 

@@ -12,17 +12,26 @@ from recsys.config.toml import toml_value
 from recsys.errors import ConfigError
 from recsys.progress import Progress
 from recsys.sample.shop import generate, sample_config
+from recsys.source.shops.contract import find_shop, source_of
 
 
-def write(path: Path) -> bool:
+def write(path: Path, *, shop: str | None = None, prefix: str | None = None) -> bool:
     """Write the commented configuration with every default; return False when the file exists already.
 
-    Raises ConfigError when the folder cannot be written to.
+    shop: a name of SHOPS, whose queries are written. prefix: of the names of its tables; None: the system's own.
+    Raises ConfigError when the folder cannot be written to, and with a shop when the file exists already.
     """
+    if shop is None and prefix is not None:
+        raise ConfigError(f"--prefix {prefix!r} is of the tables of a shop system; name it with --shop")
+    text = commented_toml(Config()) if shop is None else shop_toml(shop, prefix)
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(commented_toml(Config()))
+            file.write(text)
     except FileExistsError:
+        if shop is not None:
+            raise ConfigError(
+                f"{path} exists and was not changed; --shop writes a new file, named by --config"
+            ) from None
         return False
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
@@ -61,6 +70,14 @@ def sample(
         raise ConfigError(f"the sample shop cannot be written to {folder}: {error.strerror}") from None
     data = {"folder": str(folder), "database": str(database), "configuration": str(settings)}
     return Output(data, [f"the sample shop is in {database}; `recsys train --config {settings}` comes next"])
+
+
+def shop_toml(name: str, prefix: str | None = None) -> str:
+    """Write the configuration for a shop system. name, prefix: as for `write`. Raises ConfigError as `source_of`."""
+    config = Config.model_validate({"source": source_of(name, prefix)})
+    first = f"# For {name}. Put the database's URL into [source]; an account that may only read is enough."
+    notes = [f"# - {note}" for note in find_shop(name).notes]
+    return "\n".join([first, *notes, "", commented_toml(config)])
 
 
 def commented_toml(config: Config) -> str:

@@ -17,6 +17,8 @@ def toml_value(value: Any) -> str:
         return f"{{ {', '.join(pairs)} }}" if pairs else "{}"
     if isinstance(value, tuple):
         return f"[{', '.join(toml_value(v) for v in value)}]"
+    if isinstance(value, str) and "\n" in value and "'''" not in value:
+        return f"'''\n{value}'''"  # as it is, without escapes
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
     return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)

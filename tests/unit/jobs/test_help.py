@@ -9,6 +9,7 @@ from api.schemas import ShortFilter
 from jobs import cli
 from recsys.audience.strategies import STRATEGIES
 from recsys.serving.filters import FILTERS
+from recsys.source.shops.contract import SHOPS
 from recsys.training.search_space import SPACES
 
 
@@ -27,6 +28,7 @@ def listed(names) -> str:
     [
         (cli.audience, "strategy", STRATEGIES),
         (cli.tune, "model", SPACES),
+        (cli.init, "shop", SHOPS),
         (cli.recommend, "filters", FILTERS),
         (cli.similar, "filters", FILTERS),
     ],

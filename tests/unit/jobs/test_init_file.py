@@ -7,8 +7,9 @@ from tiny import quiet
 
 from jobs.init_file import commented_toml, sample, write
 from recsys.config.loading import load_config
-from recsys.config.settings import Config
+from recsys.config.settings import Config, SourceSettings
 from recsys.errors import ConfigError
+from recsys.source.shops.contract import SHOPS, find_shop
 
 
 def test_the_written_file_is_the_default_configuration(tmp_path: Path) -> None:
@@ -28,6 +29,54 @@ def test_a_file_that_is_there_is_not_written_over(tmp_path: Path) -> None:
     path.write_text("[training]\nseed = 5\n")
     assert not write(path)
     assert load_config(path, {}).training.seed == 5
+
+
+@pytest.mark.parametrize("name", SHOPS)
+def test_the_file_for_a_shop_system_has_its_queries_and_its_notes(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "recsys.toml"
+    assert write(path, shop=name)
+    config, shop = load_config(path, {}), find_shop(name)
+    assert (config.source.url, config.source.timezone) == (shop.url, shop.timezone)
+    for query in (config.source.interactions, config.source.items, config.source.users):
+        assert query is not None
+        assert "{" not in query
+    text = path.read_text()
+    assert all(f"# - {note}" in text for note in shop.notes)
+    assert config.model_copy(update={"source": SourceSettings()}) == load_config_of("", tmp_path)
+
+
+def test_the_tables_of_a_shop_system_may_have_another_prefix(tmp_path: Path) -> None:
+    for prefix, table in ((None, "wp_wc_orders"), ("x7_", "x7_wc_orders"), ("", " wc_orders")):
+        path = tmp_path / f"{prefix}.toml"
+        write(path, shop="woocommerce", prefix=prefix)
+        assert table in path.read_text()
+        assert table == "wp_wc_orders" or "wp_" not in (load_config(path, {}).source.interactions or "")
+
+
+@pytest.mark.parametrize(
+    ("shop", "prefix", "message"),
+    [
+        ("opencart", None, "unknown name 'opencart'; known: woocommerce, woocommerce-posts, magento"),
+        ("pathlib:Path", None, "'pathlib:Path' is no recsys.source.shops.contract.Shop"),
+        ("shopware", "sw_", "--prefix 'sw_': the tables of shopware have no prefix"),
+        ("magento", "m; DROP", "--prefix 'm; DROP': allowed are letters, digits and _"),
+        (None, "wp_", "--prefix 'wp_' is of the tables of a shop system; name it with --shop"),
+    ],
+)
+def test_what_is_no_shop_system_is_refused_and_nothing_is_written(
+    shop: str | None, prefix: str | None, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        write(tmp_path / "recsys.toml", shop=shop, prefix=prefix)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_there_is_no_place_for_a_shop_system(tmp_path: Path) -> None:
+    path = tmp_path / "recsys.toml"
+    path.write_text("# mine")
+    with pytest.raises(ConfigError, match="exists and was not changed; --shop writes a new file"):
+        write(path, shop="odoo")
+    assert path.read_text() == "# mine"
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
