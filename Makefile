@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything runs in .venv, which the first target that needs it creates from the lock files.
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo shops test test-slow wheel-test mutations lint format docs fuzz clean
+.PHONY: help install install-dev demo shops test test-slow wheel-test mutations lint format docs fuzz release images clean
 
 # Processes that may not keep what they compile compile torch anew each time: seconds for each of hundreds in the tests.
 unexport PYTHONDONTWRITEBYTECODE
@@ -12,6 +12,7 @@ INSTALLED := .venv/$(LOCK)
 DEMO := demo
 SERVE ?= yes
 PYTHONS ?= $(BIN)/python
+ENGINE ?= docker
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
@@ -73,19 +74,31 @@ format: $(INSTALLED)-dev ## put every file into the form that lint asks for
 docs: $(INSTALLED)-dev ## write the keys, commands and files of the code into docs/
 	$(BIN)/python docs/generate.py
 
-.PHONY: docs-site
-# Tools of their own: nothing of the engine is needed to build the site.
-docs-site: .venv-docs/requirements-docs.lock ## the documentation as a site in site/, which needs no server
-	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
-
-.venv-docs/requirements-docs.lock: requirements-docs.lock
-	$(PYTHON) -m venv .venv-docs
-	.venv-docs/bin/pip install --quiet --no-deps --no-compile -r requirements-docs.lock
-	@cp $< $@
-
 fuzz: $(INSTALLED) ## five minutes of wrong and odd requests against the service, by schemathesis
 	$(BIN)/python -m benchmarks.fuzz --seconds 300
 
+RELEASE := .venv-release
+
+$(RELEASE)/installed: requirements-release.lock
+	$(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/pip install --quiet --no-deps --no-compile -r requirements-release.lock
+	@touch $@
+
+release: $(RELEASE)/installed ## sdist and wheel in dist/, checked, with a bill of materials for each lock and checksums
+	rm -rf dist
+	$(RELEASE)/bin/python -m build --no-isolation --outdir dist .
+	$(RELEASE)/bin/twine check --strict dist/*
+	$(RELEASE)/bin/check-wheel-contents --toplevel api,jobs,migrations,recsys dist/*.whl
+	for kind in serve cpu cuda; do \
+		$(RELEASE)/bin/cyclonedx-py requirements requirements-$$kind.lock --pyproject pyproject.toml \
+			--output-reproducible --output-file dist/recsys-$$kind.cdx.json || exit 1; done
+	cd dist && sha256sum -- * > SHA256SUMS
+
+images: $(RELEASE)/installed ## both images: lint, build, and run as others will (ENGINE=podman: without docker)
+	$(RELEASE)/bin/hadolint Dockerfile
+	$(RELEASE)/bin/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
+	docker/check.sh $(ENGINE)
+
 clean: ## remove .venv, the demo and every cache
-	rm -rf .venv .venv-docs site $(DEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage *.egg-info build dist
+	rm -rf .venv $(RELEASE) $(DEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage *.egg-info build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
