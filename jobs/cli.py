@@ -147,7 +147,12 @@ def import_(
     what: Annotated[
         str | None, typer.Option("--what", help="events (unless the preset reads others), items or users.")
     ] = None,
-    preset: Annotated[str | None, typer.Option("--preset", help="online-retail or retailrocket.")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "--preset", help="online-retail, retailrocket, shopify, woocommerce, merchant-feed, ga4 or matomo."
+        ),
+    ] = None,
     column: Annotated[
         list[str] | None,
         typer.Option(

@@ -18,12 +18,13 @@ from recsys.config.settings import RETURN, Config
 from recsys.errors import ConfigError, RefusedError
 from recsys.progress import Progress
 from recsys.source.catalog import normalize_items, normalize_users
-from recsys.source.columns import KNOWN_COLUMNS, NUMBERS, Columns, map_columns, with_points
 from recsys.source.contract import NEEDED
 from recsys.source.events import EventBatch, normalize_events, require
 from recsys.source.files import FileRows, expand, read_files
 from recsys.source.findings import UNREADABLE_ROW, Finding, left_out
-from recsys.source.presets import PRESETS, Prepared
+from recsys.source.headers import KNOWN_COLUMNS, NUMBERS, Columns, map_columns, with_points
+from recsys.source.prepared import Prepared
+from recsys.source.presets import PRESETS
 from recsys.source.rows import EventStream, IdEncoder
 from recsys.store.database import Store, count_rows
 from recsys.store.events import import_events
@@ -146,14 +147,13 @@ def understand(
 
 
 def _understand_events(config: Config, prepared: Prepared, read: FileRows, name: str, now: int) -> Understood:
-    rows = read.rows.height + read.unread
     kept, findings = _validate(config, prepared, read, name, now)
     events = _with_ids(kept)
     reasons = {**prepared.left_out, **{finding.reason: finding.rows for finding in findings}}
     reasons[DUPLICATE] = kept.height - events.height
     return Understood(
         what="events",
-        rows=rows,
+        rows=_rows(prepared, read),
         left_out={reason: count for reason, count in reasons.items() if count},
         findings=tuple(findings),
         recognized=read.recognized,
@@ -196,6 +196,11 @@ def _write_events(config: Config, store: Store, found: Understood, now: int, pro
     )
 
 
+def _rows(prepared: Prepared, read: FileRows) -> int:
+    """The number of rows to account for."""
+    return read.unread + (read.rows.height if prepared.of is None else prepared.of)
+
+
 def _validate(
     config: Config, prepared: Prepared, read: FileRows, name: str, now: int
 ) -> tuple[pl.DataFrame, list[Finding]]:
@@ -208,16 +213,20 @@ def _validate(
         batch = EventBatch(batch.frame.with_columns(prepared.rows["key"], prepared.rows["reduced"]), batch.naive)
     stream = EventStream(IdEncoder(), IdEncoder(), words, now)
     kept = stream.validate_rows(batch)
-    return kept, _faults(config, read, stream.reasons, stream.examples)
+    return kept, _faults(config, prepared, read, stream.reasons, stream.examples)
 
 
 def _faults(
-    config: Config, read: FileRows, reasons: Mapping[str, int], examples: Mapping[str, list[str]]
+    config: Config,
+    prepared: Prepared,
+    read: FileRows,
+    reasons: Mapping[str, int],
+    examples: Mapping[str, list[str]],
 ) -> list[Finding]:
     """The findings of rows that are left out, those that could not be parsed among them."""
     counts = {UNREADABLE_ROW: read.unread, **reasons}
     shown = {UNREADABLE_ROW: list(read.examples), **examples}
-    return left_out(counts, shown, read.rows.height + read.unread, config.source.max_bad_share)
+    return left_out(counts, shown, _rows(prepared, read), config.source.max_bad_share)
 
 
 def _with_ids(events: pl.DataFrame) -> pl.DataFrame:
@@ -252,10 +261,9 @@ def _understand_table(config: Config, what: str, prepared: Prepared, read: FileR
     require(rows.columns, (_KEYS[what],), name)
     zone, form = config.source.timezone, prepared.time_format
     entries = normalize_items(rows, name, zone, form) if what == "items" else normalize_users(rows, name)
-    findings = (*_faults(config, read, {}, {}), *entries.findings)
+    findings = (*_faults(config, prepared, read, {}, {}), *entries.findings)
     lost = {**prepared.left_out, **{finding.reason: finding.rows for finding in findings if finding.left_out}}
-    every = read.rows.height + read.unread
-    return Understood(what, every, lost, findings, read.recognized, entries.frame, name=name)
+    return Understood(what, _rows(prepared, read), lost, findings, read.recognized, entries.frame, name=name)
 
 
 def _write_table(store: Store, found: Understood, progress: Progress) -> Imported:

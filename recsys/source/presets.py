@@ -1,13 +1,14 @@
 """Presets for files of well-known form: each turns one into events and items. Adding one: a function and a line."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Callable
 
 import polars as pl
 
+from recsys.source.analytics import ga4, matomo
 from recsys.source.events import require
+from recsys.source.exports import merchant_feed, shopify, woocommerce
+from recsys.source.prepared import Prepared
 from recsys.source.values import read_times
 
 RETURN = "return, taken off an earlier purchase"
@@ -22,22 +23,6 @@ _RETAIL = ("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "
 _SECOND_EDITION = {"Invoice": "InvoiceNo", "Price": "UnitPrice", "Customer ID": "CustomerID"}
 _IDENTITY = ("InvoiceNo", "StockCode", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID")
 _PRICE_DAYS, _DAY = 90, 86_400_000_000
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A file in the form that an import of events expects.
-
-    key: text that identifies the row, whatever its value. reduced: a return took off a part of the value.
-    """
-
-    rows: pl.DataFrame  # of events: user_id, item_id, event, timestamp; optional: value, and both of key and reduced
-    items: pl.DataFrame | None = None  # item_id and columns of the catalog
-    left_out: Mapping[str, int] = field(default_factory=dict)  # reason -> rows of the file
-    kinds: Mapping[str, str] = field(default_factory=dict)  # the file's words -> kinds, beside [events.aliases]
-    gone: Sequence[str] = ()  # keys of purchases that were returned whole
-    time_format: str | None = None  # of times that are text, as in `read_times`
-    what: Literal["events", "items", "users"] = "events"  # what `rows` are
 
 
 def online_retail(rows: pl.DataFrame, name: str) -> Prepared:
@@ -85,6 +70,11 @@ def retailrocket(rows: pl.DataFrame, name: str) -> Prepared:
 PRESETS: dict[str, Callable[[pl.DataFrame, str], Prepared]] = {
     "online-retail": online_retail,
     "retailrocket": retailrocket,
+    "shopify": shopify,
+    "woocommerce": woocommerce,
+    "merchant-feed": merchant_feed,
+    "ga4": ga4,
+    "matomo": matomo,
 }
 
 
