@@ -16,7 +16,20 @@ from databases import Databases
 from key_checks import SINGLE
 from road import parsed
 from shop_systems import magento, odoo, prestashop, shopware, woocommerce
-from shop_systems.story import BUNDLE, DELETED, DRAFT, GONE, GUEST, HIDDEN, SAME_GUEST, SOLD_OUT, Story, told
+from shop_systems.story import (
+    BLOCKED,
+    BUNDLE,
+    DELETED,
+    DRAFT,
+    GONE,
+    GUEST,
+    HIDDEN,
+    OTHER_DRAFT,
+    SAME_GUEST,
+    SOLD_OUT,
+    Story,
+    told,
+)
 from tiny import quiet
 
 from recsys.config.loading import load_config
@@ -112,7 +125,7 @@ def test_the_catalog_has_what_is_offered_with_title_price_category_and_stock(
     without = {module.product_id(number) for number in (GONE, HIDDEN)}  # bought, and not offered any more
     offered = {module.product_id(number): product for number, product in story.offered().items()}
     assert rows.keys() == offered.keys() | without
-    assert module.product_id(DRAFT) not in rows
+    assert not {module.product_id(number) for number in (DRAFT, OTHER_DRAFT)} & rows.keys()
     assert all(rows[gone]["title"] is None for gone in without)
     for identifier, product in offered.items():
         row = rows[identifier]
@@ -133,7 +146,7 @@ def test_nobody_is_mailed_without_consent_and_deleted_buyers_and_guests_are_no_u
     _, found = read(folder)
     assert found.consent is not None
     consent = dict(zip(list(found.users), found.consent.to_pylist(), strict=True))
-    assert module.user_id(story, DELETED) not in consent
+    assert not {module.user_id(story, number) for number in (DELETED, BLOCKED)} & consent.keys()
     for buyer in story.buyers.values():
         if not buyer.is_guest and not buyer.is_deleted:
             assert consent[module.user_id(story, buyer.number)] is module.consent(buyer)

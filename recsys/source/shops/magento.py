@@ -55,11 +55,9 @@ SELECT e.entity_id AS item_id,
    {_value("decimal", "price")}) AS price,
   COALESCE((SELECT MAX(s.stock_status) FROM {{prefix}}cataloginventory_stock_status s
             WHERE s.product_id = e.entity_id), 0) AS available,
-  (SELECT CONCAT(b.value, 'media/catalog/product', g.value) FROM {{prefix}}core_config_data b
-   JOIN (SELECT v.entity_id, v.value FROM {{prefix}}catalog_product_entity_varchar v
-         JOIN {{prefix}}eav_attribute a ON a.attribute_id = v.attribute_id AND a.attribute_code = 'image'
-         WHERE v.store_id = 0 AND v.value <> 'no_selection') g ON g.entity_id = e.entity_id
-   WHERE b.path = 'web/secure/base_url' AND b.scope = 'default' LIMIT 1) AS image_url,
+  CONCAT((SELECT b.value FROM {{prefix}}core_config_data b
+          WHERE b.path = 'web/secure/base_url' AND b.scope = 'default'),
+   'media/catalog/product', NULLIF({_value("varchar", "image")}, 'no_selection')) AS image_url,
   e.created_at
 FROM {{prefix}}catalog_product_entity e
 -- Enabled, on a website, and visible by itself: the variants of a configurable product are not.

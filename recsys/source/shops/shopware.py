@@ -11,18 +11,17 @@ _BUYER = f"CASE WHEN c.guest = 1 THEN {guest_in_mysql('oc.email')} ELSE LOWER(HE
 _ITEM = """LOWER(COALESCE(HEX(p.parent_id), NULLIF(JSON_UNQUOTE(JSON_EXTRACT(l.payload, '$.parentId')), 'null'),
          HEX(l.product_id), l.referenced_id))"""
 _LINES = f"""FROM `order` o
-JOIN order_line_item l ON l.order_id = o.id AND l.order_version_id = o.version_id AND l.version_id = {_LIVE}
-JOIN order_customer oc ON oc.order_id = o.id AND oc.order_version_id = o.version_id AND oc.version_id = {_LIVE}
+JOIN order_line_item l ON l.order_id = o.id AND l.order_version_id = o.version_id
+JOIN order_customer oc ON oc.order_id = o.id AND oc.order_version_id = o.version_id
 -- A deleted customer leaves the order without one.
 JOIN customer c ON c.id = oc.customer_id
 JOIN state_machine_state s ON s.id = o.state_id
 LEFT JOIN order_line_item u ON u.id = l.parent_id AND u.version_id = l.version_id
 LEFT JOIN product p ON p.id = l.product_id AND p.version_id = {_LIVE}
 -- The newest payment counts: a failed one may have been followed by another.
-LEFT JOIN order_transaction t ON t.order_id = o.id AND t.order_version_id = o.version_id AND t.version_id = {_LIVE}
+LEFT JOIN order_transaction t ON t.order_id = o.id AND t.order_version_id = o.version_id
   AND NOT EXISTS (SELECT 1 FROM order_transaction n
                   WHERE n.order_id = t.order_id AND n.order_version_id = t.order_version_id
-                    AND n.version_id = t.version_id
                     AND (n.created_at > t.created_at OR (n.created_at = t.created_at AND n.id > t.id)))
 LEFT JOIN state_machine_state ts ON ts.id = t.state_id
 WHERE o.version_id = {_LIVE} AND s.technical_name <> 'cancelled'

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from shop_systems.story import BUNDLE, GONE, Buyer, Story, fill, guest_id
+from shop_systems.story import BUNDLE, DELETED, DRAFT, GONE, OTHER_DRAFT, Buyer, Story, fill, guest_id
 
 CATEGORY = "Wohnen > Lampen"
 _VALUE = "(value_id INT UNSIGNED AUTO_INCREMENT PRIMARY KEY, attribute_id SMALLINT UNSIGNED, "
@@ -119,12 +119,16 @@ def _add_product(add: Any, number: int, product: Any) -> None:
     value("varchar", NAME, product.title)
     value("varchar", NAME, product.foreign_title, store=1)
     value("varchar", IMAGE, f"/l/a/{number}.jpg")
-    value("int", STATUS, 2 if product.is_draft else 1)
+    value("int", STATUS, 2 if number == DRAFT else 1)
     value("int", STATUS, 2, store=1)
     value("int", VISIBILITY, 1 if is_variant or product.is_hidden else 4)
+    value("int", VISIBILITY, 4, store=1)
     value("int", BRAND, 7)
+    value("int", BRAND, 8, store=1)
+    value("decimal", PRICE, 2.0, store=1)
     value("decimal", PRICE, 1.0)
-    add("catalog_product_website", product_id=number, website_id=1)
+    if number != OTHER_DRAFT:
+        add("catalog_product_website", product_id=number, website_id=1)
     add("catalog_category_product", category_id=3, product_id=number)
     add("catalog_category_product", category_id=4, product_id=number)
     for group, price in ((0, product.price), (1, product.price - 1)):
@@ -139,9 +143,10 @@ def _add_product(add: Any, number: int, product: Any) -> None:
 
 def _add_customers(add: Any, story: Story) -> None:
     for buyer in story.buyers.values():
-        if buyer.is_guest or buyer.is_deleted:
+        if buyer.is_guest or buyer.number == DELETED:
             continue
-        add("customer_entity", entity_id=buyer.number, website_id=1, email=buyer.email)
+        is_active = int(not buyer.is_deleted)
+        add("customer_entity", entity_id=buyer.number, website_id=1, email=buyer.email, is_active=is_active)
         row = {"customer_id": buyer.number, "subscriber_email": buyer.email}
         status = 1 if buyer.consent else 2
         add("newsletter_subscriber", subscriber_id=buyer.number, store_id=1, subscriber_status=status, **row)
@@ -168,7 +173,19 @@ def _add_orders(add: Any, story: Story) -> None:
             add("sales_creditmemo", entity_id=at * 10 + unit, order_id=order.number, state=2, created_at=when)
             memo = {"parent_id": at * 10 + unit, "product_id": line.product, "order_item_id": at * 10}
             add("sales_creditmemo_item", qty=1, **memo)
-    # A line that was cancelled in an order that was not.
+    # A line that was cancelled in an order that was not. An order of a guest without an address.
+    add(
+        "sales_order",
+        entity_id=90_001,
+        state="complete",
+        status="complete",
+        store_id=1,
+        created_at=story.orders[0].time.replace(tzinfo=None),
+        customer_id=None,
+        customer_is_guest=1,
+        customer_email="",
+    )
+    _add_line(add, 99_999_998, 90_001, None, 6, "simple", 1, 0)
     _add_line(add, 99_999_999, 1, None, 6, "simple", 2, 0, canceled=2)
 
 

@@ -4,7 +4,7 @@ import json
 from datetime import datetime, timedelta
 from typing import Any
 
-from shop_systems.story import GONE, GUEST, SAME_GUEST, Buyer, Story, fill
+from shop_systems.story import DRAFT, GONE, GUEST, OTHER_DRAFT, SAME_GUEST, Buyer, Story, fill
 
 CATEGORY = "All > Wohnen > Lampen"
 TABLES = """
@@ -83,8 +83,9 @@ def _add_products(add: Any, story: Story) -> None:
     for product in story.products.values():
         # The title has German only where it differs; English is always there.
         names = {"en_US": product.foreign_title, "de_DE": product.title}
-        row = {"list_price": product.price, "sale_ok": True, "is_published": not product.is_hidden, "type": "product"}
-        _add_product(add, product.number, names, active=not product.is_draft, **row)
+        is_sold = product.number != OTHER_DRAFT
+        row = {"list_price": product.price, "is_published": not product.is_hidden, "type": "product"}
+        _add_product(add, product.number, names, active=product.number != DRAFT, sale_ok=is_sold, **row)
         for location, quantity in ((1, product.stock), (2, 7)):
             quant = {"product_id": _variant(product.number, 0), "location_id": location, "reserved_quantity": 0}
             add("stock_quant", quantity=quantity, **quant)
@@ -111,7 +112,7 @@ def _add_orders(add: Any, story: Story) -> None:
         _add_line(add, order.number * 1000 + 1, order.number, None, 0, display_type="line_section")
     for at, order, line in story.lines():
         number = order.number * 1000 + 10 * (at % 10 + 1)
-        invoiced = line.quantity - line.returned
+        invoiced = 0 if order.number in (2, 3) else line.quantity - line.returned
         _add_line(add, number, order.number, _variant(line.product, at), line.quantity, qty_invoiced=invoiced)
         for part_at, part in enumerate(line.parts, 1):
             _add_line(add, number + part_at, order.number, _variant(part, 0), 1, combo_item_id=1)
@@ -126,10 +127,14 @@ def _add_orders(add: Any, story: Story) -> None:
     _add_invoice(add, 6, first.number * 1000 + 10, "out_invoice", 1, when)
     _add_line(add, 1, first.number, _variant(6, 0), 1, price_total=-5)
     _add_line(add, 2, first.number, _variant(6, 0), 1, is_downpayment=True)
+    # Orders 2 and 3 are not invoiced yet; one of them has a credit note that nobody has posted.
+    _add_invoice(add, 7, story.orders[2].number * 1000 + 10, "out_refund", 1, when, state="draft")
 
 
-def _add_invoice(add: Any, number: int, line: int, kind: str, quantity: int, when: datetime) -> None:
-    add("account_move", id=number, move_type=kind, state="posted", create_date=when)
+def _add_invoice(
+    add: Any, number: int, line: int, kind: str, quantity: int, when: datetime, state: str = "posted"
+) -> None:
+    add("account_move", id=number, move_type=kind, state=state, create_date=when)
     add("account_move_line", id=number, move_id=number, quantity=quantity)
     add("sale_order_line_invoice_rel", invoice_line_id=number, order_line_id=line)
 

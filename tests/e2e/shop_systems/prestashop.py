@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from shop_systems.story import Buyer, Order, Story, fill, guest_id
+from shop_systems.story import BLOCKED, DELETED, DRAFT, OTHER_DRAFT, Buyer, Order, Story, fill, guest_id
 
 CATEGORY, ZONE = "Wohnen > Lampen", "America/New_York"
 TABLES = """
@@ -87,8 +87,10 @@ def _add_settings(add: Any) -> None:
     given = {"PS_LANG_DEFAULT": "2", "PS_COUNTRY_DEFAULT": "8", "PS_ORDER_OUT_OF_STOCK": "0"}
     given |= {"PS_STOCK_MANAGEMENT": "1", "PS_SHOP_DOMAIN_SSL": "shop.example"}
     for at, (name, value) in enumerate(given.items(), 1):
-        add("configuration", id_configuration=at, id_shop=None, name=name, value=value)
-    add("configuration", id_configuration=50, id_shop=2, name="PS_LANG_DEFAULT", value="1")
+        add("configuration", id_configuration=100 + at, id_shop=None, id_shop_group=None, name=name, value=value)
+    for at, name in enumerate(given, 1):  # another shop and another group of shops do it their own way
+        add("configuration", id_configuration=at, id_shop=2, id_shop_group=1, name=name, value="9")
+        add("configuration", id_configuration=50 + at, id_shop=None, id_shop_group=2, name=name, value="9")
     for number, parent, depth, name in (
         (1, 0, 0, "Root"),
         (2, 1, 1, "Start"),
@@ -99,10 +101,10 @@ def _add_settings(add: Any) -> None:
         for shop, language, given_name in ((1, 1, f"{name} 1"), (1, 2, name), (2, 2, f"{name} 2")):
             add("category_lang", id_category=number, id_shop=shop, id_lang=language, name=given_name)
     add("manufacturer", id_manufacturer=1, name="Vento")
-    for number, rate, deleted in ((1, 25, 0), (2, 99, 1), (3, 7, 0)):
-        add("tax", id_tax=number, rate=rate, active=1, deleted=deleted)
-    for country, tax in ((8, 1), (8, 2), (9, 3)):
-        add("tax_rule", id_tax_rules_group=1, id_country=country, id_state=0, id_tax=tax)
+    for number, rate, active, deleted in ((1, 25, 1, 0), (2, 99, 1, 1), (3, 45, 1, 0), (4, 98, 0, 0)):
+        add("tax", id_tax=number, rate=rate, active=active, deleted=deleted)
+    for country, state, tax in ((8, 0, 1), (8, 0, 2), (9, 0, 3), (8, 0, 4), (8, 3, 3)):
+        add("tax_rule", id_tax_rules_group=1, id_country=country, id_state=state, id_tax=tax)
     for state in (PAID, BACKORDER):
         add("order_state", id_order_state=state, logable=int(state == PAID), paid=1)
     for state in (CANCELLED, REFUNDED, FAILED, AWAITED):
@@ -111,7 +113,7 @@ def _add_settings(add: Any) -> None:
 
 def _add_product(add: Any, product: Any) -> None:
     number, net = product.number, product.price / 1.25
-    row = {"id_shop_default": 1, "price": net, "active": 1, "state": int(not product.is_draft)}
+    row = {"id_shop_default": 1, "price": net, "active": 1, "state": int(number != DRAFT)}
     add(
         "product",
         id_product=number,
@@ -122,7 +124,7 @@ def _add_product(add: Any, product: Any) -> None:
     for shop in (1, 2):
         seen = "none" if product.is_hidden else "both"
         row = {"id_category_default": 4, "id_tax_rules_group": 1, "available_for_order": 1, "visibility": seen}
-        add("product_shop", id_product=number, id_shop=shop, price=net - 1, active=int(shop == 1), **row)
+        add("product_shop", id_product=number, id_shop=shop, price=net - 1, active=int(number != OTHER_DRAFT), **row)
         for language, title in ((1, product.foreign_title), (2, product.title)):
             name = {"name": title if shop == 1 else "other shop", "link_rewrite": f"p{number}"}
             add("product_lang", id_product=number, id_shop=shop, id_lang=language, **name)
@@ -131,7 +133,8 @@ def _add_product(add: Any, product: Any) -> None:
     for is_default, variant in zip((1, None), product.variants, strict=True):
         row = {"id_product": number, "id_shop": 1, "price": 1.0 if is_default else 50.0, "default_on": is_default}
         add("product_attribute_shop", id_product_attribute=variant, **row)
-        add("stock_available", id_product_attribute=variant, **stock)
+        add("product_attribute_shop", id_product_attribute=variant, **{**row, "id_shop": 2, "price": 9.0})
+        add("stock_available", id_product_attribute=variant, **{**stock, "quantity": 5})
     for at, cover in ((0, 1), (1, None)):
         add("image", id_image=number * 2 + at, id_product=number, cover=cover)
 
@@ -139,10 +142,10 @@ def _add_product(add: Any, product: Any) -> None:
 def _add_customers(add: Any, story: Story) -> None:
     for buyer in story.buyers.values():
         row = {"email": buyer.email, "newsletter": int(buyer.consent), "optin": int(not buyer.consent)}
-        row |= {"is_guest": int(buyer.is_guest), "deleted": int(buyer.is_deleted)}
-        add("customer", id_customer=buyer.number, **row)
+        row |= {"is_guest": int(buyer.is_guest), "deleted": int(buyer.number == DELETED)}
+        add("customer", id_customer=buyer.number, active=int(buyer.number != BLOCKED), **row)
     row = {"newsletter": 1, "optin": 1, "is_guest": 0, "deleted": 0}
-    add("customer", id_customer=ANONYMOUS, email="anonymous@psgdpr.com", **row)
+    add("customer", id_customer=ANONYMOUS, active=1, email="anonymous@psgdpr.com", **row)
 
 
 def local(moment: datetime) -> datetime:

@@ -5,7 +5,7 @@ import json
 from datetime import datetime, timedelta
 from typing import Any
 
-from shop_systems.story import GONE, HIDDEN, Buyer, Story, fill, guest_id
+from shop_systems.story import DELETED, DRAFT, GONE, HIDDEN, OTHER_DRAFT, Buyer, Story, fill, guest_id
 
 CATEGORY = "Wohnen > Lampen"
 _ID, _TIMES = "id BINARY(16) NOT NULL", "created_at DATETIME(3), updated_at DATETIME(3)"
@@ -88,11 +88,12 @@ def _add_categories(add: Any) -> None:
     for number, parent, level, name in ((1, None, 1, "Katalog"), (2, 1, 2, "Wohnen"), (3, 2, 3, "Lampen")):
         above = None if parent is None else _id("category", parent)
         add("category", id=_id("category", number), version_id=LIVE, parent_id=above, level=level)
-        for language, given in ((GERMAN, name), (ENGLISH, f"{name} in English")):
+        for language, given in ((ENGLISH, f"{name} in English"), (GERMAN, name)):
             row = {"category_version_id": LIVE, "language_id": language, "name": given}
             add("category_translation", category_id=_id("category", number), **row)
-    row = {"product_manufacturer_version_id": LIVE, "language_id": GERMAN, "name": "Vento"}
-    add("product_manufacturer_translation", product_manufacturer_id=_id("maker"), **row)
+    for language, name in ((ENGLISH, "Wind"), (GERMAN, "Vento")):
+        row = {"product_manufacturer_version_id": LIVE, "language_id": language, "name": name}
+        add("product_manufacturer_translation", product_manufacturer_id=_id("maker"), **row)
 
 
 def _add_product(add: Any, product: Any) -> None:
@@ -103,27 +104,29 @@ def _add_product(add: Any, product: Any) -> None:
     row = {"product_manufacturer_id": _id("maker"), "product_media_id": _id("cover", number), "created_at": when}
     row |= {"stock": product.stock, "parent_id": None, "price": json.dumps(price)}
     # With variants what counts is whether one of them is there. A draft version is an edit that nobody has saved.
-    add("product", id=identifier, version_id=LIVE, active=int(not product.is_draft), available=0, **row)
+    add("product", id=identifier, version_id=LIVE, active=int(number != DRAFT), available=0, **row)
     add("product", id=identifier, version_id=_id("edit"), active=1, available=1, **row)
     for at, variant in enumerate(product.variants):
         own = {"parent_id": identifier, "price": None, "product_manufacturer_id": None, "product_media_id": None}
-        available = int(product.stock > 0 and at == 0)
-        values = {**row, **own}
-        add("product", id=_id("product", variant), version_id=LIVE, active=None, available=available, **values)
+        # One variant inherits that the product is active; the other, which nobody can buy, is not.
+        values = {**row, **own, "active": None if at == 0 else 0, "available": int(product.stock > 0 or at == 1)}
+        add("product", id=_id("product", variant), version_id=LIVE, **values)
     for language, name in ((GERMAN, product.title), (ENGLISH, product.foreign_title)):
         add("product_translation", product_id=identifier, product_version_id=LIVE, language_id=language, name=name)
     for category in (2, 3):
         row = {"category_id": _id("category", category), "category_version_id": LIVE}
         add("product_category", product_id=identifier, product_version_id=LIVE, **row)
-    if not product.is_hidden:
+    row = {"product_version_id": _id("edit"), "language_id": GERMAN, "name": "An edit"}
+    add("product_translation", product_id=identifier, **row)
+    if not product.is_hidden and number != OTHER_DRAFT:
         row = {"product_version_id": LIVE, "visibility": 30}
         add("product_visibility", id=_id("visible", number), product_id=identifier, **row)
 
 
 def _add_customers(add: Any, story: Story) -> None:
     for buyer in story.buyers.values():
-        if not buyer.is_deleted:
-            row = {"email": buyer.email.strip(), "guest": int(buyer.is_guest), "active": 1}
+        if buyer.number != DELETED:
+            row = {"email": buyer.email.strip(), "guest": int(buyer.is_guest), "active": int(not buyer.is_deleted)}
             add("customer", id=_id("customer", buyer.number), **row)
             status = "optIn" if buyer.consent else "notSet"
             add("newsletter_recipient", id=_id("news", buyer.number), email=buyer.email.strip(), status=status)
@@ -136,8 +139,8 @@ def _add_orders(add: Any, story: Story) -> None:
         who = None if buyer.is_deleted else _id("customer", buyer.number)
         when = order.time.replace(tzinfo=None)
         is_refunded = any(line.returned == line.quantity for line in order.lines)
-        states = {"failed": ("failed",), "draft": ("unconfirmed",)}.get(order.state, ("paid",))
-        states = ("refunded",) if is_refunded else ("failed", "paid") if number == 1 else states
+        states = {"failed": ("open", "failed"), "draft": ("open", "unconfirmed")}.get(order.state, ("paid",))
+        states = ("paid", "refunded") if is_refunded else ("failed", "paid") if number == 1 else states
         is_open = "cancelled" if order.state == "cancelled" else "completed"
         _add_order(add, number, LIVE, who, buyer.email, is_open, when)
         for at, state in enumerate(states):

@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from recsys.store.database import database_url
 
 TASTES, PER_TASTE, BUYERS, PURCHASES, DAYS = 5, 12, 80, 9, 200
-BUNDLE, HIDDEN, DRAFT, SOLD_OUT, GONE = 101, 102, 103, 104, 105  # numbers of products
+BUNDLE, HIDDEN, DRAFT, SOLD_OUT, GONE, OTHER_DRAFT = 101, 102, 103, 104, 105, 106  # numbers of products
 VARIANTS = 1000  # product 7 has the variants 1007 and 2007
-GUEST, SAME_GUEST, DELETED = 201, 202, 203  # numbers of buyers
+GUEST, SAME_GUEST, DELETED, BLOCKED = 201, 202, 203, 204  # numbers of buyers
 
 
 @dataclass(frozen=True)
@@ -98,11 +98,13 @@ def told() -> Story:
     products[BUNDLE] = Product(BUNDLE, "Paket", "Bundle", 50.0)
     products[HIDDEN] = Product(HIDDEN, "Verborgen", "Hidden", 50.0, is_hidden=True)
     products[DRAFT] = Product(DRAFT, "Entwurf", "Draft", 50.0, is_draft=True)
+    products[OTHER_DRAFT] = Product(OTHER_DRAFT, "Noch ein Entwurf", "Draft", 50.0, is_draft=True)
     products[SOLD_OUT] = Product(SOLD_OUT, "Ausverkauft", "Sold out", 50.0, stock=0)
     buyers = {n: Buyer(n, f"buyer{n}@example.org", consent=n % 2 == 0) for n in range(1, BUYERS + 1)}
     buyers[GUEST] = Buyer(GUEST, "Guest@Example.org ", is_guest=True)
     buyers[SAME_GUEST] = Buyer(SAME_GUEST, "guest@example.org", is_guest=True)
     buyers[DELETED] = Buyer(DELETED, "deleted@example.org", is_deleted=True)
+    buyers[BLOCKED] = Buyer(BLOCKED, "blocked@example.org", is_deleted=True)  # deleted, but in another way
     start = datetime.now(UTC).replace(hour=1, minute=30, second=0, microsecond=0) - timedelta(days=DAYS + 2)
 
     def at(day: float) -> datetime:

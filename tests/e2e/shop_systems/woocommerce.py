@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from shop_systems.story import VARIANTS, Buyer, Story, fill, guest_id
+from shop_systems.story import DRAFT, OTHER_DRAFT, VARIANTS, Buyer, Story, fill, guest_id
 
 CATEGORY = "Home & Garden > Lamps"
 
@@ -70,24 +70,45 @@ def _add_products(add: Any, story: Story) -> None:
         (3, "Lamps", "product_cat", 2),
         (4, "Vento", "product_brand", 0),
         (5, "exclude-from-catalog", "product_visibility", 0),
+        (6, "exclude-from-search", "product_visibility", 0),
+        (7, "Aged", "product_tag", 2),
     ):
         add("terms", term_id=number, name=slug, slug=slug)
         add("term_taxonomy", term_taxonomy_id=10 + number, term_id=number, taxonomy=taxonomy, parent=parent)
     for product in story.products.values():
-        status = "draft" if product.is_draft else "publish"
+        status = "draft" if product.number == DRAFT else "publish"
+        password = "secret" if product.number == OTHER_DRAFT else ""  # shown to who knows it
         title, when = product.title.replace("&", "&amp;"), datetime(2024, 1, 1)
         post = {"post_date_gmt": when, "post_parent": 0}
-        add("posts", ID=product.number, post_title=title, post_status=status, post_type="product", **post)
-        for term in (12, 13, 14, *((15,) if product.is_hidden else ())):
+        add(
+            "posts",
+            ID=product.number,
+            post_title=title,
+            post_status=status,
+            post_type="product",
+            post_password=password,
+            **post,
+        )
+        for term in (17, 12, 13, 14, 15 if product.is_hidden else 16):
             add("term_relationships", object_id=product.number, term_taxonomy_id=term)
         stock = "instock" if product.stock else "outofstock"
         add("wc_product_meta_lookup", product_id=product.number, min_price=product.price, stock_status=stock)
         image = 20_000 + product.number
         add("postmeta", post_id=product.number, meta_key="_thumbnail_id", meta_value=str(image))
+        add("postmeta", post_id=product.number, meta_key="_product_image_gallery", meta_value="1,2")
+        add("postmeta", post_id=image, meta_key="_wp_attachment_metadata", meta_value="a:0:{}")
         add("postmeta", post_id=image, meta_key="_wp_attached_file", meta_value=f"2024/{product.number}.jpg")
         for variant in product.variants:
             post = {"post_date_gmt": when, "post_parent": product.number}
-            add("posts", ID=variant, post_title=title, post_status="publish", post_type="product_variation", **post)
+            add(
+                "posts",
+                ID=variant,
+                post_title=title,
+                post_status="publish",
+                post_type="product_variation",
+                post_password="",
+                **post,
+            )
             add("wc_product_meta_lookup", product_id=variant, min_price=1, stock_status="instock")
 
 
@@ -98,7 +119,7 @@ def _order_adder(add: Any, *, in_posts: bool) -> Any:
             add("wc_orders", id=number, status=status, type=kind, **order)
             return
         post = {"post_title": "Order", "post_date_gmt": when, "post_parent": parent}
-        add("posts", ID=number, post_status=status, post_type=kind, **post)
+        add("posts", ID=number, post_status=status, post_type=kind, post_password="", **post)
         add("postmeta", post_id=number, meta_key="_customer_user", meta_value=str(buyer))
         add("postmeta", post_id=number, meta_key="_billing_email", meta_value=email)
 
@@ -128,6 +149,8 @@ def _add_orders(add: Any, story: Story, add_order: Any) -> None:
             _add_line(add, refund, 500_000 + refund, line.product, 0, -1, _refunded_item_id=str(at * 10))
     first = story.orders[0]
     when = first.returned_at.replace(tzinfo=None)
+    # A product that was gone when the order was written.
+    _add_line(add, 10_000 + first.number, 800_001, 0, 0, 1)
     # A refund of an amount names no line. An order that became a refunded one, and one in the trash, are no sales.
     add_order(90_001, "wc-completed", "shop_order_refund", 0, "", when, parent=10_000 + first.number)
     add_order(90_002, "wc-refunded", "shop_order", 5, "buyer5@example.org", when)
@@ -135,6 +158,8 @@ def _add_orders(add: Any, story: Story, add_order: Any) -> None:
     add_order(90_004, "wc-completed", "shop_order", 0, "", when)  # typed in by the shop, for nobody
     for number in (90_002, 90_003, 90_004):
         _add_line(add, number, 900_000 + number, 6, 0, 1)
+        add_order(number + 10, "wc-completed", "shop_order_refund", 0, "", when, parent=number)
+        _add_line(add, number + 10, 910_000 + number, 6, 0, -1, _refunded_item_id=str(900_000 + number))
     add("woocommerce_order_items", order_item_id=1, order_item_type="shipping", order_id=10_000 + first.number)
 
 
