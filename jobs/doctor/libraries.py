@@ -4,15 +4,12 @@ Each check imports its library by name, since the import itself may fail.
 """
 
 import importlib
-import importlib.util
 import platform
-import re
 import sys
-from pathlib import Path
 from typing import Any
 
 from jobs.doctor.answer import NOT_INSTALLED, Answer, to_train
-from recsys.training.libraries import FBGEMM, MEND, RIGHT, TRIO, compare, is_base, public, version_of
+from recsys.training.libraries import MEND, RIGHT, TRIO, compare, compare_builds, cuda_of_torch, is_base, public
 
 PYTHONS = ("3.11", "3.12", "3.13")
 MEND_BASE = "`recsys install-lock serve`, then `pip install --no-deps -r requirements-serve.lock`"
@@ -33,7 +30,7 @@ def check_versions(_config: str) -> Answer:
 @to_train
 def check_torch(_config: str) -> Answer:
     """Whether torch loads and multiplies."""
-    cuda = _cuda_of_torch()
+    cuda = cuda_of_torch()
     try:
         torch = importlib.import_module("torch")
         product = float((torch.ones(2, 3) @ torch.ones(3, 1)).sum())
@@ -79,14 +76,7 @@ def check_torchrec(_config: str) -> Answer:
 @to_train
 def check_builds(_config: str) -> Answer:
     """Whether torch and fbgemm_gpu are both built for the CPU, or both for CUDA."""
-    cuda, fbgemm = _cuda_of_torch(), [name for name in FBGEMM if version_of(name)]
-    found = f"torch for {f'CUDA {cuda}' if cuda else 'CPU'}, {' and '.join(fbgemm) or 'no fbgemm_gpu'}"
-    ok = fbgemm == [FBGEMM[1] if cuda else FBGEMM[0]]
-    return (
-        ok,
-        found,
-        "torch for CPU with fbgemm-gpu-cpu, or torch for CUDA with fbgemm-gpu" + ("" if ok else f": {MEND}"),
-    )
+    return compare_builds()
 
 
 @to_train
@@ -126,13 +116,3 @@ def _loaded(name: str, module: Any, works: bool) -> Answer:
     found = str(module.__version__)
     ok = works and public(found) == TRIO[name]
     return ok, found if works else f"{found}, computes wrongly", TRIO[name] if ok else _RIGHT_TRIO
-
-
-def _cuda_of_torch() -> str | None:
-    """The CUDA version that torch was built for, read from its files because torch may not load."""
-    spec = importlib.util.find_spec("torch")
-    for place in (spec and spec.submodule_search_locations) or ():
-        file = Path(place) / "version.py"
-        if file.exists() and (found := re.search(r"^cuda\b[^=]*= '([\d.]+)'", file.read_text(), re.MULTILINE)):
-            return found[1]
-    return None

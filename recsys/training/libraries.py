@@ -3,7 +3,10 @@
 The metadata of what is installed says so. Nothing is imported: a wrong pair may end the process that imports it.
 """
 
+import re
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
 
 from recsys.errors import RecsysError
 
@@ -53,10 +56,29 @@ def compare() -> tuple[bool, str, str]:
     return False, found, f"{RIGHT}; wrong: {', '.join(wrong)}; {mend}"
 
 
+def compare_builds() -> tuple[bool, str, str]:
+    """As `compare`, whether torch and fbgemm_gpu are both built for the CPU, or both for CUDA."""
+    cuda, fbgemm = cuda_of_torch(), [name for name in FBGEMM if version_of(name)]
+    found = f"torch for {f'CUDA {cuda}' if cuda else 'CPU'}, {' and '.join(fbgemm) or 'no fbgemm_gpu'}"
+    ok = fbgemm == [FBGEMM[1] if cuda else FBGEMM[0]]
+    needed = "torch for CPU with fbgemm-gpu-cpu, or torch for CUDA with fbgemm-gpu"
+    return ok, found, needed if ok else f"{needed}: `pip uninstall torch {' '.join(fbgemm)}`, then {MEND}"
+
+
+def cuda_of_torch() -> str | None:
+    """The CUDA version that torch was built for, read from its files because torch may not load."""
+    spec = find_spec("torch")
+    for place in (spec and spec.submodule_search_locations) or ():
+        file = Path(place) / "version.py"
+        if file.exists() and (found := re.search(r"^cuda\b[^=]*= '([\d.]+)'", file.read_text(), re.MULTILINE)):
+            return found[1]
+    return None
+
+
 def check_installed() -> None:
     """Check that training has its libraries. Raises RecsysError that says how to install them."""
-    ok, found, needed = compare()
-    if not ok:
-        raise RecsysError(f"training needs other libraries than are installed: found {found}; needed: {needed}")
+    for ok, found, needed in (compare(), compare_builds()):
+        if not ok:
+            raise RecsysError(f"training needs other libraries than are installed: found {found}; needed: {needed}")
     if missing := [name for name in OTHERS if version_of(name) is None]:
         raise RecsysError(f"training needs {', '.join(missing)}, not installed: {MEND}")

@@ -16,6 +16,7 @@ def installed(monkeypatch):
     """The versions that the installation has, to be changed by a test."""
     versions = dict(SOUND)
     monkeypatch.setattr(libraries, "version_of", versions.get)
+    monkeypatch.setattr(libraries, "cuda_of_torch", lambda: versions.get("cuda of torch"))
     return versions
 
 
@@ -30,7 +31,7 @@ def message():
 def test_the_versions_of_the_lock_are_right_in_either_build(installed):
     libraries.check_installed()
     del installed["fbgemm-gpu-cpu"]
-    installed |= {"torch": "2.13.0+cu130", "fbgemm-gpu": "1.8.0"}
+    installed |= {"torch": "2.13.0+cu130", "fbgemm-gpu": "1.8.0", "cuda of torch": "13.0"}
     libraries.check_installed()
     assert not libraries.is_base()
 
@@ -55,6 +56,13 @@ def test_a_build_that_the_lock_does_not_replace_has_to_go_first(installed):
     assert "wrong: fbgemm_gpu; `pip uninstall fbgemm-gpu`, `recsys install-lock cpu`, then" in message()
     installed["fbgemm-gpu-cpu"] = "1.8.0"
     assert "not both: `pip uninstall fbgemm-gpu-cpu fbgemm-gpu`, then" in message()
+
+
+def test_builds_of_two_kinds_are_told_apart_though_their_versions_are_right(installed):
+    installed["cuda of torch"] = "13.0"
+    said = message()
+    assert "found torch for CUDA 13.0, fbgemm-gpu-cpu; " in said
+    assert "`pip uninstall torch fbgemm-gpu-cpu`, then `recsys install-lock cpu`" in said
 
 
 @pytest.mark.parametrize("name", libraries.OTHERS)
