@@ -22,7 +22,7 @@ def check_source(config: str) -> Answer:
         return True, "no [source] url: the service's own tables", "a database that answers, or none"
     found = {}
     try:
-        with closing(open_reader(settings.url, settings.dialect)) as reader:
+        with closing(open_reader(settings.url, settings.dialect, seconds=settings.query_timeout_seconds)) as reader:
             for name, needed in NEEDED_COLUMNS.items():
                 query = getattr(settings, name)
                 if query is not None:

@@ -1,13 +1,15 @@
 """Reading of the configuration: one TOML file, each key overridable by an environment variable.
 
-`RECSYS_STORE__URL=postgresql://…` overrides `url` in `[store]`. Relative folders and SQLite files are relative to the
-folder of the file, so that a job finds the same data wherever it is started.
+`RECSYS_STORE__URL=postgresql://…` overrides `url` in `[store]`. A URL may lie in a file of its own, as secrets do.
+Relative folders and SQLite files are relative to the folder of the file, so that a job finds the same data wherever it
+is started.
 """
 
+import difflib
 import logging
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +36,21 @@ RENAMED: dict[tuple[str, ...], tuple[str, ...]] = {
     ("api", "max_new_items"): ("api", "max_fresh_items"),
 }
 
+# Keys whose value is a secret that may lie in a file: the same key with `_file` behind it names the file.
+_IN_FILES = (("store", "url"), ("source", "url"), ("alerts", "webhook_url"))
+# Variables that are no keys, by their names or the beginning of them.
+_OTHER_VARIABLES = ("RECSYS_CONFIG", "RECSYS_DUE", "RECSYS_LAUNCHED", "RECSYS_CRASH_AT", "RECSYS_TEST_", "RECSYS_CI_")
+
 _log = logging.getLogger(__name__)
 
 
 def load_config(path: Path | None, environment: dict[str, str] | None = None) -> Config:
     """Read the file (None: defaults only), then override keys with RECSYS_<TABLE>__<KEY> variables.
 
+    Warns of variables that begin with RECSYS_ and mean nothing.
     Raises ConfigError with the file, the key, what was found and what is allowed.
     """
+    environment = dict(os.environ) if environment is None else environment
     values: dict[str, Any] = {}
     if path is not None:
         try:
@@ -51,13 +60,63 @@ def load_config(path: Path | None, environment: dict[str, str] | None = None) ->
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ConfigError(f"{path} cannot be read: {error}") from None
     values = _rename_old_keys(values, str(path))
-    apply_environment(values, os.environ if environment is None else environment)
+    apply_environment(values, environment)
     values = _rename_old_keys(values, "the environment")  # a variable may hold a whole table
+    folder = (path.parent if path else Path()).resolve()
+    _read_secrets(values, folder)
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(explain(error, path, Config)) from None
-    return _resolve(config, (path.parent if path else Path()).resolve())
+        raise ConfigError(explain(error, path, Config, environment)) from None
+    _warn_of_unknown(environment)
+    return _resolve(config, folder)
+
+
+def _read_secrets(values: dict[str, Any], folder: Path) -> None:
+    """Put what the files of _IN_FILES hold in the place of their keys.
+
+    Raises ConfigError for a file that cannot be read or is empty, and when there is a value beside it.
+    """
+    for table, key in _IN_FILES:
+        section, name = values.get(table), f"{key}_file"
+        if not isinstance(section, dict) or not isinstance(section.get(name), str):
+            continue
+        if key in section:
+            raise ConfigError(f"[{table}] has both {key} and {name}; allowed is one of them")
+        place = folder / section[name]
+        try:
+            text = place.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"[{table}] {name}: {place} cannot be read ({type(error).__name__})") from None
+        if not text:
+            raise ConfigError(f"[{table}] {name}: {place} is empty; it must hold the value of {key}")
+        section[key] = text
+
+
+def _warn_of_unknown(environment: Collection[str]) -> None:
+    """Warn of each variable that looks like one of ours and is none, with the nearest that is."""
+    for name in sorted(environment):
+        if not name.startswith("RECSYS_") or "__" in name or name.startswith(_OTHER_VARIABLES):
+            continue
+        near = _nearest(name, [*_variables(Config), "RECSYS_CONFIG"])
+        hint = f"; the nearest that is known is {near}" if near else ""
+        _log.warning("the environment: %s is no known variable and counts for nothing%s", name, hint)
+
+
+def _variables(section: type[BaseModel], prefix: str = "RECSYS_") -> Iterator[str]:
+    """The environment variables of all keys."""
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _variables(field.annotation, f"{prefix}{name.upper()}__")
+        else:
+            yield prefix + name.upper()
+
+
+def _nearest(name: str, known: Iterable[str]) -> str | None:
+    """The name that somebody may have meant; None when none is near."""
+    by_rest = {other.removeprefix("RECSYS_"): other for other in known}  # what all begin with says nothing
+    found = difflib.get_close_matches(name.removeprefix("RECSYS_"), list(by_rest), 1)
+    return by_rest[found[0]] if found else None
 
 
 def _resolve(config: Config, folder: Path) -> Config:
@@ -127,8 +186,12 @@ def _warn_of_old(where: str, old: tuple[str, ...], new: tuple[str, ...]) -> None
     _log.warning("%s: %s is called %s now; the old name works in this version", where, ".".join(old), ".".join(new))
 
 
-def explain(error: ValidationError, path: Path | None, tables: type[BaseModel]) -> str:
+def explain(
+    error: ValidationError, path: Path | None, tables: type[BaseModel], environment: Collection[str] = ()
+) -> str:
     """Explain each fault on a line: the key, what is wrong, what was found and what is allowed.
+
+    environment: the names of variables, of which one that holds an unknown key is named.
 
     URLs, which may hold passwords, and values in the place of a table are not repeated.
     """
@@ -141,7 +204,7 @@ def explain(error: ValidationError, path: Path | None, tables: type[BaseModel]) 
         where = ".".join(str(part) for part in fault["loc"])
         message = f"{fault['msg']}"
         if fault["type"] == "extra_forbidden":
-            message = f"unknown key; allowed here: {', '.join(_keys_at(tables, fault['loc'][:-1]))}"
+            message = _unknown_key(fault["loc"], tables, environment)
         elif fault["type"] == "tuple_type":
             message = f"should be a list in square brackets (found {_found(fault['loc'], fault['input'])})"
         elif fault["type"] == "value_error":  # ours, which names the table itself
@@ -151,6 +214,17 @@ def explain(error: ValidationError, path: Path | None, tables: type[BaseModel]) 
             message += f" (found {_found(fault['loc'], fault['input'])})"
         lines.append(f"  {where}: {message}")
     return "\n".join(lines)
+
+
+def _unknown_key(location: tuple[int | str, ...], tables: type[BaseModel], environment: Collection[str]) -> str:
+    allowed = _keys_at(tables, location[:-1])
+    message = f"unknown key; allowed here: {', '.join(allowed)}"
+    variable = "RECSYS_" + "__".join(str(part) for part in location).upper()
+    if given := next((name for name in environment if f"{name}__".startswith(f"{variable}__")), None):
+        near = _nearest(given, _variables(Config))
+        return f"{message}; {given} in the environment names it{f', meant may be {near}' if near else ''}"
+    near = _nearest(str(location[-1]), allowed)
+    return f"{message}; meant may be {near}" if near else message
 
 
 def _found(location: tuple[int | str, ...], value: Any) -> str:

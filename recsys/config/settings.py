@@ -182,6 +182,9 @@ class StoreSettings(Section):
     """The database of the service's own tables."""
 
     url: str = Field("sqlite:///recsys.db", description="SQLAlchemy URL of SQLite, PostgreSQL or MariaDB")
+    url_file: Path | None = Field(
+        None, description="File that holds the URL, in place of `url`", examples=["/run/secrets/store_url"]
+    )
     table_prefix: str = Field(
         "recsys_", pattern=r"^[a-z][a-z0-9_]{0,30}$", description="Prefix of the names of the tables"
     )
@@ -201,6 +204,12 @@ class SourceSettings(Section):
         None,
         description="SQLAlchemy URL; a read-only account is enough",
         examples=["postgresql://reader:secret@localhost/shop"],
+    )
+    url_file: Path | None = Field(
+        None, description="File that holds the URL, in place of `url`", examples=["/run/secrets/shop_url"]
+    )
+    query_timeout_seconds: float = Field(
+        3600.0, gt=0, description="Time limit of a query; waiting for a lock ends after at most 60 s of it"
     )
     dialect: str | None = Field(
         None,
@@ -455,6 +464,9 @@ class AlertSettings(Section):
         description="URL to which failed and refused runs are posted as JSON; unset: they are only logged",
         examples=["https://alerts.example.com/recsys"],
     )
+    webhook_url_file: Path | None = Field(
+        None, description="File that holds the URL, in place of `webhook_url`", examples=["/run/secrets/webhook_url"]
+    )
     max_age_hours: float | None = Field(
         None,
         gt=0,
@@ -533,7 +545,8 @@ class Config(Section):
 
 _NOT_HASHED: dict[str, Any] = {
     **dict.fromkeys(("store", "storage", "imports", "api", "schedule", "alerts", "audience"), True),
-    "source": {"url", "dialect"},  # the URL holds a password
+    # The URL holds a password; the others say how it is read, not what.
+    "source": {"url", "url_file", "dialect", "query_timeout_seconds"},
     "training": {"processes"},  # the result is the same but for rounding
     # Read by answers; evaluation ranks sold-out and deleted items too.
     "recommendations": {"allow_unlisted", "exclude_sold_out"},

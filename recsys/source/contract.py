@@ -31,6 +31,9 @@ EVENT_COLUMNS = (*NEEDED, "value")
 USER_COLUMNS = ("user_id", "email_consent")
 CLASSES = ("text", "integer", "real", "blob", "null")  # SQLite's, one digit each in the column `classes`
 
+QUERY_SECONDS = 3600.0  # the time limit of a query where nobody says another
+LOCK_SECONDS = 60.0  # the longest wait for a lock, whatever the limit
+CONNECT_SECONDS = 10
 BATCH = 100_000  # rows: enough to be columnar, few enough to be light
 
 
@@ -83,20 +86,21 @@ class Query:
 class Dialect:
     """How one kind of database is read: a value of SOURCES, or of a dotted name in the configuration.
 
-    - `open_engine`: a pool of connections that cannot write and whose sessions are in UTC. Raises SourceError when a
-      file is missing.
+    - `open_engine`: a pool of connections that cannot write and whose sessions are in UTC. The number is the seconds
+      after which a query ends; a wait for a lock ends after at most LOCK_SECONDS. Raises SourceError when a file is
+      missing.
     - `select_events`, `select_items`, `select_users`: what to send instead of a query, so that columns come in types
       that mean the same everywhere. Raise SourceError when an id holds bytes.
-    - `bulk_read`: the rows of a SELECT by the fastest driver. Any error before the first batch makes the reader use
-      the driver of `open_engine` instead. None: there is no faster driver.
+    - `bulk_read`: the rows of a SELECT by the fastest driver, with the same limit in seconds. Any error before the
+      first batch makes the reader use the driver of `open_engine` instead. None: there is no faster driver.
     - `open_cursor`: a cursor of the driver's connection that leaves the rows with the server until they are fetched.
     """
 
-    open_engine: Callable[[sa.URL], sa.Engine]
+    open_engine: Callable[[sa.URL, float], sa.Engine]
     select_events: Callable[[Query], Select]
     select_items: Callable[[Query], Select]
     select_users: Callable[[Query], Select]
-    bulk_read: Callable[[sa.URL, Select], Iterator[pl.DataFrame]] | None = None
+    bulk_read: Callable[[sa.URL, Select, float], Iterator[pl.DataFrame]] | None = None
     open_cursor: Callable[[Any], Any] = lambda connection: connection.cursor()
 
 

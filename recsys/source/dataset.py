@@ -173,7 +173,7 @@ def _open_shop(config: Config, store: Store) -> Reader:
     source = config.source
     if source.interactions is None or source.url is None:
         return _open_own(store)
-    return open_reader(source.url, source.dialect, own_file=store.file)
+    return open_reader(source.url, source.dialect, own_file=store.file, seconds=source.query_timeout_seconds)
 
 
 def _open_own(store: Store) -> Reader:

@@ -15,11 +15,14 @@ import polars as pl
 import sqlalchemy as sa
 
 from recsys.errors import ConfigError, SourceError
-from recsys.source.contract import SOURCES, Dialect, Query, Select, find_dialect
+from recsys.source.contract import QUERY_SECONDS, SOURCES, Dialect, Query, Select, find_dialect
 from recsys.source.values import frame_of
 from recsys.store.database import parse_url
 
 _BLOCK = 20_000  # rows held as Python objects at a time
+# What databases call a query that took too long, or waited too long for a lock.
+_TOO_LONG = {"57014", "55P03", 1205, 1969, 3024, "SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_INTERRUPT"}
+_TWO_TYPES = {"42804", "22P02"}  # of PostgreSQL: types that do not match, and a word that is none of an enum
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Reader:
     dialect: Dialect
     engine: sa.Engine
     is_own: bool  # this process writes to the same SQLite file
+    seconds: float  # the time limit of a query
 
     @property
     def where(self) -> str:
@@ -83,7 +87,7 @@ class Reader:
             return
         read = 0
         try:
-            for batch in self.dialect.bulk_read(self.url, select):
+            for batch in self.dialect.bulk_read(self.url, select, self.seconds):
                 read += batch.height
                 yield select.restore(batch)
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
@@ -91,6 +95,7 @@ class Reader:
         except BaseException as error:  # connectorx panics with a BaseException
             if read:
                 message = f"reading {name} from {self.where} stopped after {read:,} rows ({_kind(error)})"
+                message += self._hint(error)
                 raise SourceError(message, detail=_first_line(error)) from None
         else:
             return
@@ -117,21 +122,42 @@ class Reader:
     def _cursor(self, name: str, open_cursor: Callable[[Any], Any] | None = None) -> Iterator[Any]:
         """Open a cursor of the driver; its errors become SourceErrors."""
         try:
-            with closing(self.engine.raw_connection()) as connection:
+            with closing(self._connect()) as connection:
                 driver: Any = connection.driver_connection
                 with closing(open_cursor(driver) if open_cursor else driver.cursor()) as cursor:
                     yield cursor
-        except (sa.exc.DBAPIError, self.engine.dialect.loaded_dbapi.Error) as error:
+        except (sa.exc.DBAPIError, self.engine.dialect.loaded_dbapi.Error, OSError) as error:
             cause = getattr(error, "orig", None) or error
-            message = f"the query of {name} failed at {self.where} ({_kind(cause)})"
+            message = f"the query of {name} failed at {self.where} ({_kind(cause)}){self._hint(cause)}"
             raise SourceError(message, detail=_first_line(cause)) from None
 
+    def _connect(self) -> Any:
+        try:
+            return self.engine.raw_connection()
+        except TypeError as error:  # pymysql takes the URL's options as arguments
+            raise ConfigError(f"{self.where} has an option that its driver does not know: {error}") from None
 
-def open_reader(url: str | sa.URL, dialect: str | None = None, *, own_file: Path | None = None) -> Reader:
+    def _hint(self, error: BaseException) -> str:
+        """What to do about an error, where that is known."""
+        code = _code(error)
+        if code in _TOO_LONG:
+            return (
+                f"; it took longer than [source] query_timeout_seconds = {self.seconds:g} allows, or a table stayed "
+                "locked for too long"
+            )
+        text = str(error).lower()
+        if code in _TWO_TYPES and ("union" in text or "case" in text or "enum" in text):
+            return "; an enum is no text: cast it in each part of the UNION, as CAST(status AS text)"
+        return ""
+
+
+def open_reader(
+    url: str | sa.URL, dialect: str | None = None, *, own_file: Path | None = None, seconds: float = QUERY_SECONDS
+) -> Reader:
     """Prepare to read a database; the first query connects to it.
 
     dialect: a key of SOURCES or a dotted name; None: the name in the URL. own_file: a SQLite file that this process
-    writes to.
+    writes to. seconds: the time limit of a query.
     Raises ConfigError when the URL cannot be parsed or its database is not in SOURCES, SourceError when a SQLite file
     is missing.
     """
@@ -142,7 +168,7 @@ def open_reader(url: str | sa.URL, dialect: str | None = None, *, own_file: Path
         raise ConfigError(f"unknown kind of database {family!r}; allowed are {known}; [source] dialect names others")
     found = find_dialect(dialect or family)
     is_own = own_file is not None and bool(parsed.database) and Path(str(parsed.database)).resolve() == own_file
-    return Reader(parsed, found, found.open_engine(parsed), is_own)
+    return Reader(parsed, found, found.open_engine(parsed, seconds), is_own, seconds)
 
 
 def _strip_semicolon(query: str) -> str:
@@ -157,10 +183,14 @@ def _require_once(names: list[str], query: str) -> None:
 
 def _kind(error: BaseException) -> str:
     """Name an error without its message, which may repeat values: `UndefinedTable 42P01`, `ProgrammingError 1146`."""
-    code = getattr(error, "sqlstate", None) or getattr(error, "sqlite_errorname", None)
-    if error.args and isinstance(error.args[0], int):  # MariaDB's number says more than its SQLSTATE
-        code = error.args[0]
+    code = _code(error)
     return type(error).__name__ if code is None else f"{type(error).__name__} {code}"
+
+
+def _code(error: BaseException) -> str | int | None:
+    if error.args and isinstance(error.args[0], int):  # MariaDB's number says more than its SQLSTATE
+        return error.args[0]
+    return getattr(error, "sqlstate", None) or getattr(error, "sqlite_errorname", None)
 
 
 def _first_line(error: BaseException) -> str:

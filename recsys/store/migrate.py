@@ -32,7 +32,7 @@ def open_store(url: str, prefix: str = "recsys_", *, migrated: bool = True) -> S
         raise ConfigError("the own tables cannot live in memory; name a file, as sqlite:///recsys.db")
     store = Store(connect(parsed), prefix, own_tables(prefix))
     try:
-        with store.engine.connect() as connection:
+        with _connected(store) as connection:
             _check_server(connection)
         if migrated:
             migrate(store)
@@ -44,6 +44,14 @@ def open_store(url: str, prefix: str = "recsys_", *, migrated: bool = True) -> S
         store.close()
         raise
     return store
+
+
+def _connected(store: Store) -> sa.Connection:
+    try:
+        return store.engine.connect()
+    except (TypeError, OSError) as error:  # pymysql takes the URL's options as arguments, and opens the files of TLS
+        where = store.engine.url.render_as_string(hide_password=True)
+        raise ConfigError(f"the store at {where} has an option that its driver cannot use: {error}") from None
 
 
 def migrate(store: Store) -> None:

@@ -1,5 +1,6 @@
 """MariaDB: connectorx reads in bulk, pymysql reads what connectorx refuses."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from recsys.source.contract import (
     BATCH,
     EVENT_COLUMNS,
     IDS,
+    LOCK_SECONDS,
     USER_COLUMNS,
     Dialect,
     Query,
@@ -23,6 +25,7 @@ from recsys.source.contract import (
 )
 
 _SESSION = ("SET SESSION TRANSACTION READ ONLY", "SET time_zone = '+00:00'")
+_PATIENCE = 30  # seconds that a server gets beyond the limit, to say itself that a query took too long
 # The driver's codes of types that come through as they are.
 _INTEGER = (1, 2, 3, 8, 9)
 _FLOAT = (4, 5)
@@ -31,28 +34,40 @@ _TEXT = (*_INTEGER, 15, 252, 253, 254)
 _DECIMAL, _TIMESTAMP, _CLOCK = (0, 246), 7, (10, 12)
 
 
-def _open_engine(url: sa.URL) -> sa.Engine:
+def _session(seconds: float) -> list[str]:
+    """The statements that set up a session.
+
+    A comment that begins with M! is for MariaDB, one with a version from 50700 on is for MySQL.
+    """
+    limits = f"/*M!100100 max_statement_time={seconds:.3f}, */ /*!50708 max_execution_time={round(seconds * 1000)}, */"
+    lock = max(1, round(min(seconds, LOCK_SECONDS)))
+    return [f"SET SESSION {limits} lock_wait_timeout={lock}", *_SESSION]
+
+
+def _open_engine(url: sa.URL, seconds: float) -> sa.Engine:
     url = url.set(drivername="mysql+pymysql")
     if "charset" not in url.query:
         url = url.update_query_dict({"charset": "utf8mb4"})
     # As bytes: pymysql takes text for Latin-1, and servers take passwords for UTF-8.
-    password = {} if url.password is None else {"password": str(url.password).encode()}
-    engine = sa.create_engine(url, poolclass=sa.pool.NullPool, connect_args=password)
-    sa.event.listen(engine, "connect", _set_up)
+    options: dict[str, Any] = {} if url.password is None else {"password": str(url.password).encode()}
+    if "read_timeout" not in url.query:  # of a server that is gone without a word
+        options["read_timeout"] = math.ceil(seconds) + _PATIENCE
+    engine = sa.create_engine(url, poolclass=sa.pool.NullPool, connect_args=options)
+
+    def set_up(connection: Any, _record: Any) -> None:
+        with connection.cursor() as cursor:
+            for statement in _session(seconds):
+                cursor.execute(statement)
+
+    sa.event.listen(engine, "connect", set_up)
     return engine
-
-
-def _set_up(connection: Any, _record: Any) -> None:
-    with connection.cursor() as cursor:
-        for statement in _SESSION:
-            cursor.execute(statement)
 
 
 def _open_cursor(connection: Any) -> Any:
     return connection.cursor(SSCursor)
 
 
-def _bulk_read(url: sa.URL, select: Select) -> Iterator[pl.DataFrame]:
+def _bulk_read(url: sa.URL, select: Select, seconds: float) -> Iterator[pl.DataFrame]:
     others = {key: value for key, value in url.query.items() if (key, value) != ("charset", "utf8mb4")}
     if others:
         raise SourceError(f"connectorx takes no options in the URL; found {', '.join(others)}")
@@ -62,7 +77,7 @@ def _bulk_read(url: sa.URL, select: Select) -> Iterator[pl.DataFrame]:
         select.sql,
         return_type="arrow_stream",
         batch_size=BATCH,
-        pre_execution_query=list(_SESSION),
+        pre_execution_query=_session(seconds),
     )
     yield from frames(batches)
 

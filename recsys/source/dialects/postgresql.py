@@ -2,25 +2,27 @@
 
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote
 
 import adbc_driver_postgresql.dbapi as adbc
 import polars as pl
 import sqlalchemy as sa
+from psycopg.conninfo import make_conninfo
 
 from recsys.source.contract import (
+    CONNECT_SECONDS,
     EVENT_COLUMNS,
     IDS,
+    LOCK_SECONDS,
     USER_COLUMNS,
     Dialect,
     Query,
     Select,
-    address_of,
     bytes_error,
     frames,
     whole_as_decimals,
 )
 
+_LONGEST = 2_147_483_647  # milliseconds that a limit can hold
 _SESSION = "-c default_transaction_read_only=on -c TimeZone=UTC -c DateStyle=ISO"
 # The driver's codes of types that come through as they are.
 _TEXT = (25, 1043, 20, 21, 23)  # text, varchar, int8, int2, int4
@@ -29,25 +31,32 @@ _NUMBER = (20, 21, 23, 700, 701)
 _NUMERIC, _BYTES = 1700, 17
 
 
-def _open_engine(url: sa.URL) -> sa.Engine:
-    return sa.create_engine(_with_session(url.set(drivername="postgresql+psycopg")), poolclass=sa.pool.NullPool)
+def _open_engine(url: sa.URL, seconds: float) -> sa.Engine:
+    return sa.create_engine(_with_session(url, seconds), poolclass=sa.pool.NullPool)
 
 
-def _with_session(url: sa.URL) -> sa.URL:
-    options = url.query.get("options", "")
-    return url.update_query_dict({"options": f"{options} {_SESSION}".strip()})
+def _with_session(url: sa.URL, seconds: float) -> sa.URL:
+    """The URL with the driver and the session's settings. Limits of its own count before ours."""
+    query, lock = min(_LONGEST, round(seconds * 1000)), round(min(seconds, LOCK_SECONDS) * 1000)
+    options = f"-c statement_timeout={query} -c lock_timeout={lock} {url.query.get('options', '')} {_SESSION}"
+    url = url.set(drivername="postgresql+psycopg").update_query_dict({"options": options})
+    return url if "connect_timeout" in url.query else url.update_query_dict({"connect_timeout": str(CONNECT_SECONDS)})
 
 
 def _open_cursor(connection: Any) -> Any:
     return connection.cursor(name="recsys")  # a named cursor lies on the server
 
 
-def _bulk_read(url: sa.URL, select: Select) -> Iterator[pl.DataFrame]:
-    parsed = _with_session(url)
-    options = "&".join(f"{quote(key)}={quote(str(value), safe='')}" for key, value in parsed.query.items())
-    with adbc.connect(f"postgresql://{address_of(parsed)}?{options}") as connection, connection.cursor() as cursor:
+def _bulk_read(url: sa.URL, select: Select, seconds: float) -> Iterator[pl.DataFrame]:
+    with adbc.connect(_conninfo(_with_session(url, seconds))) as connection, connection.cursor() as cursor:
         cursor.execute(select.sql)
         yield from frames(cursor.fetch_record_batch())
+
+
+def _conninfo(url: sa.URL) -> str:
+    """The URL as libpq reads it, with several hosts and every option."""
+    _, options = url.get_dialect()().create_connect_args(url)
+    return make_conninfo(**options)
 
 
 def _select_events(query: Query) -> Select:

@@ -1,6 +1,7 @@
 """SQLite: every value has a type of its own, so ids are read as text with a note of what they were."""
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from recsys.source.contract import (
     BATCH,
     CLASSES,
     IDS,
+    LOCK_SECONDS,
     NEEDED,
     USER_COLUMNS,
     Dialect,
@@ -27,12 +29,20 @@ from recsys.source.contract import (
 
 _SENTINELS: dict[Any, str] = {pl.String: "''", pl.Float64: "0.5", pl.Int64: "1"}
 _MARK = "\x01recsys:"  # between an event and the classes of its row
+_STEPS = 1_000_000  # of SQLite's machine between two looks at the clock
 _SAMPLE = 1_000  # rows that are looked at to see what the columns hold
 
 
-def _open_engine(url: sa.URL) -> sa.Engine:
+def _open_engine(url: sa.URL, seconds: float) -> sa.Engine:
     uri = _uri_of(url)
-    return sa.create_engine("sqlite://", creator=lambda: sqlite3.connect(uri, uri=True), poolclass=sa.pool.NullPool)
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(uri, uri=True, timeout=min(seconds, LOCK_SECONDS))
+        end = time.monotonic() + seconds  # a connection serves one query
+        connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
+        return connection
+
+    return sa.create_engine("sqlite://", creator=connect, poolclass=sa.pool.NullPool)
 
 
 def _uri_of(url: sa.URL) -> str:
@@ -45,7 +55,7 @@ def _uri_of(url: sa.URL) -> str:
     return f"file:{quote(str(path))}?mode=ro"
 
 
-def _bulk_read(url: sa.URL, select: Select) -> Iterator[pl.DataFrame]:
+def _bulk_read(url: sa.URL, select: Select, _seconds: float) -> Iterator[pl.DataFrame]:
     # connectorx takes the types from the first row, and NULL has none: so a first row of our own fixes them.
     sentinel = ", ".join(f"{_SENTINELS[kind]} AS {column}" for column, kind in select.types.items())
     batches = connectorx.read_sql(

@@ -88,6 +88,12 @@ def test_a_database_that_does_not_answer_is_a_clear_error(url):
     assert "hunter2" not in str(error.value)
 
 
+def test_an_option_that_the_driver_does_not_know_is_named_without_the_password():
+    with pytest.raises(ConfigError, match=r"has an option that its driver cannot use: .*sslmode") as error:
+        open_store("mariadb://shop:SECRET@127.0.0.1/test?sslmode=require")
+    assert "SECRET" not in str(error.value)
+
+
 @pytest.mark.parametrize("prefix", ["", "1x", "a-b", "a;drop", "A_", "x" * 32])
 def test_a_prefix_that_is_no_name_is_refused(prefix, tmp_path):
     with pytest.raises(ConfigError, match="prefix"):

@@ -25,7 +25,7 @@ def test_a_missing_file_names_the_command_that_writes_one(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[sourc]\nurl = 'x'", "sourc: unknown key; allowed here: .*source"),
+        ("[sourc]\nurl = 'x'", "sourc: unknown key; allowed here: .*; meant may be source$"),
         ("[models.mf]\nrank = 3", "models.mf.rank: unknown key; allowed here: .*n_factors"),
         ("[models.mf]\nn_factors = [64, 0]", r"models.mf.n_factors.1: .*greater than or equal to 1 \(found 0\)"),
         ("[models.mf]\nn_factors = 64", r"models.mf.n_factors: should be a list in square brackets \(found 64\)$"),
@@ -68,8 +68,51 @@ def test_the_environment_overrides_the_file(tmp_path):
 
 
 def test_a_typo_in_the_environment_is_refused():
-    with pytest.raises(ConfigError, match=r"training\.sed"):
+    with pytest.raises(ConfigError, match=r"training\.sed: .*RECSYS_TRAINING__SED .*may be RECSYS_TRAINING__SEED"):
         load_config(None, {"RECSYS_TRAINING__SED": "7"})
+    with pytest.raises(ConfigError, match=r"sorce: .*RECSYS_SORCE__URL .*may be RECSYS_SOURCE__URL$"):
+        load_config(None, {"RECSYS_SORCE__URL": "sqlite:///shop.db"})
+
+
+def test_a_variable_that_means_nothing_is_told_of_with_the_nearest_that_does(caplog):
+    known = {"RECSYS_CONFIG": "x", "RECSYS_DUE": "x", "RECSYS_TEST_MARIADB_URL": "x", "HOME": "x"}
+    load_config(None, known | {"RECSYS_STORE_URL": "sqlite:///x.db", "RECSYS_TRAINING__SEED": "7"})
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert "RECSYS_STORE_URL is no known variable and counts for nothing" in told
+    assert told.endswith("the nearest that is known is RECSYS_STORE__URL")
+    load_config(None, known | {"RECSYS_QQQ": "x"})
+    assert caplog.records[-1].getMessage().endswith("RECSYS_QQQ is no known variable and counts for nothing")
+
+
+def test_a_url_may_lie_in_a_file_of_its_own(tmp_path):
+    for name, url in (
+        ("shop", "postgresql://a:b@db/shop"),
+        ("own", "sqlite:///own.db"),
+        ("hook", "https://h.example/x"),
+    ):
+        (tmp_path / name).write_text(f"{url}\n")
+    text = "[source]\nurl_file = 'shop'\ninteractions = 'SELECT 1'\n[alerts]\nwebhook_url_file = 'hook'\n"
+    config = load_config(written(tmp_path, text), {"RECSYS_STORE__URL_FILE": str(tmp_path / "own")})
+    assert config.source.url == "postgresql://a:b@db/shop"
+    assert config.store.url == f"sqlite:///{tmp_path}/own.db"
+    assert config.alerts.webhook_url.get_secret_value() == "https://h.example/x"
+
+
+@pytest.mark.parametrize(
+    ("holds", "url", "message"),
+    [
+        ("postgresql://a:SECRET@db/x", "url = 'sqlite:///x.db'", r"\[source\] has both url and url_file"),
+        (None, "", r"\[source\] url_file: .*secret cannot be read \(FileNotFoundError\)"),
+        (" \n", "", r"\[source\] url_file: .*secret is empty"),
+        (b"\xff\xfe", "", r"secret cannot be read \(UnicodeDecodeError\)"),
+    ],
+)
+def test_a_file_of_a_url_that_cannot_be_used_is_named_and_not_repeated(tmp_path, holds, url, message):
+    if holds is not None:
+        (tmp_path / "secret").write_bytes(holds if isinstance(holds, bytes) else holds.encode())
+    with pytest.raises(ConfigError, match=message) as error:
+        load_config(written(tmp_path, f"[source]\nurl_file = 'secret'\n{url}\n"), {})
+    assert "SECRET" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -111,6 +154,8 @@ SHOP = {"url": "postgresql://reader:secret@old/shop", "interactions": "SELECT 1"
         {"store": {"url": "sqlite:///other.db"}},
         {"storage": {"path": "elsewhere"}},
         {"source": {**SHOP, "url": "postgresql://reader:changed@new:5433/shop"}},
+        {"source": {**SHOP, "url_file": "secret", "query_timeout_seconds": 5}},
+        {"recommendations": {"allow_unlisted": True}},
         {"recommendations": {"exclude_sold_out": False}},
         {"api": {"port": 9000}},
     ],

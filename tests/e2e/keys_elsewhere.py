@@ -1,0 +1,48 @@
+"""The keys that `test_config_keys.py` does not change itself, and the tests that do."""
+
+SCHEDULER, ALERTS = "integration/jobs/test_scheduler.py", "integration/jobs/test_alerts.py"
+CONFIG = "unit/config/test_config.py"
+# Keys that need processes, a clock or an index of their own: the test that changes them, beside what they set.
+ELSEWHERE: dict[str, tuple[str, str]] = {
+    "models.popularity.half_life_days": (
+        "e2e/test_config_keys.py",
+        "test_of_several_half_lives_popularity_takes_the_one_that_validates_best",
+    ),
+    "training.processes": (
+        "e2e/test_torchrun.py",
+        "test_two_processes_are_as_accurate_as_one_within_the_spread_of_seeds",
+    ),
+    "source.query_timeout_seconds": (
+        "integration/source/test_connections.py",
+        "test_a_table_that_stays_locked_is_named_instead_of_waited_for",
+    ),
+    "store.url_file": (CONFIG, "test_a_url_may_lie_in_a_file_of_its_own"),
+    "source.url_file": (CONFIG, "test_a_url_may_lie_in_a_file_of_its_own"),
+    "alerts.webhook_url_file": (CONFIG, "test_a_url_may_lie_in_a_file_of_its_own"),
+    "source.time_format": (
+        "integration/source/test_source.py",
+        "test_times_as_text_are_read_in_the_configured_form",
+    ),
+    "index.min_recall": (
+        "unit/index/test_index.py",
+        "test_an_index_below_the_asked_recall_gives_way_to_the_exact_one",
+    ),
+    "schedule.timeout_minutes": (
+        SCHEDULER,
+        "test_a_run_over_its_limit_is_ended_with_its_group_has_failed_and_is_not_tried_again",
+    ),
+    "schedule.grace_seconds": (
+        SCHEDULER,
+        "test_an_end_asked_for_ends_the_job_with_its_group_and_leaves_the_night_to_the_next_start",
+    ),
+    "schedule.max_attempts": (
+        SCHEDULER,
+        "test_a_job_that_dies_every_time_is_given_up_in_the_ledger_after_three_attempts",
+    ),
+    "alerts.webhook_url": (ALERTS, "test_the_scheduler_posts_what_its_runs_come_to"),
+    "alerts.max_age_hours": (ALERTS, "test_a_job_without_success_for_too_long_is_told_of_once_until_it_succeeds"),
+    "audience.consent": (
+        "e2e/test_campaign.py",
+        "test_assumed_consent_is_stated_everywhere_and_a_no_stays_a_no",
+    ),
+}
