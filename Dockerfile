@@ -19,11 +19,11 @@ RUN python3 -m venv /build && python3 -m venv --without-pip /opt/recsys
 WORKDIR /source
 
 
-# The libraries that answer.
+# The libraries that answer. A library may hold files for a newer Python, which do not compile and are never loaded.
 FROM build AS serve-libraries
 COPY requirements-serve.lock ./
 RUN /build/bin/pip --python /opt/recsys/bin/python install --only-binary :all: -r requirements-serve.lock \
-    && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/recsys
+    && { python3 -m compileall -qq --invalidation-mode unchecked-hash /opt/recsys || true; }
 
 
 # The libraries that train. PyPI has torch for a GPU only; the build for a CPU comes from PyTorch's own index.
@@ -33,7 +33,7 @@ ARG CPU_INDEX=https://download.pytorch.org/whl/cpu
 COPY requirements-*.lock ./
 RUN if [ "$LOCK" = requirements-cpu.lock ] && [ -n "$CPU_INDEX" ]; then export PIP_EXTRA_INDEX_URL="$CPU_INDEX"; fi \
     && /build/bin/pip --python /opt/recsys/bin/python install --only-binary :all: -r "$LOCK" \
-    && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/recsys
+    && { python3 -m compileall -qq --invalidation-mode unchecked-hash /opt/recsys || true; }
 
 
 # The program, apart from its libraries: a new version of it alone is a small layer.
