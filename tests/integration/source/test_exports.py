@@ -73,8 +73,8 @@ def test_products_of_shopify(sqlite_store: Store, tmp_path: Path) -> None:
     path = csv(
         tmp_path / "products_export.csv",
         PRODUCTS,
-        'mug,Mug,"<p>Big, ""round""\n\nand red</p>",Potter,Home > Mugs,,true,Color,Red,MUG-R,shopify,3,deny,10.00,m.jpg,'
-        "active",
+        'mug,Mug,"<p>Big, ""round""\n\nand red</p>",Potter,Home > Mugs,,true,Color,Red,MUG-R,shopify,3,deny,10.00,'
+        "m.jpg,active",
         "mug,,,,,,,,Blue,MUG-B,shopify,0,deny,11.00,,",
         "mug,,,,,,,,,,,,,,m2.jpg,",
         "poster,Poster,,Painter,,Prints,true,Title,Default Title,,,,,50.00,p.jpg,draft",
