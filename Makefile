@@ -74,6 +74,16 @@ format: $(INSTALLED)-dev ## put every file into the form that lint asks for
 docs: $(INSTALLED)-dev ## write the keys, commands and files of the code into docs/
 	$(BIN)/python docs/generate.py
 
+.PHONY: docs-site
+# Tools of their own: nothing of the engine is needed to build the site.
+docs-site: .venv-docs/requirements-docs.lock ## the documentation as a site in site/, which needs no server
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+
+.venv-docs/requirements-docs.lock: requirements-docs.lock
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip install --quiet --no-deps --no-compile -r requirements-docs.lock
+	@cp $< $@
+
 fuzz: $(INSTALLED) ## five minutes of wrong and odd requests against the service, by schemathesis
 	$(BIN)/python -m benchmarks.fuzz --seconds 300
 
@@ -100,5 +110,5 @@ images: $(RELEASE)/installed ## both images: lint, build, and run as others will
 	docker/check.sh $(ENGINE)
 
 clean: ## remove .venv, the demo and every cache
-	rm -rf .venv $(RELEASE) $(DEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage *.egg-info build dist
+	rm -rf .venv $(RELEASE) .venv-docs site $(DEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage *.egg-info build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,6 +1,7 @@
-"""Write the generated parts of the documents: configuration keys, commands and the list of files."""
+"""Write the generated parts of the documents: configuration keys, commands, the list of files, and openapi.json."""
 
 import ast
+import json
 import re
 import sys
 from pathlib import Path
@@ -8,8 +9,10 @@ from typing import Any
 
 import typer
 
+from api.app import create_app
 from jobs.cli import app
 from jobs.init_file import configuration_page
+from recsys.config.settings import Config
 
 FOLDER = Path(__file__).parent
 ARCHITECTURE = FOLDER / "architecture.md"
@@ -27,7 +30,11 @@ def pages() -> dict[Path, str]:
     }
     above, _, rest = ARCHITECTURE.read_text(encoding="utf-8").partition(MARK)
     below = rest.partition(END)[2]
-    return pages | {ARCHITECTURE: f"{above}{MARK}\n```\n{tree()}```\n\n{END}{below}"}
+    openapi = json.dumps(create_app(Config()).openapi(), indent=1, ensure_ascii=False) + "\n"
+    return pages | {
+        ARCHITECTURE: f"{above}{MARK}\n```\n{tree()}```\n\n{END}{below}",
+        FOLDER / "openapi.json": openapi,
+    }
 
 
 def tree() -> str:
@@ -81,7 +88,7 @@ def _parameters(command: Any) -> str:
 
 
 if __name__ == "__main__":
-    old = [path.name for path, text in pages().items() if path.read_text(encoding="utf-8") != text]
+    old = [path.name for path, text in pages().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if "--check" in sys.argv:
         sys.exit(f"out of date: {', '.join(old)}" if old else 0)
     for path, text in pages().items():
