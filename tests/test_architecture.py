@@ -54,6 +54,7 @@ LAYERS = (
     {"bundle"},
     {"serving"},
     {"training", "audience"},
+    {"library"},
 )
 # Every key of the configuration in one place, and every command with its options.
 LONG = {"recsys/config/settings.py", "jobs/cli.py"}

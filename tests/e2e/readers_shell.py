@@ -17,25 +17,30 @@ from jobs.doctor.report import CHECKS, Finding
 from recsys.imports import resolve
 
 ROOT = Path(__file__).parents[2]
-# What would run until it is told to stop is a process of its own, which is told so once it says that it is at work; of
-# make's targets only whether they exist.
+# What would run until it is told to stop is a process of its own: a service goes on until the next one or the script's
+# end, a scheduler is told to stop once it says that it is at work. Of make's targets only whether they exist.
 PRELUDE = """
 set -euo pipefail
 trap 'echo "this command failed: $BASH_COMMAND" >&2' ERR
 PATH={programs}:$PATH
 make() {{ command make -C {root} --dry-run "$@" > /dev/null; }}
-until_it_says() {{
+serving=
+begin() {{
     local words=$1 log; shift
     log=$(mktemp)
-    "$@" > "$log" 2>&1 & local pid=$!
+    "$@" > "$log" 2>&1 & pid=$!
     until grep -q "$words" "$log"; do kill -0 $pid || {{ cat "$log" >&2; return 1; }}; sleep 0.05; done
-    kill -TERM $pid; wait $pid || true
 }}
+end() {{ kill -TERM $1; wait $1 || true; }}
+trap '[[ -z $serving ]] || end $serving' EXIT
 recsys() {{
     if [[ $1 = serve ]]; then
-        until_it_says "Application startup complete" {programs}/recsys "$@"
+        [[ -z $serving ]] || end $serving
+        begin "Application startup complete" {programs}/recsys "$@"
+        serving=$pid
     elif [[ $1 = schedule && $* != *--show* ]]; then
-        until_it_says "scheduled for" {programs}/recsys "$@"
+        begin "scheduled for" {programs}/recsys "$@"
+        end $pid
     else
         python -S -E -c {client} {address} "$@"
     fi

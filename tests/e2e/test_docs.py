@@ -1,6 +1,7 @@
 """The documents are true: their commands and examples run, their links lead somewhere, their tables match the code."""
 
 import gzip
+import json
 import re
 import shlex
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from command_line import run_here
+from databases import Databases
 from readers_shell import run_script
 from road import QUICK
 from tiny import quiet
@@ -26,7 +28,8 @@ from recsys.store.migrate import open_store
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$(\n+Saved as `([\w.]+)`)?", re.MULTILINE | re.DOTALL)
-ASKS_A_SERVER = "http.md"  # its requests are sent in tests/integration/test_api_docs.py
+# http.md: its requests are sent in tests/integration/api/test_api_docs.py; tutorial.md: it begins with nothing.
+ELSEWHERE = ("http.md", "tutorial.md")
 PATH = re.compile(r"`((?:recsys|jobs|api|migrations|benchmarks|tests|docs)/[\w./-]*)`")
 VERSION = re.compile(r"\b\d{8}T[\d.]+Z-\w+-[0-9a-f]{8}\b")
 
@@ -37,6 +40,8 @@ from recsys.config.loading import load_config
 load_config(Path(sys.argv[1]))
 """
 KEY_ID = "1a2b3c4d"
+SHOP_URL = "postgresql://postgres:secret@127.0.0.1/shop"
+HURRY = "[training]\nbudget_minutes = 2 "
 RETAIL = """InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country
 536365,85123A,WHITE HANGING HEART T-LIGHT HOLDER,6,2010-12-01 08:26:00,2.55,17850.0,United Kingdom
 536365,71053,WHITE METAL LANTERN,6,2010-12-01 08:26:00,3.39,17850.0,United Kingdom
@@ -65,6 +70,8 @@ def as_shell(block: Block, number: int) -> str:
     if block.language == "toml":
         file = block.file or f"block{number}.toml"
         return f"cat > {file} <<'END_OF_BLOCK'\n{block.text}END_OF_BLOCK\npython -c {shlex.quote(CHECK)} {file}\n"
+    if block.language == "sql" and block.file:
+        return f"cat > {block.file} <<'END_OF_BLOCK'\n{block.text}END_OF_BLOCK\n"
     raise AssertionError(f"nobody knows how to run a block of {block.language}: {block.text}")
 
 
@@ -108,18 +115,39 @@ def new_key(settings: Path) -> str:
         return create_key(store, "example", ("recommend",))[0]
 
 
-@pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.name != ASKS_A_SERVER], ids=lambda path: path.name)
+def on_a_free_port(text: str) -> str:
+    """The commands with a free port in place of the one that the documents name."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return re.sub(r"(--port |127\.0\.0\.1:)8080", rf"\g<1>{free.getsockname()[1]}", text)
+
+
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.name not in ELSEWHERE], ids=lambda path: path.name)
 def test_every_command_and_example_runs(document: Path, sandbox: Path) -> None:
     blocks = blocks_of(document)
     text = "\n".join(as_shell(block, number) for number, block in enumerate(blocks))
     text = VERSION.sub(live_version(sandbox), text)
     if KEY_ID in text:
         text = text.replace(KEY_ID, new_key(next(sandbox.rglob("recsys.toml"))))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        text = text.replace("--port 8080", f"--port {free.getsockname()[1]}")
-    done = run_script(text, sandbox)
+    done = run_script(on_a_free_port(text), sandbox)
     assert done.returncode == 0, f"{document.name}: {done.stderr[-3000:]}\n{done.stdout[-1000:]}"
+
+
+def test_the_tutorial_leads_from_nothing_to_recommendations(databases: Databases, tmp_path: Path) -> None:
+    folder = tmp_path / "reader"
+    folder.mkdir()
+    (folder / ".venv").symlink_to(sys.prefix)
+    blocks = blocks_of(ROOT / "docs" / "tutorial.md")
+    text = "\n".join(as_shell(block, number) for number, block in enumerate(blocks))
+    assert [text.count(words) for words in (SHOP_URL, HURRY)] == [1, 1]
+    with databases.fresh("postgresql", tmp_path) as url:
+        text = text.replace(SHOP_URL, url).replace(HURRY, QUICK + '[training]\nmodels = ["mf"]')
+        done = run_script(on_a_free_port(text), folder)
+    assert done.returncode == 0, f"{done.stderr[-3000:]}\n{done.stdout[-1000:]}"
+    before, after = (json.loads((folder / f"{name}.json").read_text())["hits"] for name in ("before", "after"))
+    assert {hit["reason"] for hit in [*before, *after]} == {"personal"}
+    assert before[0]["item_id"] not in {hit["item_id"] for hit in after}
+    assert len((folder / "audience.csv").read_text().splitlines()) == 51
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -127,6 +155,14 @@ def test_every_link_leads_to_a_file(document: Path) -> None:
     prose = re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     for target in re.findall(r"(?:\]\(|href=\"|src=\")([^)\"#:]+)[)\"]", prose):
         assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_the_index_for_assistants_and_the_site_name_every_page_and_nothing_else() -> None:
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")}
+    index = re.findall(r"\]\(([^)]+)\)", (ROOT / "docs" / "llms.txt").read_text(encoding="utf-8"))
+    assert sorted({*index} ^ {*pages}) == ["api.md", "openapi.json"]  # two forms of the same
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
+    assert sorted(re.findall(r"(\S+\.md)$", navigation, re.MULTILINE)) == sorted(pages)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
