@@ -155,6 +155,7 @@ def test_every_link_leads_to_a_file(document: Path) -> None:
     prose = re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     for target in re.findall(r"(?:\]\(|href=\"|src=\")([^)\"#:]+)[)\"]", prose):
         assert (document.parent / target).exists(), f"{document.name} links to {target}"
+        assert not target.startswith("../"), f"{document.name} links to {target}, which the site does not have"
 
 
 def test_the_index_for_assistants_and_the_site_name_every_page_and_nothing_else() -> None:
