@@ -74,7 +74,14 @@ format: $(INSTALLED)-dev ## put every file into the form that lint asks for
 docs: $(INSTALLED)-dev ## write the keys, commands and files of the code into docs/
 	$(BIN)/python docs/generate.py
 
-.PHONY: docs-site
+.PHONY: docs-site notebook
+notebook: $(INSTALLED)-notebook ## run docs/quickstart.ipynb from its first cell to its last; nothing is written
+	OMP_NUM_THREADS=1 $(BIN)/jupyter-execute docs/quickstart.ipynb
+
+$(INSTALLED)-notebook: $(INSTALLED)-dev requirements-notebook.lock
+	$(BIN)/pip install --quiet --no-deps --no-compile -r requirements-notebook.lock
+	@touch $@
+
 # Tools of their own: nothing of the engine is needed to build the site.
 docs-site: .venv-docs/requirements-docs.lock ## the documentation as a site in site/, which needs no server
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict

@@ -161,9 +161,24 @@ def test_every_link_leads_to_a_file(document: Path) -> None:
 def test_the_index_for_assistants_and_the_site_name_every_page_and_nothing_else() -> None:
     pages = {path.name for path in (ROOT / "docs").glob("*.md")}
     index = re.findall(r"\]\(([^)]+)\)", (ROOT / "docs" / "llms.txt").read_text(encoding="utf-8"))
-    assert sorted({*index} ^ {*pages}) == ["api.md", "openapi.json"]  # two forms of the same
+    assert sorted({*index} ^ {*pages}) == ["api.md", "openapi.json", "quickstart.ipynb"]
+    assert all((ROOT / "docs" / name).exists() for name in index)
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
     assert sorted(re.findall(r"(\S+\.md)$", navigation, re.MULTILINE)) == sorted(pages)
+
+
+@pytest.mark.slow
+def test_the_notebook_runs() -> None:
+    done = subprocess.run(["make", "notebook"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning() -> None:
+    done = subprocess.run(["make", "docs-site"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "WARNING" not in done.stderr.partition("mkdocs")[2]
+    assert (ROOT / "site" / "search" / "search_index.js").exists()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
