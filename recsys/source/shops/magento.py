@@ -82,6 +82,7 @@ MAGENTO = Shop(
     items=_ITEMS,
     users=_USERS,
     prefix="",
+    timezone="UTC",
     notes=(
         "Adobe Commerce: its tables of attribute values have row_id where these queries read entity_id.",
         "All stores are read. For one, add o.store_id = … to both parts of interactions.",
