@@ -174,10 +174,9 @@ def test_the_notebook_runs() -> None:
 
 
 @pytest.mark.slow
-def test_the_site_builds_without_a_warning() -> None:
+def test_the_site_builds_without_a_warning() -> None:  # which mkdocs, as configured, takes for an error
     done = subprocess.run(["make", "docs-site"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "WARNING" not in done.stderr.partition("mkdocs")[2]
     assert (ROOT / "site" / "search" / "search_index.js").exists()
 
 
