@@ -115,12 +115,12 @@ def _read_events(folder: Path, config: Config, seed: int) -> Benchmark:
     ids, vocabulary, known = _events(users, items, seconds * 1_000_000, kinds, asked)
     splits = split_by_time(known, validation_days=config.evaluation.validation_days, holdout_days=0)
     if not _find(folder, "test.txt"):
-        splits = _one_purchase_each(known, codes["purchase"], splits.holdout_start, seed)
+        splits = one_purchase_each(known, codes["purchase"], splits.holdout_start, seed)
     repeats = not _find(folder, "train.txt")
     return Benchmark(splits, known, _catalog(vocabulary), asked, _rows(ids, asked), repeats)
 
 
-def _one_purchase_each(known: Interactions, purchase: int, now: int, seed: int) -> Splits:
+def one_purchase_each(known: Interactions, purchase: int, now: int, seed: int) -> Splits:
     """One random purchase of each user validates, and no event of that user with that item is left to learn from."""
     users = known.users.astype(np.int64)
     order = np.random.default_rng(seed).permutation(np.flatnonzero(known.kinds == purchase))

@@ -13,12 +13,14 @@ from recsys.bundle.bundle import Bundle
 from recsys.config.settings import Config
 from recsys.data import extract
 from recsys.data.folder import check_folder, current, failpoint
+from recsys.data.times import MICROSECONDS_PER_DAY
 from recsys.errors import BundleError, RefusedError
 from recsys.progress import Progress
 from recsys.source.dataset import Dataset, load
 from recsys.store.database import Store
 from recsys.store.leases import holding_lease
 from recsys.store.migrate import open_store
+from recsys.store.visitors import prune_visitors
 from recsys.training import pipeline
 from recsys.training.gate import GateResult
 from recsys.training.pipeline import HOLDOUT_START, Candidate, TrainingRun
@@ -39,6 +41,8 @@ def train(config: Config, *, progress: Progress, now: int | None = None) -> Outp
     ):
         pipeline.check_settings(config)
         check_folder(config.storage.path, writable=True)
+        days_kept = round(config.events.visitor_days * MICROSECONDS_PER_DAY)
+        prune_visitors(store, received_before=store.now() - days_kept)  # before what may refuse the run
         run = TrainingRun(config, read(config, store, record, now=now, progress=progress), record.step, progress)
         candidates = pipeline.evaluate_all(run)
         winner, baseline = pipeline.best(candidates, config), candidates[0]
@@ -80,6 +84,8 @@ def read(
             tell=lambda report: counts.update(findings=report.counted()),
         )
         counts.update(events=len(dataset.events), users=dataset.events.user_count, items=len(dataset.catalog))
+        if len(dataset.visits):
+            counts.update(visitors=dataset.visits.user_count, visitor_events=len(dataset.visits))
     return dataset
 
 

@@ -1,5 +1,6 @@
-"""DELETE /v1/users/{user_id}: delete a user."""
+"""Merge a guest with a user, and delete users and visitors."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request
@@ -7,23 +8,60 @@ from pydantic import BaseModel, Field
 
 from api.auth import needs
 from api.problems import documented
-from api.schemas import Id, JsonRoute
-from api.state import state_of
+from api.schemas import Form, Id, JsonRoute
+from api.state import AppState, state_of
 from recsys.data.times import rfc3339
-from recsys.store import users
 from recsys.store.database import Store
+from recsys.store.users import Deleted, delete_user, delete_visitor
+from recsys.store.visitors import merge_visitor
 
 router = APIRouter(route_class=JsonRoute, tags=["users"])
+
+_FILES = "left out of every answer now; the next training rewrites the extract without them"
+
+
+class Guest(Form):
+    """The visitor that a user was before logging in."""
+
+    visitor_id: Id
+
+
+class Merged(BaseModel):
+    """What the merge brought to the user."""
+
+    request_id: str
+    user_id: str
+    visitor_id: str
+    events: int = Field(description="Events of the visitor that are the user's from now on", examples=[3])
 
 
 class Receipt(BaseModel):
     """What was deleted now, and what the next training deletes."""
 
     request_id: str
-    user_id: str
+    user_id: str | None = Field(description="Null: the visitor is known as no user")
+    visitor_ids: list[str] = Field(description="The visitors who were deleted with the user, being the same person")
+    known: bool = Field(description="Whether anything was known of the id; if not, is it misspelled?")
     deleted_at: str = Field(description="Events up to this time no longer count", examples=["2026-11-23T08:00:00Z"])
     events: int = Field(description="Events of the own tables that were removed", examples=[12])
-    files: str = Field(examples=["left out of every answer now; the next training rewrites the extract without them"])
+    files: str = Field(examples=[_FILES])
+
+
+@router.post(
+    "/v1/users/{user_id:id}/merge",
+    response_model=Merged,
+    responses=documented(400, 401, 403, 413, 415, 422, 503),
+    dependencies=[Depends(needs("events"))],
+)
+def merge_guest(user_id: Annotated[Id, Path()], guest: Guest, request: Request) -> dict[str, Any]:
+    """Make what a visitor did, and will do, the user's: in the next answer, in the next training, and for good."""
+
+    def merge(store: Store) -> int:
+        return merge_visitor(store, user_id, guest.visitor_id, now=store.now())
+
+    events = state_of(request).store.write(merge)
+    names = {"user_id": user_id, "visitor_id": guest.visitor_id}
+    return {"request_id": request.state.request_id, **names, "events": events}
 
 
 @router.delete(
@@ -32,20 +70,43 @@ class Receipt(BaseModel):
     responses=documented(400, 401, 403, 422, 503),
     dependencies=[Depends(needs("admin"))],
 )
-def delete_user(user_id: Annotated[Id, Path()], request: Request) -> dict[str, Any]:
+def forget_user(user_id: Annotated[Id, Path()], request: Request) -> dict[str, Any]:
     """Delete a user: from every answer at once, and from the files with the next training. Twice is no error."""
+    return _delete(request, lambda store, now: delete_user(store, user_id, now=now))
+
+
+@router.delete(
+    "/v1/visitors/{visitor_id:id}",
+    response_model=Receipt,
+    responses=documented(400, 401, 403, 422, 503),
+    dependencies=[Depends(needs("admin"))],
+)
+def forget_visitor(visitor_id: Annotated[Id, Path()], request: Request) -> dict[str, Any]:
+    """Delete a visitor and, where the visitor logged in, the user too: they are one person. Twice is no error."""
+    return _delete(request, lambda store, now: delete_visitor(store, visitor_id, now=now))
+
+
+def _delete(request: Request, delete: Callable[[Store, int], Deleted]) -> dict[str, Any]:
     state = state_of(request)
 
-    def delete(store: Store) -> tuple[int, int]:
+    def at_once(store: Store) -> tuple[int, Deleted]:
         now = store.now()
-        return now, users.delete_user(store, user_id, now=now)
+        return now, delete(store, now)
 
-    deleted_at, events = state.store.write(delete)
-    state.deleted = {**state.deleted, user_id: deleted_at}
+    deleted_at, done = state.store.write(at_once)
+    if done.user_id is not None:
+        state.deleted = {**state.deleted, done.user_id: deleted_at}
     return {
         "request_id": request.state.request_id,
-        "user_id": user_id,
+        "user_id": done.user_id,
+        "visitor_ids": done.visitor_ids,
+        "known": done.known or _is_in_extract(state, done.user_id),
         "deleted_at": rfc3339(deleted_at),
-        "events": events,
-        "files": "left out of every answer now; the next training rewrites the extract without them",
+        "events": done.events,
+        "files": _FILES,
     }
+
+
+def _is_in_extract(state: AppState, user_id: str | None) -> bool:
+    snapshot = state.live.snapshot
+    return snapshot is not None and user_id is not None and snapshot.log.extract.users.row_of(user_id) >= 0

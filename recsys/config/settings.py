@@ -298,6 +298,14 @@ class EventSettings(Section):
         ge=0,
         description="Time within which the same user, item and kind from the source and the service count once",
     )
+    visitor_days: float = Field(
+        90.0,
+        gt=0,
+        description="Days that events without a user are kept, and before the newest event from which they train",
+    )
+    max_visitor_events: int = Field(
+        2_000_000, ge=0, description="Maximum number of events without a user to train from, the newest; 0: none"
+    )
     history_length: int = Field(
         500, ge=1, description="Number of newest events in a user's history; everything bought is added"
     )

@@ -153,6 +153,18 @@ def codes_in(kinds: Sequence[str], other: Sequence[str]) -> npt.NDArray[np.int8]
     return np.array([code.get(kind, -1) for kind in kinds], np.int8)
 
 
+def stack(first: Interactions, second: Interactions) -> Interactions:
+    """Put the users of the second after those of the first; the item rows are the same."""
+    return Interactions(
+        np.concatenate([first.offsets, first.offsets[-1] + second.offsets[1:]]),
+        np.concatenate([first.items, second.items]),
+        np.concatenate([first.kinds, second.kinds]),
+        np.concatenate([first.times, second.times]),
+        np.concatenate([first.values, second.values]),
+        first.item_count,
+    )
+
+
 def merge(first: Interactions, second: Interactions) -> Interactions:
     """Combine two sets of events over the same user and item rows."""
     return Interactions.from_rows(

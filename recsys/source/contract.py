@@ -27,7 +27,8 @@ SOURCES: dict[str, str] = {
 
 IDS = ("user_id", "item_id", "event")
 NEEDED = (*IDS, "timestamp")
-EVENT_COLUMNS = (*NEEDED, "value")
+VISITOR = "visitor_id"
+EVENT_COLUMNS = (*NEEDED, "value", VISITOR)
 USER_COLUMNS = ("user_id", "email_consent")
 CLASSES = ("text", "integer", "real", "blob", "null")  # SQLite's, one digit each in the column `classes`
 
@@ -41,8 +42,8 @@ BATCH = 100_000  # rows: enough to be columnar, few enough to be light
 class Select:
     """A SELECT to read in bulk.
 
-    Of events it returns user_id, item_id and event as text or whole numbers, value as a number or text, and the time
-    as one or more of these columns:
+    Of events it returns user_id, item_id, event and, if the query has it, visitor_id as text or whole numbers, value
+    as a number or text, and the time as one or more of these columns:
 
     - `timestamp`: text, a number since 1970, a date or a timestamp,
     - `zoned` or `clock`: microseconds since 1970 of a moment, or of a clock time without a zone,

@@ -26,23 +26,34 @@ from recsys.source.contract import IDS
 from recsys.source.events import read_events
 from recsys.source.findings import EXAMPLES, UNKNOWN_KIND, Finding, Severity, SourceReport, left_out
 from recsys.source.judging import judging_findings
+from recsys.source.merges import merge
 from recsys.source.reader import Reader, open_reader
 from recsys.source.rows import EventStream, IdEncoder
+from recsys.source.visitors import rows_of, split
 from recsys.store.database import Store
 from recsys.store.tables import own_queries
 from recsys.store.users import read_deletions
+from recsys.store.visitors import read_visitors
 
 _EVENT = ["user", "time", "kind", "item", "value"]  # what makes an event; also the order in which they lie
-_READ_AS = {"user_id": "user", "item_id": "item", "event": "kind", "timestamp": "time", "value": "value"}
+_READ_AS = {
+    "user_id": "user",
+    "visitor_id": "visitor",
+    "item_id": "item",
+    "event": "kind",
+    "timestamp": "time",
+    "value": "value",
+}
 _MINUTE = 60_000_000
 _EXPECTED_ROWS = 2_000_000  # the total is unknown: the bar is at a half after so many
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The training data: U users, I items, E events."""
+    """The training data: U users, V visitors, I items, E events."""
 
-    events: Interactions
+    events: Interactions  # of the users
+    visits: Interactions  # events of visitors, who are no users: to train from, in V rows without ids
     users: Vocabulary  # [U], by id; with a query of users also those without events
     catalog: Catalog  # [I], in the catalog's order, then items that only occur in events, by id
     consent: pa.BooleanArray | None  # [U], null where unknown; None without a query of users
@@ -113,26 +124,33 @@ def _load(config: Config, store: Store, now: int, progress: Progress) -> Dataset
     reading = _read(config, store, now, progress)
     progress("put events in order", 0.0)
     findings = _findings_of_rows(reading, config)
-    events = reading.main.take()
-    events = _add_own(events, reading, config, findings)
-    events = _without_deleted(events, store, reading.main.users, findings)
+    codes = reading.main
+    events = _add_own(codes.take(), reading, config, findings)
+    streams = [stream for stream in (codes, reading.own) if stream]
+    links = [part for stream in streams for part in stream.links]
+    events = merge(events, codes.users, links, read_visitors(store), read_deletions(store), findings)
     events = _without_duplicates(events, findings)
     events = _without_returned(events, config, findings)
-    codes = reading.main
+    lost = sum(stream.lost_visits for stream in streams)
+    everything = events, visits = split(events, codes.users.ids, config.events, findings, lost=lost)
     users, user_rows = _user_rows(events, codes.users, reading.users)
-    extra, item_rows = _item_rows(events, codes.items, reading.items, config, findings)
+    extra, item_rows = _item_rows(pl.concat(everything), codes.items, reading.items, config, findings)
     catalog = build_catalog(reading.items.frame, extra)
-    interactions = _interactions(events, user_rows, item_rows, len(users), len(catalog))
-    findings += _too_little(interactions) or judging_findings(
+    owners = user_rows[events["user"].to_numpy()]
+    interactions = _interactions(events, owners, item_rows, len(users), len(catalog))
+    visitors, visitor_count = rows_of(visits)
+    visiting = _interactions(visits, visitors, item_rows, visitor_count, len(catalog))
+    findings += _too_little(interactions, visiting) or judging_findings(
         interactions, config, user_id=lambda row: str(users[row]), item_id=catalog.ids.id_of
     )
     progress("put events in order", 1.0)
     return Dataset(
         events=interactions,
+        visits=visiting,
         users=Vocabulary.from_ids(users.to_list()),
         catalog=catalog,
         consent=None if reading.users is None else consent_of(reading.users.frame, users),
-        report=_report(reading, interactions, catalog, findings, config),
+        report=_report(reading, interactions, visiting, catalog, findings, config),
         kinds=tuple(config.events.weights),
         watermark=reading.watermark,
     )
@@ -147,7 +165,8 @@ def _read(config: Config, store: Store, now: int, progress: Progress) -> _Readin
     is_own = source.interactions is None
     queries = (own_events, own_items, own_users) if is_own else (source.interactions, source.items, source.users)
     with closing(_open_shop(config, store)) as shop:
-        main = EventStream(IdEncoder(), IdEncoder(), words, now)
+        most = config.events.max_visitor_events
+        main = EventStream(IdEncoder(), IdEncoder(), words, now, most)
         mapping = {"interactions": _read_stream(shop, str(queries[0]), "interactions", config, main, progress)}
         progress("read items", 0.0)
         items = read_items(shop, queries[1], "items", zone, form, own=is_own) if queries[1] else NO_ITEMS
@@ -162,7 +181,7 @@ def _read(config: Config, store: Store, now: int, progress: Progress) -> _Readin
     if kinds is None:
         known = (*config.events.weights, *config.events.returns)
         kinds = tuple(kind for kind in known if words[kind] not in {words[word] for word in delivered})
-    own = EventStream(main.users, main.items, {kind: words[kind] for kind in kinds}, now)
+    own = EventStream(main.users, main.items, {kind: words[kind] for kind in kinds}, now, most)
     with closing(_open_own(store)) as service:
         _read_stream(service, own_events, "own events", config, own, progress)
     mapping["own kinds"] = {kind: kind for kind in kinds}
@@ -231,19 +250,6 @@ def _add_own(events: pl.DataFrame, reading: _Reading, config: Config, findings: 
         advice = f"within {config.events.dedup_window_minutes:g} minutes; the source's row counts"
         findings.append(_note("event in both streams", twice, rows.height, advice))
     return pl.concat([events, fresh.select(events.columns)])
-
-
-def _without_deleted(events: pl.DataFrame, store: Store, users: IdEncoder, findings: list[Finding]) -> pl.DataFrame:
-    """Remove the events of deleted users up to their deletion."""
-    deletions = read_deletions(store)
-    if not deletions or events.is_empty():
-        return events
-    gone = pl.DataFrame({"id": list(deletions), "until": list(deletions.values())})
-    until = pl.DataFrame({"id": users.ids}).join(gone, on="id", how="left", maintain_order="left")["until"]
-    keep = (events["time"] > until.gather(events["user"])).fill_null(True)
-    if lost := events.height - int(keep.sum()):
-        findings.append(_note("event of a deleted user", lost, events.height, "left out"))
-    return events.filter(keep)
 
 
 def _without_duplicates(events: pl.DataFrame, findings: list[Finding]) -> pl.DataFrame:
@@ -318,7 +324,7 @@ def _rows_of(ids: pl.Series, vocabulary: pl.Series) -> Int32:
 
 def _interactions(events: pl.DataFrame, users: Int32, items: Int32, user_count: int, item_count: int) -> Interactions:
     return Interactions.from_rows(
-        users[events["user"].to_numpy()],
+        users,
         items[events["item"].to_numpy()],
         events["kind"].to_numpy(),
         events["time"].to_numpy(),
@@ -328,11 +334,12 @@ def _interactions(events: pl.DataFrame, users: Int32, items: Int32, user_count: 
     )
 
 
-def _too_little(events: Interactions) -> list[Finding]:
+def _too_little(events: Interactions, visits: Interactions) -> list[Finding]:
     if len(events) == 0:
-        return [
-            Finding("error", "no events", 0, 0, (), "the source has no event that counts; there is nothing to learn")
-        ]
+        advice = "the source has no event that counts; there is nothing to learn"
+        if len(visits):
+            advice = f"the source has {len(visits):,} events of visitors and none of a user; models are judged by users"
+        return [Finding("error", "no events", 0, 0, (), advice)]
     found = []
     for what, count in _present(events).items():
         if count < 2:
@@ -348,7 +355,12 @@ def _present(events: Interactions) -> dict[str, int]:
 
 
 def _report(
-    reading: _Reading, events: Interactions, catalog: Catalog, findings: list[Finding], config: Config
+    reading: _Reading,
+    events: Interactions,
+    visits: Interactions,
+    catalog: Catalog,
+    findings: list[Finding],
+    config: Config,
 ) -> SourceReport:
     main, names = reading.main, dict(enumerate(config.events.weights)) | {RETURN: "return"}
     kinds = {
@@ -362,6 +374,8 @@ def _report(
         "users": present["user"],
         "items": present["item"],
         "catalog": len(catalog),
+        "visitors": visits.user_count,
+        "visitor_events": len(visits),
     }
     first, last = (int(events.times.min()), int(events.times.max())) if len(events) else (None, None)
     order: list[Severity] = ["error", "warning", "note"]

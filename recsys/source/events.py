@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from recsys.errors import SourceError
-from recsys.source.contract import IDS, NEEDED, bytes_error
+from recsys.source.contract import IDS, NEEDED, VISITOR, bytes_error
 from recsys.source.reader import Reader
 from recsys.source.values import read_numbers, read_texts, read_times
 
@@ -15,8 +15,9 @@ from recsys.source.values import read_numbers, read_texts, read_times
 class EventBatch:
     """n rows.
 
-    Columns: user_id, item_id, event (String), time (Int64 microseconds or null), raw_time (String: the original of an
-    unreadable time), value (Float64 or null), classes (Int64 or null: types of the ids in SQLite, see `class_of`).
+    Columns: user_id, visitor_id, item_id, event (String), time (Int64 microseconds or null), raw_time (String: the
+    original of an unreadable time), value (Float64 or null), classes (Int64 or null: types of the ids in SQLite, see
+    `class_of`).
     """
 
     frame: pl.DataFrame
@@ -26,7 +27,7 @@ class EventBatch:
 def read_events(
     reader: Reader, query: str, name: str, zone: str | None, form: str | None = None
 ) -> Iterator[EventBatch]:
-    """Read the rows of a query with user_id, item_id, event, timestamp and, optionally, value.
+    """Read the rows of a query with user_id, item_id, event, timestamp and, optionally, value and visitor_id.
 
     zone, form: as in `read_times`. Raises SourceError when the query fails, lacks a column, or has ids of bytes.
     """
@@ -48,8 +49,8 @@ def normalize_events(frame: pl.DataFrame, zone: str | None, what: str, form: str
 
     zone, form: as in `read_times`. Raises SourceError when a column of ids holds bytes.
     """
-    for column in IDS:
-        if frame[column].dtype == pl.Binary:
+    for column in (*IDS, VISITOR):
+        if column in frame.columns and frame[column].dtype == pl.Binary:
             raise bytes_error(column, what)
     given = _given_time(frame)
     times = read_times(given, zone, form)
@@ -65,7 +66,9 @@ def normalize_events(frame: pl.DataFrame, zone: str | None, what: str, form: str
     value = read_numbers(frame["value"]) if "value" in frame.columns else nothing
     classes = frame["classes"] if "classes" in frame.columns else nothing.cast(pl.Int64)
     columns = [read_texts(frame[column]).alias(column) for column in IDS]
-    columns += [us.alias("time"), raw.alias("raw_time"), value.alias("value"), classes.alias("classes")]
+    visitors = read_texts(frame[VISITOR]) if VISITOR in frame.columns else nothing.cast(pl.String)
+    columns += [visitors.alias(VISITOR), us.alias("time"), raw.alias("raw_time")]
+    columns += [value.alias("value"), classes.alias("classes")]
     return EventBatch(pl.DataFrame(columns), naive)
 
 

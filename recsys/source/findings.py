@@ -39,7 +39,7 @@ LEFT_OUT = (
 
 _ADVICE: Mapping[str, str] = {
     UNREADABLE_ROW: "the file has a fault there; mend the line, or write the file again",
-    NO_USER: "the query of interactions must return a user_id; leave guests out with WHERE",
+    NO_USER: "the query of interactions must return a user_id, or a visitor_id of guests; leave others out with WHERE",
     NO_ITEM: "the query of interactions must return an item_id",
     BYTES_ID: "ids are text or whole numbers; CAST them in the query",
     BAD_ID: "ids have 1 to 255 characters other than NUL",

@@ -23,20 +23,23 @@ from recsys.source.events import EventBatch, normalize_events, require
 from recsys.source.files import FileRows, expand, read_files
 from recsys.source.findings import UNREADABLE_ROW, Finding, left_out
 from recsys.source.headers import KNOWN_COLUMNS, NUMBERS, Columns, map_columns, with_points
+from recsys.source.merges import tombstones
 from recsys.source.prepared import Prepared
 from recsys.source.presets import PRESETS
 from recsys.source.rows import EventStream, IdEncoder
+from recsys.source.visitors import is_visit, owners_of
 from recsys.store.database import Store, count_rows
 from recsys.store.events import import_events
 from recsys.store.items import upsert_items
 from recsys.store.users import read_deletions, upsert_users
+from recsys.store.visitors import read_visitors
 
 What = Literal["events", "items", "users"]
 DUPLICATE = "duplicate row"
-DELETED = "event of a deleted user"
+DELETED = "event of a deleted user"  # or of a deleted visitor
 
 _KEYS: dict[str, str] = {"events": "user_id", "items": "item_id", "users": "user_id"}
-_CONTENT = ("user_id", "item_id", "event", "time", "value")
+_CONTENT = ("owner", "item_id", "event", "time", "value")
 
 
 @dataclass(frozen=True)
@@ -116,10 +119,10 @@ def understand(
 ) -> Understood:
     """Read files and judge every row; write nothing.
 
-    what: "events" (columns user_id, item_id, event, timestamp and, optionally, value), "items" (item_id and any others)
-    or "users" (user_id, email_consent and any others); None: what the preset reads, or events. preset: a name of
-    PRESETS, for files of another form. columns: our name -> theirs, beside those of the configuration; when all of
-    theirs are numbers, they are places in files without a header. now: microseconds UTC.
+    what: "events" (columns user_id, item_id, event, timestamp and, optionally, value and visitor_id), "items" (item_id
+    and any others) or "users" (user_id, email_consent and any others); None: what the preset reads, or events. preset:
+    a name of PRESETS, for files of another form. columns: our name -> theirs, beside those of the configuration; when
+    all of theirs are numbers, they are places in files without a header. now: microseconds UTC.
     Raises as `import_files`, except for rows with faults: see `refusal`.
     """
     if what is not None and what not in _KEYS:
@@ -170,9 +173,10 @@ def _write_events(config: Config, store: Store, found: Understood, now: int, pro
     names = kind_names(config)
     table = alive.select(
         "event_id",
-        "user_id",
         "item_id",
         "value",
+        user_id=pl.when(~is_visit()).then(pl.col("user_id")),
+        visitor_id=pl.when(pl.col("visitor_id") != "").then(pl.col("visitor_id")),
         kind=pl.col("kind").replace_strict(names, return_dtype=pl.String),
         occurred_at="time",
         received_at=pl.lit(now, pl.Int64),
@@ -232,6 +236,7 @@ def _faults(
 def _with_ids(events: pl.DataFrame) -> pl.DataFrame:
     """Keep each row once. Its id is a hash of its content, so another import recognizes it."""
     content = ["key"] if "key" in events.columns else list(_CONTENT)
+    events = events.with_columns(owners_of(events).alias("owner"))
     texts = pl.concat_str([pl.col(column).cast(pl.String).fill_null("") for column in content], separator="\x1f")
     ids = pl.Series(_ids(events.select(texts).to_series()), dtype=pl.String)
     return events.with_columns(event_id=ids).unique("event_id", keep="first", maintain_order=True)
@@ -247,12 +252,8 @@ def kind_names(config: Config) -> dict[int, str]:
 
 
 def _without_deleted(events: pl.DataFrame, store: Store) -> pl.DataFrame:
-    deletions = read_deletions(store)
-    gone = pl.DataFrame(
-        {"user_id": list(deletions), "until": list(deletions.values())},
-        schema={"user_id": pl.String, "until": pl.Int64},
-    )
-    joined = events.join(gone, on="user_id", how="left", maintain_order="left")
+    gone = tombstones(read_visitors(store).deleted, read_deletions(store))
+    joined = events.join(gone, on="owner", how="left", maintain_order="left")
     return joined.filter((pl.col("time") > pl.col("until")).fill_null(True)).drop("until")
 
 

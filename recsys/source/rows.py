@@ -14,6 +14,7 @@ from recsys.source import findings as check
 from recsys.source.contract import CLASSES, IDS, class_of
 from recsys.source.events import EventBatch
 from recsys.source.findings import EXAMPLES, OFFSET
+from recsys.source.visitors import is_visit, links_of, newest, owners_of
 from recsys.store.tables import MAX_ID_LENGTH
 
 _DAY = 86_400_000_000
@@ -49,28 +50,34 @@ class EventStream:
     items: IdEncoder
     kinds: Mapping[str, int]  # the stream's words -> codes of kinds
     now: int  # microseconds UTC
+    most_visits: int = 0  # how many events of visitors are held at the end, the newest
     read: int = 0
+    lost_visits: int = 0  # events of visitors that were left out, since there are more of them
     naive: int = 0
     words: Counter[str] = field(default_factory=Counter)  # the stream's words and their number of rows
     reasons: Counter[str] = field(default_factory=Counter)  # why rows were left out
     examples: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     classes: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))  # SQLite's, by column
     parts: list[pl.DataFrame] = field(default_factory=list)
+    visits: list[pl.DataFrame] = field(default_factory=list)  # of visitors
+    links: list[pl.DataFrame] = field(default_factory=list)  # see links_of, with codes of owners
 
     def add(self, batch: EventBatch) -> None:
         """Validate every row; keep those that count, as numbers."""
         kept = self.validate_rows(batch)
-        self.parts.append(
-            pl.DataFrame(
-                {
-                    "user": self.users.encode(kept["user_id"]),
-                    "item": self.items.encode(kept["item_id"]),
-                    "kind": kept["kind"],
-                    "time": kept["time"],
-                    "value": kept["value"].cast(pl.Float32),
-                }
-            )
+        has_visitors = kept["visitor_id"].null_count() < kept.height
+        rows = pl.DataFrame(
+            {
+                "user": self.users.encode(owners_of(kept) if has_visitors else kept["user_id"]),
+                "item": self.items.encode(kept["item_id"]),
+                "kind": kept["kind"],
+                "time": kept["time"],
+                "value": kept["value"].cast(pl.Float32),
+            }
         )
+        if has_visitors:
+            rows = self._apart(rows, kept)
+        self.parts.append(rows)
 
     def validate_rows(self, batch: EventBatch) -> pl.DataFrame:
         """Return the rows that count, with the code of their kind; count the others by reason."""
@@ -94,11 +101,27 @@ class EventStream:
     def take(self) -> pl.DataFrame:
         """Hand over the rows that count: user, item (codes, Int32), kind (Int8), time (Int64), value (Float32 or null).
 
-        The stream no longer holds them.
+        A visitor is a user whose name begins with MARK. The stream no longer holds the rows.
         """
-        rows = pl.concat(self.parts) if self.parts else pl.DataFrame(schema=_TIMES)
+        parts = [*self.parts, *self.visits]
+        rows = pl.concat(parts) if parts else pl.DataFrame(schema=_TIMES)
         self.parts.clear()
+        self.visits.clear()
         return rows
+
+    def _apart(self, rows: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFrame:
+        """Hold the links and the visits apart, of these about the newest; return the rows of users."""
+        links = links_of(kept)
+        if links.height:
+            codes = [self.users.encode(links[name]).alias(name) for name in ("visitor", "user")]
+            self.links.append(links.with_columns(codes))
+        mask = kept.select(is_visit()).to_series()
+        self.visits.append(rows.filter(mask))
+        held = sum(part.height for part in self.visits)
+        if held > 2 * self.most_visits:
+            self.visits = [newest(pl.concat(self.visits), self.most_visits)]
+            self.lost_visits += held - self.visits[0].height
+        return rows.filter(~mask)
 
     def _show(self, reason: str, bad: pl.DataFrame) -> None:
         shown = self.examples[reason]
@@ -120,12 +143,13 @@ def _kind_codes(words: pl.Series, kinds: Mapping[str, int]) -> pl.Series:
 def _faults(now: int) -> dict[str, pl.Expr]:
     """Map each reason to whether a row has that fault. A row counts under the first."""
     user, item, time = pl.col("user_id"), pl.col("item_id"), pl.col("time")
+    visitor = pl.col("visitor_id")
     is_bytes = pl.any_horizontal(class_of(pl.col("classes"), column) == _BLOB for column in IDS)
     return {
         check.BYTES_ID: is_bytes.fill_null(False),
-        check.NO_USER: user.is_null() | (user == ""),
+        check.NO_USER: is_visit() & (visitor.is_null() | (visitor == "")),
         check.NO_ITEM: item.is_null() | (item == ""),
-        check.BAD_ID: _unusable(user) | _unusable(item),
+        check.BAD_ID: pl.any_horizontal(_unusable(each).fill_null(False) for each in (user, visitor, item)),
         check.NO_KIND: pl.col("event").is_null(),
         check.UNKNOWN_KIND: pl.col("kind").is_null(),
         check.UNREADABLE_TIME: time.is_null() & pl.col("raw_time").is_not_null(),
@@ -143,7 +167,8 @@ def _unusable(ids: pl.Expr) -> pl.Expr:
 
 def _describe(row: Mapping[str, object]) -> str:
     time = row["raw_time"] if row["time"] is None else rfc3339(int(str(row["time"])), utc=OFFSET)
-    values = {"user_id": row["user_id"], "item_id": row["item_id"], "event": row["event"], "timestamp": time}
+    owner = {"user_id": row["user_id"]} | ({} if row["visitor_id"] is None else {"visitor_id": row["visitor_id"]})
+    values = owner | {"item_id": row["item_id"], "event": row["event"], "timestamp": time}
     return " ".join(f"{name}={_short(value)}" for name, value in values.items())
 
 

@@ -54,8 +54,9 @@ def read_changes(
     """Read in one query what the own tables know beyond the extract and beyond the items up to `revision`.
 
     Events: those of the users received after `received_after`, and those of the visitors without a user (the extract
-    holds none of these); all of them before `occurred_before`. Times are microseconds UTC. With `length`, which at most
-    one user and one visitor may ask for, the newest so many of each. For many ids everybody's events come.
+    holds none of these); all of them before `occurred_before`. Where no user is asked for, what a merged visitor did
+    comes too: beside its user it would come twice. Times are microseconds UTC. With `length`, which at most one user
+    and one visitor may ask for, the newest so many of each. For many ids everybody's events come.
     Items: at most `item_limit`, those that changed first.
     """
     if length is not None and max(len(user_ids), len(visitor_ids)) > 1:
@@ -120,8 +121,12 @@ def _statement(tables: Tables, by_user: _Condition | None, by_visitor: _Conditio
         gone = (deletions.user_id, sa.null(), sa.null(), deletions.deleted_at, *nothing)
         parts.append(sa.select(sa.literal_column(str(_DELETION)), *gone).where(by_user(deletions.user_id)))
     if by_visitor is not None:
-        mine = by_visitor(events.visitor_id) & events.user_id.is_(None)
-        parts.append(newest(_VISITOR_EVENT, events.visitor_id, mine))
+        is_own: sa.ColumnElement[bool] = events.user_id.is_(None)
+        if by_user is None:
+            merged = tables.visitors.c
+            user = sa.select(merged.user_id).where(merged.visitor_id == events.visitor_id).scalar_subquery()
+            is_own |= events.user_id == user
+        parts.append(newest(_VISITOR_EVENT, events.visitor_id, by_visitor(events.visitor_id) & is_own))
     return sa.union_all(*parts)
 
 

@@ -12,13 +12,15 @@ from recsys.progress import Progress
 from recsys.store.bulk import MANY_IDS, bulk_insert, conform
 from recsys.store.database import Store
 from recsys.store.users import select_deletions
+from recsys.store.visitors import claim, settle_owners
 
 
 def insert_events(store: Store, events: pa.Table, *, progress: Progress | None = None) -> int:
     """Store events with a new event_id, in one transaction; return how many were new.
 
     Required columns: event_id, kind, item_id, occurred_at, received_at (microseconds UTC), and user_id or visitor_id
-    or both. Optional: value, request_id. Events of a deleted user up to the deletion are left out.
+    or both: these merge the visitor with the user, for good. Optional: value, request_id. Events of a deleted user or
+    visitor up to the deletion are left out.
     Raises RefusedError, with nothing written, when a column is missing or unknown or an id cannot be stored.
     """
     return import_events(store, events, reduced={}, gone=(), progress=progress)[0]
@@ -43,8 +45,12 @@ def import_events(
     with store.writing() as connection:
         users = pc.unique(rows["user_id"].drop_null()).to_pylist()
         rows = _without_deleted(rows, select_deletions(connection, store.tables.deletions, users))
+        now = pc.max(rows["received_at"]).as_py()
+        rows, merged = settle_owners(connection, store.tables, rows, now)
         corrected = _correct(connection, store.tables.events, {**reduced, **dict.fromkeys(gone)})
-        return bulk_insert(connection, store.tables.events, rows, replace=False, progress=progress), corrected
+        inserted = bulk_insert(connection, store.tables.events, rows, replace=False, progress=progress)
+        claim(connection, store.tables, merged, now)
+        return inserted, corrected
 
 
 def _correct(connection: sa.Connection, events: sa.Table, values: Mapping[str, float | None]) -> int:

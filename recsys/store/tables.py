@@ -20,6 +20,7 @@ class Tables:
     users: sa.Table
     events: sa.Table
     deletions: sa.Table
+    visitors: sa.Table
     runs: sa.Table
     leases: sa.Table
     due: sa.Table
@@ -78,6 +79,14 @@ def own_tables(prefix: str) -> Tables:
         ),
         deletions=table(
             "deletions", sa.Column("user_id", key, primary_key=True), sa.Column("deleted_at", number, nullable=False)
+        ),
+        visitors=table(
+            "visitors",
+            sa.Column("visitor_id", key, primary_key=True),
+            sa.Column("user_id", key),  # with whom the visitor was merged
+            sa.Column("merged_at", number),
+            sa.Column("deleted_at", number),
+            sa.Index(f"{prefix}visitors_user", "user_id"),
         ),
         runs=table(
             "runs",
@@ -158,16 +167,16 @@ def own_tables(prefix: str) -> Tables:
 def own_queries(tables: Tables, *, received_until: int | None = None) -> tuple[str, str, str]:
     """SQL over the own tables in the columns of [source]: interactions, items, users.
 
-    Interactions: user_id, item_id, event, timestamp (microseconds UTC), value; without the events of visitors.
+    Interactions: user_id, visitor_id (one of them may be null), item_id, event, timestamp (microseconds UTC), value.
     `received_until` (microseconds UTC) leaves out events received later. Items and users: the known columns, and
     `attributes` with all others as a JSON object, or null.
     """
     events, items, users = tables.events, tables.items, tables.users
+    owners = "user_id, visitor_id"
     catalog = ", ".join(column.name for column in items.columns if column.name != "own_revision")
-    until = "" if received_until is None else f" AND received_at <= {int(received_until)}"
+    until = "" if received_until is None else f" WHERE received_at <= {int(received_until)}"
     return (
-        f"SELECT user_id, item_id, kind AS event, occurred_at AS timestamp, value FROM {events.name} "
-        f"WHERE user_id IS NOT NULL{until}",
+        f"SELECT {owners}, item_id, kind AS event, occurred_at AS timestamp, value FROM {events.name}{until}",
         f"SELECT {catalog} FROM {items.name}",
         f"SELECT {', '.join(users.columns.keys())} FROM {users.name}",
     )

@@ -1,6 +1,7 @@
 """The rows of users, and the tombstones of deleted users."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -8,6 +9,18 @@ import sqlalchemy as sa
 from recsys.progress import Progress
 from recsys.store.bulk import among, bulk_insert, check_id, upsert
 from recsys.store.database import Store
+from recsys.store.tables import Tables
+from recsys.store.visitors import forget_visitors, select_visitors
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """What a deletion removed from the own tables."""
+
+    user_id: str | None  # None: a visitor who was merged with nobody
+    visitor_ids: list[str]  # sorted
+    events: int
+    known: bool  # whether the own tables held anything of these ids
 
 
 def upsert_users(store: Store, users: pa.Table, *, progress: Progress | None = None) -> int:
@@ -15,22 +28,43 @@ def upsert_users(store: Store, users: pa.Table, *, progress: Progress | None = N
     return upsert(store, store.tables.users, users, progress)
 
 
-def delete_user(store: Store, user_id: str, *, now: int) -> int:
-    """Remove a user's row, events and audience memberships, and leave a tombstone; return how many events were removed.
+def delete_user(store: Store, user_id: str, *, now: int) -> Deleted:
+    """Remove a user's row, events and audience memberships, all of that of the merged visitors, and leave tombstones.
 
     now: microseconds UTC. Events of the user up to `now` no longer count, wherever they are read from.
     """
     check_id("user_id", user_id)
-    tables = store.tables
-    tombstone = pa.table({"user_id": [user_id], "deleted_at": [now]})
     with store.writing() as connection:
-        bulk_insert(connection, tables.deletions, tombstone, replace=False)
-        older = (tables.deletions.c.user_id == user_id) & (tables.deletions.c.deleted_at < now)
-        connection.execute(tables.deletions.update().where(older).values(deleted_at=now))
-        connection.execute(tables.users.delete().where(tables.users.c.user_id == user_id))
-        members = tables.audience_members
-        connection.execute(members.delete().where(members.c.user_id == user_id))
-        return connection.execute(tables.events.delete().where(tables.events.c.user_id == user_id)).rowcount
+        return _delete_user(connection, store.tables, user_id, now)
+
+
+def delete_visitor(store: Store, visitor_id: str, *, now: int) -> Deleted:
+    """Remove a visitor's events and leave a tombstone; of a merged visitor the user is deleted too, as `delete_user`.
+
+    now: microseconds UTC.
+    """
+    check_id("visitor_id", visitor_id)
+    with store.writing() as connection:
+        user_id = select_visitors(connection, store.tables, [visitor_id]).merged.get(visitor_id)
+        if user_id is not None:
+            return _delete_user(connection, store.tables, user_id, now)
+        events = forget_visitors(connection, store.tables, [visitor_id], now)
+        return Deleted(None, [visitor_id], events, events > 0)
+
+
+def _delete_user(connection: sa.Connection, tables: Tables, user_id: str, now: int) -> Deleted:
+    tombstone = pa.table({"user_id": [user_id], "deleted_at": [now]})
+    bulk_insert(connection, tables.deletions, tombstone, replace=False)
+    older = (tables.deletions.c.user_id == user_id) & (tables.deletions.c.deleted_at < now)
+    connection.execute(tables.deletions.update().where(older).values(deleted_at=now))
+    mine = sa.select(tables.visitors.c.visitor_id).where(tables.visitors.c.user_id == user_id)
+    visitors = sorted(connection.scalars(mine))
+    removed = {
+        table: connection.execute(table.delete().where(table.c.user_id == user_id)).rowcount
+        for table in (tables.users, tables.audience_members, tables.events)
+    }
+    events = removed[tables.events] + forget_visitors(connection, tables, visitors, now)
+    return Deleted(user_id, visitors, events, bool(visitors or any(removed.values())))
 
 
 def read_deletions(

@@ -13,7 +13,7 @@ from recsys.bundle.bundle import Bundle, assemble
 from recsys.config.settings import Config
 from recsys.data.arrays import Float32
 from recsys.data.catalog import Catalog
-from recsys.data.interactions import Histories, Interactions
+from recsys.data.interactions import Histories, Interactions, stack
 from recsys.data.splits import Splits, split_by_time
 from recsys.errors import ConfigError
 from recsys.imports import resolve
@@ -72,7 +72,7 @@ class TrainingRun:
     @property
     def as_of(self) -> int:
         """Just after the newest event, in microseconds: the moment of the refit."""
-        return int(self.dataset.events.times.max()) + 1
+        return max(int(part.times.max(initial=-1)) for part in (self.dataset.events, self.dataset.visits)) + 1
 
     @property
     def names(self) -> list[str]:
@@ -136,8 +136,13 @@ def _naming(key: str) -> Iterator[None]:
 
 
 def training_data(run: TrainingRun, events: Interactions, now: int) -> TrainingData:
-    """What a model may learn from `events` as of `now` (microseconds), by so many processes as are configured."""
+    """What a model may learn from `events`, and from what visitors did before `now` (microseconds).
+
+    Visitors are users without a name here: their rows follow those of the users. Nobody judges by them.
+    """
     config, count = run.config, run.config.training.processes
+    visits = run.dataset.visits.before(now)
+    events = stack(events, visits) if len(visits) else events
     workers = Workers(count, config.storage.path / "training") if count > 1 else None
     return replace(data_for(config, run.dataset.catalog, events, now), workers=workers)
 

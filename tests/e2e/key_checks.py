@@ -142,6 +142,11 @@ def events_with_own(minutes_later: float) -> Callable[[Config], int]:
     return count_events
 
 
+def visits(config: Config) -> int:
+    """How many events of visitors are read."""
+    return len(loaded(config).visits)
+
+
 def longest_history(config: Config) -> int:
     """Of what was not bought: that belongs to a history however long it is."""
     found = [answer["history"] for answer in answers.recommend(config, user_ids=USERS, k=1, progress=quiet).data]

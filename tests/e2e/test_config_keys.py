@@ -53,6 +53,12 @@ VIEW_AND_RETURN = """
 SELECT customer_id AS user_id, sku AS item_id, CASE WHEN id % 20 THEN 'view' ELSE 'Retoure' END AS event,
        viewed_at AS timestamp
 FROM page_views"""
+VISITS = {
+    "RECSYS_SOURCE__INTERACTIONS": """
+SELECT CASE WHEN id % 2 THEN customer_id END AS user_id, customer_id AS visitor_id, sku AS item_id, 'view' AS event,
+       viewed_at AS timestamp
+FROM page_views WHERE customer_id % 2 = id % 2"""
+}
 OWN_VIEWS = {"RECSYS_EVENTS__OWN_KINDS": '["view"]'}
 
 CHANGES: dict[str, Change] = {
@@ -116,6 +122,8 @@ CHANGES: dict[str, Change] = {
     "events.dedup_window_minutes": Change(
         "0.1", outcomes.events_with_own(5), lambda before, after: after == before + 1, OWN_VIEWS
     ),
+    "events.visitor_days": Change("30.0", outcomes.visits, lambda before, after: 0 < after < before, VISITS),
+    "events.max_visitor_events": Change("100", outcomes.visits, lambda before, after: before > 100 == after, VISITS),
     "events.history_length": Change("3", outcomes.longest_history, lambda before, after: before > 3 == after),
     "events.bought": Change(
         '["view", "purchase"]', outcomes.viewed_and_recommended, lambda before, after: before > 20 and after == 0

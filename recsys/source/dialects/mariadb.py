@@ -16,6 +16,7 @@ from recsys.source.contract import (
     IDS,
     LOCK_SECONDS,
     USER_COLUMNS,
+    VISITOR,
     Dialect,
     Query,
     Select,
@@ -109,10 +110,10 @@ def _column_sql(column: str, code: int) -> str:
         expression = f"TIMESTAMPDIFF(MICROSECOND, '1970-01-01', {quoted})"
         quoted = "zoned" if code == _TIMESTAMP else "clock"
     elif code in _DECIMAL:
-        is_id = column in IDS
+        is_id = column in (*IDS, VISITOR)
         as_id = whole_as_decimals(quoted, "truncate({0}, 0)", "CAST({0} AS CHAR)")
         expression = as_id if is_id else f"CAST({quoted} AS DOUBLE)"
-    elif code not in (_TEXT if column in IDS else (*_TEXT, *_NUMBER)):
+    elif code not in (_TEXT if column in (*IDS, VISITOR) else (*_TEXT, *_NUMBER)):
         expression = f"CAST({quoted} AS CHAR)"
     return f"{expression} AS {quoted}"
 

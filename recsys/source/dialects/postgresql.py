@@ -14,6 +14,7 @@ from recsys.source.contract import (
     IDS,
     LOCK_SECONDS,
     USER_COLUMNS,
+    VISITOR,
     Dialect,
     Query,
     Select,
@@ -77,7 +78,7 @@ def _select_items(query: Query) -> Select:
 
 def _column_sql(column: str, query: Query) -> str:
     code, quoted = query.columns[column], f'"{column}"'
-    if column in IDS:
+    if column in (*IDS, VISITOR):
         if code == _BYTES:
             raise bytes_error(column, query.origin)
         if code == _NUMERIC:

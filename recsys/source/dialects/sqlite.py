@@ -20,6 +20,7 @@ from recsys.source.contract import (
     LOCK_SECONDS,
     NEEDED,
     USER_COLUMNS,
+    VISITOR,
     Dialect,
     Query,
     Select,
@@ -81,6 +82,8 @@ def _select_events(query: Query) -> Select:
     if "value" in query.columns:
         number_like = "value GLOB '*[0-9]*' AND NOT value GLOB '*[^0-9.eE+-]*'"
         parts["value"] = (f"CASE WHEN value < '' OR {number_like} THEN CAST(value AS REAL) END", pl.Float64)
+    if VISITOR in query.columns:
+        parts[VISITOR] = (_text(VISITOR), pl.String)
     selected = ", ".join(f"{expression} AS {column}" for column, (expression, _) in parts.items())
     common = sum(5**at * CLASSES.index(kind) for at, kind in enumerate(usual))
     types = {column: kind for column, (_, kind) in parts.items()}

@@ -199,7 +199,45 @@ def test_a_deleted_user_is_forgotten_at_once_and_the_receipt_says_what_was_done(
     assert codes(server.user(user, k=3)) == ["no_history"]
     server.event(user, ids(server.user(user, k=1))[0], "view")
     assert server.user(user, k=3)["hits"][0]["reason"] == "personal"  # who comes back is new
-    assert said(server.http.delete("/v1/users/never%20seen"))["events"] == 0
+    unknown = said(server.http.delete("/v1/users/never%20seen"))
+    assert (receipt["known"], unknown["known"], unknown["events"]) == (True, False, 0)
+
+
+def test_a_buyer_of_whom_only_the_extract_knows_is_known_when_deleted(server, shop):
+    user, _ = a_buyer(shop)
+    receipt = said(server.http.delete(f"/v1/users/{user}"))
+    assert (receipt["known"], receipt["events"], receipt["visitor_ids"]) == (True, 0, [])
+
+
+def test_a_guest_is_merged_for_good_and_at_once_by_a_call_or_an_event(server, shop):
+    item = bundles.load(shop / "recsys-data").catalog.ids.id_of(3)
+    server.event(None, item, "cart", visitor_id="v")
+    server.event(None, item, "cart", visitor_id="w")
+    assert codes(server.user("new")) == ["no_history"]
+    merged = server.post("/v1/users/new/merge", {"visitor_id": "v"})
+    assert (merged["user_id"], merged["visitor_id"], merged["events"]) == ("new", "v", 1)
+    assert server.user("new", k=1)["hits"][0]["reason"] == "personal"
+    server.event("newer", item, "view", visitor_id="w")
+    assert len(said(server.http.get("/v1/users/newer/history"))["events"]) == 2
+    again = server.http.post("/v1/users/other/merge", json={"visitor_id": "v"})
+    assert (again.status_code, "another user" in again.json()["detail"]) == (422, True)
+    assert server.http.post("/v1/users/other/merge", json={"visitor_id": ""}).status_code == 422
+
+
+def test_deleting_a_visitor_deletes_the_user_that_the_visitor_is(server, shop):
+    user, _ = a_buyer(shop)
+    item = bundles.load(shop / "recsys-data").catalog.ids.id_of(3)
+    server.event(None, item, "cart", visitor_id="v/1")
+    server.event(None, item, "cart", visitor_id="stranger")
+    server.post(f"/v1/users/{user}/merge", {"visitor_id": "v/1"})
+    receipt = said(server.http.delete("/v1/visitors/v%2F1"))
+    told = [receipt[key] for key in ("user_id", "visitor_ids", "known", "events")]
+    assert told == [user, ["v/1"], True, 1]
+    assert codes(server.user(user)) == ["no_history"]
+    assert codes(server.ask(visitor_id="v/1")) == ["no_history"]
+    receipt = said(server.http.delete("/v1/visitors/stranger"))
+    assert [receipt[key] for key in ("user_id", "visitor_ids", "known", "events")] == [None, ["stranger"], True, 1]
+    assert said(server.http.delete("/v1/visitors/nobody"))["known"] is False
 
 
 def test_any_text_is_an_id(server):

@@ -84,6 +84,8 @@ def test_answers_go_on_and_events_wait_while_the_database_is_away(behind, proxy,
         ("POST", "/v1/events", an_event("lost?", catalog.id_of(0))),
         ("POST", "/v1/items", {"item_id": "n"}),
         ("DELETE", "/v1/users/u", None),
+        ("DELETE", "/v1/visitors/v", None),
+        ("POST", "/v1/users/u/merge", {"visitor_id": "v"}),
     ):
         answer = server.http.request(method, path, json=body)
         assert (answer.status_code, answer.json()["code"]) == (503, "database_away")

@@ -26,7 +26,7 @@ REQUESTS = {  # one for each scope
     "events": ("POST", "/v1/events", {"event_id": "e", "user_id": "u", "kind": "view", "item_id": "i"}),
     "admin": ("DELETE", "/v1/users/u", None),
 }
-ADMIN_ONLY = [("POST", "/v1/items", {"item_id": "i"})]
+ADMIN_ONLY = [("POST", "/v1/items", {"item_id": "i"}), ("DELETE", "/v1/visitors/v", None)]
 ADMIN_ONLY += [("GET", path, None) for path in ("/metrics", "/v1/status", "/v1/runs", "/v1/users/u/history")]
 
 
@@ -174,6 +174,8 @@ def test_neither_keys_nor_ids_nor_queries_nor_bodies_are_logged_or_measured(serv
         ("POST", "/v1/items", {"item_id": secret, "title": secret}),
         ("POST", "/v1/recommendations", {"user_id": secret, "history": [{"item_id": secret, "kind": secret}]}),
         ("DELETE", f"/v1/users/{secret}", None),
+        ("DELETE", f"/v1/visitors/{secret}", None),
+        ("POST", f"/v1/users/{secret}/merge", {"visitor_id": secret}),
     ):
         server.http.request(method, path, json=body, headers=headers | {"X-Request-ID": secret})
         server.http.request(method, path, json=body, headers={"X-API-Key": f"wrong-{secret}"})

@@ -22,6 +22,7 @@ from recsys.store.changes import read_changes
 from recsys.store.events import insert_events
 from recsys.store.items import upsert_items
 from recsys.store.users import delete_user
+from recsys.store.visitors import merge_visitor
 
 DAY = MICROSECONDS_PER_DAY
 
@@ -202,12 +203,27 @@ def test_what_a_visitor_did_belongs_to_the_history_that_asks_for_it(tmp_path, st
     assert len(shown(extract, store, "ann")) == 3
 
 
-def test_an_event_with_user_and_visitor_belongs_to_the_user_alone_and_once(tmp_path, store):
+def test_an_event_with_user_and_visitor_belongs_to_the_user_and_counts_once(tmp_path, store):
     extract = extracted(tmp_path, read(ROWS))
     post(store, "bob", "pear", at=600, visitor="shared browser")
     assert shown(extract, store, "bob", visitor_ids=["shared browser"])[-1] == ("pear", "view", 600)
     assert len(shown(extract, store, "bob", visitor_ids=["shared browser"])) == 2
-    assert shown(extract, store, None, visitor_ids=["shared browser"]) == []
+    assert shown(extract, store, None, visitor_ids=["shared browser"]) == [("pear", "view", 600)]
+    post(store, "ann", "plum", at=700, visitor="shared browser")
+    assert shown(extract, store, "ann")[-1] == ("plum", "view", 700)
+    assert shown(extract, store, None, visitor_ids=["shared browser"]) == [("pear", "view", 600)]
+
+
+def test_what_a_guest_did_is_the_user_s_from_the_merge_on(tmp_path, store):
+    extract = extracted(tmp_path, read(ROWS))
+    post(store, None, "plum", at=150, received=10, visitor="cookie")  # before the extract, which does not hold it
+    assert len(shown(extract, store, "ann")) == 3
+    assert merge_visitor(store, "ann", "cookie", now=WATERMARK + 5) == 1
+    assert [row[2] for row in shown(extract, store, "ann")] == [100, 150, 200, 400]
+    assert [row[2] for row in shown(extract, store, "ann", visitor_ids=["cookie"])] == [100, 150, 200, 400]
+    post(store, None, "plum", at=600, visitor="cookie")
+    assert [row[2] for row in shown(extract, store, "ann")] == [100, 150, 200, 400, 600]
+    assert [row[2] for row in shown(extract, store, None, visitor_ids=["cookie"])] == [150, 600]
 
 
 def test_a_deletion_takes_the_events_of_the_user_and_not_those_of_a_visitor_beside(tmp_path, store):

@@ -19,7 +19,7 @@ from recsys.store.migrate import migrate, open_store, read_revisions
 from recsys.store.users import delete_user, read_deletions
 
 NAMES = {"items", "users", "events", "deletions", "runs", "leases", "due", "keys", "counters", "migrations"}
-NAMES |= {"audiences", "audience_members"}
+NAMES |= {"audiences", "audience_members", "visitors"}
 
 
 def shapes(store: Store):
@@ -54,7 +54,7 @@ def test_two_prefixes_live_side_by_side(empty_database):
     with closing(open_store(empty_database, "a_")) as one, closing(open_store(empty_database, "b_")) as other:
         insert_events(one, events(["e1", "e2"]))
         insert_events(other, events(["e1"]))
-        assert delete_user(one, "u1", now=1) == 2
+        assert delete_user(one, "u1", now=1).events == 2
         assert count_rows(one)["events"] == 0
         assert count_rows(other)["events"] == 1
         assert read_deletions(other) == {}

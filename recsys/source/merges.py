@@ -1,0 +1,83 @@
+"""Whose events are whose after merges and deletions, in a stream in which visitors are owners of their own."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import polars as pl
+
+from recsys.source.findings import Finding
+from recsys.source.rows import IdEncoder
+from recsys.source.visitors import MARK
+from recsys.store.visitors import Visitors
+
+
+def merge(
+    events: pl.DataFrame,
+    users: IdEncoder,
+    links: Sequence[pl.DataFrame],
+    known: Visitors,
+    deleted: Mapping[str, int],
+    findings: list[Finding],
+) -> pl.DataFrame:
+    """Give the events of merged visitors to their users, and remove those from before a deletion of either.
+
+    links: which ids the rows name together, as `links_of` in codes of the users. known, deleted: what the own tables
+    say of visitors and of users (user id -> deleted_at, microseconds UTC).
+    """
+    if events.is_empty():
+        return events
+    gone = tombstones(known.deleted, deleted)
+    events = _without_deleted(events, gone, users.ids, "event of a deleted user", findings)
+    pairs = _merged_pairs(links, users.ids, known, gone)
+    if pairs.is_empty():
+        return events
+    visitors, into = users.encode(pairs["visitor"]), users.encode(pairs["user"])
+    count = int(events["user"].is_in(visitors.implode()).sum())
+    if not count:
+        return events
+    advice = "the visitor is known as a user: it counts for the user"
+    findings.append(Finding("note", "event of a merged visitor", count, events.height, (), advice))
+    owners = np.arange(len(users.ids), dtype=np.int32)
+    owners[visitors.to_numpy()] = into.to_numpy()
+    events = events.with_columns(user=owners[events["user"].to_numpy()])
+    return _without_deleted(events, gone, users.ids, "event of a guest before the deletion of the user", findings)
+
+
+def tombstones(visitors: Mapping[str, int], users: Mapping[str, int]) -> pl.DataFrame:
+    """The tombstones by the name of the owner: owner, until (microseconds UTC)."""
+    owners = [*(MARK + visitor for visitor in visitors), *users]
+    schema = {"owner": pl.String, "until": pl.Int64}
+    return pl.DataFrame({"owner": owners, "until": [*visitors.values(), *users.values()]}, schema=schema)
+
+
+def _merged_pairs(links: Sequence[pl.DataFrame], names: pl.Series, known: Visitors, gone: pl.DataFrame) -> pl.DataFrame:
+    """The visitors, with MARK, and the user with whom each was merged.
+
+    What the own tables say goes before the rows. Of the rows the first that names a visitor and a user counts, unless
+    one of the two was deleted since.
+    """
+    marked = [MARK + visitor for visitor in known.merged]
+    schema = {"visitor": pl.String, "user": pl.String}
+    parts = [pl.DataFrame({"visitor": marked, "user": list(known.merged.values())}, schema=schema)]
+    if links:
+        seen = pl.concat(links).group_by("visitor", "user").agg(pl.col("first").min(), pl.col("last").max())
+        seen = seen.with_columns(names.gather(seen[column]).alias(column) for column in schema)
+        for column in schema:
+            seen = seen.join(gone.rename({"owner": column}), on=column, how="left")
+            seen = seen.filter((pl.col("last") > pl.col("until")).fill_null(True)).drop("until")
+        parts.append(seen.sort("first", "user").select("visitor", "user"))
+    pairs = pl.concat(parts).unique("visitor", keep="first", maintain_order=True)
+    return pairs.filter(pl.col("visitor").is_in(names.implode()))
+
+
+def _without_deleted(
+    events: pl.DataFrame, gone: pl.DataFrame, names: pl.Series, reason: str, findings: list[Finding]
+) -> pl.DataFrame:
+    """Remove the events of deleted users and visitors up to their deletion."""
+    if gone.is_empty():
+        return events
+    until = pl.DataFrame({"owner": names}).join(gone, on="owner", how="left", maintain_order="left")["until"]
+    keep = (events["time"] > until.gather(events["user"])).fill_null(True)
+    if lost := events.height - int(keep.sum()):
+        findings.append(Finding("note", reason, lost, events.height, (), "left out", left_out=True))
+    return events.filter(keep)
