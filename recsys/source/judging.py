@@ -115,12 +115,19 @@ def judging_findings(
 
 def longest_gap(times: Int64) -> Gap | None:
     """The longest silence among events at these times [E], if it is longer than chance would explain."""
-    days = np.unique(times // MICROSECONDS_PER_DAY)
+    days = _days_of(times)
     if len(days) < 2:
         return None
     lengths = np.diff(days)
     at = int(lengths.argmax())
     return Gap(int(days[at]), int(days[at + 1])) if lengths[at] > _usual_silence(days) else None
+
+
+def _days_of(times: Int64) -> Int64:
+    """The days on which there are events, ascending, counted from 1970. Counting is faster than sorting."""
+    days = times // MICROSECONDS_PER_DAY
+    first = days.min()
+    return np.asarray(np.flatnonzero(np.bincount(days - first)) + first, np.int64)
 
 
 def _usual_silence(days: Int64) -> float:
@@ -240,7 +247,7 @@ def _stopped_kinds(judging: Judging) -> list[Finding]:
         end = judging.gap.before  # what few events came after the gap says nothing of the kinds
     found = []
     for name, times in _times_by_kind(judging):
-        days = np.unique(times // MICROSECONDS_PER_DAY)
+        days = _days_of(times)
         if len(times) < _FEW_EVENTS or end - days[-1] <= _usual_silence(days):
             continue
         advice = (

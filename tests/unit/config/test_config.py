@@ -80,6 +80,8 @@ def test_a_variable_that_means_nothing_is_told_of_with_the_nearest_that_does(cap
     (told,) = [record.getMessage() for record in caplog.records]
     assert "RECSYS_STORE_URL is no known variable and counts for nothing" in told
     assert told.endswith("the nearest that is known is RECSYS_STORE__URL")
+    load_config(None, known | {"RECSYS_IMPORT_COLUMNS": "x"})
+    assert caplog.records[-1].getMessage().endswith("is RECSYS_IMPORT__COLUMNS")
     load_config(None, known | {"RECSYS_QQQ": "x"})
     assert caplog.records[-1].getMessage().endswith("RECSYS_QQQ is no known variable and counts for nothing")
 
