@@ -106,7 +106,7 @@ def _warn_of_unknown(environment: Collection[str]) -> None:
 def _variables(section: type[BaseModel], prefix: str = "RECSYS_") -> Iterator[str]:
     """The environment variables of all keys."""
     for name, field in section.model_fields.items():
-        variable = prefix + (field.alias or name).upper()
+        variable = prefix + field_name(section, name).upper()
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from _variables(field.annotation, f"{variable}__")
         else:
