@@ -126,7 +126,7 @@ def init(
     Example: recsys init --shop woocommerce --prefix wp_
     """
     is_new = resolve("jobs.init_file:write")(config, shop=shop, prefix=prefix)
-    _call("jobs.commands:init", config, as_json, path=config, is_new=is_new)
+    _call("jobs.commands:init", config, as_json, path=config, is_new=is_new, shop=shop)
 
 
 @source.command("check")

@@ -29,18 +29,20 @@ def open_configured(config: Config) -> Store:
     return open_store(config.store.url, config.store.table_prefix)
 
 
-def init(config: Config, *, path: Path, is_new: bool, progress: Progress) -> Output:
+def init(config: Config, *, path: Path, is_new: bool, shop: str | None = None, progress: Progress) -> Output:
     """Create the service's own tables, or migrate them to this version.
 
-    path: the configuration file. is_new: whether it has just been written.
+    path: the configuration file. is_new: whether it has just been written. shop: the system whose queries are in it.
     """
     progress("tables", 0.0)
     with closing(open_configured(config)) as store:
         where = store.engine.url.render_as_string(hide_password=True)
     progress("tables", 1.0)
     note = f"{path} was written: every key with its default" if is_new else f"{path} exists and was not changed"
-    data = {"configuration": str(path), "written": is_new, "store": where}
-    return Output(data, [note, f"the service's tables are ready in {where}"])
+    notes = [note, f"the service's tables are ready in {where}"]
+    if shop is not None:
+        notes.append(f"the first lines of {path} say what to fill in; `recsys source check --config {path}` comes next")
+    return Output({"configuration": str(path), "written": is_new, "store": where}, notes)
 
 
 def runs(config: Config, *, limit: int, progress: Progress) -> Output:

@@ -66,6 +66,7 @@ def system(
         settings = folder / "recsys.toml"
         done = run_here("init", "--shop", request.param, "--config", str(settings))
         assert done.returncode == 0, done.stderr
+        assert f"`recsys source check --config {settings}` comes next" in done.stdout.replace("\n", " ")
         text = settings.read_text().replace(json.dumps(load_config(settings, {}).source.url), json.dumps(url))
         zone = getattr(module, "ZONE", None)
         text = text.replace('# timezone = "Europe/Berlin"', f'timezone = "{zone}"') if zone else text

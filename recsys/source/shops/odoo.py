@@ -2,7 +2,6 @@
 
 from recsys.source.shops.contract import Shop
 
-# Each checkout of a guest makes a new partner. Those of one address are one buyer, but nobody who has a login.
 _BUYERS = """WITH buyers AS (
     SELECT a.id, CASE WHEN a.has_login OR a.address = '' THEN a.id
                       ELSE MIN(a.id) OVER (PARTITION BY a.address, a.has_login) END AS buyer
@@ -14,8 +13,8 @@ _LINES = """FROM sale_order o
 JOIN sale_order_line l ON l.order_id = o.id
 JOIN buyers b ON b.id = o.partner_id
 JOIN product_product v ON v.id = l.product_id
-JOIN product_template t ON t.id = v.product_tmpl_id
--- No quotations, no cancelled orders.
+JOIN product_template t ON t.id = v.product_tmpl_id"""
+_COUNTS = """-- No quotations, no cancelled orders.
 WHERE o.state IN ('sale', 'done')
   -- No sections, down payments, discounts, deliveries, and no parts of a combo.
   AND l.display_type IS NULL AND NOT COALESCE(l.is_downpayment, false) AND l.product_uom_qty > 0
@@ -23,22 +22,23 @@ WHERE o.state IN ('sale', 'done')
   AND to_jsonb(l) ->> 'combo_item_id' IS NULL"""
 
 _INTERACTIONS = f"""
--- Each checkout of a guest makes a new partner; those of one email address are one buyer.
+-- Each checkout of a guest makes a new partner. Those of one address are one buyer, but nobody who has a login.
 {_BUYERS}
 SELECT b.buyer AS user_id, v.product_tmpl_id AS item_id, 'purchase' AS event, o.date_order AS timestamp,
        l.price_total / COALESCE(NULLIF(o.currency_rate, 0), 1) AS value
 {_LINES}
+{_COUNTS}
 UNION ALL
 -- A line with a credit note, and with nothing invoiced after it: a corrected invoice is no return.
-SELECT b.buyer, v.product_tmpl_id, 'return',
-       (SELECT MAX(m.create_date) FROM sale_order_line_invoice_rel r
-        JOIN account_move_line k ON k.id = r.invoice_line_id JOIN account_move m ON m.id = k.move_id
-        WHERE r.order_line_id = l.id AND m.move_type = 'out_refund' AND m.state = 'posted'), NULL
+SELECT b.buyer, v.product_tmpl_id, 'return', f.refunded_at, NULL
 {_LINES}
+JOIN (SELECT r.order_line_id, MAX(m.create_date) AS refunded_at
+      FROM sale_order_line_invoice_rel r
+      JOIN account_move_line k ON k.id = r.invoice_line_id
+      JOIN account_move m ON m.id = k.move_id AND m.move_type = 'out_refund' AND m.state = 'posted'
+      GROUP BY r.order_line_id) f ON f.order_line_id = l.id
+{_COUNTS}
   AND COALESCE(l.qty_invoiced, 0) <= 0
-  AND EXISTS (SELECT 1 FROM sale_order_line_invoice_rel r
-              JOIN account_move_line k ON k.id = r.invoice_line_id JOIN account_move m ON m.id = k.move_id
-              WHERE r.order_line_id = l.id AND m.move_type = 'out_refund' AND m.state = 'posted')
 """
 
 _ITEMS = """
