@@ -7,7 +7,7 @@ from shops import DAY, NOW, SECONDS, Shop, check, events_of, found, load, own_ev
 from tiny import quiet
 
 from recsys.config.settings import Config
-from recsys.source.importer import import_file
+from recsys.source.importer import import_files
 from recsys.store.database import Store
 from recsys.store.events import insert_events
 
@@ -65,6 +65,6 @@ def test_returns_of_a_file_are_kept_as_events_and_take_back_at_the_next_reading(
     rows = [",".join(map(str, row[:4])) for row in BOUGHT] + [f"b,x,retoure,{SECONDS}"]
     (tmp_path / "events.csv").write_text("\n".join(["user_id,item_id,event,timestamp", *rows]), encoding="utf-8")
     config = Config.model_validate({"events": {"aliases": {"retoure": "return"}}})
-    import_file(config, sqlite_store, tmp_path / "events.csv", what="events", preset=None, progress=quiet)
+    import_files(config, sqlite_store, [tmp_path / "events.csv"], progress=quiet)
     expected = [("a", "x", "purchase"), ("a", "y", "purchase"), ("b", "z", "view")]
     assert pairs(config, sqlite_store) == expected
