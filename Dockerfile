@@ -54,11 +54,13 @@ LABEL org.opencontainers.image.title="recsys" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-# tini is process 1: it passes signals on, and reaps what a killed training leaves. Debian keeps no earlier versions.
+# tini is process 1: it passes signals on, and reaps what a killed training leaves. Debian keeps no earlier versions. The
+# base may have pip of its own.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends tini \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* \
+    && if python3 -m pip --version > /dev/null 2>&1; then python3 -m pip uninstall --yes pip setuptools wheel; fi \
     && groupadd --gid 10001 recsys \
     && useradd --uid 10001 --gid recsys --no-create-home --home-dir /data --shell /usr/sbin/nologin recsys \
     && install --directory --owner recsys --group recsys /data

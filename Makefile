@@ -1,11 +1,13 @@
 # `make` lists the targets. Everything runs in .venv, which the first target that needs it creates from the lock files.
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo shops test test-slow wheel-test mutations lint format docs fuzz release images clean
+.PHONY: help install install-dev demo shops test test-slow wheel-test mutations lint format docs docs-site notebook fuzz \
+	release images clean
 
 # Processes that may not keep what they compile compile torch anew each time: seconds for each of hundreds in the tests.
 unexport PYTHONDONTWRITEBYTECODE
 
-PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.13 python3 2>/dev/null))
+# One name at a time: a shell such as dash looks at the first only.
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name) 2>/dev/null)))
 LOCK ?= requirements-cpu.lock
 BIN := .venv/bin
 INSTALLED := .venv/$(LOCK)
@@ -16,7 +18,7 @@ ENGINE ?= docker
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
-		printf '  make %-10s %s\n' "$$name" "$$text"; done
+		printf '  make %-11s %s\n' "$$name" "$$text"; done
 
 install: $(INSTALLED) ## create .venv from the lock (for a GPU: make clean install LOCK=requirements-cuda.lock)
 
@@ -74,7 +76,6 @@ format: $(INSTALLED)-dev ## put every file into the form that lint asks for
 docs: $(INSTALLED)-dev ## write the keys, commands and files of the code into docs/
 	$(BIN)/python docs/generate.py
 
-.PHONY: docs-site notebook
 notebook: $(INSTALLED)-notebook ## run docs/quickstart.ipynb from its first cell to its last; nothing is written
 	OMP_NUM_THREADS=1 $(BIN)/jupyter-execute docs/quickstart.ipynb
 

@@ -8,6 +8,7 @@ engine=${1:-docker}
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)
 volume=recsys-check-$$
 server=""
+export BUILDAH_FORMAT=docker # podman's own format of images has no health checks
 
 say() { echo "images: $*" >&2; }
 fail() {

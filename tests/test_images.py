@@ -76,6 +76,8 @@ def test_what_the_wheel_is_made_of_reaches_the_build() -> None:
 def test_one_version_everywhere() -> None:
     changes = re.findall(r"^## (\d+\.\d+\.\d+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert changes[0] == VERSION
+    wheels = re.findall(r"recsys-([\d.]+)-py3", (ROOT / "docs" / "install.md").read_text(encoding="utf-8"))
+    assert set(wheels) == {VERSION}
     assert "0.1.0" in changes
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == VERSION
     assert ("ARG", f"VERSION={VERSION}") in stages()["serve"]
@@ -89,6 +91,8 @@ def test_a_service_is_strict_and_runs_a_command_of_ours(name: str) -> None:
     assert service["cap_drop"] == ["ALL"]
     assert service["build"]["target"] in stages()
     command = service.get("command") or json.loads(last(service["build"]["target"], "CMD"))
+    if "entrypoint" in service:
+        command = re.findall(r"\bexec recsys ([a-z-]+)", service["entrypoint"][-1])
     assert command[0] in COMMANDS
 
 
@@ -131,11 +135,12 @@ def test_the_workflow_runs_what_anybody_can_run() -> None:
     commands = [step["run"] for job in WORKFLOW["jobs"].values() for step in job["steps"] if "run" in step]
     assert "bash .ci/run" in commands
     targets = {target for command in commands for target in re.findall(r"\bmake ([a-z-]+)", command)}
-    assert {"images", "release", "test-slow", "wheel-test"} <= targets
+    assert {"docs-site", "images", "release", "test-slow", "wheel-test"} <= targets
     there = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert targets <= set(there)
-    pythons = WORKFLOW["jobs"]["checks"]["strategy"]["matrix"]["python"]
-    assert pythons == re.findall(r":: (3\.\d+)$", "\n".join(PROJECT["project"].get("classifiers", [])), re.MULTILINE)
+    supported = re.findall(r":: (3\.\d+)$", "\n".join(PROJECT["project"]["classifiers"]), re.MULTILINE)
+    for job in ("checks", "wheel"):
+        assert WORKFLOW["jobs"][job]["strategy"]["matrix"]["python"] == supported
 
 
 def test_the_bots_see_every_lock_file() -> None:

@@ -72,6 +72,6 @@ def test_the_versions_of_python_are_the_same_everywhere():
     mark = "Programming Language :: Python :: 3."
     assert [f"3.{c.removeprefix(mark)}" for c in PROJECT["classifiers"] if c.startswith(mark)] == list(PYTHONS)
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    assert f"command -v {' '.join(f'python{version}' for version in PYTHONS)} python3" in makefile
+    assert f"foreach name,{' '.join(f'python{version}' for version in PYTHONS)} python3," in makefile
     first, last = (f"({version.replace('.', ', ')})" for version in (PYTHONS[0], PYTHONS[-1]))
     assert f"{first} <= sys.version_info[:2] <= {last}" in makefile
