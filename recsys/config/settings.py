@@ -242,6 +242,22 @@ class SourceSettings(Section):
         description="strptime format of times in text; unset: ISO 8601",
         examples=["%m/%d/%Y %H:%M"],
     )
+    guest_ids: tuple[str, ...] = Field(
+        (),
+        description="User ids that stand for guests; their events are left out",
+        examples=[("0", "guest")],
+    )
+    available_words: dict[str, bool] = Field(
+        {}, description="The shop's words for whether an item can be bought, beside those of docs/data.md"
+    )
+    consent_words: dict[str, bool] = Field(
+        {}, description="The shop's words for whether a user may be mailed, beside those of docs/data.md"
+    )
+    language: str | None = Field(
+        None,
+        description="Which text of a column counts that holds several as JSON, by language",
+        examples=["de_DE"],
+    )
     max_bad_share: float = Field(
         0.01, ge=0, le=1, description="Largest share of rows with the same fault; above it the check refuses the run"
     )

@@ -1,22 +1,23 @@
 """The shop's items and users: known columns converted to their types, ids made unique."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import polars as pl
 import pyarrow as pa
 
+from recsys.config.settings import SourceSettings
 from recsys.data.catalog import Catalog
 from recsys.data.vocabulary import Vocabulary
-from recsys.source.contract import USER_COLUMNS
+from recsys.source.contract import USER_COLUMNS, Select
 from recsys.source.events import require
-from recsys.source.findings import EXAMPLES, Finding
+from recsys.source.findings import EXAMPLES, GUESTS, Finding, Severity
+from recsys.source.ids import read_ids
+from recsys.source.known import UNREADABLE, convert, marked
 from recsys.source.reader import Reader
-from recsys.source.values import frame_of_objects, read_booleans, read_numbers, read_texts, read_times
+from recsys.source.values import frame_of_objects, read_texts
 from recsys.store.tables import MAX_ID_LENGTH
-
-TEXTS = ("title", "category", "brand", "image_url")
-KNOWN = (*TEXTS, "price", "available", "created_at")
 
 
 @dataclass(frozen=True)
@@ -25,52 +26,71 @@ class Entries:
 
     frame: pl.DataFrame
     findings: tuple[Finding, ...]
+    unread: pl.DataFrame | None = None  # the rows with values that could not be read: the id, and those values as text
 
 
 NO_ITEMS = Entries(pl.DataFrame(schema={"item_id": pl.String}), ())  # a shop without a query of items
 
 
-def read_items(
-    reader: Reader, query: str, name: str, zone: str | None, form: str | None = None, *, own: bool
-) -> Entries:
+def read_items(reader: Reader, query: str, name: str, settings: SourceSettings, *, own: bool) -> Entries:
     """Read a query of items.
 
-    own: the query reads the own tables, where unknown columns lie in one JSON object. zone, form: as in `read_times`.
-    Raises SourceError when the query fails or returns no item_id.
+    own: the query reads the own tables, where unknown columns lie in one JSON object and nothing has to be guessed.
+    Raises SourceError when the query fails or returns no item_id, or one of bytes or of floats that hold no id.
     """
     shop = reader.query(query, name)
     require(shop.columns, ("item_id",), shop.origin)
     rows = reader.table(reader.dialect.select_items(shop), name)
-    if own:
-        rows = _unfold(rows)
-    return normalize_items(rows, name, zone, form)
+    if not own:
+        return normalize_items(rows, name, settings)
+    rows = _unfold(rows)
+    marks = marked(rows, name)
+    entries = normalize_items(rows.drop(UNREADABLE, strict=False), name, settings, own=True)
+    return replace(entries, findings=(*entries.findings, *marks))
 
 
-def normalize_items(rows: pl.DataFrame, name: str, zone: str | None, form: str | None = None) -> Entries:
+def normalize_items(rows: pl.DataFrame, name: str, settings: SourceSettings, *, own: bool = False) -> Entries:
     """Convert the known columns to their types; of several rows with one id the first counts.
 
-    zone, form: as in `read_times`; created_at may also be ISO 8601, the form in which drivers' dates arrive.
+    created_at may be ISO 8601 too where `time_format` is set: the form in which drivers' dates arrive. own: as in
+    `read_items`. A currency beside the prices becomes the column `currency`.
     """
-    return _normalize(rows, "item_id", name, zone, form)
+    return _normalize(rows, "item_id", name, settings, own)
 
 
-def normalize_users(rows: pl.DataFrame, name: str) -> Entries:
-    """Convert the known columns to their types; of several rows with one id the first counts."""
-    return _normalize(rows, "user_id", name, None, None)
+def normalize_users(rows: pl.DataFrame, name: str, settings: SourceSettings, *, own: bool = False) -> Entries:
+    """Convert the known columns to their types; of several rows with one id the first counts.
+
+    A consent that cannot be read is a no. own: as in `read_items`.
+    """
+    return _normalize(rows, "user_id", name, settings, own)
 
 
-def read_users(reader: Reader, query: str, name: str) -> Entries:
-    """Read user_id and, if present, email_consent. Raises SourceError when the query fails or has no user_id."""
+def read_users(reader: Reader, query: str, name: str, settings: SourceSettings, *, own: bool) -> Entries:
+    """Read user_id and, if present, email_consent. own: as in `read_items`.
+
+    Raises SourceError when the query fails or has no user_id, or one of bytes or of floats that hold no id.
+    """
     shop = reader.query(query, name)
     require(shop.columns, ("user_id",), shop.origin)
     wanted = shop.present(USER_COLUMNS)
     rows = pl.DataFrame(schema=dict.fromkeys(wanted, pl.String))
     batches = reader.batches(reader.dialect.select_users(shop), name)
-    if texts := [batch.select(read_texts(batch[column]) for column in wanted) for batch in batches]:
+    if texts := [_as_texts(batch, wanted, shop.origin, own) for batch in batches]:
         rows = pl.concat(texts)
     if "email_consent" not in wanted:
         rows = rows.with_columns(email_consent=pl.lit(None, pl.Boolean))
-    return normalize_users(rows, name)
+    entries = normalize_users(rows, name, settings, own=own)
+    if not own:
+        return entries
+    select = f"SELECT user_id, attributes FROM {shop.table} WHERE attributes LIKE '%\"{UNREADABLE}\"%'"
+    marks = marked(_unfold(reader.table(Select(select, {"user_id": pl.String}), name)), name)
+    return replace(entries, findings=(*entries.findings, *marks))
+
+
+def _as_texts(batch: pl.DataFrame, wanted: Sequence[str], origin: str, own: bool) -> pl.DataFrame:
+    ids = read_ids(batch["user_id"], origin, exact=own)
+    return batch.select(ids, *(read_texts(batch[column]) for column in wanted if column != "user_id"))
 
 
 def build_catalog(items: pl.DataFrame, extra: list[str]) -> Catalog:
@@ -96,54 +116,48 @@ def consent_of(users: pl.DataFrame, ids: pl.Series) -> pa.BooleanArray:
     return pa.array(joined["email_consent"].to_list(), pa.bool_())
 
 
-def _normalize(rows: pl.DataFrame, key: str, name: str, zone: str | None, form: str | None) -> Entries:
+def _normalize(rows: pl.DataFrame, key: str, name: str, settings: SourceSettings, own: bool) -> Entries:
     findings: list[Finding] = []
-    rows = _unique(rows.with_columns(read_texts(rows[key])), key, name, findings)
-    columns = []
+    rows = _unique(rows.with_columns(read_ids(rows[key], name, exact=own)), key, name, settings, findings)
+    columns, unread = [], [rows[key]]
     for given in rows.get_columns():
-        values = _convert(given, zone, form)
-        lost = rows.filter(given.is_not_null() & values.is_null())
-        if lost.height:
-            advice = "the value counts as unknown"
-            findings.append(_finding(f"{given.name} of {name} cannot be read", lost, rows.height, given.name, advice))
-        columns.append(values.alias(given.name))
-    return Entries(pl.DataFrame(columns), tuple(findings))
+        read = convert(given, settings, own=own)
+        columns.append(read.values)
+        if read.currencies is not None and "currency" not in rows.columns:
+            columns.append(read.currencies)
+        findings += read.findings(name, rows.height, settings.max_bad_share)
+        if read.unread.any():
+            unread.append(read_texts(given).set(~read.unread, None))
+    marks = pl.DataFrame(unread).filter(pl.any_horizontal(pl.exclude(key).is_not_null())) if unread[1:] else None
+    return Entries(pl.DataFrame(columns), tuple(findings), marks)
 
 
-def _convert(values: pl.Series, zone: str | None, form: str | None) -> pl.Series:
-    if values.name == "price":
-        return read_numbers(values)
-    if values.name in ("available", "email_consent"):
-        return read_booleans(values)
-    if values.name == "created_at":
-        read = [read_times(values, zone, each).microseconds for each in ((form, None) if form else (None,))]
-        return pl.select(pl.coalesce(read)).to_series()
-    if values.name not in TEXTS and (values.dtype.is_numeric() or values.dtype == pl.Boolean):
-        return values
-    return read_texts(values)
-
-
-def _unique(rows: pl.DataFrame, key: str, name: str, findings: list[Finding]) -> pl.DataFrame:
+def _unique(rows: pl.DataFrame, key: str, name: str, settings: SourceSettings, findings: list[Finding]) -> pl.DataFrame:
     """Keep rows with a usable id, the first of each id; add a finding for the others."""
     ids, read = pl.col(key), rows.height
     too_long = ids.str.len_chars() > MAX_ID_LENGTH
     unusable = ids.is_null() | (ids == "") | too_long | ids.str.contains("\x00", literal=True)
     bad = rows.filter(unusable)
     if bad.height:
+        severity: Severity = "error" if bad.height == read else "warning"
         advice = "the row is left out"
-        findings.append(_finding(f"{name} without a usable {key}", bad, read, key, advice, left_out=True))
+        findings.append(_finding(severity, f"{name} without a usable {key}", bad, read, key, advice))
         rows = rows.filter(~unusable)
+    guests = rows.filter(ids.is_in(settings.guest_ids)) if key == "user_id" and settings.guest_ids else rows.clear()
+    if guests.height:
+        findings.append(_finding("note", f"guest among {name}", guests, read, key, GUESTS))
+        rows = rows.filter(~ids.is_in(settings.guest_ids))
     again = rows.filter(~ids.is_first_distinct())
     if again.height:
         advice = "the first row of an id counts"
-        findings.append(_finding(f"{key} of {name} comes twice", again, read, key, advice, left_out=True))
+        findings.append(_finding("warning", f"{key} of {name} comes twice", again, read, key, advice))
         rows = rows.unique(key, keep="first", maintain_order=True)
     return rows
 
 
-def _finding(reason: str, rows: pl.DataFrame, of: int, column: str, advice: str, *, left_out: bool = False) -> Finding:
+def _finding(severity: Severity, reason: str, rows: pl.DataFrame, of: int, column: str, advice: str) -> Finding:
     examples = tuple(f"{column}={value!r}" for value in rows[column].head(EXAMPLES).to_list())
-    return Finding("warning", reason, rows.height, of, examples, advice, left_out)
+    return Finding(severity, reason, rows.height, of, examples, advice, left_out=True)
 
 
 def _unfold(rows: pl.DataFrame) -> pl.DataFrame:

@@ -35,6 +35,7 @@ CLASSES = ("text", "integer", "real", "blob", "null")  # SQLite's, one digit eac
 QUERY_SECONDS = 3600.0  # the time limit of a query where nobody says another
 LOCK_SECONDS = 60.0  # the longest wait for a lock, whatever the limit
 CONNECT_SECONDS = 10
+EXACT = 2**53  # above, different whole numbers are the same float
 BATCH = 100_000  # rows: enough to be columnar, few enough to be light
 
 
@@ -129,7 +130,16 @@ def whole_as_decimals(column: str, whole: str, text: str) -> str:
 
 def bytes_error(column: str, origin: str) -> SourceError:
     """The error for an id that holds bytes."""
-    return SourceError(f"{column} of {origin} holds bytes; allowed are text and whole numbers")
+    advice = f"in the query, HEX({column}), in PostgreSQL encode({column}, 'hex'), makes text of bytes"
+    return SourceError(f"{column} of {origin} holds bytes; allowed are text and whole numbers; {advice}")
+
+
+def float_error(column: str, origin: str, found: float) -> SourceError:
+    """The error for an id that is a float too large to tell it from its neighbors."""
+    return SourceError(
+        f"{column} of {origin} holds the floating point number {found!r}; above {EXACT:,} different ids become the "
+        "same number; allowed are text and whole numbers: export or CAST the column where it is still whole"
+    )
 
 
 def address_of(url: sa.URL) -> str:

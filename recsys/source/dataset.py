@@ -21,11 +21,12 @@ from recsys.data.returns import take_back
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import RecsysError, RefusedError
 from recsys.progress import Progress
-from recsys.source.catalog import KNOWN, NO_ITEMS, Entries, build_catalog, consent_of, read_items, read_users
+from recsys.source.catalog import NO_ITEMS, Entries, build_catalog, consent_of, read_items, read_users
 from recsys.source.contract import IDS
 from recsys.source.events import read_events
-from recsys.source.findings import EXAMPLES, UNKNOWN_KIND, Finding, Severity, SourceReport, left_out
+from recsys.source.findings import EXAMPLES, UNKNOWN_KIND, Finding, Severity, SourceReport
 from recsys.source.judging import judging_findings
+from recsys.source.known import KNOWN
 from recsys.source.merges import merge
 from recsys.source.reader import Reader, open_reader
 from recsys.source.rows import EventStream, IdEncoder
@@ -102,7 +103,7 @@ def read_consent(config: Config, store: Store, user_ids: Sequence[str]) -> pa.Bo
     if query is None:
         return None
     with closing(_open_shop(config, store)) as shop:
-        users = read_users(shop, query, "users").frame
+        users = read_users(shop, query, "users", config.source, own=is_own).frame
     if users["email_consent"].null_count() == users.height:
         return None
     return consent_of(users, pl.Series(user_ids, dtype=pl.String))
@@ -158,19 +159,20 @@ def _load(config: Config, store: Store, now: int, progress: Progress) -> Dataset
 
 def _read(config: Config, store: Store, now: int, progress: Progress) -> _Reading:
     source = config.source
-    zone, form = source.timezone, source.time_format
     words = config.events.words
     watermark = store.now()
     own_events, own_items, own_users = own_queries(store.tables, received_until=watermark)
     is_own = source.interactions is None
     queries = (own_events, own_items, own_users) if is_own else (source.interactions, source.items, source.users)
     with closing(_open_shop(config, store)) as shop:
-        most = config.events.max_visitor_events
-        main = EventStream(IdEncoder(), IdEncoder(), words, now, most)
-        mapping = {"interactions": _read_stream(shop, str(queries[0]), "interactions", config, main, progress)}
+        most, guests = config.events.max_visitor_events, source.guest_ids
+        main = EventStream(IdEncoder(), IdEncoder(), words, now, most, guests)
+        mapping = {
+            "interactions": _read_stream(shop, str(queries[0]), "interactions", config, main, progress, own=is_own)
+        }
         progress("read items", 0.0)
-        items = read_items(shop, queries[1], "items", zone, form, own=is_own) if queries[1] else NO_ITEMS
-        users = read_users(shop, queries[2], "users") if queries[2] else None
+        items = read_items(shop, queries[1], "items", source, own=is_own) if queries[1] else NO_ITEMS
+        users = read_users(shop, queries[2], "users", source, own=is_own) if queries[2] else None
     mapping["items"] = {c: c if c in ("item_id", *KNOWN) else "attribute" for c in items.frame.columns if queries[1]}
     mapping["users"] = {c: c for c in users.frame.columns} if users else {}
     if is_own:
@@ -181,9 +183,9 @@ def _read(config: Config, store: Store, now: int, progress: Progress) -> _Readin
     if kinds is None:
         known = (*config.events.weights, *config.events.returns)
         kinds = tuple(kind for kind in known if words[kind] not in {words[word] for word in delivered})
-    own = EventStream(main.users, main.items, {kind: words[kind] for kind in kinds}, now, most)
+    own = EventStream(main.users, main.items, {kind: words[kind] for kind in kinds}, now, most, guests)
     with closing(_open_own(store)) as service:
-        _read_stream(service, own_events, "own events", config, own, progress)
+        _read_stream(service, own_events, "own events", config, own, progress, own=True)
     mapping["own kinds"] = {kind: kind for kind in kinds}
     return _Reading(main, own, items, users, mapping, watermark)
 
@@ -200,10 +202,11 @@ def _open_own(store: Store) -> Reader:
 
 
 def _read_stream(
-    reader: Reader, query: str, name: str, config: Config, rows: EventStream, progress: Progress
+    reader: Reader, query: str, name: str, config: Config, rows: EventStream, progress: Progress, *, own: bool
 ) -> dict[str, str]:
     progress(f"read {name}", 0.0)
-    for batch in read_events(reader, query, name, config.source.timezone, config.source.time_format):
+    zone, form = config.source.timezone, config.source.time_format
+    for batch in read_events(reader, query, name, zone, form, own=own):
         rows.add(batch)
         progress(f"read {name}", rows.read / (rows.read + _EXPECTED_ROWS))
     progress(f"read {name}", 1.0)
@@ -212,7 +215,7 @@ def _read_stream(
 
 def _findings_of_rows(reading: _Reading, config: Config) -> list[Finding]:
     main, zone = reading.main, config.source.timezone
-    findings = left_out(main.reasons, main.examples, main.read, config.source.max_bad_share)
+    findings = main.findings(main.read, config.source.max_bad_share)
     findings += [*reading.items.findings, *(reading.users.findings if reading.users else ())]
     for column in IDS:
         classes = main.classes[column]
@@ -235,7 +238,7 @@ def _add_own(events: pl.DataFrame, reading: _Reading, config: Config, findings: 
     if not_taken := own.reasons.pop(UNKNOWN_KIND, 0):
         advice = f"[events] own_kinds are {', '.join(own.kinds) or 'none'}"
         findings.append(_note("own event of a kind that is not taken", not_taken, own.read, advice))
-    findings += left_out(own.reasons, own.examples, own.read, config.source.max_bad_share)
+    findings += own.findings(own.read, config.source.max_bad_share)
     tolerance = round(config.events.dedup_window_minutes * _MINUTE)
     twin = rows.sort("time").join_asof(
         events.select("user", "item", "kind", "time", source_time="time").sort("time"),

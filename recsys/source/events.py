@@ -6,9 +6,12 @@ from dataclasses import dataclass
 import polars as pl
 
 from recsys.errors import SourceError
-from recsys.source.contract import IDS, NEEDED, VISITOR, bytes_error
+from recsys.source.contract import IDS, NEEDED, VISITOR
+from recsys.source.ids import read_ids
+from recsys.source.prices import read_prices
 from recsys.source.reader import Reader
-from recsys.source.values import read_numbers, read_texts, read_times
+from recsys.source.times import TimeReader
+from recsys.source.values import read_numbers, read_texts
 
 
 @dataclass(frozen=True)
@@ -22,19 +25,22 @@ class EventBatch:
 
     frame: pl.DataFrame
     naive: int  # rows whose time has no zone
+    doubt: str | None = None  # what the numbers among the times look like, where they can hardly be times
 
 
 def read_events(
-    reader: Reader, query: str, name: str, zone: str | None, form: str | None = None
+    reader: Reader, query: str, name: str, zone: str | None, form: str | None = None, *, own: bool = False
 ) -> Iterator[EventBatch]:
     """Read the rows of a query with user_id, item_id, event, timestamp and, optionally, value and visitor_id.
 
-    zone, form: as in `read_times`. Raises SourceError when the query fails, lacks a column, or has ids of bytes.
+    zone, form: as in `TimeReader`. own: the query reads the own tables, where nothing has to be guessed.
+    Raises SourceError when the query fails, lacks a column, or has ids of bytes or of floats that hold no id.
     """
     shop = reader.query(query, name)
     require(shop.columns, NEEDED, shop.origin)
+    times = TimeReader(zone, form, "microseconds" if own else None, strict=not own)
     for frame in reader.batches(reader.dialect.select_events(shop), name):
-        yield normalize_events(frame, zone, shop.origin, form)
+        yield normalize_events(frame, times, shop.origin, own=own)
 
 
 def require(found: Collection[str], needed: Sequence[str], what: str) -> None:
@@ -44,32 +50,37 @@ def require(found: Collection[str], needed: Sequence[str], what: str) -> None:
         raise SourceError(f"{what} lacks {', '.join(missing)}; found: {', '.join(found)}; needed: {', '.join(needed)}")
 
 
-def normalize_events(frame: pl.DataFrame, zone: str | None, what: str, form: str | None = None) -> EventBatch:
+def normalize_events(frame: pl.DataFrame, reader: TimeReader, what: str, *, own: bool = False) -> EventBatch:
     """Convert the columns of a database or a file into those of an EventBatch. Errors call the origin `what`.
 
-    zone, form: as in `read_times`. Raises SourceError when a column of ids holds bytes.
+    reader: reads the times of every batch of the column. own: as in `read_events`.
+    Raises SourceError when a column of ids holds bytes, or floats that do not hold an id.
     """
-    for column in (*IDS, VISITOR):
-        if column in frame.columns and frame[column].dtype == pl.Binary:
-            raise bytes_error(column, what)
     given = _given_time(frame)
-    times = read_times(given, zone, form)
+    times = reader.read(given)
     us, naive = times.microseconds, int(times.naive.sum())
     raw = _unread(given, us)
     if "timestamp_text" in frame.columns:  # SQLite, where some rows hold a number and some a text
-        texts = read_times(frame["timestamp_text"], zone, form)
+        texts = reader.read(frame["timestamp_text"])
         us = pl.select(pl.coalesce(us, texts.microseconds)).to_series()
         naive += int(texts.naive.sum())
         raw = pl.select(pl.coalesce(_unread(frame["timestamp_text"], us), raw)).to_series()
     height = frame.height
     nothing = pl.repeat(None, height, dtype=pl.Float64, eager=True)
-    value = read_numbers(frame["value"]) if "value" in frame.columns else nothing
+    value = _read_values(frame["value"]) if "value" in frame.columns else nothing
     classes = frame["classes"] if "classes" in frame.columns else nothing.cast(pl.Int64)
-    columns = [read_texts(frame[column]).alias(column) for column in IDS]
-    visitors = read_texts(frame[VISITOR]) if VISITOR in frame.columns else nothing.cast(pl.String)
+    columns = [read_ids(frame[column], what, exact=own).alias(column) for column in IDS]
+    visitors = read_ids(frame[VISITOR], what, exact=own) if VISITOR in frame.columns else nothing.cast(pl.String)
     columns += [visitors.alias(VISITOR), us.alias("time"), raw.alias("raw_time")]
     columns += [value.alias("value"), classes.alias("classes")]
-    return EventBatch(pl.DataFrame(columns), naive)
+    return EventBatch(pl.DataFrame(columns), naive, reader.doubt)
+
+
+def _read_values(given: pl.Series) -> pl.Series:
+    numbers = read_numbers(given)
+    if given.dtype != pl.String or numbers.null_count() == given.null_count():
+        return numbers
+    return read_prices(given).numbers  # with a currency or a decimal comma
 
 
 def _unread(given: pl.Series, read: pl.Series) -> pl.Series:

@@ -5,6 +5,7 @@ import json
 import zipfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -154,7 +155,7 @@ def _read_json(stream: BinaryIO, *, is_lines: bool) -> Table:
     if objects is None:
         table.recognized = {"format": "JSON lines", "encoding": text.encoding_name}
         lines = ((number, line) for number, line in enumerate(content.split(b"\n"), start=1) if line.strip())
-        found = list(_objects(lines, json.loads, table))
+        found = list(_objects(lines, _loads, table))
     else:
         table.recognized = {"format": "a JSON array", "encoding": text.encoding_name}
         found = list(_objects(enumerate(objects, start=1), lambda value: value, table, place="element"))
@@ -164,10 +165,15 @@ def _read_json(stream: BinaryIO, *, is_lines: bool) -> Table:
     return table
 
 
+def _loads(content: bytes) -> Any:
+    """Numbers as they are written: an id of many digits does not fit into a float."""
+    return json.loads(content, parse_float=Decimal)
+
+
 def _array(content: bytes) -> list[Any] | None:
     """The rows of a JSON text: an array, or the only list of an object. None: the text may be JSON lines."""
     try:
-        found = json.loads(content)
+        found = _loads(content)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":
             return None

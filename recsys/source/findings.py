@@ -17,17 +17,23 @@ NO_USER = "no user"
 NO_ITEM = "no item"
 NO_KIND = "no kind"
 NO_TIME = "no time"
+GUEST = "event of a guest"
+GUESTS = "[source] guest_ids"
 BYTES_ID = "id is bytes"
 BAD_ID = "id too long or with NUL"
+FLOAT_ID = "id is a large floating point number"
 UNKNOWN_KIND = "unknown kind"
 UNREADABLE_TIME = "unreadable time"
 FUTURE_TIME = "time in the future"
 EARLY_TIME = "time before 1970"
+NO_TIMES = "times that can hardly be times"
+TIMES = "return a timestamp, a date, ISO 8601 text, or seconds, milli-, micro- or nanoseconds since 1970"
 LEFT_OUT = (
     UNREADABLE_ROW,
     NO_USER,
     NO_ITEM,
     BYTES_ID,
+    FLOAT_ID,
     BAD_ID,
     NO_KIND,
     UNKNOWN_KIND,
@@ -39,14 +45,15 @@ LEFT_OUT = (
 
 _ADVICE: Mapping[str, str] = {
     UNREADABLE_ROW: "the file has a fault there; mend the line, or write the file again",
-    NO_USER: "the query of interactions must return a user_id, or a visitor_id of guests; leave others out with WHERE",
+    NO_USER: "return a user_id, or a visitor_id of guests; leave others out with WHERE or [source] guest_ids",
     NO_ITEM: "the query of interactions must return an item_id",
-    BYTES_ID: "ids are text or whole numbers; CAST them in the query",
+    BYTES_ID: "ids are text or whole numbers; HEX(), in PostgreSQL encode(), makes text of them in the query",
+    FLOAT_ID: "above 9,007,199,254,740,992 different ids become the same number; store whole numbers or text",
     BAD_ID: "ids have 1 to 255 characters other than NUL",
     NO_KIND: "the query of interactions must return an event; write a constant, as 'purchase' AS event",
     UNKNOWN_KIND: "map it in [events.aliases], or leave it out with WHERE",
     NO_TIME: "the query of interactions must return a timestamp",
-    UNREADABLE_TIME: "times are timestamps, numbers since 1970, or text: ISO 8601, or as [source] time_format says",
+    UNREADABLE_TIME: "times are timestamps, numbers of one unit since 1970, ISO 8601 text, or [source] time_format",
     EARLY_TIME: "an event before 1970 is a mistake of the clock or of the unit",
     FUTURE_TIME: "an event later than tomorrow is a mistake of the clock or of the unit",
 }

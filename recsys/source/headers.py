@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from recsys.errors import SourceError
-from recsys.source.catalog import KNOWN
 from recsys.source.contract import EVENT_COLUMNS, USER_COLUMNS
+from recsys.source.known import KNOWN
 
 KNOWN_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "events": EVENT_COLUMNS,
@@ -72,12 +72,11 @@ def with_points(rows: pl.DataFrame, names: Sequence[str]) -> tuple[pl.DataFrame,
     changed = []
     for name in names:
         if name in rows.columns and rows[name].dtype == pl.String and _has_decimal_comma(rows[name]):
-            text = pl.col(name).str.strip_chars()
-            point = text.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
-            rows = rows.with_columns(
-                pl.when(text.str.contains(_NUMBER)).then(point).otherwise(pl.col(name)).alias(name)
-            )
             changed.append(name)
+            texts = rows[name].str.strip_chars()
+            if texts.str.contains(_NUMBER).all():  # beside other forms the column is read as a whole
+                points = texts.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
+                rows = rows.with_columns(points)
     return rows, changed
 
 

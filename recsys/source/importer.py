@@ -6,7 +6,7 @@ that is refused or a process that dies leaves no half of them.
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
@@ -19,7 +19,7 @@ from recsys.errors import ConfigError, RefusedError
 from recsys.progress import Progress
 from recsys.source.catalog import normalize_items, normalize_users
 from recsys.source.contract import NEEDED
-from recsys.source.events import EventBatch, normalize_events, require
+from recsys.source.events import normalize_events, require
 from recsys.source.files import FileRows, expand, read_files
 from recsys.source.findings import UNREADABLE_ROW, Finding, left_out
 from recsys.source.headers import KNOWN_COLUMNS, NUMBERS, Columns, map_columns, with_points
@@ -27,6 +27,8 @@ from recsys.source.merges import tombstones
 from recsys.source.prepared import Prepared
 from recsys.source.presets import PRESETS
 from recsys.source.rows import EventStream, IdEncoder
+from recsys.source.times import TimeReader
+from recsys.source.unread import keep_readable
 from recsys.source.visitors import is_visit, owners_of
 from recsys.store.database import Store, count_rows
 from recsys.store.events import import_events
@@ -55,6 +57,7 @@ class Understood:
     items: pl.DataFrame | None = None  # a catalog that a preset derived from the events
     gone: Collection[str] = ()  # ids of events that a return took back whole
     name: str = ""  # what messages call the files
+    unread: pl.DataFrame | None = None  # as in `Entries`
 
     @property
     def refusal(self) -> str | None:
@@ -152,7 +155,7 @@ def understand(
 def _understand_events(config: Config, prepared: Prepared, read: FileRows, name: str, now: int) -> Understood:
     kept, findings = _validate(config, prepared, read, name, now)
     events = _with_ids(kept)
-    reasons = {**prepared.left_out, **{finding.reason: finding.rows for finding in findings}}
+    reasons = {**prepared.left_out, **{finding.reason: finding.rows for finding in findings if finding.left_out}}
     reasons[DUPLICATE] = kept.height - events.height
     return Understood(
         what="events",
@@ -212,24 +215,20 @@ def _validate(
     require(prepared.rows.columns, NEEDED, name)
     codes = config.events.words
     words = {word: codes[kind] for word, kind in prepared.kinds.items() if kind in codes} | codes
-    batch = normalize_events(prepared.rows, config.source.timezone, name, prepared.time_format)
+    times = TimeReader(config.source.timezone, prepared.time_format, strict=True)
+    batch = normalize_events(prepared.rows, times, name)
     if "key" in prepared.rows.columns:
-        batch = EventBatch(batch.frame.with_columns(prepared.rows["key"], prepared.rows["reduced"]), batch.naive)
-    stream = EventStream(IdEncoder(), IdEncoder(), words, now)
+        batch = replace(batch, frame=batch.frame.with_columns(prepared.rows["key"], prepared.rows["reduced"]))
+    stream = EventStream(IdEncoder(), IdEncoder(), words, now, guests=config.source.guest_ids)
     kept = stream.validate_rows(batch)
-    return kept, _faults(config, prepared, read, stream.reasons, stream.examples)
+    return kept, [
+        *_unparsed(config, prepared, read),
+        *stream.findings(_rows(prepared, read), config.source.max_bad_share),
+    ]
 
 
-def _faults(
-    config: Config,
-    prepared: Prepared,
-    read: FileRows,
-    reasons: Mapping[str, int],
-    examples: Mapping[str, list[str]],
-) -> list[Finding]:
-    """The findings of rows that are left out, those that could not be parsed among them."""
-    counts = {UNREADABLE_ROW: read.unread, **reasons}
-    shown = {UNREADABLE_ROW: list(read.examples), **examples}
+def _unparsed(config: Config, prepared: Prepared, read: FileRows) -> list[Finding]:
+    counts, shown = {UNREADABLE_ROW: read.unread}, {UNREADABLE_ROW: list(read.examples)}
     return left_out(counts, shown, _rows(prepared, read), config.source.max_bad_share)
 
 
@@ -260,17 +259,27 @@ def _without_deleted(events: pl.DataFrame, store: Store) -> pl.DataFrame:
 def _understand_table(config: Config, what: str, prepared: Prepared, read: FileRows, name: str) -> Understood:
     rows = prepared.rows
     require(rows.columns, (_KEYS[what],), name)
-    zone, form = config.source.timezone, prepared.time_format
-    entries = normalize_items(rows, name, zone, form) if what == "items" else normalize_users(rows, name)
-    findings = (*_faults(config, prepared, read, {}, {}), *entries.findings)
+    settings = config.source.model_copy(update={"time_format": prepared.time_format})
+    entries = (normalize_items if what == "items" else normalize_users)(rows, name, settings)
+    findings = (*_unparsed(config, prepared, read), *entries.findings)
     lost = {**prepared.left_out, **{finding.reason: finding.rows for finding in findings if finding.left_out}}
-    return Understood(what, _rows(prepared, read), lost, findings, read.recognized, entries.frame, name=name)
+    return Understood(
+        what=what,
+        rows=_rows(prepared, read),
+        left_out=lost,
+        findings=findings,
+        recognized=read.recognized,
+        table=entries.frame,
+        name=name,
+        unread=entries.unread,
+    )
 
 
 def _write_table(store: Store, found: Understood, progress: Progress) -> Imported:
     before = count_rows(store)[found.what]
-    write = upsert_items if found.what == "items" else upsert_users
-    written = write(store, found.table.to_arrow(), progress=progress)
+    is_items = found.what == "items"
+    write, table = (upsert_items, store.tables.items) if is_items else (upsert_users, store.tables.users)
+    written = write(store, *keep_readable(store, table, found.table, found.unread), progress=progress)
     inserted = count_rows(store)[found.what] - before
     return Imported(
         what=found.what,

@@ -286,7 +286,7 @@ def _heavy(judging: Judging, what: str, id_of: Callable[[int], str]) -> list[Fin
         if what == "user":
             counts = np.diff(events.offsets)
             heavy = _unusual(counts, _USER_SHARE, any_share=True)
-            remedy = "guests under one id, or a bot? leave them out with WHERE"
+            remedy = "guests under one id, or a bot? leave them out with WHERE or [source] guest_ids"
         else:
             counts = np.bincount(events.items, minlength=events.item_count)
             heavy = _unusual(counts, _ITEM_SHARE)

@@ -9,7 +9,7 @@ from recsys.source.analytics import ga4, matomo
 from recsys.source.events import require
 from recsys.source.exports import merchant_feed, shopify, woocommerce
 from recsys.source.prepared import Prepared
-from recsys.source.values import read_times
+from recsys.source.times import read_times
 
 RETURN = "return, taken off an earlier purchase"
 LONE_RETURN = "return without an earlier purchase"

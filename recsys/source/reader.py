@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from recsys.errors import ConfigError, SourceError
 from recsys.source.contract import QUERY_SECONDS, SOURCES, Dialect, Query, Select, find_dialect
-from recsys.source.values import frame_of
+from recsys.source.values import frame_of, read_numbers, read_texts
 from recsys.store.database import parse_url
 
 _BLOCK = 20_000  # rows held as Python objects at a time
@@ -72,8 +72,8 @@ class Reader:
         for column in names:  # blocks may differ in a column's type: text holds all
             kinds = {part[column].dtype for part in parts} - {pl.Null()}
             if len(kinds) > 1:
-                wanted = pl.Float64 if kinds == {pl.Int64(), pl.Float64()} else pl.String
-                parts = [part.with_columns(pl.col(column).cast(wanted, strict=False)) for part in parts]
+                as_one = read_numbers if kinds == {pl.Int64(), pl.Float64()} else read_texts
+                parts = [part.with_columns(as_one(part[column])) for part in parts]
             elif kinds:
                 parts = [part.with_columns(pl.col(column).cast(*kinds)) for part in parts]
         return pl.concat(parts)

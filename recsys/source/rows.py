@@ -4,7 +4,7 @@ Ids become int32 codes batch by batch, so memory holds the text of one batch and
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -13,12 +13,12 @@ from recsys.data.times import rfc3339
 from recsys.source import findings as check
 from recsys.source.contract import CLASSES, IDS, class_of
 from recsys.source.events import EventBatch
-from recsys.source.findings import EXAMPLES, OFFSET
+from recsys.source.findings import EXAMPLES, OFFSET, Finding, left_out
 from recsys.source.visitors import is_visit, links_of, newest, owners_of
 from recsys.store.tables import MAX_ID_LENGTH
 
 _DAY = 86_400_000_000
-_BLOB = CLASSES.index("blob")
+_BLOB, _REAL = CLASSES.index("blob"), CLASSES.index("real")
 _TIMES = {"user": pl.Int32, "item": pl.Int32, "kind": pl.Int8, "time": pl.Int64, "value": pl.Float32}
 
 
@@ -51,6 +51,7 @@ class EventStream:
     kinds: Mapping[str, int]  # the stream's words -> codes of kinds
     now: int  # microseconds UTC
     most_visits: int = 0  # how many events of visitors are held at the end, the newest
+    guests: Sequence[str] = ()  # user ids that stand for nobody in particular
     read: int = 0
     lost_visits: int = 0  # events of visitors that were left out, since there are more of them
     naive: int = 0
@@ -61,6 +62,9 @@ class EventStream:
     parts: list[pl.DataFrame] = field(default_factory=list)
     visits: list[pl.DataFrame] = field(default_factory=list)  # of visitors
     links: list[pl.DataFrame] = field(default_factory=list)  # see links_of, with codes of owners
+    doubt: str | None = None  # what the times look like, where they can hardly be times
+    first: int | None = None  # of the times that count, microseconds UTC
+    last: int | None = None
 
     def add(self, batch: EventBatch) -> None:
         """Validate every row; keep those that count, as numbers."""
@@ -82,21 +86,52 @@ class EventStream:
     def validate_rows(self, batch: EventBatch) -> pl.DataFrame:
         """Return the rows that count, with the code of their kind; count the others by reason."""
         frame = batch.frame.with_columns(kind=_kind_codes(batch.frame["event"], self.kinds))
+        if self.guests:
+            is_guest = pl.col("user_id").is_in(self.guests) & pl.col("visitor_id").is_not_null()
+            frame = frame.with_columns(user_id=pl.when(is_guest).then(None).otherwise("user_id"))
         self.read += frame.height
         self.naive += batch.naive
+        self.doubt = self.doubt or batch.doubt
         for word, rows in frame["event"].drop_nulls().value_counts().iter_rows():
             self.words[word] += rows
         self._count_classes(frame)
         faults = _faults(self.now)
+        if self.guests:
+            faults = {check.GUEST: pl.col("user_id").is_in(self.guests), **faults}
         is_bad = frame.select(pl.any_horizontal(faults.values()).fill_null(False)).to_series()
         if not is_bad.any():
-            return frame
+            return self._counted(frame)
         reason = pl.coalesce(pl.when(fault).then(pl.lit(reason)) for reason, fault in faults.items())
         bad = frame.filter(is_bad).with_columns(reason=reason)
         for reason, rows in bad["reason"].value_counts().iter_rows():
             self.reasons[reason] += rows
             self._show(reason, bad)
-        return frame.filter(~is_bad)
+        return self._counted(frame.filter(~is_bad))
+
+    def findings(self, rows: int, limit: float) -> list[Finding]:
+        """Why events are left out or refused. rows: of which they are a share. limit: `[source] max_bad_share`."""
+        found = []
+        if doubt := self._doubt():
+            found = [Finding("error", check.NO_TIMES, self.read, rows, (), f"{doubt}; {check.TIMES}")]
+        if guests := self.reasons[check.GUEST]:
+            found.append(Finding("note", check.GUEST, guests, rows, (), check.GUESTS, left_out=True))
+        return found + left_out(self.reasons, self.examples, rows, limit)
+
+    def _doubt(self) -> str | None:
+        if self.doubt or self.first is None or self.last is None:
+            return self.doubt
+        if self.last >= _DAY:
+            return None
+        return f"{rfc3339(self.first, utc=OFFSET)} to {rfc3339(self.last, utc=OFFSET)}, all within one day of 1970"
+
+    def _counted(self, kept: pl.DataFrame) -> pl.DataFrame:
+        if kept.height:
+            first, last = kept["time"].min(), kept["time"].max()
+            assert isinstance(first, int)
+            assert isinstance(last, int)
+            self.first = first if self.first is None else min(first, self.first)
+            self.last = last if self.last is None else max(last, self.last)
+        return kept
 
     def take(self) -> pl.DataFrame:
         """Hand over the rows that count: user, item (codes, Int32), kind (Int8), time (Int64), value (Float32 or null).
@@ -145,10 +180,15 @@ def _faults(now: int) -> dict[str, pl.Expr]:
     user, item, time = pl.col("user_id"), pl.col("item_id"), pl.col("time")
     visitor = pl.col("visitor_id")
     is_bytes = pl.any_horizontal(class_of(pl.col("classes"), column) == _BLOB for column in IDS)
+    is_float = pl.any_horizontal(
+        (class_of(pl.col("classes"), column) == _REAL) & pl.col(column).str.contains("e+", literal=True)
+        for column in IDS[:2]
+    )
     return {
         check.BYTES_ID: is_bytes.fill_null(False),
         check.NO_USER: is_visit() & (visitor.is_null() | (visitor == "")),
         check.NO_ITEM: item.is_null() | (item == ""),
+        check.FLOAT_ID: is_float.fill_null(False),
         check.BAD_ID: pl.any_horizontal(_unusable(each).fill_null(False) for each in (user, visitor, item)),
         check.NO_KIND: pl.col("event").is_null(),
         check.UNKNOWN_KIND: pl.col("kind").is_null(),

@@ -157,8 +157,18 @@ def _changes(dialect: str, table: sa.Table, names: list[str], stamp: str | None)
     return ", ".join(sets)
 
 
-def upsert(store: Store, table: sa.Table, rows: pa.Table, progress: Progress | None) -> int:
-    """Insert or update rows by the table's key, unknown columns as `attributes`; return how many."""
+def upsert(store: Store, table: sa.Table, parts: Sequence[pa.Table], progress: Progress | None) -> int:
+    """Insert or update rows by the table's key, unknown columns as `attributes`; return how many.
+
+    parts: rows of different columns, written in one transaction.
+    """
+    conformed = [_conform_once(part, table) for part in parts]
+    with store.writing() as connection:
+        return sum(_upsert(store, connection, table, part, progress) for part in conformed)
+
+
+def _conform_once(rows: pa.Table, table: sa.Table) -> pa.Table:
+    """The rows as they are stored, in the order of their keys; of several with one key the last."""
     key = table.primary_key.columns[0].name
     if _REVISION in rows.column_names:
         rows = rows.drop_columns([_REVISION])  # the name is reserved
@@ -166,14 +176,16 @@ def upsert(store: Store, table: sa.Table, rows: pa.Table, progress: Progress | N
     last = {identifier: at for at, identifier in enumerate(conformed[key].to_pylist())}
     if len(last) < conformed.num_rows:
         conformed = conformed.take(pa.array(last.values(), pa.int64()))
-    conformed = conformed.sort_by(key)
-    with store.writing() as connection:
-        stamp = None
-        if table is store.tables.items:
-            stamp, revisions = _REVISION, _next_revisions(connection, store.tables.counters, conformed.num_rows)
-            conformed = conformed.append_column(stamp, revisions)
-        bulk_insert(connection, table, conformed, replace=True, stamp=stamp, progress=progress)
-    return int(conformed.num_rows)
+    return conformed.sort_by(key)
+
+
+def _upsert(store: Store, connection: sa.Connection, table: sa.Table, rows: pa.Table, progress: Progress | None) -> int:
+    stamp = None
+    if table is store.tables.items:
+        stamp, revisions = _REVISION, _next_revisions(connection, store.tables.counters, rows.num_rows)
+        rows = rows.append_column(stamp, revisions)
+    bulk_insert(connection, table, rows, replace=True, stamp=stamp, progress=progress)
+    return int(rows.num_rows)
 
 
 def among(column: sa.ColumnElement[Any], ids: Sequence[str]) -> sa.ColumnElement[bool]:

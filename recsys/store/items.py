@@ -7,8 +7,8 @@ from recsys.store.bulk import upsert
 from recsys.store.database import Store
 
 
-def upsert_items(store: Store, items: pa.Table, *, progress: Progress | None = None) -> int:
-    """Store items by item_id; return how many. A missing column leaves the stored values as they are.
+def upsert_items(store: Store, *items: pa.Table, progress: Progress | None = None) -> int:
+    """Store items by item_id, in one transaction; return how many. A missing column leaves stored values as they are.
 
     Known columns: title, category, brand, image_url (string), price (float), available (bool), created_at (int64
     microseconds UTC). All others become `attributes`. The last of several rows with the same id counts.

@@ -23,7 +23,7 @@ class Deleted:
     known: bool  # whether the own tables held anything of these ids
 
 
-def upsert_users(store: Store, users: pa.Table, *, progress: Progress | None = None) -> int:
+def upsert_users(store: Store, *users: pa.Table, progress: Progress | None = None) -> int:
     """Store users by user_id; return how many. Known column: email_consent (bool). Otherwise as `upsert_items`."""
     return upsert(store, store.tables.users, users, progress)
 

@@ -23,6 +23,18 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "integration/source/test_source.py",
         "test_times_as_text_are_read_in_the_configured_form",
     ),
+    "source.available_words": (
+        "integration/source/test_unread.py",
+        "test_the_configured_words_and_language_are_read",
+    ),
+    "source.consent_words": (
+        "integration/source/test_unread.py",
+        "test_a_consent_that_cannot_be_read_is_a_no_and_stays_one",
+    ),
+    "source.language": (
+        "integration/source/test_unread.py",
+        "test_the_configured_words_and_language_are_read",
+    ),
     "index.min_recall": (
         "unit/index/test_index.py",
         "test_an_index_below_the_asked_recall_gives_way_to_the_exact_one",

@@ -104,6 +104,11 @@ CHANGES: dict[str, Change] = {
         lambda config: int(loaded(config).events.times.max()),
         lambda before, after: before - after == 9 * 60 * outcomes.MINUTE,
     ),
+    "source.guest_ids": Change(
+        '["1001", "1002", "1003", "1004", "1005", "1006"]',
+        lambda config: loaded(config).report.counts["users"],
+        operator.gt,
+    ),
     "source.max_bad_share": Change(
         "0.2",
         lambda config: outcomes.refusal(config, loaded),

@@ -29,8 +29,8 @@ _SESSION = ("SET SESSION TRANSACTION READ ONLY", "SET time_zone = '+00:00'")
 _PATIENCE = 30  # seconds that a server gets beyond the limit, to say itself that a query took too long
 # The driver's codes of types that come through as they are.
 _INTEGER = (1, 2, 3, 8, 9)
-_FLOAT = (4, 5)
-_NUMBER = (*_INTEGER, *_FLOAT)
+_SHORT_FLOAT = 4
+_NUMBER = (*_INTEGER, _SHORT_FLOAT, 5)
 _TEXT = (*_INTEGER, 15, 252, 253, 254)
 _DECIMAL, _TIMESTAMP, _CLOCK = (0, 246), 7, (10, 12)
 
@@ -92,15 +92,8 @@ def _select_users(query: Query) -> Select:
 
 
 def _select_items(query: Query) -> Select:
-    types = {"item_id": pl.String}
-    if query.columns.get("item_id") not in _FLOAT:
-        return Select(query.text, types)  # in parentheses a query loses its order, and the first row of an id counts
-    others = {column: f"`{column.replace('`', '``')}`" for column in query.columns}
-    selected = query.select(
-        _column_sql(column, query.columns[column]) if column == "item_id" else quoted
-        for column, quoted in others.items()
-    )
-    return Select(selected.sql, types)
+    # In parentheses a query loses its order, and the first row of an id counts.
+    return Select(query.text, {"item_id": pl.String})
 
 
 def _column_sql(column: str, code: int) -> str:
@@ -113,7 +106,9 @@ def _column_sql(column: str, code: int) -> str:
         is_id = column in (*IDS, VISITOR)
         as_id = whole_as_decimals(quoted, "truncate({0}, 0)", "CAST({0} AS CHAR)")
         expression = as_id if is_id else f"CAST({quoted} AS DOUBLE)"
-    elif code not in (_TEXT if column in (*IDS, VISITOR) else (*_TEXT, *_NUMBER)):
+    elif code == _SHORT_FLOAT and column in (*IDS, VISITOR):
+        expression = f"CAST({quoted} AS DOUBLE)"
+    elif code not in (*_TEXT, *_NUMBER):
         expression = f"CAST({quoted} AS CHAR)"
     return f"{expression} AS {quoted}"
 

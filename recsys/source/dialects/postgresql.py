@@ -26,7 +26,7 @@ from recsys.source.contract import (
 _LONGEST = 2_147_483_647  # milliseconds that a limit can hold
 _SESSION = "-c default_transaction_read_only=on -c TimeZone=UTC -c DateStyle=ISO"
 # The driver's codes of types that come through as they are.
-_TEXT = (25, 1043, 20, 21, 23)  # text, varchar, int8, int2, int4
+_ID = (25, 1043, 20, 21, 23, 700, 701)  # text, varchar, int8, int2, int4, float4, float8
 _TIME = (1082, 1114, 1184)  # date, timestamp, timestamptz
 _NUMBER = (20, 21, 23, 700, 701)
 _NUMERIC, _BYTES = 1700, 17
@@ -83,7 +83,7 @@ def _column_sql(column: str, query: Query) -> str:
             raise bytes_error(column, query.origin)
         if code == _NUMERIC:
             return f"{whole_as_decimals(quoted, 'trunc({0})', '{0}::text')} AS {quoted}"
-        cast = "" if code in _TEXT else "::text"
+        cast = "" if code in _ID else "::text"
     elif column == "timestamp" and code in _TIME:
         # The driver turns infinity into an arbitrary number.
         return f"CASE WHEN isfinite({quoted}) THEN {quoted} END AS {quoted}"

@@ -16,6 +16,7 @@ from recsys.errors import ConfigError, SourceError
 from recsys.source.contract import (
     BATCH,
     CLASSES,
+    EXACT,
     IDS,
     LOCK_SECONDS,
     NEEDED,
@@ -71,8 +72,9 @@ def _bulk_read(url: sa.URL, select: Select, _seconds: float) -> Iterator[pl.Data
 
 def _select_events(query: Query) -> Select:
     sample = query.fetch(f"SELECT {', '.join(f'typeof({c})' for c in NEEDED)} FROM {query.table} LIMIT {_SAMPLE}")
-    usual = [max(("text", "integer"), key=[row[at] for row in sample].count) for at in range(len(IDS))]
-    parts: dict[str, tuple[str, Any]] = {column: (_text(column), pl.String) for column in IDS}
+    usual = [max(("text", "integer", "real"), key=[row[at] for row in sample].count) for at in range(len(IDS))]
+    ids = [_whole if any(row[at] == "real" for row in sample) else _text for at in range(len(IDS))]
+    parts: dict[str, tuple[str, Any]] = {c: (as_id(c), pl.String) for c, as_id in zip(IDS, ids, strict=True)}
     parts["event"] = (_marked_event(usual), pl.String)
     if all(row[NEEDED.index("timestamp")] == "text" for row in sample):
         parts["timestamp"] = (_text("timestamp"), pl.String)
@@ -95,13 +97,19 @@ def _text(column: str) -> str:
     return f"CASE WHEN {column} < x'' THEN CAST({column} AS TEXT) END"
 
 
+def _whole(column: str) -> str:
+    """As `_text`, and a whole number is its decimals even where it is stored as REAL."""
+    is_whole = f"typeof({column}) = 'real' AND abs({column}) <= {EXACT} AND {column} = CAST({column} AS INTEGER)"
+    return f"CASE WHEN {is_whole} THEN CAST(CAST({column} AS INTEGER) AS TEXT) ELSE {_text(column)} END"
+
+
 def _marked_event(usual: list[str]) -> str:
     """The event, followed by the classes of the ids in rows whose classes are not the usual ones.
 
     A column for the classes would cost a tenth of the time.
     """
-    text, number = "{0} BETWEEN '' AND x''", "typeof({0}) = 'integer'"
-    as_usual = [(text if kind == "text" else number).format(c) for c, kind in zip(IDS, usual, strict=True)]
+    text, number = "{0} BETWEEN '' AND x''", "typeof({0}) = '{1}'"
+    as_usual = [(text if kind == "text" else number).format(c, kind) for c, kind in zip(IDS, usual, strict=True)]
     digits = [
         f"{5**at} * (instr('text   integerreal   blob   null', typeof({column})) / 7)" for at, column in enumerate(IDS)
     ]
@@ -130,7 +138,8 @@ def _select_items(query: Query) -> Select:
 
 def _select_users(query: Query) -> Select:
     columns = query.present(USER_COLUMNS)
-    select = query.select(f"{_text(column)} AS {column}" for column in columns)
+    user_id = f"CASE WHEN typeof(user_id) <> 'real' OR abs(user_id) <= {EXACT} THEN {_whole('user_id')} END AS user_id"
+    select = query.select([user_id, *(f"{_text(column)} AS {column}" for column in columns if column != "user_id")])
     return Select(select.sql, dict.fromkeys(columns, pl.String))
 
 

@@ -21,7 +21,7 @@ from recsys.source.reader import open_reader
 
 NOON = 1_577_880_000_000_000  # 2020-01-01 12:00 UTC, microseconds
 HOUR = 3_600_000_000
-IDS = ["a", "A", "a ", " a", "a/b", "it's", '"q"', "a\\b", "😀", "😃", "ä", "ａ", "%s", "-1", "007", "null", "a\tb"]
+IDS = ["a", "A", "a ", " a", "a/b", "it's", '"q"', "a\\b", "😀", "😃", "ä", "ａ", "%s", "-1", "007", "none", "a\tb"]
 
 
 def fill_sqlite(path: Path, rows: Sequence[Sequence[object]]) -> str:

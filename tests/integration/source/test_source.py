@@ -234,7 +234,7 @@ def test_consent_is_known_for_users_of_the_query_alone(shop: Shop, sqlite_store:
         "u1": True,
         "u2": False,
         "u3": None,
-        "u4": None,
+        "u4": False,  # nobody can say what it means, so it is no yes
         "u5": None,
         "guest": True,
     }
