@@ -12,7 +12,7 @@ from recsys.errors import RefusedError
 from recsys.source.catalog import read_items
 from recsys.source.dataset import check, load, read_consent
 from recsys.source.findings import Finding
-from recsys.source.importer import Imported, import_file
+from recsys.source.importer import Imported, import_files
 from recsys.source.reader import open_reader
 from recsys.store.database import Store
 from recsys.store.tables import own_queries
@@ -24,7 +24,7 @@ def put(store: Store, folder: Path, what: Any, *rows: dict[str, Any], **source: 
     path = folder / f"{what}.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = Config.model_validate({"source": source})
-    return import_file(config, store, path, what=what, preset=None, progress=quiet)
+    return import_files(config, store, [path], what=what, progress=quiet)
 
 
 def stored(store: Store, of: int = 1) -> dict[str, dict[str, Any]]:
