@@ -45,7 +45,7 @@ def read_items(reader: Reader, query: str, name: str, settings: SourceSettings, 
         return normalize_items(rows, name, settings)
     rows = _unfold(rows)
     marks = marked(rows, name)
-    entries = normalize_items(rows.drop(UNREADABLE, strict=False), name, settings, own=True)
+    entries = normalize_items(rows, name, settings, own=True)
     return replace(entries, findings=(*entries.findings, *marks))
 
 
@@ -118,6 +118,7 @@ def consent_of(users: pl.DataFrame, ids: pl.Series) -> pa.BooleanArray:
 
 def _normalize(rows: pl.DataFrame, key: str, name: str, settings: SourceSettings, own: bool) -> Entries:
     findings: list[Finding] = []
+    rows = rows.drop(UNREADABLE, strict=False)  # the name is reserved
     rows = _unique(rows.with_columns(read_ids(rows[key], name, exact=own)), key, name, settings, findings)
     columns, unread = [], [rows[key]]
     for given in rows.get_columns():

@@ -16,7 +16,7 @@ from recsys.source.words import read_available, read_consent
 
 TEXTS = ("title", "category", "brand", "image_url")
 KNOWN = (*TEXTS, "price", "available", "created_at")
-UNREADABLE = "unreadable"  # the attribute under which own tables keep what an import could not read
+UNREADABLE = "own_unreadable"  # the attribute under which own tables keep what an import could not read
 
 _UNKNOWN = "the value counts as unknown"
 _DAY = 86_400_000_000

@@ -82,8 +82,7 @@ def _select_events(query: Query) -> Select:
         parts["timestamp"] = ("CASE WHEN timestamp < '' THEN CAST(timestamp AS REAL) END", pl.Float64)
         parts["timestamp_text"] = ("CASE WHEN timestamp BETWEEN '' AND x'' THEN CAST(timestamp AS TEXT) END", pl.String)
     if "value" in query.columns:
-        number_like = "value GLOB '*[0-9]*' AND NOT value GLOB '*[^0-9.eE+-]*'"
-        parts["value"] = (f"CASE WHEN value < '' OR {number_like} THEN CAST(value AS REAL) END", pl.Float64)
+        parts["value"] = _value(query)
     if VISITOR in query.columns:
         parts[VISITOR] = (_text(VISITOR), pl.String)
     selected = ", ".join(f"{expression} AS {column}" for column, (expression, _) in parts.items())
@@ -95,6 +94,14 @@ def _select_events(query: Query) -> Select:
 def _text(column: str) -> str:
     # Comparing is far cheaper than typeof(): null < numbers < text < blobs, whatever the values.
     return f"CASE WHEN {column} < x'' THEN CAST({column} AS TEXT) END"
+
+
+def _value(query: Query) -> tuple[str, Any]:
+    number_like = "value GLOB '*[0-9]*' AND NOT value GLOB '*[^0-9.eE+-]*'"
+    other = f"typeof(value) = 'text' AND value GLOB '*[0-9]*' AND NOT ({number_like})"
+    if query.fetch(f"SELECT 1 FROM (SELECT value FROM {query.table} LIMIT {_SAMPLE}) WHERE {other} LIMIT 1"):
+        return _text("value"), pl.String  # with a currency or a decimal comma
+    return f"CASE WHEN value < '' OR {number_like} THEN CAST(value AS REAL) END", pl.Float64
 
 
 def _whole(column: str) -> str:
