@@ -3,6 +3,7 @@
 from contextlib import closing
 from pathlib import Path
 
+import polars as pl
 import pytest
 from queries import EVENTS, execute, fill, read
 
@@ -10,10 +11,11 @@ from jobs import ledger
 from recsys.config.settings import Config, SourceSettings
 from recsys.errors import SourceError
 from recsys.source.catalog import read_items, read_users
-from recsys.source.events import read_events
-from recsys.source.findings import FLOAT_ID
+from recsys.source.events import normalize_events, read_events
+from recsys.source.findings import FLOAT_ID, GUEST
 from recsys.source.reader import open_reader
 from recsys.source.rows import EventStream, IdEncoder
+from recsys.source.times import TimeReader
 from recsys.store.database import Store
 from recsys.store.runs import list_runs
 
@@ -90,6 +92,23 @@ def test_single_floats_of_sqlite_that_run_ids_together_are_left_out(tmp_path: Pa
             "user_id"
         ].to_list() == ["1"]
     assert (dict(stream.reasons), stream.take().height) == ({FLOAT_ID: 1}, 1)
+
+
+def test_a_guest_with_a_visitor_is_a_visit_and_without_one_is_left_out() -> None:
+    frame = pl.DataFrame(
+        {
+            "user_id": ["0", "0", "guest", "anna"],
+            "visitor_id": ["v1", None, None, "v2"],
+            "item_id": ["x"] * 4,
+            "event": ["view"] * 4,
+            "timestamp": [1_577_880_000] * 4,
+        }
+    )
+    stream = EventStream(IdEncoder(), IdEncoder(), {"view": 0}, 2 * 1_577_880_000_000_000, guests=("0", "guest"))
+    kept = stream.validate_rows(normalize_events(frame, TimeReader(), "events"))
+    assert kept.select("user_id", "visitor_id").rows() == [(None, "v1"), ("anna", "v2")]
+    [finding] = stream.findings(4, 0.0)
+    assert (finding.severity, finding.reason, finding.rows, finding.left_out) == ("note", GUEST, 2, True)
 
 
 @pytest.mark.parametrize("word", ["NULL", "\\N", "NaN", "nan", "None", "null", ""])
