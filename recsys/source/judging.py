@@ -196,13 +196,15 @@ def _no_history(judging: Judging, held: Interactions) -> str:
     start = judging.starts[1]
     users = np.diff(held.offsets) > 0
     count, new = int(np.count_nonzero(users)), int(np.count_nonzero(users & ~judging.known_users(start)))
-    said = f"of {count:,} with an event of {judging.names} since {_date(start)}, "
-    if 2 * new >= count:
-        return f"{said}{new:,} have none before that day; is user_id a person, not an order or a session?"
-    return (
-        f"{said}{count - new:,} have an event before that day, but only items that they bought before or that are new; "
-        "[recommendations] allow_repurchase counts items bought before"
+    said = (
+        f"users with an event of {judging.names} since {_date(start)}: {count:,}; of these without any event before "
+        f"that day: {new:,}; the others have only items that are new or that they bought before"
     )
+    if _after_gap(judging):
+        return said
+    if 2 * new >= count:
+        return f"{said}; is user_id a person, not an order or a session?"
+    return f"{said}; [recommendations] allow_repurchase counts items bought before"
 
 
 def _after_gap(judging: Judging) -> str:
