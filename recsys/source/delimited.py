@@ -174,14 +174,14 @@ def _choose(lines: Sequence[str], known: Collection[str]) -> str:
 
 
 def _has_escapes(lines: Sequence[str], separator: str) -> bool:
-    """Whether a backslash escapes: it makes a value that is none, or quotes are in order only with it."""
-    form = Form(separator, 0)
+    """Whether a backslash escapes: it makes a value that is none, or quotes of a row are in order only with it."""
+    form, usual = Form(separator, 0), _usual(lines, separator)
     for line in lines:
         if "\\" not in line:
             continue
         if "\\N" in line.split(separator):
             return True
-        if '\\"' in line and scan(line, form.quoted) is None and scan(line, form.escaped) is not None:
+        if '\\"' in line and scan(line, form.quoted) is None and len(scan(line, form.escaped) or ()) == usual:
             return True
     return False
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-_MOST_LINES = 1000  # of one record
+_MOST_LINES = 500  # of one record
 _SHOWN = 80
 _NO_LETTER = re.compile("[\udc80-\udcff]")  # what `surrogateescape` makes of bytes that are no UTF-8
 _LETTERS = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "0": ""}
@@ -33,7 +33,12 @@ class Form:
     @cached_property
     def escaped(self) -> re.Pattern[str]:
         """A field in which a backslash stands before a quote, a separator or a line end."""
-        return self._field(r'"(?P<quoted>(?:[^"\\]|\\.|"")*+)"', r'(?P<plain>(?:[^{sep}"\n\\]|\\.)*+)')
+        return self._field(r'"(?P<quoted>(?:[^"\\]|\\.|"")*+)"', r'(?P<plain>(?!")(?:[^{sep}\n\\]|\\.)*+)')
+
+    @cached_property
+    def bare(self) -> re.Pattern[str]:
+        """A field in which quotes mean nothing, as programs write that put a backslash before every separator."""
+        return self._field(r"(?P<quoted>(?!))", r"(?P<plain>(?:[^{sep}\n\\]|\\.)*+)")
 
     @cached_property
     def loose(self) -> re.Pattern[str]:
@@ -131,7 +136,7 @@ def _read_line(line: str, form: Form, found: Records) -> list[str | None] | None
     if row is None:
         row = _fit(scan(line, form.loose), form)
     if row is None and form.separator == "\t":  # programs that write tabs often quote nothing
-        row = _fit([value or None for value in line.split("\t")], form)
+        row = _fit(scan(line, form.bare) if form.escapes else [value or None for value in line.split("\t")], form)
     return [unescape(value, form) for value in row] if row is not None and form.escapes else row
 
 
@@ -174,7 +179,10 @@ def _read_lines(lines: Sequence[str], start: int, form: Form, found: Records) ->
             return None, 1
         if not (ending.search(lines[end]) or form.escapes):
             continue
-        row = _read_strictly("\n".join(part), form, found)
+        text = "\n".join(part)
+        row = _read_strictly(text, form, found)
+        if row is None and form.escapes and not _goes_on(lines[end], form):
+            row = _fit(scan(text, form.bare), form)
         if row is not None:
             return (None, 1) if _are_rows(part, form) else (row if not form.escapes else _clean(row, form), len(part))
     return None, int(len(lines) - start >= _MOST_LINES)
