@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 import polars as pl
 
-from recsys.source.records import Form, Records, count_fields, read_records, scan, unescape
+from recsys.source.records import Form, Records, count_fields, goes_on, read_records, scan, unescape
 from recsys.source.text import Text, open_text
 
 BLOCK = 1 << 24  # bytes: enough for columns, few enough beside them
@@ -174,14 +174,20 @@ def _choose(lines: Sequence[str], known: Collection[str]) -> str:
 
 
 def _has_escapes(lines: Sequence[str], separator: str) -> bool:
-    """Whether a backslash escapes: it makes a value that is none, or quotes of a row are in order only with it."""
-    form, usual = Form(separator, 0), _usual(lines, separator)
-    for line in lines:
+    """Whether a backslash escapes: it makes a value that is none, or a row is in order only with it."""
+    form, usual = Form(separator, 0, escapes=True), _usual(lines, separator)
+    widths = {count_fields(line, separator, escapes=True) for line in lines}
+    for at, line in enumerate(lines):
         if "\\" not in line:
             continue
         if "\\N" in line.split(separator):
             return True
         if '\\"' in line and scan(line, form.quoted) is None and len(scan(line, form.escaped) or ()) == usual:
+            return True
+        end = at + 1
+        while end < len(lines) and goes_on(lines[end - 1], form):
+            end += 1
+        if end > at + 1 and len(scan("\n".join(lines[at:end]), form.bare) or ()) in widths:
             return True
     return False
 

@@ -77,7 +77,7 @@ def read_records(lines: Sequence[str], form: Form, *, is_end: bool) -> Records:
             found.unread.append((at, f"bytes that are no UTF-8: {shorten(line)}"))
             at += 1
             continue
-        row = None if _goes_on(line, form) else _read_line(line, form, found)
+        row = None if goes_on(line, form) else _read_line(line, form, found)
         taken = 1
         if row is None and _is_open(line, form):
             row, taken = _read_lines(lines, at, form, found)
@@ -162,10 +162,10 @@ def _fit(row: list[str | None] | None, form: Form) -> list[str | None] | None:
 def _is_open(line: str, form: Form) -> bool:
     """Whether a value of the line may go on in the next: a quote opens one, or a backslash stands at the end."""
     opens = line.startswith('"') or f'{form.separator}"' in line
-    return opens or _goes_on(line, form)
+    return opens or goes_on(line, form)
 
 
-def _goes_on(line: str, form: Form) -> bool:
+def goes_on(line: str, form: Form) -> bool:
     """Whether a backslash escapes the end of the line."""
     return form.escapes and (len(line) - len(line.rstrip("\\"))) % 2 == 1
 
@@ -181,7 +181,7 @@ def _read_lines(lines: Sequence[str], start: int, form: Form, found: Records) ->
             continue
         text = "\n".join(part)
         row = _read_strictly(text, form, found)
-        if row is None and form.escapes and not _goes_on(lines[end], form):
+        if row is None and form.escapes and not goes_on(lines[end], form):
             row = _fit(scan(text, form.bare), form)
         if row is not None:
             return (None, 1) if _are_rows(part, form) else (row if not form.escapes else _clean(row, form), len(part))

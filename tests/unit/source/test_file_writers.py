@@ -125,7 +125,9 @@ def test_every_row_that_a_program_writes_is_read_with_its_ids(writer: str, table
     assert found.unread or read == written
     assert set(read) <= set(written)
     plain = [row for row in table if row[2] is None or not {"\\", '"'} & set(row[2])]
-    assert {row[2] for row in plain if row[2]} <= {*rows["title"].to_list()} or found.unread
+    # Within quotes a backslash before a line end may be a part of the title: it stays, unless other rows show more.
+    titles = {title.replace("\\\n", "\n") for title in rows["title"].drop_nulls()}
+    assert {row[2] for row in plain if row[2]} <= titles or found.unread
 
 
 def test_nearly_every_row_is_read() -> None:
