@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +126,11 @@ def test_every_row_that_a_program_writes_is_read_with_its_ids(writer: str, table
     assert found.unread or read == written
     assert set(read) <= set(written)
     plain = [row for row in table if row[2] is None or not {"\\", '"'} & set(row[2])]
-    # Within quotes a backslash before a line end may be a part of the title: it stays, unless other rows show more.
-    titles = {title.replace("\\\n", "\n") for title in rows["title"].drop_nulls()}
+    # A backslash may be a part of the title: it stays, unless other rows show that it escapes.
+    signs = {"\\\n": "\n", "\\n": "\n", "\\t": "\t"}
+    titles = {
+        reduce(lambda text, sign: text.replace(*sign), signs.items(), title) for title in rows["title"].drop_nulls()
+    }
     assert {row[2] for row in plain if row[2]} <= titles or found.unread
 
 
