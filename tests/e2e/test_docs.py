@@ -27,6 +27,7 @@ from recsys.store.migrate import open_store
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+OF_THE_PROJECT = [ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$(\n+Saved as `([\w.]+)`)?", re.MULTILINE | re.DOTALL)
 # http.md: its requests are sent in tests/integration/api/test_api_docs.py; tutorial.md: it begins with nothing.
 ELSEWHERE = ("http.md", "tutorial.md")
@@ -150,12 +151,24 @@ def test_the_tutorial_leads_from_nothing_to_recommendations(databases: Databases
     assert len((folder / "audience.csv").read_text().splitlines()) == 51
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_every_link_leads_to_a_file(document: Path) -> None:
-    prose = re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    for target in re.findall(r"(?:\]\(|href=\"|src=\")([^)\"#:]+)[)\"]", prose):
-        assert (document.parent / target).exists(), f"{document.name} links to {target}"
-        assert not target.startswith("../"), f"{document.name} links to {target}, which the site does not have"
+def prose_of(document: Path) -> str:
+    """A document without its fenced blocks."""
+    return re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors_of(document: Path) -> set[str]:
+    """The anchors that GitHub gives to a document's headings."""
+    titles = re.findall(r"^#+ (.+)$", prose_of(document), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, *OF_THE_PROJECT], ids=lambda path: path.name)
+def test_every_link_leads_to_a_file_and_to_a_heading_of_it(document: Path) -> None:
+    for name, anchor in re.findall(r"(?:\]\(|href=\"|src=\")([^)\"#:]*)(?:#([\w-]+))?[)\"]", prose_of(document)):
+        target = document.parent / name if name else document
+        assert target.exists(), f"{document.name} links to {name}"
+        assert not anchor or anchor in anchors_of(target), f"{document.name} links to {name}#{anchor}"
+        assert not name.startswith("../"), f"{document.name} links to {name}, which the site does not have"
 
 
 def test_the_index_for_assistants_and_the_site_name_every_page_and_nothing_else() -> None:
