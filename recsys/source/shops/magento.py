@@ -3,13 +3,18 @@
 from recsys.source.shops.contract import Shop, guest_in_mysql
 
 _BUYER = f"COALESCE(o.customer_id, {guest_in_mysql('o.customer_email')})"
+# A grouped product is no line: its members are, and each tells the group in its options, as JSON since 2.2.
+_ITEM = """COALESCE(CASE WHEN i.product_type = 'grouped' AND JSON_VALID(i.product_options) THEN
+         JSON_UNQUOTE(JSON_EXTRACT(i.product_options, '$.super_product_config.product_id')) END, i.product_id)"""
 _COUNTS = """o.state NOT IN ('canceled', 'pending_payment', 'payment_review')
   AND (o.customer_id IS NOT NULL OR (o.customer_is_guest = 1 AND o.customer_email LIKE '%@%'))
   -- The parent is the configurable product or the bundle, its children are the variant or the parts.
   AND i.parent_item_id IS NULL AND i.product_id IS NOT NULL AND i.qty_ordered > COALESCE(i.qty_canceled, 0)"""
 
 _INTERACTIONS = f"""
-SELECT {_BUYER} AS user_id, i.product_id AS item_id,
+-- Members of a grouped product are bought as the group.
+SELECT {_BUYER} AS user_id,
+       {_ITEM} AS item_id,
        'purchase' AS event, o.created_at AS timestamp,
        i.base_row_total_incl_tax - COALESCE(i.base_discount_amount, 0) AS value
 FROM {{prefix}}sales_order o
@@ -18,14 +23,15 @@ JOIN {{prefix}}sales_order_item i ON i.order_id = o.entity_id
 WHERE {_COUNTS}
 UNION ALL
 -- A line of which everything was refunded.
-SELECT {_BUYER}, i.product_id, 'return', MAX(c.created_at), NULL
+SELECT {_BUYER},
+       {_ITEM}, 'return', MAX(c.created_at), NULL
 FROM {{prefix}}sales_order o
 JOIN {{prefix}}sales_order_item i ON i.order_id = o.entity_id
 JOIN {{prefix}}sales_creditmemo_item d ON d.order_item_id = i.item_id
 JOIN {{prefix}}sales_creditmemo c ON c.entity_id = d.parent_id
 WHERE {_COUNTS}
   AND i.qty_refunded > 0 AND i.qty_refunded >= i.qty_ordered - COALESCE(i.qty_canceled, 0)
-GROUP BY i.item_id, i.product_id, o.customer_id, o.customer_email
+GROUP BY i.item_id, i.product_id, i.product_type, i.product_options, o.customer_id, o.customer_email
 """
 
 

@@ -20,9 +20,10 @@ def _interactions(orders: str) -> str:
     counts = f"""o.type = 'shop_order' AND o.status NOT IN ({_NO_SALE})
   -- An erased customer's orders all have this address; without one a guest is nobody.
   AND (o.customer_id > 0 OR (o.billing_email LIKE '%@%' AND o.billing_email <> 'deleted@site.invalid'))
-  -- Product Bundles: the bundle was chosen, its parts came with it.
+  -- Product Bundles, Composite Products, Mix and Match: the whole was chosen, its parts came with it.
   AND NOT EXISTS (SELECT 1 FROM {{prefix}}woocommerce_order_itemmeta x
-                  WHERE x.order_item_id = i.order_item_id AND x.meta_key = '_bundled_by')"""
+                  WHERE x.order_item_id = i.order_item_id
+                    AND x.meta_key IN ('_bundled_by', '_composite_parent', '_mnm_container'))"""
     return f"""
 -- A variation is bought as its product: _product_id is the parent, _variation_id the variation.
 SELECT {buyer} AS user_id,

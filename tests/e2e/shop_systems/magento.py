@@ -1,5 +1,6 @@
 """Magento 2.4: attributes as rows, in scopes of stores; variants and bundles as children of a line."""
 
+import json
 from datetime import datetime
 from typing import Any
 
@@ -41,8 +42,9 @@ CREATE TABLE sales_order (entity_id INT UNSIGNED PRIMARY KEY, state VARCHAR(32),
   store_id SMALLINT UNSIGNED, customer_id INT UNSIGNED, customer_is_guest SMALLINT UNSIGNED,
   customer_email VARCHAR(128), created_at TIMESTAMP NULL);
 CREATE TABLE sales_order_item (item_id INT UNSIGNED PRIMARY KEY, order_id INT UNSIGNED, parent_item_id INT UNSIGNED,
-  product_id INT UNSIGNED, product_type VARCHAR(255), qty_canceled DECIMAL(12,4), qty_ordered DECIMAL(12,4),
-  qty_refunded DECIMAL(12,4), base_row_total_incl_tax DECIMAL(20,4), base_discount_amount DECIMAL(20,4),
+  product_id INT UNSIGNED, product_type VARCHAR(255), product_options LONGTEXT,
+  qty_canceled DECIMAL(12,4), qty_ordered DECIMAL(12,4), qty_refunded DECIMAL(12,4),
+  base_row_total_incl_tax DECIMAL(20,4), base_discount_amount DECIMAL(20,4),
   KEY (order_id));
 CREATE TABLE sales_creditmemo (entity_id INT UNSIGNED PRIMARY KEY, order_id INT UNSIGNED, state INT,
   created_at TIMESTAMP NULL);
@@ -164,7 +166,15 @@ def _add_orders(add: Any, story: Story) -> None:
         add("sales_order", entity_id=order.number, state=state, status=state, store_id=1, created_at=when, **who)
     for at, order, line in story.lines():
         kind = "bundle" if line.parts else "configurable"
-        _add_line(add, at * 10, order.number, None, line.product, kind, line.quantity, line.returned)
+        if not line.parts and at % 3 == 0:  # a member of a group of this number
+            group = {"product_type": "grouped", "product_id": str(line.product)}
+            member = story.products[line.product].variants[0] if line.product != GONE else 31337
+            options = json.dumps({"info_buyRequest": {}, "super_product_config": group})
+            _add_line(
+                add, at * 10, order.number, None, member, "grouped", line.quantity, line.returned, options=options
+            )
+        else:
+            _add_line(add, at * 10, order.number, None, line.product, kind, line.quantity, line.returned)
         children = line.parts or (() if line.product == GONE else (story.products[line.product].variants[at % 2],))
         for child_at, child in enumerate(children, 1):
             _add_line(add, at * 10 + child_at, order.number, at * 10, child, "simple", line.quantity, line.returned)
@@ -191,9 +201,10 @@ def _add_orders(add: Any, story: Story) -> None:
 
 def _add_line(
     add: Any, number: int, order: int, parent: int | None, product: int, kind: str, quantity: int, refunded: int,
-    canceled: int = 0,
+    canceled: int = 0, options: str = 'a:1:{s:15:"info_buyRequest";a:0:{}}',
 ) -> None:  # fmt: skip
     quantities = {"qty_ordered": quantity, "qty_refunded": refunded, "qty_canceled": canceled}
     amounts = {"base_row_total_incl_tax": 12 * quantity, "base_discount_amount": 1}
     row = {"order_id": order, "parent_item_id": parent, "product_id": product, "product_type": kind}
+    row["product_options"] = options  # as PHP writes it, before 2.2
     add("sales_order_item", item_id=number, **row, **quantities, **amounts)

@@ -118,7 +118,7 @@ def told() -> Story:
             bought.append((buyers[number], at(rng.uniform(0, DAYS)), (line,), "complete"))
     first, second = buyers[1], buyers[2]
     bought += [
-        (first, at(100), (Line(BUNDLE, parts=(3, 4)), Line(SOLD_OUT, quantity=3, returned=1)), "complete"),
+        (first, at(100), (Line(BUNDLE, parts=(3, 4, 5)), Line(SOLD_OUT, quantity=3, returned=1)), "complete"),
         (first, at(101), (Line(60, quantity=2, returned=2),), "complete"),
         (second, at(102), (Line(GONE), Line(HIDDEN)), "complete"),
         (second, at(103), (Line(60),), "cancelled"),

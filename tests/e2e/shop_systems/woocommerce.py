@@ -141,7 +141,8 @@ def _add_orders(add: Any, story: Story, add_order: Any) -> None:
         variant = VARIANTS + line.product if at % 2 else 0
         _add_line(add, 10_000 + order.number, at * 10, line.product, variant, line.quantity)
         for part_at, part in enumerate(line.parts, 1):
-            _add_line(add, 10_000 + order.number, at * 10 + part_at, part, 0, 1, _bundled_by=str(at * 10))
+            mark = ("_bundled_by", "_composite_parent", "_mnm_container")[part_at % 3]
+            _add_line(add, 10_000 + order.number, at * 10 + part_at, part, 0, 1, **{mark: str(at * 10)})
         for unit in range(line.returned):  # each unit is refunded by itself
             refund = REFUNDS + at * 10 + unit
             when = order.returned_at.replace(tzinfo=None)
