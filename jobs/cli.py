@@ -123,7 +123,7 @@ def init(
 
     With --shop the file has the queries of that shop system.
 
-    Example: recsys init --shop woocommerce --prefix wp_
+    Example: recsys init --shop woocommerce --prefix wp_ --config woocommerce.toml
     """
     is_new = resolve("jobs.init_file:write")(config, shop=shop, prefix=prefix)
     _call("jobs.commands:init", config, as_json, path=config, is_new=is_new, shop=shop)
