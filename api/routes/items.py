@@ -1,6 +1,7 @@
 """Items similar to one, and items that come or change between two trainings."""
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import pyarrow as pa
@@ -12,10 +13,13 @@ from starlette.responses import Response
 from api import answers
 from api.auth import needs
 from api.problems import documented
-from api.routes.recommendations import Answer, Asked
+from api.routes.recommendations import Answer, Asked, Warning_
 from api.schemas import Id, JsonRoute, Time
-from api.state import state_of
-from recsys.store.items import upsert_items
+from api.state import AppState, state_of
+from recsys.serving.attributes import fit, misspelled
+from recsys.serving.snapshot import Snapshot
+from recsys.store.database import Store
+from recsys.store.items import stored_items, upsert_items
 
 router = APIRouter(route_class=JsonRoute, tags=["items"])
 
@@ -52,6 +56,8 @@ class Stored(BaseModel):
 
     request_id: str
     stored: int = Field(description="How many items", examples=[1])
+    new: list[str] = Field(description="Ids that nobody knew before; if that is unexpected, they are misspelled")
+    warnings: list[Warning_] = []
 
 
 def _tag(value: Any) -> str:
@@ -99,12 +105,47 @@ def post_items(
 ) -> dict[str, Any]:
     """Add items, or change what is said of them; from the next answer on that counts, in every worker."""
     given = items if isinstance(items, list) else [items]
-    tables = _tables([_plain(item, at) for at, item in enumerate(given)])
+    plain = [_plain(item, at) for at, item in enumerate(given)]
+    state = state_of(request)
+    snapshot = _latest(state)
+    kinds = snapshot.columns if snapshot else {}
+    fitted, lost = fit(plain, kinds)
+    tables = _tables(fitted)
+    ids = list(dict.fromkeys(item.item_id for item in given))
 
-    def write(store: Any) -> int:
-        return sum(upsert_items(store, table) for table in tables)
+    def write(store: Store) -> tuple[int, set[str]]:
+        known = stored_items(store, ids)
+        return sum(upsert_items(store, table) for table in tables), known
 
-    return {"request_id": request.state.request_id, "stored": state_of(request).store.write(write)}
+    stored, known = state.store.write(write)
+    new = [item for item in ids if item not in known and (snapshot is None or snapshot.view.row_of(item) < 0)]
+    warnings = _misspellings(plain, kinds) + _wrong_types(lost, kinds)
+    return {"request_id": request.state.request_id, "stored": stored, "new": new, "warnings": warnings}
+
+
+def _latest(state: AppState) -> Snapshot | None:
+    """The snapshot with every change of an item until now: what was posted to another worker is known here too."""
+    state.live.poll_items()
+    return state.live.snapshot
+
+
+def _misspellings(items: list[dict[str, Any]], kinds: Mapping[str, str]) -> list[dict[str, str]]:
+    names = {name for item in items for name in item}
+    return [
+        {"code": "misspelled_column", "detail": f"{name} is stored as an attribute; is {meant} meant?"}
+        for name, meant in misspelled(names, kinds).items()
+    ]
+
+
+def _wrong_types(lost: Mapping[str, int], kinds: Mapping[str, str]) -> list[dict[str, str]]:
+    return [
+        {
+            "code": "wrong_type",
+            "detail": f"{name} is a {kinds.get(name, 'column of the type of its first value')}: {count} values do not "
+            "fit and are not stored.",
+        }
+        for name, count in lost.items()
+    ]
 
 
 def _plain(item: Item, at: int) -> dict[str, Any]:
@@ -130,5 +171,5 @@ def _column(name: str, items: list[dict[str, Any]]) -> pa.Array:
         return pa.array(values, _TYPES.get(name, pa.string()))
     try:
         return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):  # one attribute of several types
-        return pa.array([None if value is None else str(value) for value in values], pa.string())
+    except (pa.ArrowInvalid, OverflowError):  # whole numbers beside others, or beyond 64 bits
+        return pa.array([None if value is None else float(value) for value in values], pa.float64())

@@ -5,5 +5,6 @@ Nothing here knows HTTP, the command line or the metrics of the service.
 
 `FILTERS` in `filters` lists the operators of a filter: adding one is a function and a line.
 
-Other rooms import `answer`, `eligibility`, `filters`, `fresh_items`, `history`, `recommender` and `snapshot`.
+Other rooms import `answer`, `attributes`, `eligibility`, `filters`, `fresh_items`, `history`, `recommender` and
+`snapshot`.
 """

@@ -159,12 +159,13 @@ def shown_history(
 def fields_of(snapshot: Snapshot, row: int, fields: Sequence[str]) -> dict[str, Any]:
     """What the catalog says of the item of a joint row, in columns that it has; times as RFC 3339."""
     bundle, own = snapshot.view.place(row)
-    return {name: _value(bundle.catalog.columns, name, own) for name in fields}
+    columns = bundle.catalog.columns
+    return {name: _value(columns, name, own) if name in columns.column_names else None for name in fields}
 
 
 def check_fields(snapshot: Snapshot, fields: Sequence[str]) -> None:
     """Raise RefusedError for a column that the catalog does not have."""
-    names = snapshot.bundle.catalog.columns.column_names
+    names = snapshot.view.schema.names
     if any(field not in names for field in fields):
         raise RefusedError(f"fields: no such column; allowed are {', '.join(names)}")
 

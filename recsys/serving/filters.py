@@ -131,8 +131,10 @@ def join(filters: Sequence[Filter]) -> Filter | None:
 
 
 def mask(wanted: Filter, columns: pa.Table) -> Bool:
-    """Which items of a catalog meet the filter: bool [I]."""
+    """Which items of a catalog meet the filter: bool [I]. Where a column is missing its values are unknown."""
     if isinstance(wanted, Condition):
+        if wanted.column not in columns.column_names:
+            return np.zeros(columns.num_rows, np.bool_)
         chunks = [_meets(wanted, chunk) for chunk in columns.column(wanted.column).chunks]
         return np.concatenate(chunks) if chunks else np.zeros(0, np.bool_)
     if isinstance(wanted, Not):

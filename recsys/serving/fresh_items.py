@@ -7,7 +7,7 @@ Shapes: I items of the bundle, J fresh items.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,8 +21,9 @@ from recsys.data.arrays import Bool, Int32, Int64
 from recsys.data.catalog import Catalog, ChangedItem
 from recsys.data.vocabulary import Vocabulary
 from recsys.models.vectors import Part, Vectors
+from recsys.serving.attributes import KNOWN, arrow_type
 
-_KNOWN = ("title", "category", "brand", "price", "available", "image_url", "created_at")
+MAX_NEW_COLUMNS = 200  # attributes that the bundle does not know; those beyond are stored until the next training
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,13 @@ class CatalogView:
         return (self.main, row) if row < count or self.fresh is None else (self.fresh.bundle, row - count)
 
     @property
+    def schema(self) -> pa.Schema:
+        """The columns of the catalog, and then those that only fresh items have."""
+        schema = self.main.catalog.columns.schema
+        newer = [] if self.fresh is None else self.fresh.bundle.catalog.columns.schema
+        return pa.schema([*schema, *(field for field in newer if field.name not in schema.names)])
+
+    @property
     def bundles(self) -> list[Bundle]:
         """The bundle and, when there is one, that of the fresh items."""
         return [self.main] if self.fresh is None else [self.main, self.fresh.bundle]
@@ -102,13 +110,14 @@ def extend(main: Bundle, fresh: FreshItems | None, items: Iterable[ChangedItem])
     came = {item.item_id: item for item in items}
     if not came:
         return fresh
-    columns, replaces = _columns(main, came)
+    columns, replaces = _columns(main, came, None if fresh is None else fresh.bundle.catalog.columns.schema)
     vectors = _vectors(main, columns, replaces)
     held = came
     if fresh is not None:
         stay = np.array([at for at, item in enumerate(fresh.items) if item not in came], np.int64)
         held = {item: said for item, said in fresh.items.items() if item not in came} | came
-        columns = pa.concat_tables([fresh.bundle.catalog.columns.take(pa.array(stay)), columns]).combine_chunks()
+        parts = [fresh.bundle.catalog.columns.take(pa.array(stay)), columns]
+        columns = pa.concat_tables(parts, promote_options="default").combine_chunks()
         replaces = np.concatenate([fresh.replaces[stay], replaces])
         vectors = _join(fresh.bundle.vectors, stay, vectors)
     known = replaces >= 0
@@ -123,10 +132,11 @@ def extend(main: Bundle, fresh: FreshItems | None, items: Iterable[ChangedItem])
     return FreshItems(small, replaces, held, new_rows, replaced)
 
 
-def _columns(main: Bundle, items: dict[str, ChangedItem]) -> tuple[pa.Table, Int32]:
-    """The catalog of fresh items in the main bundle's columns [J], and the main rows [J] of its items.
+def _columns(main: Bundle, items: dict[str, ChangedItem], earlier: pa.Schema | None) -> tuple[pa.Table, Int32]:
+    """The catalog of fresh items in the main bundle's columns and new ones [J], and the main rows [J] of its items.
 
-    What the own tables do not say of an item stays as the bundle knows it.
+    What the own tables do not say of an item stays as the bundle knows it. earlier: the columns of items that came
+    before; an attribute that was seen keeps its type.
     """
     replaces = main.catalog.ids.rows_of(list(items))
     known = np.flatnonzero(replaces >= 0)
@@ -144,7 +154,21 @@ def _columns(main: Bundle, items: dict[str, ChangedItem]) -> tuple[pa.Table, Int
     for name, kind in _MISSING.items():  # the item encoder reads these, whether or not the shop had them in training
         if name not in columns:
             columns[name] = pa.array([_convert(one.get(name), kind) for one in said], kind)
+    for name, kind in _new_types(said, columns, earlier).items():
+        columns[name] = pa.array([_convert(one.get(name), kind) for one in said], kind)
     return pa.table(columns), replaces
+
+
+def _new_types(
+    said: Sequence[dict[str, Any]], known: Collection[str], earlier: pa.Schema | None
+) -> dict[str, pa.DataType]:
+    """The attributes that the bundle does not know: each has the type of the value that came first."""
+    types = {} if earlier is None else {field.name: field.type for field in earlier if field.name not in known}
+    for one in said:
+        for name, value in one.items():
+            if name not in known and name not in types and value is not None and len(types) < MAX_NEW_COLUMNS:
+                types[name] = arrow_type(value)
+    return types
 
 
 _MISSING = {"title": pa.string(), "category": pa.string(), "brand": pa.string(), "price": pa.float64()}
@@ -156,7 +180,7 @@ def _values(item: ChangedItem) -> dict[str, Any]:
     if item.attributes:
         attributes = json.loads(item.attributes)
         values = attributes if isinstance(attributes, dict) else {}
-    return values | {name: getattr(item, name) for name in _KNOWN}
+    return values | {name: getattr(item, name) for name in KNOWN}
 
 
 def _convert(value: Any, kind: pa.DataType) -> Any:

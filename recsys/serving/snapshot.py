@@ -134,7 +134,7 @@ def _snapshot(config: Config, view: CatalogView, log: EventLog, revision: int) -
             allow_unlisted=config.recommendations.allow_unlisted,
             exclude_sold_out=config.recommendations.exclude_sold_out,
         ),
-        columns=column_kinds(view.main.catalog.columns),
+        columns=column_kinds(view.schema.empty_table()),
         bought_codes=view.main.codes_of(config.bought),
     )
 

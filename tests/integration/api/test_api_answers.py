@@ -171,6 +171,34 @@ def test_an_item_that_is_sold_out_or_cheaper_now_counts_so_at_once(server, shop)
     assert item not in ids(server.user("u2", k=500))
 
 
+def test_posted_attributes_are_fields_and_filters_at_once_and_keep_the_type_of_their_first_value(server):
+    first = server.post("/v1/items", {"item_id": "n1", "title": "Lamp", "color": "red", "watts": 40})
+    assert (first["new"], first["warnings"]) == (["n1"], [])
+    answer = server.user("u", filter="color:eq:red", fields="color,watts,title", k=5)
+    assert [hit["fields"] for hit in answer["hits"]] == [{"color": "red", "watts": 40.0, "title": "Lamp"}]
+    assert ids(server.user("u", filter="watts:between:30,50")) == ["n1"]
+    old = ids(server.user("u", k=1, exclude="n1"))[0]
+    assert server.user("u", k=1, exclude="n1", fields="color")["hits"][0]["fields"] == {"color": None}
+    more = [{"item_id": old, "color": 7, "watts": "much"}, {"item_id": "n2", "color": "red"}]
+    second = server.post("/v1/items", more)
+    assert (second["stored"], second["new"], codes(second)) == (2, ["n2"], ["wrong_type"])
+    assert "watts is a number" in second["warnings"][0]["detail"]
+    assert ids(server.user("u", filter="color:eq:7", fields="watts")) == [old]
+    assert set(ids(server.user("u", filter="color:in:red,blue"))) == {"n1", "n2"}
+    assert server.http.get("/v1/users/u/recommendations?filter=shade:eq:red").status_code == 422
+    assert said(server.http.get("/v1/status"))["serving"]["columns"]["watts"] == "number"
+
+
+def test_a_misspelled_column_and_a_new_id_are_told(server):
+    known = ids(server.user("u", k=1))[0]
+    answer = server.post("/v1/items", {"item_id": known, "avaliable": False, "price": 2.5})
+    assert (answer["new"], codes(answer)) == ([], ["misspelled_column"])
+    assert "is available meant?" in answer["warnings"][0]["detail"]
+    answer = server.post("/v1/items", [{"item_id": known + "x", "price": 2.5}, {"item_id": known}])
+    assert (answer["new"], answer["warnings"]) == ([known + "x"], [])
+    assert server.post("/v1/items", {"item_id": known + "x", "price": 3.5})["new"] == []
+
+
 def test_new_items_are_recommendable_at_once_in_each_of_four_workers_and_after_a_restart(serve_apart, database, shop):
     like = bundles.load(shop / "recsys-data").catalog.ids.id_of(7)
     first = serve_apart("--workers", "4", RECSYS_STORE__URL=database)

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from recsys.data.ragged import Ragged
 from recsys.data.vocabulary import Vocabulary, hash_id
 from recsys.models.vectors import ItemEncoder
 from recsys.serving.eligibility import bought_rows
-from recsys.serving.fresh_items import CatalogView, extend
+from recsys.serving.fresh_items import MAX_NEW_COLUMNS, CatalogView, extend
 from recsys.serving.recommender import recommend, similar
 
 WORDS = 12
@@ -139,14 +140,14 @@ def test_a_changed_item_keeps_its_vectors_and_what_was_not_said_of_it():
     assert 30 not in after.rows[0]  # bought under its old row
 
 
-def test_attributes_are_columns_where_the_bundle_has_such_ones_and_fit_them():
+def test_attributes_that_the_bundle_knows_keep_its_types():
     small = tiny.bundle(np.eye(3), stock=[1, 2, 3], color=["red", "red", None])
     attributes = '{"stock": 7, "color": 5, "unheard": "of"}'
     made = extend(small, None, [said("a", attributes=attributes), said("b", attributes='{"stock": "many"}')])
     columns = made.bundle.catalog.columns
     assert columns.column("stock").to_pylist() == [7, None]
     assert columns.column("color").to_pylist() == ["5", None]
-    assert "unheard" not in columns.column_names
+    assert columns.column("unheard").to_pylist() == ["of", None]
 
 
 def test_without_an_item_encoder_new_items_are_the_least_popular_ones():
@@ -154,3 +155,26 @@ def test_without_an_item_encoder_new_items_are_the_least_popular_ones():
     view = CatalogView(small, extend(small, None, [said("a"), said("b")]))
     hits = recommend(view, tiny.histories([(0, tiny.VIEW)]), 5)
     assert hits.rows.tolist() == [[0, 1, 2, 3, 4]]
+
+
+def test_attributes_are_columns_at_once_with_the_type_of_their_first_value():
+    main = tiny.bundle(np.eye(3), title=["a", "b", "c"])
+    first = extend(main, None, [said("n1", attributes='{"color": "red", "stock": 4, "vegan": true}')])
+    grown = extend(main, first, [said("n2", 2, attributes='{"color": 7, "stock": "4.5", "size": "L", "vegan": "?"}')])
+    columns = grown.bundle.catalog.columns
+    assert columns.select(["color", "stock", "vegan", "size"]).to_pylist() == [
+        {"color": "red", "stock": 4.0, "vegan": True, "size": None},
+        {"color": "7", "stock": 4.5, "vegan": None, "size": "L"},
+    ]
+    known = main.catalog.columns.column_names
+    assert CatalogView(main, grown).schema.names[: len(known)] == known
+    assert {"color", "stock", "vegan", "size"} <= set(CatalogView(main, grown).schema.names)
+    assert CatalogView(main).schema.names == known
+
+
+def test_the_number_of_new_columns_is_bounded():
+    main = tiny.bundle(np.eye(3), title=["a", "b", "c"])
+    many = json.dumps({f"a{at}": at for at in range(MAX_NEW_COLUMNS + 50)})
+    before = len(extend(main, None, [said("n")]).bundle.catalog.columns.column_names)
+    grown = extend(main, None, [said("n", attributes=many)])
+    assert len(grown.bundle.catalog.columns.column_names) == before + MAX_NEW_COLUMNS
