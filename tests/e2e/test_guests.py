@@ -37,6 +37,7 @@ def test_guests_train_and_are_mailed_only_once_they_are_users(trained_shop: Path
         RECSYS_TRAINING__MODELS='["popularity"]',
         RECSYS_EVENTS__OWN_KINDS='["view", "purchase"]',
         RECSYS_AUDIENCE__CONSENT="assumed",
+        RECSYS_GATE__MAX_RELATIVE_DROP="0.9",
     )
     with closing(open_store(config.store.url, config.store.table_prefix)) as store:
         now = store.now()
@@ -45,7 +46,7 @@ def test_guests_train_and_are_mailed_only_once_they_are_users(trained_shop: Path
         insert_events(store, pa.Table.from_pylist([*rows, old]))
         merge_visitor(store, "1003", "guest 7", now=store.now())
         train(config, progress=quiet)
-        counts = list_runs(store, 1)[0].steps[0]
+        counts = list_runs(store, 1)[0].steps[0]["counts"]
     assert (counts["visitors"], counts["visitor_events"]) == (GUESTS - 1, 14 * (GUESTS - 1))
     extract = open_extract(config.storage.path)
     assert not [user for user in extract.users if user.startswith("guest")]
@@ -53,7 +54,7 @@ def test_guests_train_and_are_mailed_only_once_they_are_users(trained_shop: Path
     mine = extract.events.times[extract.events.offsets[row] : extract.events.offsets[row + 1]]
     assert int((mine > END - HOUR).sum()) == 14
     [known] = answers.recommend(config, user_ids=["1003"], k=1, progress=quiet).data
-    assert len([event for event in known["history"] if parse_time(event["time"]) > END - HOUR]) == 14
+    assert len([event for event in known["history"] if parse_time(event["time"], default_utc=True) > END - HOUR]) == 14
     out = trained_shop / "audience.csv"
     audience(config, items=["P00207"], size=100_000, out=out, progress=quiet)
     with out.open(newline="", encoding="utf-8") as file:
