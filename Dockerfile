@@ -77,8 +77,9 @@ ENTRYPOINT ["tini", "--", "recsys"]
 FROM runtime AS train
 COPY --from=train-libraries /opt/recsys /opt/recsys
 COPY --from=program /program /opt/recsys
-# A wrong torch, torchrec or fbgemm-gpu ends the build here and not the first night.
-RUN ["python", "-c", "import torchrec, fbgemm_gpu, optuna, onnxruntime, faiss, jobs.cli"]
+# A wrong torch, torchrec or fbgemm-gpu ends the build here and not the first night. Their versions are compared; the
+# CUDA build of fbgemm-gpu loads only where there is NVIDIA's driver, which a build does not have.
+RUN ["python", "-c", "import torch, optuna, onnxruntime, faiss, jobs.cli; from recsys.training import libraries; libraries.check_installed()"]
 CMD ["schedule"]
 
 
