@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 _MOST_LINES = 500  # of one record
+_PATIENCE, _FEW = 10, 5  # so many quotes that never close, and the lines that a value may have after them
 _SHOWN = 80
 _NO_LETTER = re.compile("[\udc80-\udcff]")  # what `surrogateescape` makes of bytes that are no UTF-8
 _LETTERS = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "0": ""}
@@ -58,6 +59,7 @@ class Records:
     unread: list[tuple[int, str]] = field(default_factory=list)  # line, counted from 0, and what is wrong
     blank: int = 0
     escaped: int = 0  # rows that only a backslash explains
+    never_closed: int = 0
     used: int = 0  # lines
 
 
@@ -173,7 +175,8 @@ def goes_on(line: str, form: Form) -> bool:
 def _read_lines(lines: Sequence[str], start: int, form: Form, found: Records) -> tuple[list[str | None] | None, int]:
     """Read a record of several lines; return it with the number of its lines, 0 when the lines end before it."""
     ending = re.compile(f'"(?:{re.escape(form.separator)}|$)')
-    for end in range(start + 1, min(start + _MOST_LINES, len(lines))):
+    most = _MOST_LINES if found.never_closed < _PATIENCE else _FEW
+    for end in range(start + 1, min(start + most, len(lines))):
         part = lines[start : end + 1]
         if len(part) > _FEW_LINES and _are_rows(part[1:-1], form):
             return None, 1
@@ -185,7 +188,8 @@ def _read_lines(lines: Sequence[str], start: int, form: Form, found: Records) ->
             row = _fit(scan(text, form.bare), form)
         if row is not None:
             return (None, 1) if _are_rows(part, form) else (row if not form.escapes else _clean(row, form), len(part))
-    return None, int(len(lines) - start >= _MOST_LINES)
+    found.never_closed += 1
+    return None, int(len(lines) - start >= most)
 
 
 def _clean(row: list[str | None], form: Form) -> list[str | None]:

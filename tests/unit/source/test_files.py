@@ -236,3 +236,9 @@ def test_no_bytes_make_a_traceback(content: bytes) -> None:
     for start in (b"", b"user_id,item_id,title\n"):
         with suppress(SourceError):  # it is no text
             read(start + content)
+
+
+def test_a_file_full_of_open_quotes_is_told_of_row_by_row() -> None:
+    rows = "".join(f'{at},P{at},"Lamp, {at},1\n' for at in range(3000))
+    found = read("user_id,item_id,title\n" + rows)
+    assert (found.frame().height, found.unread) == (0, 3000)
