@@ -26,10 +26,10 @@ RUN /build/bin/pip --python /opt/recsys/bin/python install --only-binary :all: -
     && { python3 -m compileall -qq --invalidation-mode unchecked-hash /opt/recsys || true; }
 
 
-# The libraries that train. PyPI has torch for a GPU only; the build for a CPU comes from PyTorch's own index.
+# The libraries that train. PyPI has torch for a GPU only; CPU_INDEX names PyTorch's own index of builds for a CPU.
 FROM build AS train-libraries
 ARG LOCK=requirements-cpu.lock
-ARG CPU_INDEX=https://download.pytorch.org/whl/cpu
+ARG CPU_INDEX=
 COPY requirements-*.lock ./
 RUN if [ "$LOCK" = requirements-cpu.lock ] && [ -n "$CPU_INDEX" ]; then export PIP_EXTRA_INDEX_URL="$CPU_INDEX"; fi \
     && /build/bin/pip --python /opt/recsys/bin/python install --only-binary :all: -r "$LOCK" \
