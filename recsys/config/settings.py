@@ -326,6 +326,16 @@ class EventSettings(Section):
         500, ge=1, description="Number of newest events in a user's history; everything bought is added"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_a_kind_of_that_name(cls, values: Any) -> Any:
+        """A shop whose own kind or word is `return` keeps it: only the default steps back."""
+        if not isinstance(values, dict) or "returns" in values:
+            return values
+        named = (values.get("weights"), values.get("aliases"))
+        is_taken = any("return" in table for table in named if isinstance(table, dict))
+        return {**values, "returns": ()} if is_taken else values
+
     @model_validator(mode="after")
     def _known(self) -> "EventSettings":
         known = (*self.weights, *self.returns)

@@ -68,3 +68,14 @@ def test_returns_of_a_file_are_kept_as_events_and_take_back_at_the_next_reading(
     import_files(config, sqlite_store, [tmp_path / "events.csv"], progress=quiet)
     expected = [("a", "x", "purchase"), ("a", "y", "purchase"), ("b", "z", "view")]
     assert pairs(config, sqlite_store) == expected
+
+
+def test_a_shop_whose_own_kind_is_called_return_keeps_it(shop: Shop, sqlite_store: Store) -> None:
+    shop.add("events", BOUGHT)
+    shop.add("events", [("a", "x", "return", SECONDS - HOUR, None)])
+    kept = shop.config({"weights": {"view": 0.2, "return": 0.1, "purchase": 1.0}})
+    assert ("a", "x", "return") in pairs(kept, sqlite_store)
+    assert ("a", "x", "purchase") in pairs(kept, sqlite_store)
+    assert ("a", "x", "view") in pairs(shop.config({"aliases": {"return": "view"}}), sqlite_store)
+    with pytest.raises(ValueError, match=r"\[events\] returns return: is a kind or an alias too; allowed is one"):
+        shop.config({"weights": {"return": 0.1, "purchase": 1.0}, "returns": ["return"]})
