@@ -92,8 +92,9 @@ docs-site: .venv-docs/requirements-docs.lock ## the documentation as a site in s
 	.venv-docs/bin/pip install --quiet --no-deps --no-compile -r requirements-docs.lock
 	@cp $< $@
 
-fuzz: $(INSTALLED) ## five minutes of wrong and odd requests against the service, by schemathesis
+fuzz: $(INSTALLED)-dev ## five minutes of odd requests against the service, by schemathesis, and ten of odd files
 	$(BIN)/python -m benchmarks.fuzz --seconds 300
+	$(BIN)/python -m benchmarks.fuzz_files --seconds 600
 
 RELEASE := .venv-release
 

@@ -4,6 +4,7 @@ import gzip
 import json
 import zipfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -138,12 +139,22 @@ def _read(name: str, content: BinaryIO, known: Collection[str], has_header: bool
     if suffix in JSON_LINES or suffix == ".json":
         return _read_json(content, is_lines=suffix != ".json")
     if suffix == ".parquet":
-        return _whole(pl.read_parquet(content.read()), "Parquet")
+        return _whole(_with_texts(pl.read_parquet(content.read())), "Parquet")
     raise SourceError(f"it is of no known form; {_ALLOWED}")
 
 
 def _whole(frame: pl.DataFrame, form: str) -> Table:
     return Table(frame.columns, [frame], recognized={"format": form})
+
+
+def _with_texts(frame: pl.DataFrame) -> pl.DataFrame:
+    """Make text of columns of bytes that are UTF-8: some writers do not say that their bytes are text."""
+    found = dict[str, pl.Series]()
+    for name, kind in frame.schema.items():
+        if kind == pl.Binary:
+            with suppress(pl.exceptions.ComputeError):
+                found[name] = frame[name].cast(pl.String)
+    return frame.with_columns(**found)
 
 
 def _read_json(stream: BinaryIO, *, is_lines: bool) -> Table:

@@ -26,7 +26,9 @@ def read_texts(values: pl.Series) -> pl.Series:
 
 
 def read_numbers(values: pl.Series) -> pl.Series:
-    """Convert any column to Float64; other text and values that are not finite become null."""
+    """Convert any column to Float64; other text, bytes, lists and values that are not finite become null."""
+    if values.dtype == pl.Binary or values.dtype.is_nested():
+        return pl.repeat(None, len(values), dtype=pl.Float64, eager=True).alias(values.name)
     numbers = values.cast(pl.Float64, strict=False)
     return pl.select(pl.when(numbers.is_finite()).then(numbers)).to_series().alias(values.name)
 

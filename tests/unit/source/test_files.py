@@ -19,6 +19,7 @@ from recsys.errors import SourceError
 from recsys.source import delimited
 from recsys.source.delimited import SEPARATORS, Table, read_delimited
 from recsys.source.files import expand, read_files
+from recsys.source.values import read_numbers
 
 KNOWN = ("user_id", "item_id", "title")
 ROWS = [("1", "P1", "Größe, 17"), ("2", "P2", "two; lines"), ("3", "P3", 'the "best"')]
@@ -242,3 +243,12 @@ def test_a_file_full_of_open_quotes_is_told_of_row_by_row() -> None:
     rows = "".join(f'{at},P{at},"Lamp, {at},1\n' for at in range(3000))
     found = read("user_id,item_id,title\n" + rows)
     assert (found.frame().height, found.unread) == (0, 3000)
+
+
+def test_text_that_a_parquet_file_calls_bytes_is_text_and_other_bytes_hold_no_number(tmp_path):
+    path = tmp_path / "a.parquet"
+    pl.DataFrame({"user_id": ["Größe".encode(), None], "value": [b"2.5", b"\xff\xfe"]}).write_parquet(path)
+    rows = read_files([path]).rows
+    assert rows["user_id"].to_list() == ["Größe", None]
+    assert rows["value"].dtype == pl.Binary
+    assert read_numbers(rows["value"]).to_list() == [None, None]
