@@ -1,5 +1,6 @@
 """POST /v1/events: events are stored before they are acknowledged, and each counts once, however often it is sent."""
 
+from collections.abc import Collection
 from typing import Annotated, Any
 
 import pyarrow as pa
@@ -99,13 +100,14 @@ def post_events(
         if event.kind not in kinds:
             raise _fault(at, "kind", f"unknown kind; allowed are {', '.join(kinds)}")
     named = request.state.given_request_id
-    stored = state.store.write(lambda store: _insert(store, given, named))
+    guests = state.config.source.guest_ids
+    stored = state.store.write(lambda store: _insert(store, given, named, guests))
     metrics.EVENTS.labels("stored").inc(stored)
     metrics.EVENTS.labels("known").inc(len(given) - stored)
     return {"request_id": request.state.request_id, "received": len(given), "stored": stored}
 
 
-def _insert(store: Store, events: list[Event], request_id: str | None) -> int:
+def _insert(store: Store, events: list[Event], request_id: str | None, guests: Collection[str]) -> int:
     # By the database's clock, as the extract's watermark.
     now = store.now()
     rows = []
@@ -114,6 +116,8 @@ def _insert(store: Store, events: list[Event], request_id: str | None) -> int:
         if occurred_at > now + SKEW_MICROSECONDS:
             raise _fault(at, "occurred_at", "more than five minutes ahead of the database's clock")
         values = event.model_dump() | {"occurred_at": occurred_at, "received_at": now}
+        if event.user_id in guests and event.visitor_id is not None:
+            values["user_id"] = None  # else all guests would be merged with one user
         rows.append(values | {"request_id": event.request_id or request_id})
     return insert_events(store, pa.Table.from_pylist(rows, _SCHEMA))
 

@@ -20,6 +20,7 @@ from recsys.serving.attributes import fit, misspelled
 from recsys.serving.snapshot import Snapshot
 from recsys.store.database import Store
 from recsys.store.items import stored_items, upsert_items
+from recsys.store.tables import UNREADABLE
 
 router = APIRouter(route_class=JsonRoute, tags=["items"])
 
@@ -150,9 +151,9 @@ def _wrong_types(lost: Mapping[str, int], kinds: Mapping[str, str]) -> list[dict
 
 def _plain(item: Item, at: int) -> dict[str, Any]:
     extra = item.__pydantic_extra__ or {}
-    wrong = [name for name in extra if not _NAME.fullmatch(name)]
+    wrong = [name for name in extra if name == UNREADABLE or not _NAME.fullmatch(name)]
     if wrong or len(extra) > _MAX_ATTRIBUTES:
-        message = f"at most {_MAX_ATTRIBUTES} attributes, named as {_NAME.pattern}"
+        message = f"at most {_MAX_ATTRIBUTES} attributes, named as {_NAME.pattern}, but for {UNREADABLE}"
         raise RequestValidationError([{"loc": ("body", at), "msg": f"allowed are {message}", "type": "value_error"}])
     return {name: getattr(item, name) for name in item.model_fields_set | set(extra)}
 

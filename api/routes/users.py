@@ -11,6 +11,7 @@ from api.problems import documented
 from api.schemas import Form, Id, JsonRoute
 from api.state import AppState, state_of
 from recsys.data.times import rfc3339
+from recsys.errors import RefusedError
 from recsys.store.database import Store
 from recsys.store.users import Deleted, delete_user, delete_visitor
 from recsys.store.visitors import merge_visitor
@@ -55,11 +56,14 @@ class Receipt(BaseModel):
 )
 def merge_guest(user_id: Annotated[Id, Path()], guest: Guest, request: Request) -> dict[str, Any]:
     """Make what a visitor did, and will do, the user's: in the next answer, in the next training, and for good."""
+    state = state_of(request)
+    if user_id in state.config.source.guest_ids:
+        raise RefusedError(f"user_id: {user_id!r} stands for guests ([source] guest_ids); allowed is one person's")
 
     def merge(store: Store) -> int:
         return merge_visitor(store, user_id, guest.visitor_id, now=store.now())
 
-    events = state_of(request).store.write(merge)
+    events = state.store.write(merge)
     names = {"user_id": user_id, "visitor_id": guest.visitor_id}
     return {"request_id": request.state.request_id, **names, "events": events}
 

@@ -12,7 +12,11 @@ _NUMBER = sa.BigInteger()
 
 
 def upgrade() -> None:
-    """Create the table, and the index by which all visitors of a user are found."""
+    """Create the table, and the index by which all visitors of a user are found; fill it from the events.
+
+    An event that names both ids has merged them: the first of a visitor counts, as of those that come from now on.
+    """
+    events = f"{context.config.attributes['prefix']}events"
     visitors = f"{context.config.attributes['prefix']}visitors"
     op.create_table(
         visitors,
@@ -27,3 +31,10 @@ def upgrade() -> None:
         mysql_collate="utf8mb4_nopad_bin",
     )
     op.create_index(f"{visitors}_user", visitors, ["user_id"], if_not_exists=True)
+    op.execute(
+        f"INSERT INTO {visitors} (visitor_id, user_id, merged_at) SELECT visitor_id, user_id, occurred_at FROM "
+        "(SELECT visitor_id, user_id, occurred_at, "
+        "ROW_NUMBER() OVER (PARTITION BY visitor_id ORDER BY occurred_at, event_id) AS place "
+        f"FROM {events} WHERE user_id IS NOT NULL AND visitor_id IS NOT NULL) AS met "
+        f"WHERE place = 1 AND visitor_id NOT IN (SELECT visitor_id FROM {visitors})"
+    )

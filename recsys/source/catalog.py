@@ -14,10 +14,10 @@ from recsys.source.contract import USER_COLUMNS, Select
 from recsys.source.events import require
 from recsys.source.findings import EXAMPLES, GUESTS, Finding, Severity
 from recsys.source.ids import read_ids
-from recsys.source.known import UNREADABLE, convert, marked
+from recsys.source.known import convert, marked
 from recsys.source.reader import Reader
 from recsys.source.values import frame_of_objects, read_texts
-from recsys.store.tables import MAX_ID_LENGTH
+from recsys.store.tables import MAX_ID_LENGTH, UNREADABLE
 
 
 @dataclass(frozen=True)

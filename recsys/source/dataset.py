@@ -129,7 +129,8 @@ def _load(config: Config, store: Store, now: int, progress: Progress) -> Dataset
     events = _add_own(codes.take(), reading, config, findings)
     streams = [stream for stream in (codes, reading.own) if stream]
     links = [part for stream in streams for part in stream.links]
-    events = merge(events, codes.users, links, read_visitors(store), read_deletions(store), findings)
+    known = read_visitors(store).without(config.source.guest_ids)
+    events = merge(events, codes.users, links, known, read_deletions(store), findings)
     events = _without_duplicates(events, findings)
     events = _without_returned(events, config, findings)
     lost = sum(stream.lost_visits for stream in streams)
@@ -298,7 +299,8 @@ def _item_rows(
     seen = codes.ids.gather(events["item"].unique())
     catalog = items.frame["item_id"]
     extra = seen.filter(~seen.is_in(catalog.implode())).sort()
-    if len(extra) and len(catalog):
+    is_given = config.source.interactions is not None and config.source.items is not None
+    if len(extra) and (len(catalog) or is_given):  # a query that returns nothing lists nothing
         findings.append(_unlisted(extra, len(seen), config))
     return extra.to_list(), _rows_of(codes.ids, pl.concat([catalog.rename("id"), extra.rename("id")]))
 
@@ -312,7 +314,10 @@ def _unlisted(extra: pl.Series, seen: int, config: Config) -> Finding:
     if 2 * len(extra) > seen:
         severity, advice = "warning", f"{advice}; are the ids of both queries the same ones?"
     if len(extra) == seen and not allowed:
-        severity, advice = "error", "nothing that has events could be recommended; the ids of both queries must agree"
+        severity, advice = (
+            "error",
+            "nothing that has events could be recommended; the query of items must return the ids of events",
+        )
     if not allowed:
         advice += "; [recommendations] allow_unlisted recommends them too"
     return Finding(severity, "item without catalog row", len(extra), seen, examples, advice)

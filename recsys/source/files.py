@@ -3,6 +3,7 @@
 import gzip
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,8 @@ FORMATS = (*DELIMITED, *JSON_LINES, ".json", ".parquet", *SPREADSHEETS)
 
 _ALLOWED = f"allowed are {', '.join(FORMATS)}, each also with .gz or in a .zip"
 _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
+# What readers raise at files that are damaged, cut off, encrypted, or nested without end.
+_BROKEN = (OSError, EOFError, ValueError, RuntimeError, zlib.error, zipfile.BadZipFile, pl.exceptions.PolarsError)
 _EXAMPLES = 3
 _TOP = 50  # lines of a sheet in which its header lies
 
@@ -93,7 +96,7 @@ def _tables(path: Path, known: Collection[str], has_header: bool) -> Iterator[tu
         raise SourceError(f"there is no file {path}") from None
     except SourceError as error:
         raise SourceError(f"{path.name}: {error}") from None
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, pl.exceptions.PolarsError) as error:
+    except _BROKEN as error:
         form = Path(path.name.removesuffix(".gz")).suffix[1:].lower()
         raise SourceError(f"{path.name} cannot be read as {form}: {str(error).splitlines()[0]}") from None
 
@@ -202,7 +205,7 @@ def _objects(
     for number, value in given:
         try:
             found = parse(value)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             table.leave_out(number, str(error), place)
             continue
         if isinstance(found, dict):

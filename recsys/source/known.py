@@ -13,10 +13,10 @@ from recsys.source.prices import read_prices
 from recsys.source.times import TimeReader
 from recsys.source.values import read_texts
 from recsys.source.words import read_available, read_consent
+from recsys.store.tables import UNREADABLE
 
 TEXTS = ("title", "category", "brand", "image_url")
 KNOWN = (*TEXTS, "price", "available", "created_at")
-UNREADABLE = "own_unreadable"  # the attribute under which own tables keep what an import could not read
 
 _UNKNOWN = "the value counts as unknown"
 _DAY = 86_400_000_000

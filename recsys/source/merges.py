@@ -27,8 +27,10 @@ def merge(
     if events.is_empty():
         return events
     gone = tombstones(known.deleted, deleted)
-    events = _without_deleted(events, gone, users.ids, "event of a deleted user", findings)
-    pairs = _merged_pairs(links, users.ids, known, gone)
+    seen = _seen(links, users.ids)
+    joined = pl.concat([gone, _joined_with_deleted(seen, known, gone)]).group_by("owner").agg(pl.col("until").max())
+    events = _without_deleted(events, joined, users.ids, "event of a deleted user", findings)
+    pairs = _merged_pairs(seen, users.ids, known, gone)
     if pairs.is_empty():
         return events
     visitors, into = users.encode(pairs["visitor"]), users.encode(pairs["user"])
@@ -50,23 +52,39 @@ def tombstones(visitors: Mapping[str, int], users: Mapping[str, int]) -> pl.Data
     return pl.DataFrame({"owner": owners, "until": [*visitors.values(), *users.values()]}, schema=schema)
 
 
-def _merged_pairs(links: Sequence[pl.DataFrame], names: pl.Series, known: Visitors, gone: pl.DataFrame) -> pl.DataFrame:
+def _seen(links: Sequence[pl.DataFrame], names: pl.Series) -> pl.DataFrame:
+    """The pairs that rows name together: visitor, with MARK, and user; first and last, when they did."""
+    schema = {"first": pl.Int64, "last": pl.Int64, "visitor": pl.String, "user": pl.String}
+    if not links:
+        return pl.DataFrame(schema=schema)
+    seen = pl.concat(links).group_by("visitor", "user").agg(pl.col("first").min(), pl.col("last").max())
+    return seen.with_columns(names.gather(seen[column]).alias(column) for column in ("visitor", "user")).select(*schema)
+
+
+def _joined_with_deleted(seen: pl.DataFrame, known: Visitors, gone: pl.DataFrame) -> pl.DataFrame:
+    """The tombstones that visitors get from users who were deleted after the rows named both, as `tombstones`.
+
+    A visitor who the own tables say was merged with somebody else gets none.
+    """
+    joined = seen.join(gone.rename({"owner": "user"}), on="user").filter(pl.col("last") <= pl.col("until"))
+    joined = joined.filter(~pl.col("visitor").is_in([MARK + visitor for visitor in known.merged]))
+    return joined.select(owner="visitor", until="until")
+
+
+def _merged_pairs(seen: pl.DataFrame, names: pl.Series, known: Visitors, gone: pl.DataFrame) -> pl.DataFrame:
     """The visitors, with MARK, and the user with whom each was merged.
 
     What the own tables say goes before the rows. Of the rows the first that names a visitor and a user counts, unless
-    one of the two was deleted since.
+    one of the two was deleted since. seen: as from `_seen`.
     """
     marked = [MARK + visitor for visitor in known.merged]
     schema = {"visitor": pl.String, "user": pl.String}
-    parts = [pl.DataFrame({"visitor": marked, "user": list(known.merged.values())}, schema=schema)]
-    if links:
-        seen = pl.concat(links).group_by("visitor", "user").agg(pl.col("first").min(), pl.col("last").max())
-        seen = seen.with_columns(names.gather(seen[column]).alias(column) for column in schema)
-        for column in schema:
-            seen = seen.join(gone.rename({"owner": column}), on=column, how="left")
-            seen = seen.filter((pl.col("last") > pl.col("until")).fill_null(True)).drop("until")
-        parts.append(seen.sort("first", "user").select("visitor", "user"))
-    pairs = pl.concat(parts).unique("visitor", keep="first", maintain_order=True)
+    merged = pl.DataFrame({"visitor": marked, "user": list(known.merged.values())}, schema=schema)
+    for column in schema:
+        seen = seen.join(gone.rename({"owner": column}), on=column, how="left")
+        seen = seen.filter((pl.col("last") > pl.col("until")).fill_null(True)).drop("until")
+    pairs = pl.concat([merged, seen.sort("first", "user").select("visitor", "user")])
+    pairs = pairs.unique("visitor", keep="first", maintain_order=True)
     return pairs.filter(pl.col("visitor").is_in(names.implode()))
 
 

@@ -7,9 +7,9 @@ import polars as pl
 import pyarrow as pa
 import sqlalchemy as sa
 
-from recsys.source.known import UNREADABLE
 from recsys.store.bulk import among
 from recsys.store.database import Store
+from recsys.store.tables import UNREADABLE
 
 
 def keep_readable(store: Store, table: sa.Table, frame: pl.DataFrame, unread: pl.DataFrame | None) -> list[pa.Table]:

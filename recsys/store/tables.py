@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, postgresql
 
 MAX_ID_LENGTH = 255
+UNREADABLE = "own_unreadable"  # the attribute that holds what an import could not read, as JSON: column -> text
 
 
 @dataclass(frozen=True)

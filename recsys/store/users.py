@@ -10,7 +10,7 @@ from recsys.progress import Progress
 from recsys.store.bulk import among, bulk_insert, check_id, upsert
 from recsys.store.database import Store
 from recsys.store.tables import Tables
-from recsys.store.visitors import forget_visitors, select_visitors
+from recsys.store.visitors import forget_visitors, lock_visitor
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def delete_visitor(store: Store, visitor_id: str, *, now: int) -> Deleted:
     """
     check_id("visitor_id", visitor_id)
     with store.writing() as connection:
-        user_id = select_visitors(connection, store.tables, [visitor_id]).merged.get(visitor_id)
+        user_id = lock_visitor(connection, store.tables, visitor_id, now)
         if user_id is not None:
             return _delete_user(connection, store.tables, user_id, now)
         events = forget_visitors(connection, store.tables, [visitor_id], now)

@@ -4,8 +4,8 @@ A visitor is merged with one user, once and for good: the events without a user 
 deleted together; the visitor is then a stranger again.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,10 @@ class Visitors:
 
     merged: dict[str, str]  # visitor id -> the user with whom the visitor was merged
     deleted: dict[str, int]  # visitor id -> deleted_at (microseconds UTC); no event without a user up to then counts
+
+    def without(self, user_ids: Collection[str]) -> "Visitors":
+        """The same, but for merges with these users."""
+        return replace(self, merged={visitor: user for visitor, user in self.merged.items() if user not in user_ids})
 
 
 def merge_visitor(store: Store, user_id: str, visitor_id: str, *, now: int) -> int:
@@ -115,12 +119,24 @@ def claim(connection: sa.Connection, tables: Tables, visitor_ids: Sequence[str],
     return claimed
 
 
+def lock_visitor(connection: sa.Connection, tables: Tables, visitor_id: str, now: int) -> str | None:
+    """Let no other transaction merge a visitor until this one ends; return the user with whom the visitor was merged.
+
+    A visitor without a row gets a tombstone of `now`: only a row can be locked.
+    """
+    table = tables.visitors
+    tombstone = pa.table({"visitor_id": [visitor_id], "deleted_at": pa.array([now], pa.int64())})
+    bulk_insert(connection, table, tombstone, replace=False)
+    mine = sa.select(table.c.user_id).where(table.c.visitor_id == visitor_id).with_for_update()
+    user_id: str | None = connection.execute(mine).scalar_one()
+    return user_id
+
+
 def forget_visitors(connection: sa.Connection, tables: Tables, visitor_ids: Sequence[str], now: int) -> int:
     """Remove the events without a user of visitors and leave tombstones; return how many events were removed."""
     table, events, removed = tables.visitors, tables.events, 0
     for visitor in sorted(visitor_ids):
-        tombstone = pa.table({"visitor_id": [visitor], "deleted_at": pa.array([now], pa.int64())})
-        bulk_insert(connection, table, tombstone, replace=False)
+        lock_visitor(connection, tables, visitor, now)
         later = sa.case((table.c.deleted_at > now, table.c.deleted_at), else_=now)
         values = {"user_id": None, "merged_at": None, "deleted_at": later}
         connection.execute(table.update().where(table.c.visitor_id == visitor).values(values))

@@ -197,6 +197,8 @@ def test_a_misspelled_column_and_a_new_id_are_told(server):
     answer = server.post("/v1/items", [{"item_id": known + "x", "price": 2.5}, {"item_id": known}])
     assert (answer["new"], answer["warnings"]) == ([known + "x"], [])
     assert server.post("/v1/items", {"item_id": known + "x", "price": 3.5})["new"] == []
+    reserved = server.http.post("/v1/items", json={"item_id": known, "own_unreadable": "x"})
+    assert (reserved.status_code, "own_unreadable" in reserved.text) == (422, True)
 
 
 def test_new_items_are_recommendable_at_once_in_each_of_four_workers_and_after_a_restart(serve_apart, database, shop):

@@ -4,6 +4,7 @@ import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import httpx
 import pytest
@@ -12,6 +13,7 @@ from serving import Server, client, codes, free_port, ids, said
 
 from recsys.bundle import bundle as bundles
 from recsys.store.migrate import open_store
+from recsys.store.visitors import read_visitors
 
 CLIENTS = 64
 EACH = 6
@@ -98,6 +100,17 @@ def test_what_is_returned_is_recommended_again(serve, shop):
         return item in {hit["item_id"] for hit in answer["hits"]}, answer["dropped"]["bought"]
 
     assert [recommended(kind) for kind in ("view", "purchase", "return")] == [(True, 0), (False, 1), (True, 0)]
+
+
+def test_an_id_of_guests_merges_no_visitors(serve, shop):
+    server = serve(RECSYS_SOURCE__GUEST_IDS='["0"]')
+    event = {"kind": "view", "item_id": "i"}
+    for at in range(3):
+        server.post("/v1/events", event | {"event_id": f"e{at}", "user_id": "0", "visitor_id": f"v{at}"})
+    refused = server.http.post("/v1/users/0/merge", json={"visitor_id": "v0"})
+    assert (refused.status_code, "guest_ids" in refused.text) == (422, True)
+    with closing(open_store(f"sqlite:///{shop / 'recsys.db'}")) as store:
+        assert read_visitors(store).merged == {}
 
 
 def test_nothing_is_no_event_and_a_thousand_and_one_are_too_many(serve):

@@ -202,7 +202,8 @@ def test_the_catalog_knows_which_of_its_items_the_shop_lists(shop: Shop, sqlite_
     shop.add("events", GOOD)
     assert load(shop.config(), sqlite_store).catalog.is_listed.all()  # no query of items
     config = shop.config(items="SELECT * FROM items")
-    assert load(config, sqlite_store).catalog.is_listed.all()  # nor a row of one
+    with pytest.raises(RefusedError, match="the query of items must return the ids"):
+        load(config, sqlite_store)  # which lists nothing, as after a night that emptied the table
     shop.add("items", [(f"i{at}", *[None] * 8) for at in range(25)])
     catalog = load(config, sqlite_store).catalog
     assert {item for item, listed in zip(catalog.ids, catalog.is_listed, strict=True) if not listed} == {
@@ -332,6 +333,7 @@ def test_loading_twice_gives_the_same_in_whatever_order_the_rows_come(shop: Shop
 
 def test_the_shop_is_as_it_was(shop: Shop, sqlite_store: Store) -> None:
     shop.add("events", GOOD)
+    shop.add("items", [("i0", *[None] * 8)])
     before = shop.path.read_bytes()
     load(shop.config(items="SELECT * FROM items", users="SELECT * FROM users"), sqlite_store)
     assert shop.path.read_bytes() == before

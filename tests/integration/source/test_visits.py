@@ -127,6 +127,15 @@ def test_a_merge_by_the_service_holds_for_the_shop_s_rows_and_goes_before_theirs
     assert len(loaded.visits) == 0
 
 
+def test_visitors_who_were_merged_with_an_id_of_guests_stay_visitors(store: Store) -> None:
+    insert_events(store, own_events([(f"u{at % 5}", f"i{at % 7}", "purchase", NOW - DAY + at) for at in range(50)]))
+    post(store, [("0", "v", "x", NOW - 9), ("0", "w", "y", NOW - 8), (None, "w", "z", NOW - 7)])
+    loaded = load(Config.model_validate({"source": {"guest_ids": ["0"]}}), store)
+    assert "0" not in {event[0] for event in events_of(loaded)}
+    assert sorted(visit[1:] for visit in visits_of(loaded)) == [("x", 9), ("y", 8), ("z", 7)]
+    assert loaded.visits.user_count == 2
+
+
 def test_what_was_posted_by_a_guest_trains_as_the_user_s(store: Store) -> None:
     insert_events(store, own_events([(f"u{at % 5}", f"i{at % 7}", "purchase", NOW - DAY + at) for at in range(50)]))
     post(store, [(None, "v", "x", NOW - 9), (None, "w", "x", NOW - 8), ("new", "v", "y", NOW - 7)])
@@ -151,8 +160,9 @@ def test_visits_from_before_a_deletion_count_nowhere(shop: Shop, sqlite_store: S
     delete_user(sqlite_store, "old", now=NOW - 60_000_000)
     loaded = load(shop.config(interactions=QUERY), sqlite_store)
     # "gone" and "w" were joined before the deletion only: whoever comes with "w" later is a stranger.
+    # What "w" did before it is gone with the user, as is what "z" did before the deletion of "old".
     times = [(item, ago // 1_000_000) for _, item, ago in visits_of(loaded)]
-    assert times == [("y", 10), ("x", 70), ("y", 11)]
+    assert times == [("y", 10), ("y", 11)]
     assert [event[:2] for event in events_of(loaded) if event[0] in ("gone", "old")] == [("old", "x")]
 
 

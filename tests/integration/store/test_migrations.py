@@ -16,7 +16,8 @@ from recsys.errors import RecsysError
 from recsys.store.database import Store, count_rows
 from recsys.store.events import insert_events
 from recsys.store.migrate import migrate, open_store, read_revisions
-from recsys.store.users import delete_user, read_deletions
+from recsys.store.users import delete_user, delete_visitor, read_deletions
+from recsys.store.visitors import read_visitors
 
 NAMES = {"items", "users", "events", "deletions", "runs", "leases", "due", "keys", "counters", "migrations"}
 NAMES |= {"audiences", "audience_members", "visitors"}
@@ -78,6 +79,21 @@ def test_a_migration_that_was_killed_halfway_is_finished_by_the_next(empty_datab
                 connection.execute(sa.text(f"DROP TABLE {name}"))
     with closing(open_store(empty_database)) as store:
         assert shapes(store) == wanted
+
+
+def test_events_of_before_that_name_both_ids_have_merged_them(empty_database):
+    with closing(open_store(empty_database)) as store:
+        rows = [("a", "late", "v", 3), ("b", "u", "v", 2), ("c", None, "v", 1), ("d", "u", None, 1), ("e", "u", "w", 9)]
+        with store.writing() as connection:
+            for event, user, visitor, at in rows:
+                row = {"event_id": event, "user_id": user, "visitor_id": visitor, "kind": "view", "item_id": "i"}
+                connection.execute(store.tables.events.insert().values(**row, occurred_at=at, received_at=at))
+            connection.execute(sa.text("DROP TABLE recsys_visitors"))
+            connection.execute(sa.text("UPDATE recsys_migrations SET version_num = '0004'"))
+    with closing(open_store(empty_database)) as store:
+        assert read_visitors(store).merged == {"v": "u", "w": "u"}
+        assert delete_visitor(store, "w", now=10).visitor_ids == ["v", "w"]
+        assert stored(store, "events", "event_id") == [("a",)]
 
 
 def open_at_once(url: str, barrier: Barrier) -> int:

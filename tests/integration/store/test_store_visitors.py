@@ -1,5 +1,8 @@
 """Visitors: merged with a user once and for good, kept for a time, and deleted with whom they are."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pyarrow as pa
 import pytest
 from test_store import events, stored
@@ -8,7 +11,7 @@ from recsys.errors import RefusedError
 from recsys.store.changes import read_changes
 from recsys.store.events import insert_events
 from recsys.store.users import Deleted, delete_user, delete_visitor, read_deletions, upsert_users
-from recsys.store.visitors import Visitors, merge_visitor, prune_visitors, read_visitors
+from recsys.store.visitors import Visitors, claim, link, merge_visitor, prune_visitors, read_visitors
 
 
 def put(store, event_id, *, user=None, visitor=None, at=100, received=200):
@@ -75,6 +78,20 @@ def test_joined_ids_are_deleted_together_by_whichever_is_named(store, delete, na
     assert put(store, "new", visitor="v", at=151) == 1
     assert owners(store)["new"] is None  # whoever comes back is a stranger
     assert delete_visitor(store, "v", now=150).events == 1
+
+
+def test_a_deletion_waits_for_a_merge_that_is_under_way_and_deletes_the_user_too(store):
+    put(store, "mine", visitor="v")
+    with ThreadPoolExecutor() as pool:
+        with store.writing() as connection:
+            link(connection, store.tables, {"v": "u"}, 300)
+            claim(connection, store.tables, ["v"], 300)
+            deletion = pool.submit(delete_visitor, store, "v", now=310)
+            time.sleep(0.5)
+            assert not deletion.done()
+        assert deletion.result(timeout=60) == Deleted("u", ["v"], 1, known=True)
+    assert owners(store) == {}
+    assert read_deletions(store) == {"u": 310}
 
 
 def test_a_visitor_who_was_deleted_can_be_merged_again(store):

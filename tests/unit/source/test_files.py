@@ -252,3 +252,26 @@ def test_text_that_a_parquet_file_calls_bytes_is_text_and_other_bytes_hold_no_nu
     assert rows["user_id"].to_list() == ["Größe", None]
     assert rows["value"].dtype == pl.Binary
     assert read_numbers(rows["value"]).to_list() == [None, None]
+
+
+def test_damaged_encrypted_and_endless_files_are_refused_by_name(tmp_path: Path) -> None:
+    text = "user_id,item_id\n" + "".join(f"u{at},i{at * 7 % 913}\n" for at in range(3000))
+    compressed = bytearray(gzip.compress(text.encode()))
+    compressed[200:230] = bytes(30)
+    (tmp_path / "damaged.csv.gz").write_bytes(compressed)
+    with zipfile.ZipFile(tmp_path / "locked.zip", "w") as archive:
+        archive.writestr("orders.csv", text)
+    locked = bytearray((tmp_path / "locked.zip").read_bytes())
+    for at in (6, locked.rfind(b"PK\x01\x02") + 8):
+        locked[at] |= 1  # the mark of a file that a password protects
+    (tmp_path / "locked.zip").write_bytes(locked)
+    (tmp_path / "endless.json").write_text("[" * 100_000)
+    for name in ("damaged.csv.gz", "locked.zip", "endless.json"):
+        with pytest.raises(SourceError, match=name):
+            read_files([tmp_path / name], KNOWN)
+
+
+def test_a_line_of_json_without_end_costs_itself_only(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"user_id": "1"}\n{"user_id": ' + "[" * 100_000 + '\n{"user_id": "2"}\n')
+    found = read_files([tmp_path / "a.jsonl"], KNOWN)
+    assert (found.rows["user_id"].to_list(), found.unread) == (["1", "2"], 1)
