@@ -148,8 +148,9 @@ def forget_visitors(connection: sa.Connection, tables: Tables, visitor_ids: Sequ
 def _pairs(rows: pa.Table) -> dict[str, str]:
     """The user of each visitor whom a row names together with a user: that of the first such event."""
     both = rows.filter(pc.and_(pc.is_valid(rows["user_id"]), pc.is_valid(rows["visitor_id"])))
-    both = both.sort_by([("occurred_at", "descending"), ("event_id", "descending")])
-    return dict(zip(both["visitor_id"].to_pylist(), both["user_id"].to_pylist(), strict=True))
+    both = both.sort_by([("occurred_at", "ascending"), ("event_id", "ascending")])
+    first = both.group_by("visitor_id", use_threads=False).aggregate([("user_id", "first")])
+    return dict(zip(first["visitor_id"].to_pylist(), first["user_id_first"].to_pylist(), strict=True))
 
 
 def _is_later(rows: pa.Table, deleted: Mapping[str, int]) -> pa.ChunkedArray:
