@@ -59,7 +59,7 @@ def normalize_items(rows: pl.DataFrame, name: str, settings: SourceSettings, *, 
 
 
 def normalize_users(rows: pl.DataFrame, name: str, settings: SourceSettings, *, own: bool = False) -> Entries:
-    """Convert the known columns to their types; of several rows with one id the first counts.
+    """Convert the known columns to their types; of several rows with one id a no to mail counts, else the first.
 
     A consent that cannot be read is a no. own: as in `read_items`.
     """
@@ -151,9 +151,18 @@ def _unique(rows: pl.DataFrame, key: str, name: str, settings: SourceSettings, f
     again = rows.filter(~ids.is_first_distinct())
     if again.height:
         advice = "the first row of an id counts"
+        if "email_consent" in rows.columns:
+            advice = "a row without consent counts before others, then the first"
+            rows = _refusals_first(rows, settings)
         findings.append(_finding("warning", f"{key} of {name} comes twice", again, read, key, advice))
         rows = rows.unique(key, keep="first", maintain_order=True)
     return rows
+
+
+def _refusals_first(rows: pl.DataFrame, settings: SourceSettings) -> pl.DataFrame:
+    """The rows, those of a consent that is a no first: who refused in one row is not mailed because of another."""
+    is_no = (~convert(rows["email_consent"], settings, own=False).values).fill_null(False)
+    return pl.concat([rows.filter(is_no), rows.filter(~is_no)])
 
 
 def _finding(severity: Severity, reason: str, rows: pl.DataFrame, of: int, column: str, advice: str) -> Finding:

@@ -157,3 +157,12 @@ def test_created_at_of_any_year_comes_back_from_the_own_tables(store: Store, tmp
     assert times == {row["item_id"]: row["created_at"] for row in stored(store).values()}
     assert times["1960-01-01"] == -315_619_200_000_000
     assert times["1970-08-20"] == 19_958_400_000_000
+
+
+def test_who_refused_in_one_of_two_rows_is_not_mailed(store: Store, tmp_path: Path) -> None:
+    rows = [("a", "yes"), ("a", "unsubscribed"), ("b", "no"), ("b", "yes"), ("c", "yes"), ("c", "who knows"), ("d", 1)]
+    done = put(store, tmp_path, "users", *({"user_id": user, "email_consent": said} for user, said in rows))
+    assert done.left_out == {"user_id of users.jsonl comes twice": 3}
+    consent = read_consent(Config(), store, ["a", "b", "c", "d"])
+    assert consent is not None
+    assert consent.to_pylist() == [False, False, False, True]
