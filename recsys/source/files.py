@@ -216,9 +216,16 @@ def _objects(
 
 def _read_spreadsheet(content: bytes, known: Collection[str], has_header: bool) -> Table:
     """Read the first sheet that has rows, and those after it with the same columns."""
-    sheets = _sheets(content)
+    try:
+        return _read_sheets(resolve("fastexcel:read_excel")(content), known, has_header)
+    except resolve("fastexcel:FastExcelError") as error:
+        raise ValueError(f"{error}") from None
+
+
+def _read_sheets(book: Any, known: Collection[str], has_header: bool) -> Table:
     table, read, others = Table([]), list[str](), list[str]()
-    for name, cells in sheets.items():
+    for name in book.sheet_names:
+        cells = book.load_sheet(name, header_row=None, dtypes="string").to_polars()
         if cells.is_empty():
             continue
         names, rows, before = _below_header(cells, known, has_header)
@@ -227,6 +234,7 @@ def _read_spreadsheet(content: bytes, known: Collection[str], has_header: bool) 
             continue
         read.append(name)
         table.names = names
+        rows = _with_long_numbers(book, name, rows, cells.height - rows.height)
         filled = rows.filter(~pl.all_horizontal(pl.all().is_null()))
         table.blank += rows.height - filled.height
         table.parts.append(filled)
@@ -238,13 +246,23 @@ def _read_spreadsheet(content: bytes, known: Collection[str], has_header: bool) 
     return table
 
 
-def _sheets(content: bytes) -> dict[str, pl.DataFrame]:
-    """The cells of every sheet as text."""
-    try:
-        book = resolve("fastexcel:read_excel")(content)
-        return {name: book.load_sheet(name, header_row=None, dtypes="string").to_polars() for name in book.sheet_names}
-    except resolve("fastexcel:FastExcelError") as error:
-        raise ValueError(f"{error}") from None
+def _with_long_numbers(book: Any, sheet: str, rows: pl.DataFrame, above: int) -> pl.DataFrame:
+    """Let columns of numbers be numbers where one has 16 digits or more: a number of a spreadsheet has 15 exact ones.
+
+    Whoever reads ids then refuses them, as of any float, while cells of text keep all their digits. above: the lines
+    before the rows.
+    """
+    long = [name for name, kind in rows.schema.items() if kind == pl.String and _has_long(rows[name])]
+    if not long:
+        return rows
+    typed = book.load_sheet(sheet, header_row=None, skip_rows=above, schema_sample_rows=None).to_polars()
+    columns = zip(rows.columns, typed.iter_columns(), strict=False)
+    numbers = {name: column for name, column in columns if name in long and column.dtype.is_numeric()}
+    return rows.with_columns(**{name: column.cast(pl.Float64) for name, column in numbers.items()})
+
+
+def _has_long(texts: pl.Series) -> bool:
+    return bool(texts.str.contains(r"^\d{16,}$").any())
 
 
 def _below_header(cells: pl.DataFrame, known: Collection[str], has_header: bool) -> tuple[list[str], pl.DataFrame, int]:

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from recsys.errors import RefusedError
 from recsys.progress import Progress
 from recsys.store.database import Store, read_clock
-from recsys.store.tables import MAX_ID_LENGTH
+from recsys.store.tables import MAX_ID_LENGTH, NO_STAYS
 
 MANY_IDS = 1000  # above, reading the rows of all users is faster than naming the users
 _REVISION = "own_revision"
@@ -149,12 +149,20 @@ def _changes(dialect: str, table: sa.Table, names: list[str], stamp: str | None)
     new = "VALUES({})" if dialect == "mysql" else "excluded.{}"
     same = {"mysql": "<=>", "sqlite": "IS", "postgresql": "IS NOT DISTINCT FROM"}[dialect]
     others = [name for name in names if name != stamp]
-    sets = [f"{name} = {new.format(name)}" for name in others]
+    sets = [f"{name} = {_new_value(table.columns[name], new.format(name))}" for name in others]
     if stamp in names:
         unchanged = " AND ".join(f"{table.name}.{name} {same} {new.format(name)}" for name in others) or "1 = 1"
         kept = f"CASE WHEN {unchanged} THEN {table.name}.{stamp} ELSE {new.format(stamp)} END"
         sets.insert(0, f"{stamp} = {kept}")
     return ", ".join(sets)
+
+
+def _new_value(column: sa.Column[Any], new: str) -> str:
+    """What an update sets: the new value, but where a no stays, it stays when the new value is unknown."""
+    if not column.info.get(NO_STAYS):
+        return new
+    old = f"{column.table.name}.{column.name}"
+    return f"CASE WHEN {new} IS NULL AND NOT {old} THEN {old} ELSE {new} END"
 
 
 def upsert(store: Store, table: sa.Table, parts: Sequence[pa.Table], progress: Progress | None) -> int:

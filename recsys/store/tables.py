@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, postgresql
 
 MAX_ID_LENGTH = 255
+NO_STAYS = "no stays"  # of a column of yes and no: an unknown value does not take the place of a no
 UNREADABLE = "own_unreadable"  # the attribute that holds what an import could not read, as JSON: column -> text
 
 
@@ -59,7 +60,7 @@ def own_tables(prefix: str) -> Tables:
         users=table(
             "users",
             sa.Column("user_id", key, primary_key=True),
-            sa.Column("email_consent", sa.Boolean()),
+            sa.Column("email_consent", sa.Boolean(), info={NO_STAYS: True}),
             sa.Column("attributes", text),
         ),
         events=table(

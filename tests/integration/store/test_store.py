@@ -188,6 +188,18 @@ def test_an_item_is_updated_and_columns_that_are_not_given_stay(store):
     assert found == [("i", "one", 1.5, False, 2), ("j", "two", None, None, None)]
 
 
+def test_an_unknown_consent_clears_a_yes_but_never_a_no(store):
+    given = {"user_id": ["no", "yes", "new"], "email_consent": [False, True, None]}
+    upsert_users(store, pa.table(given))
+    upsert_users(store, pa.table(given | {"email_consent": pa.array([None, None, None], pa.bool_())}))
+    consent = sa.select(store.tables.users.c.user_id, store.tables.users.c.email_consent)
+    with store.reading() as connection:
+        assert dict(map(tuple, connection.execute(consent))) == {"no": False, "yes": None, "new": None}
+    upsert_users(store, pa.table({"user_id": ["no"], "email_consent": [True]}))
+    with store.reading() as connection:
+        assert dict(map(tuple, connection.execute(consent)))["no"] is True
+
+
 def test_columns_beyond_the_known_ones_are_kept_as_json(store):
     upsert_items(store, pa.table({"item_id": ["i"], "color": ["röd 😀"], "sizes": [[1, 2]], "gone": pa.nulls(1)}))
     assert stored(store, "items", "item_id", "attributes") == [("i", '{"color": "röd 😀", "sizes": [1, 2]}')]

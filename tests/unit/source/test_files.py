@@ -19,6 +19,7 @@ from recsys.errors import SourceError
 from recsys.source import delimited
 from recsys.source.delimited import SEPARATORS, Table, read_delimited
 from recsys.source.files import expand, read_files
+from recsys.source.ids import read_ids
 from recsys.source.values import read_numbers
 
 KNOWN = ("user_id", "item_id", "title")
@@ -275,3 +276,16 @@ def test_a_line_of_json_without_end_costs_itself_only(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"user_id": "1"}\n{"user_id": ' + "[" * 100_000 + '\n{"user_id": "2"}\n')
     found = read_files([tmp_path / "a.jsonl"], KNOWN)
     assert (found.rows["user_id"].to_list(), found.unread) == (["1", "2"], 1)
+
+
+def test_long_ids_of_a_spreadsheet_are_exact_as_text_and_refused_as_numbers(tmp_path):
+    book = openpyxl.Workbook()
+    book.active.append(["an export of", None])
+    book.active.append(["user_id", "item_id"])
+    book.active.append([12345678901234567, "12345678901234567"])
+    book.active.append([7, "P1"])
+    book.save(tmp_path / "a.xlsx")
+    rows = read_files([tmp_path / "a.xlsx"], KNOWN).rows
+    assert read_ids(rows["item_id"], "a file").to_list() == ["12345678901234567", "P1"]
+    with pytest.raises(SourceError, match="user_id"):
+        read_ids(rows["user_id"], "a file")
