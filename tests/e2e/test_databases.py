@@ -22,7 +22,7 @@ CONFUSABLE = [
     "😃",
     "a\tb",
     "ａ",
-    "null",
+    "nil",
     "-1",
 ]
 TABLES = (

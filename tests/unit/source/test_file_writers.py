@@ -156,6 +156,7 @@ def test_nearly_every_row_is_read() -> None:
         assert right >= 0.95 * len(table), writer
 
 
+# The reader of spreadsheets keeps nine places after the point.
 @given(table=st.lists(st.tuples(IDS, IDS, TITLES, st.floats(0, 9999)), min_size=1, max_size=5))
 def test_what_openpyxl_writes_is_read(tmp_path_factory: pytest.TempPathFactory, table: list[tuple[Any, ...]]) -> None:
     path = Path(tmp_path_factory.mktemp("sheets")) / "a.xlsx"
@@ -167,4 +168,4 @@ def test_what_openpyxl_writes_is_read(tmp_path_factory: pytest.TempPathFactory, 
     book.save(path)
     found = read_files([path], NAMES).rows
     assert found.select("user_id", "item_id").rows() == [row[:2] for row in table]
-    assert [float(price) for price in found["price"]] == pytest.approx([row[3] for row in table])
+    assert [float(price) for price in found["price"]] == pytest.approx([row[3] for row in table], abs=1e-9)

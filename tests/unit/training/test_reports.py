@@ -32,7 +32,7 @@ def test_why_a_candidate_is_not_in_the_blend_is_told():
 def test_an_import_shows_what_could_not_be_read_though_no_row_is_left_out(tmp_path):
     config = Config.model_validate({"store": {"url": f"sqlite:///{tmp_path}/own.db"}})
     items = tmp_path / "items.csv"
-    items.write_text("item_id,title,price\na,Lamp,twelve\n")
+    items.write_text("item_id,title,price\na,Lamp,twelve\n" + "".join(f"{at},Lamp,12\n" for at in range(200)))
     _, _, left_out, findings = import_files(
         config, paths=[items], what="items", preset=None, columns={}, progress=quiet
     ).parts
