@@ -14,7 +14,9 @@ from recsys.errors import ConfigError
 Unit = Literal["seconds", "milliseconds", "microseconds", "nanoseconds", "dates"]
 
 _NAIVE = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
-_ZONED = ("%Y-%m-%d %H:%M:%S%.f%:z", "%Y-%m-%d %H:%M%:z")
+_ZONED = ("%Y-%m-%d %H:%M:%S%.f%:z", "%Y-%m-%d %H:%M%:z", "%a, %d %b %Y %H:%M:%S%:z")
+_DAYS = ("%Y/%m/%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y")  # as spreadsheets write them; the column decides which
+_CLOCKS = (" %H:%M:%S", " %H:%M", "", " %I:%M:%S %p", " %I:%M %p")
 _NUMBER = r"^[+-]?\d+(\.\d*)?([eE][+-]?\d+)?$"
 _HOUR = 3_600_000_000
 _YEAR = 31_536_000  # seconds
@@ -47,6 +49,9 @@ class Times:
 class TimeReader:
     """Reads one column of times, batch by batch: numbers since 1970, dates, timestamps, ISO 8601 text.
 
+    Text may also have the days of spreadsheets, and the form of mail. Whether 01/02 is a day of January or February is
+    decided by the other days of the first batch; where they leave it open, such text is unreadable.
+
     zone: of times that have none (None: UTC). form: of text that is not ISO 8601 (strptime). unit: what numbers count;
     None: the first batch that has numbers decides, 20200101 and 20200101120000 being dates if most numbers are.
     strict: a number of 1970 in a column of later ones is unreadable, because its unit is another one.
@@ -56,6 +61,7 @@ class TimeReader:
     form: str | None = None
     unit: Unit | None = None
     strict: bool = False
+    day: str | None = None  # the one of _DAYS that the column has
     doubt: str | None = None  # what the numbers look like, where they can hardly count time since 1970
 
     def read(self, values: pl.Series) -> Times:
@@ -124,11 +130,26 @@ class TimeReader:
     def _read_rare(self, text: pl.Series, _of: int) -> Times:
         plain = text.str.replace(r"(\d)T(\d)", "${1} ${2}")
         naive = _first(plain, _NAIVE, None)
+        naive = pl.select(pl.coalesce(naive, self._read_days(plain.set(naive.is_not_null(), None)))).to_series()
         rest = plain.set(naive.is_not_null(), None)
-        offset = rest.str.replace(r"\s?(Z|z|UTC)$", "+00:00").str.replace(r"\s?([+-]\d\d):?(\d\d)$", "${1}:$2")
+        offset = rest.str.replace(r"\s?(Z|z|UTC|GMT)$", "+00:00").str.replace(r"\s?([+-]\d\d):?(\d\d)$", "${1}:$2")
         offset = offset.str.replace(r"(:\d\d(?:\.\d+)?)\s?([+-]\d\d)$", "${1}${2}:00")
         zoned = _microseconds(_first(offset, _ZONED, "UTC"))
         return Times(pl.select(pl.coalesce(_localize(naive, self.zone), zoned)).to_series(), naive.is_not_null())
+
+    def _read_days(self, text: pl.Series) -> pl.Series:
+        """Clock times whose days are as spreadsheets write them; null where their order is open."""
+        if self.day is None:
+            read = {day: int(_first(text, _with_clocks(day), None).is_not_null().sum()) for day in _DAYS}
+            most = max(read.values())
+            best = [day for day, count in read.items() if count == most >= _MOST * (len(text) - text.null_count())]
+            self.day = best[0] if len(best) == 1 else None
+        forms = _with_clocks(self.day) if self.day else ()
+        return _first(text, forms, None)
+
+
+def _with_clocks(day: str) -> tuple[str, ...]:
+    return tuple(day + clock for clock in _CLOCKS)
 
 
 def read_times(values: pl.Series, zone: str | None, form: str | None = None) -> Times:

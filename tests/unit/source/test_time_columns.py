@@ -184,3 +184,27 @@ def test_a_given_unit_is_never_guessed_again() -> None:
 
 def test_numbers_too_large_for_microseconds_are_null() -> None:
     assert times([1_577_880_000, 1_577_880_001, 2**62]) == [NOON, NOON + 1_000_000, None]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["31.01.2024 08:30:00", "01.02.2024 09:00:00"],
+        ["31/01/2024 08:30", "01/02/2024 09:00"],
+        ["01/31/2024 08:30 AM", "2/1/2024 9:00 AM"],
+        ["2024/01/31 08:30", "2024/02/01 09:00:00"],
+        ["Wed, 31 Jan 2024 08:30:00 +0000", "Thu, 01 Feb 2024 09:00:00 GMT"],
+    ],
+)
+def test_days_as_spreadsheets_and_mail_write_them(texts):
+    found = read_times(pl.Series(texts), None).microseconds
+    assert [str(moment) for moment in found.cast(pl.Datetime("us"))] == ["2024-01-31 08:30:00", "2024-02-01 09:00:00"]
+
+
+def test_days_whose_order_nothing_tells_are_unreadable_and_the_other_rows_tell_it():
+    reader = TimeReader()
+    assert reader.read(pl.Series(["03/04/2024", "05/06/2024"])).microseconds.to_list() == [None, None]
+    assert str(reader.read(pl.Series(["03/04/2024", "25/06/2024"])).microseconds.cast(pl.Datetime("us"))[0]) == (
+        "2024-04-03 00:00:00"
+    )
+    assert str(reader.read(pl.Series(["05/06/2024"])).microseconds.cast(pl.Datetime("us"))[0]) == "2024-06-05 00:00:00"
