@@ -130,11 +130,13 @@ class TimeReader:
     def _read_rare(self, text: pl.Series, _of: int) -> Times:
         plain = text.str.replace(r"(\d)T(\d)", "${1} ${2}")
         naive = _first(plain, _NAIVE, None)
-        naive = pl.select(pl.coalesce(naive, self._read_days(plain.set(naive.is_not_null(), None)))).to_series()
         rest = plain.set(naive.is_not_null(), None)
         offset = rest.str.replace(r"\s?(Z|z|UTC|GMT)$", "+00:00").str.replace(r"\s?([+-]\d\d):?(\d\d)$", "${1}:$2")
         offset = offset.str.replace(r"(:\d\d(?:\.\d+)?)\s?([+-]\d\d)$", "${1}${2}:00")
         zoned = _microseconds(_first(offset, _ZONED, "UTC"))
+        rest = rest.set(zoned.is_not_null(), None)
+        if rest.null_count() < len(rest):
+            naive = pl.select(pl.coalesce(naive, self._read_days(rest))).to_series()
         return Times(pl.select(pl.coalesce(_localize(naive, self.zone), zoned)).to_series(), naive.is_not_null())
 
     def _read_days(self, text: pl.Series) -> pl.Series:
