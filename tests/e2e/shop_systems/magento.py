@@ -4,7 +4,18 @@ import json
 from datetime import datetime
 from typing import Any
 
-from shop_systems.story import BUNDLE, DELETED, DRAFT, GONE, OTHER_DRAFT, Buyer, Story, fill, guest_id
+from shop_systems.story import (
+    BUNDLE,
+    DELETED,
+    DRAFT,
+    GONE,
+    OTHER_DRAFT,
+    Buyer,
+    Story,
+    fill,
+    number_of_product,
+    number_of_user,
+)
 
 CATEGORY = "Wohnen > Lampen"
 _VALUE = "(value_id INT UNSIGNED AUTO_INCREMENT PRIMARY KEY, attribute_id SMALLINT UNSIGNED, "
@@ -55,15 +66,7 @@ STATES = {"complete": "complete", "cancelled": "canceled", "failed": "pending_pa
 NAME, STATUS, VISIBILITY, PRICE, BRAND, IMAGE, CATEGORY_NAME = 73, 97, 99, 77, 83, 87, 45
 
 _Row = dict[str, Any]
-
-
-def user_id(story: Story, number: int) -> str:
-    buyer = story.buyers[number]
-    return guest_id(buyer.email) if buyer.is_guest else str(number)
-
-
-def product_id(number: int) -> str:
-    return str(number)
+user_id, product_id = number_of_user, number_of_product
 
 
 def consent(buyer: Buyer) -> bool | None:

@@ -4,7 +4,18 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from shop_systems.story import BLOCKED, DELETED, DRAFT, OTHER_DRAFT, Buyer, Order, Story, fill, guest_id
+from shop_systems.story import (
+    BLOCKED,
+    DELETED,
+    DRAFT,
+    OTHER_DRAFT,
+    Buyer,
+    Order,
+    Story,
+    fill,
+    number_of_product,
+    number_of_user,
+)
 
 CATEGORY, ZONE = "Wohnen > Lampen", "America/New_York"
 TABLES = """
@@ -53,15 +64,7 @@ STATES = {"complete": PAID, "cancelled": CANCELLED, "failed": FAILED, "draft": A
 ANONYMOUS = 900
 
 _Row = dict[str, Any]
-
-
-def user_id(story: Story, number: int) -> str:
-    buyer = story.buyers[number]
-    return guest_id(buyer.email) if buyer.is_guest else str(number)
-
-
-def product_id(number: int) -> str:
-    return str(number)
+user_id, product_id = number_of_user, number_of_product
 
 
 def consent(buyer: Buyer) -> bool | None:

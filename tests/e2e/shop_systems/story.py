@@ -135,6 +135,17 @@ def guest_id(email: str) -> str:
     return f"guest-{hashlib.sha256(email.strip().lower().encode()).hexdigest()}"
 
 
+def number_of_user(story: Story, number: int) -> str:
+    """The id of a buyer where a shop counts its customers: a guest's is made of the address."""
+    buyer = story.buyers[number]
+    return guest_id(buyer.email) if buyer.is_guest else str(number)
+
+
+def number_of_product(number: int) -> str:
+    """The id of a product where a shop counts its products."""
+    return str(number)
+
+
 def fill(url: str, tables: str, rows: Mapping[str, Iterable[Mapping[str, Any]]]) -> None:
     """Make the tables and put rows into them."""
     engine = sa.create_engine(database_url(url))

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from shop_systems.story import DRAFT, OTHER_DRAFT, VARIANTS, Buyer, Story, fill, guest_id
+from shop_systems.story import DRAFT, OTHER_DRAFT, VARIANTS, Buyer, Story, fill, number_of_product, number_of_user
 
 CATEGORY = "Home & Garden > Lamps"
 
@@ -34,15 +34,7 @@ STATES = {"complete": "wc-completed", "cancelled": "wc-cancelled", "failed": "wc
 REFUNDS, ERASED = 50_000, "deleted@site.invalid"
 
 _Row = dict[str, Any]
-
-
-def user_id(story: Story, number: int) -> str:
-    buyer = story.buyers[number]
-    return guest_id(buyer.email) if buyer.is_guest else str(number)
-
-
-def product_id(number: int) -> str:
-    return str(number)
+user_id, product_id = number_of_user, number_of_product
 
 
 def consent(buyer: Buyer) -> bool | None:
