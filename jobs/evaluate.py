@@ -39,7 +39,7 @@ def evaluate(config: Config, *, holdout: Path | None, progress: Progress) -> Out
         ledger.run(store, "evaluate", config) as record,
     ):
         pipeline.check_settings(config)
-        dataset = read(config, store, record, now=None, progress=progress, is_judged=pairs is None)
+        dataset = read(config, store, record, now=None, progress=progress, is_evaluated=pairs is None)
         run = TrainingRun(config, dataset, record.step, progress)
         if pairs is None:
             candidates = pipeline.evaluate_all(run)

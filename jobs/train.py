@@ -71,16 +71,16 @@ def read(
     *,
     now: int | None,
     progress: Progress,
-    is_judged: bool = True,
+    is_evaluated: bool = True,
 ) -> Dataset:
-    """Load and check the source, as a step of the run that keeps the findings. is_judged: as for `load`."""
+    """Load and check the source, as a step of the run that keeps the findings. is_evaluated: as for `load`."""
     with record.step("read") as counts:
         dataset = load(
             config,
             store,
             now=now if now is not None else time.time_ns() // 1000,
             progress=progress,
-            is_judged=is_judged,
+            is_evaluated=is_evaluated,
             tell=lambda report: counts.update(findings=report.counted()),
         )
         counts.update(events=len(dataset.events), users=dataset.events.user_count, items=len(dataset.catalog))

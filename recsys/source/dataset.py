@@ -23,9 +23,9 @@ from recsys.errors import RecsysError, RefusedError
 from recsys.progress import Progress
 from recsys.source.catalog import NO_ITEMS, Entries, build_catalog, consent_of, read_items, read_users
 from recsys.source.contract import IDS
+from recsys.source.evaluation_check import evaluation_findings
 from recsys.source.events import read_events
 from recsys.source.findings import EXAMPLES, UNKNOWN_KIND, Finding, Severity, SourceReport
-from recsys.source.judging import judging_findings
 from recsys.source.known import KNOWN
 from recsys.source.merges import merge
 from recsys.source.reader import Reader, open_reader
@@ -69,18 +69,18 @@ def load(
     *,
     now: int,
     progress: Progress,
-    is_judged: bool = False,
+    is_evaluated: bool = False,
     tell: Callable[[SourceReport], None] = lambda _report: None,
 ) -> Dataset:
     """Read and check the source. now: microseconds UTC, to find times in the future.
 
-    is_judged: the last days have to judge what is learned, so that findings about them refuse too. tell: is called with
+    is_evaluated: the last days have to evaluate models, so findings about them refuse too. tell: is called with
     the report, also when it refuses.
     Raises RefusedError with the findings when a check fails, SourceError when the source cannot be read.
     """
     loaded = _load(config, store, now, progress)
     tell(loaded.report)
-    if any(is_judged or not finding.is_of_judging for finding in loaded.report.errors):
+    if any(is_evaluated or not finding.is_of_evaluation for finding in loaded.report.errors):
         raise RefusedError(loaded.report.refusal())
     return loaded
 
@@ -142,7 +142,7 @@ def _load(config: Config, store: Store, now: int, progress: Progress) -> Dataset
     interactions = _interactions(events, owners, item_rows, len(users), len(catalog))
     visitors, visitor_count = rows_of(visits)
     visiting = _interactions(visits, visitors, item_rows, visitor_count, len(catalog))
-    findings += _too_little(interactions, visiting) or judging_findings(
+    findings += _too_little(interactions, visiting) or evaluation_findings(
         interactions, config, user_id=lambda row: str(users[row]), item_id=catalog.ids.id_of
     )
     progress("put events in order", 1.0)

@@ -70,7 +70,7 @@ class Finding:
     examples: tuple[str, ...] = ()
     advice: str = ""
     left_out: bool = False  # the rows are not used
-    is_of_judging: bool = False  # says how well the last days can judge a model
+    is_of_evaluation: bool = False  # says how well the last days can evaluate a model
 
     def __str__(self) -> str:
         text = f"{self.reason}: {self.rows:,} of {self.of:,} rows"
@@ -97,8 +97,8 @@ class SourceReport:
 
     @property
     def doubts(self) -> list[str]:
-        """What keeps the last days from judging a model well: without examples, which are personal."""
-        return [str(replace(finding, examples=())) for finding in self.findings if finding.is_of_judging]
+        """What keeps the last days from evaluating a model well: without examples, which are personal."""
+        return [str(replace(finding, examples=())) for finding in self.findings if finding.is_of_evaluation]
 
     @property
     def warnings(self) -> list[str]:

@@ -1,6 +1,6 @@
 """Import of files into the service's own tables; importing a file again adds nothing.
 
-Every row is judged before the first is written, and each table is written in one transaction, the events last: a file
+Every row is checked before the first is written, and each table is written in one transaction, the events last: a file
 that is refused or a process that dies leaves no half of them.
 """
 
@@ -120,7 +120,7 @@ def understand(
     now: int,
     progress: Progress,
 ) -> Understood:
-    """Read files and judge every row; write nothing.
+    """Read files and check every row; write nothing.
 
     what: "events" (columns user_id, item_id, event, timestamp and, optionally, value and visitor_id), "items" (item_id
     and any others) or "users" (user_id, email_consent and any others); None: what the preset reads, or events. preset:

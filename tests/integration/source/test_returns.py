@@ -35,7 +35,7 @@ def test_a_purchase_that_was_returned_is_no_event_and_the_check_tells_so(shop: S
     assert pairs(shop.config(), sqlite_store) == [("a", "x", "purchase"), ("a", "y", "purchase"), ("b", "z", "view")]
     report = check(shop.config(), sqlite_store)
     assert found(report, "purchase taken back by a return").rows == 1
-    assert all(error.is_of_judging for error in report.errors)
+    assert all(error.is_of_evaluation for error in report.errors)
     assert (found(report, "return without an earlier purchase").rows, report.counts["events"]) == (1, 3)
     assert report.kinds["return"] == {"kind": "return", "rows": 2}
 
@@ -46,7 +46,7 @@ def test_the_shop_has_words_of_its_own_for_returns(shop: Shop, sqlite_store: Sto
     config = shop.config({"returns": ["refund"], "aliases": {"Gutschrift": "refund"}})
     assert pairs(config, sqlite_store) == [("a", "y", "purchase"), ("b", "z", "view")]
     refused = check(shop.config({"returns": []}), sqlite_store)
-    assert [error.reason for error in refused.errors if not error.is_of_judging] == ["unknown kind"]
+    assert [error.reason for error in refused.errors if not error.is_of_evaluation] == ["unknown kind"]
 
 
 def test_a_return_that_was_posted_counts_unless_the_shop_delivers_returns(shop: Shop, sqlite_store: Store) -> None:

@@ -9,8 +9,8 @@ from recsys.config.settings import Config
 from recsys.data.interactions import Interactions
 from recsys.data.splits import split_by_time
 from recsys.data.targets import targets_of
+from recsys.source.evaluation_check import evaluation_findings, longest_gap
 from recsys.source.findings import Finding
-from recsys.source.judging import judging_findings, longest_gap
 
 DAY = 86_400_000_000
 FIRST = 20_454 * DAY  # 2026-01-01
@@ -43,7 +43,7 @@ def shop(days: int = 150, users: int = 60, kinds: Sequence[int] = (VIEW, PURCHAS
 
 def findings(rows: Sequence[Row], **tables: dict[str, object]) -> dict[str, Finding]:
     config = Config.model_validate(tables)
-    found = judging_findings(events(rows), config, user_id=lambda row: f"u{row}", item_id=lambda row: f"i{row}")
+    found = evaluation_findings(events(rows), config, user_id=lambda row: f"u{row}", item_id=lambda row: f"i{row}")
     return {finding.reason: finding for finding in found}
 
 
@@ -53,7 +53,7 @@ def test_a_shop_as_it_should_be_has_no_finding() -> None:
 
 def test_without_an_event_of_a_target_kind_the_kinds_that_are_there_are_named() -> None:
     found = findings(shop(kinds=(VIEW, CART)))["no event to judge by"]
-    assert (found.severity, found.is_of_judging) == ("error", True)
+    assert (found.severity, found.is_of_evaluation) == ("error", True)
     assert "[evaluation] targets (purchase)" in found.advice
     assert "view (600), cart (600)" in found.advice
     assert findings(shop(kinds=(VIEW, CART)), evaluation={"targets": ["cart"]}) == {}
@@ -118,7 +118,7 @@ def test_judges_are_counted_as_the_evaluation_counts_them() -> None:
     config, of_all = Config(), events(rows)
     splits = split_by_time(of_all, validation_days=28.0, holdout_days=28.0)
     targets = targets_of(splits.holdout, splits.known, target_codes=[PURCHASE], bought_codes=[PURCHASE])
-    found = judging_findings(of_all, config, user_id=str, item_id=str)
+    found = evaluation_findings(of_all, config, user_id=str, item_id=str)
     [few] = [finding for finding in found if finding.reason == "few users to judge by"]
     assert few.rows == len(targets) > 0
 

@@ -1,6 +1,6 @@
-"""Findings about the events as a whole: whether training can judge what it learns, and what stands out among them.
+"""Findings about the events as a whole: whether training can evaluate models, and what stands out among them.
 
-A night learns from the days before the holdout and is judged on the holdout. Without a user to judge by, hours of
+A night learns from the days before the holdout and is evaluated on the holdout. Without a user to evaluate by, hours of
 training end in a refusal; so the check counts them first, as the evaluation does.
 """
 
@@ -46,7 +46,7 @@ class Gap:
 
 
 @dataclass(frozen=True)
-class Judging:
+class EvaluationData:
     """E events, and how the configuration splits them by time."""
 
     events: Interactions
@@ -97,18 +97,18 @@ class Judging:
         return f"[evaluation] targets ({', '.join(self.config.evaluation.targets)})"
 
 
-def judging_findings(
+def evaluation_findings(
     events: Interactions, config: Config, *, user_id: Callable[[int], str], item_id: Callable[[int], str]
 ) -> list[Finding]:
     """What the check says of the events as a whole. user_id, item_id: row -> id, for the examples."""
     if len(events) == 0:
         return []
-    judging = Judging(events, config)
-    of_judging = [*_judges(judging), *_gaps(judging), *_stopped_kinds(judging), *_single_visits(judging)]
+    data = EvaluationData(events, config)
+    of_evaluation = [*_evaluable_users(data), *_gaps(data), *_stopped_kinds(data), *_single_visits(data)]
     return [
-        *(replace(finding, is_of_judging=True) for finding in of_judging),
-        *_heavy(judging, "user", user_id),
-        *_heavy(judging, "item", item_id),
+        *(replace(finding, is_of_evaluation=True) for finding in of_evaluation),
+        *_heavy(data, "user", user_id),
+        *_heavy(data, "item", item_id),
         *_negative_values(events),
     ]
 
@@ -137,96 +137,96 @@ def _usual_silence(days: Int64) -> float:
     return max(float(_GAP_DAYS), _GAP_FACTOR * span / len(days) * math.log(len(days)))
 
 
-def _judges(judging: Judging) -> list[Finding]:
-    """Whether validation and holdout have users to judge by."""
-    validation, holdout = judging.starts
-    judges = len(judging.targets(holdout, judging.last + 1))
-    if judges == 0:
-        return [_nobody_to_judge_by(judging)]
+def _evaluable_users(data: EvaluationData) -> list[Finding]:
+    """Whether validation and holdout have users to evaluate by."""
+    validation, holdout = data.starts
+    found_users = len(data.targets(holdout, data.last + 1))
+    if found_users == 0:
+        return [_nobody_to_evaluate_by(data)]
     found = []
-    if judges < FEW_USERS:
+    if found_users < FEW_USERS:
         advice = (
-            f"users with both an event before {_date(holdout)} and a new item of {judging.names} since then; on so few "
-            f"the gate decides by chance; a longer [evaluation] holdout_days may find more{_after_gap(judging)}"
+            f"users with both an event before {_date(holdout)} and a new item of {data.names} since then; on so few "
+            f"the gate decides by chance; a longer [evaluation] holdout_days may find more{_after_gap(data)}"
         )
-        users = int(np.count_nonzero(np.diff(judging.events.offsets)))
-        found.append(Finding("warning", "few users to judge by", judges, users, (), advice))
-    if len(judging.targets(validation, holdout)) == 0:
-        inside = int(np.count_nonzero((judging.events.times >= validation) & (judging.events.times < holdout)))
+        users = int(np.count_nonzero(np.diff(data.events.offsets)))
+        found.append(Finding("warning", "few users to judge by", found_users, users, (), advice))
+    if len(data.targets(validation, holdout)) == 0:
+        inside = int(np.count_nonzero((data.events.times >= validation) & (data.events.times < holdout)))
         advice = (
-            f"no user has both an event before {_date(validation)} and a new item of {judging.names} from then to "
+            f"no user has both an event before {_date(validation)} and a new item of {data.names} from then to "
             f"{_date(holdout)}, so settings cannot be chosen; a longer [evaluation] validation_days may help"
         )
-        found.append(Finding("warning", "nobody to choose settings by", inside, len(judging.events), (), advice))
+        found.append(Finding("warning", "nobody to choose settings by", inside, len(data.events), (), advice))
     return found
 
 
-def _nobody_to_judge_by(judging: Judging) -> Finding:
-    """Why nobody in the holdout can be judged by, with the date and what to do."""
-    events, wanted, start = judging.events, judging.wanted, judging.starts[1]
+def _nobody_to_evaluate_by(data: EvaluationData) -> Finding:
+    """Why nobody in the holdout can be evaluated by, with the date and what to do."""
+    events, wanted, start = data.events, data.wanted, data.starts[1]
     inside = int(np.count_nonzero(events.times >= start))
     if len(wanted) == 0:
-        reason, advice = "no event to judge by", _no_target(judging)
-    elif int(events.times.min()) == judging.last:
+        reason, advice = "no event to judge by", _no_target(data)
+    elif int(events.times.min()) == data.last:
         reason = "one time for all events"
-        advice = f"every event is of {readable(judging.last)}; is timestamp the time of the event, or of an export?"
+        advice = f"every event is of {readable(data.last)}; is timestamp the time of the event, or of an export?"
     elif len(held := wanted.select(wanted.times >= start)) == 0:
         reason = "no event to judge by in the holdout"
         advice = (
-            f"the last event of {judging.names} is of {_date(int(wanted.times.max()))}; the holdout begins on "
+            f"the last event of {data.names} is of {_date(int(wanted.times.max()))}; the holdout begins on "
             f"{_date(start)} ([evaluation] holdout_days); does the query of interactions still return new ones?"
         )
     else:
-        reason, advice = "nobody to judge by", _no_history(judging, held)
-    return Finding("error", reason, inside, len(events), (), advice + _after_gap(judging))
+        reason, advice = "nobody to judge by", _no_history(data, held)
+    return Finding("error", reason, inside, len(events), (), advice + _after_gap(data))
 
 
-def _no_target(judging: Judging) -> str:
-    events, names = judging.events, list(judging.config.events.weights)
+def _no_target(data: EvaluationData) -> str:
+    events, names = data.events, list(data.config.events.weights)
     counts = np.bincount(events.kinds, minlength=len(names))
     read = ", ".join(f"{name} ({count:,})" for name, count in zip(names, counts.tolist(), strict=True) if count)
     return (
-        f"no event is of {judging.names}; the events read are {read}; return such events in the query of interactions, "
+        f"no event is of {data.names}; the events read are {read}; return such events in the query of interactions, "
         "map the shop's word in [events.aliases], or name another kind in targets"
     )
 
 
-def _no_history(judging: Judging, held: Interactions) -> str:
+def _no_history(data: EvaluationData, held: Interactions) -> str:
     """Why none of the users with a target in the holdout counts. held: the events of the target kinds in it."""
-    start = judging.starts[1]
+    start = data.starts[1]
     users = np.diff(held.offsets) > 0
-    count, new = int(np.count_nonzero(users)), int(np.count_nonzero(users & ~judging.known_users(start)))
+    count, new = int(np.count_nonzero(users)), int(np.count_nonzero(users & ~data.known_users(start)))
     said = (
-        f"users with an event of {judging.names} since {_date(start)}: {count:,}; of these without any event before "
+        f"users with an event of {data.names} since {_date(start)}: {count:,}; of these without any event before "
         f"that day: {new:,}; the others have only items that are new or that they bought before"
     )
-    if _after_gap(judging):
+    if _after_gap(data):
         return said
     if 2 * new >= count:
         return f"{said}; is user_id a person, not an order or a session?"
     return f"{said}; [recommendations] allow_repurchase counts items bought before"
 
 
-def _after_gap(judging: Judging) -> str:
+def _after_gap(data: EvaluationData) -> str:
     """What to say of a silence right before the holdout or within it."""
-    gap, start = judging.gap, judging.starts[1]
+    gap, start = data.gap, data.starts[1]
     if gap is None or (gap.after + 1) * MICROSECONDS_PER_DAY <= start:
         return ""
-    newer = int(np.count_nonzero(judging.events.times >= gap.after * MICROSECONDS_PER_DAY))
+    newer = int(np.count_nonzero(data.events.times >= gap.after * MICROSECONDS_PER_DAY))
     return (
         f"; before the {'last event' if newer == 1 else f'newest {newer:,} events'} there is a gap of {gap}: leave out "
         "with WHERE what was entered later, such as a test order, or wait until there are events of more days"
     )
 
 
-def _gaps(judging: Judging) -> list[Finding]:
+def _gaps(data: EvaluationData) -> list[Finding]:
     found = []
-    if judging.gap:
-        found.append(_gap_finding(judging.events.times, "all kinds", judging.gap))
-    for name, times in _times_by_kind(judging):
+    if data.gap:
+        found.append(_gap_finding(data.events.times, "all kinds", data.gap))
+    for name, times in _times_by_kind(data):
         gap = longest_gap(times) if len(times) >= _FEW_EVENTS else None
         # The silence of all is told once.
-        if gap and not (judging.gap and gap.before <= judging.gap.before and judging.gap.after <= gap.after):
+        if gap and not (data.gap and gap.before <= data.gap.before and data.gap.after <= gap.after):
             found.append(_gap_finding(times, name, gap))
     return found
 
@@ -240,15 +240,15 @@ def _gap_finding(times: Int64, what: str, gap: Gap) -> Finding:
     return Finding("warning", f"gap in time: {what}", newer, len(times), (), advice)
 
 
-def _stopped_kinds(judging: Judging) -> list[Finding]:
+def _stopped_kinds(data: EvaluationData) -> list[Finding]:
     """Kinds that came regularly and come no more."""
-    if len(judging.config.events.weights) < 2:
+    if len(data.config.events.weights) < 2:
         return []
-    end = judging.last // MICROSECONDS_PER_DAY
-    if judging.gap and judging.gap.after * MICROSECONDS_PER_DAY > judging.starts[1]:
-        end = judging.gap.before  # what few events came after the gap says nothing of the kinds
+    end = data.last // MICROSECONDS_PER_DAY
+    if data.gap and data.gap.after * MICROSECONDS_PER_DAY > data.starts[1]:
+        end = data.gap.before  # what few events came after the gap says nothing of the kinds
     found = []
-    for name, times in _times_by_kind(judging):
+    for name, times in _times_by_kind(data):
         days = _days_of(times)
         if len(times) < _FEW_EVENTS or end - days[-1] <= _usual_silence(days):
             continue
@@ -256,21 +256,21 @@ def _stopped_kinds(judging: Judging) -> list[Finding]:
             f"the last {name} is of {_day(int(days[-1]))}, {end - int(days[-1])} days before the newest events; does "
             "the query of interactions still return them, under a word that [events.aliases] knows?"
         )
-        found.append(Finding("warning", f"kind that stops: {name}", len(times), len(judging.events), (), advice))
+        found.append(Finding("warning", f"kind that stops: {name}", len(times), len(data.events), (), advice))
     return found
 
 
-def _times_by_kind(judging: Judging) -> list[tuple[str, Int64]]:
-    events = judging.events
-    kinds = [(name, events.times[events.kinds == code]) for name, code in judging.config.events.codes.items()]
+def _times_by_kind(data: EvaluationData) -> list[tuple[str, Int64]]:
+    events = data.events
+    kinds = [(name, events.times[events.kinds == code]) for name, code in data.config.events.codes.items()]
     return [(name, times) for name, times in kinds if len(times)]
 
 
-def _single_visits(judging: Judging) -> list[Finding]:
+def _single_visits(data: EvaluationData) -> list[Finding]:
     """Whether nearly every user was there on one day only."""
-    offsets = judging.events.offsets
+    offsets = data.events.offsets
     has = np.diff(offsets) > 0
-    first, last = judging.events.times[offsets[:-1][has]], judging.events.times[offsets[1:][has] - 1]
+    first, last = data.events.times[offsets[:-1][has]], data.events.times[offsets[1:][has] - 1]
     once = int(np.count_nonzero(last - first < MICROSECONDS_PER_DAY))
     if once < _ONE_VISIT_SHARE * len(first) or len(first) < FEW_USERS:
         return []
@@ -281,10 +281,10 @@ def _single_visits(judging: Judging) -> list[Finding]:
     return [Finding("warning", "users of one visit", once, len(first), (), advice)]
 
 
-def _heavy(judging: Judging, what: str, id_of: Callable[[int], str]) -> list[Finding]:
+def _heavy(data: EvaluationData, what: str, id_of: Callable[[int], str]) -> list[Finding]:
     """Users or items with an unusual share of all events, or of those that models predict."""
     found = []
-    for events, of in ((judging.events, "all events"), (judging.wanted, f"the events of {judging.names}")):
+    for events, of in ((data.events, "all events"), (data.wanted, f"the events of {data.names}")):
         if what == "user":
             counts = np.diff(events.offsets)
             heavy = _unusual(counts, _USER_SHARE, any_share=True)
