@@ -56,7 +56,11 @@ Fields = Annotated[
 Excluded = Annotated[list[Id], Field(max_length=MAX_EXCLUDED, description="Items to leave out")]
 ShortFilter = Annotated[
     list[Annotated[str, Field(max_length=20_000)]],
-    Field(max_length=16, description="column:op:value with op eq, in or between, or JSON; all have to be met"),
+    Field(
+        max_length=16,
+        description="column:op:value with op eq, in, between, range, gt, ge, lt, le, prefix, contains or exists, "
+        "or JSON; all have to be met",
+    ),
 ]
 
 

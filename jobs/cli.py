@@ -86,7 +86,11 @@ def _id(value: str | None) -> str | None:
 
 FilterOption = Annotated[
     list[str] | None,
-    typer.Option("--filter", help="column:op:value with op eq, in or between, or JSON; may come several times."),
+    typer.Option(
+        "--filter",
+        help="column:op:value with op eq, in, between, range, gt, ge, lt, le, prefix, contains or exists, or JSON; "
+        "may come several times.",
+    ),
 ]
 ExcludeOption = Annotated[
     list[str] | None,

@@ -26,12 +26,17 @@ router = APIRouter(route_class=JsonRoute, tags=["items"])
 
 MAX_ITEMS = 1_000
 _MAX_ATTRIBUTES = 50
+_MAX_ELEMENTS = 1_000  # of one list
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_ .-]{0,63}")
 _TYPES = {"price": pa.float64(), "available": pa.bool_(), "created_at": pa.int64()}
 _TEXTS = ("item_id", "title", "category", "brand", "image_url")
 
 Text = Annotated[str, Field(max_length=10_000, pattern="^[^\\x00]*$")]
-Attribute = Annotated[Text | StrictBool | int | FiniteFloat | None, Field(union_mode="left_to_right")]
+Texts = Annotated[list[Text], Field(max_length=_MAX_ELEMENTS)]
+Numbers = Annotated[
+    list[Annotated[int | FiniteFloat, Field(union_mode="left_to_right")]], Field(max_length=_MAX_ELEMENTS)
+]
+Attribute = Annotated[Text | StrictBool | int | FiniteFloat | Texts | Numbers | None, Field(union_mode="left_to_right")]
 
 
 class Item(BaseModel):

@@ -119,7 +119,7 @@ function showStatus(status) {
   if (bundles.length) parts.push(make("h3", {}, "Bundles on disk"), bundleTable(bundles));
   byId("bundle").replaceChildren(...parts);
   const names = Object.entries(columns).map(([name, kind]) => `${name} (${kind})`);
-  byId("columns").textContent = names.length ? `A filter is column:op:value with op eq, in or between. Columns: ${names.join(", ")}.` : "";
+  byId("columns").textContent = names.length ? `A filter is column:op:value with op eq, in, between, range, gt, ge, lt, le, prefix, contains or exists. Columns: ${names.join(", ")}.` : "";
 }
 
 function servingFacts(serving) {

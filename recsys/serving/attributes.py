@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from recsys.serving.filters import Kind
+from recsys.serving.operators import ELEMENTS, Kind
 
 KNOWN = ("title", "category", "brand", "price", "available", "image_url", "created_at")
 ALIKE = 0.8  # from which two names may be one: `avaliable` and `available` have 0.89, `stock` and `color` 0.2
@@ -20,6 +20,8 @@ def arrow_type(value: Any) -> pa.DataType:
     """The type of a column whose first value this is."""
     if isinstance(value, bool):
         return pa.bool_()
+    if isinstance(value, list):
+        return pa.large_list(arrow_type(next(iter(value), "")))
     return pa.float64() if isinstance(value, int | float) else pa.string()
 
 
@@ -56,10 +58,17 @@ def misspelled(names: Collection[str], columns: Collection[str]) -> dict[str, st
 def _kind(value: Any) -> Kind:
     if isinstance(value, bool):
         return "boolean"
+    if isinstance(value, list):
+        return "numbers" if value and _kind(value[0]) == "number" else "texts"
     return "number" if isinstance(value, int | float) else "text"
 
 
 def _converted(value: Any, kind: Kind) -> Any:
+    if kind in ELEMENTS:
+        elements = [_converted(one, ELEMENTS[kind]) for one in (value if isinstance(value, list) else [value])]
+        if None in elements:
+            return None
+        return [float(one) for one in elements] if kind == "numbers" else elements
     if kind == "number":
         return _number(value)
     if kind == "text":
@@ -68,7 +77,7 @@ def _converted(value: Any, kind: Kind) -> Any:
 
 
 def _number(value: Any) -> int | float | None:
-    if isinstance(value, bool):
+    if isinstance(value, bool | list):
         return None
     if isinstance(value, int) and abs(value) < 2**63:
         return value

@@ -15,7 +15,7 @@ from recsys.data.arrays import Bool, Int32
 from recsys.data.catalog import Catalog
 from recsys.data.interactions import Histories
 from recsys.data.ragged import Ragged
-from recsys.serving import filters
+from recsys.serving import masks
 from recsys.serving.filters import Filter
 from recsys.serving.fresh_items import CatalogView
 
@@ -78,7 +78,7 @@ def decide(view: CatalogView, stock: Stock, wanted: Filter | None, *, bought: In
     before = after = _count(view, allowed)
     if wanted is not None:
         for at, bundle in enumerate(view.bundles):
-            met, mask = filters.mask(wanted, bundle.catalog.columns), allowed[at]
+            met, mask = masks.mask(wanted, bundle.catalog.columns), allowed[at]
             allowed[at] = met if mask is None else met & mask
         after = _count(view, allowed)
     bought = _allowed_rows(view, allowed, bought)

@@ -1,58 +1,33 @@
-"""Filters on catalog columns: an expression from a request, typed against the catalog, becomes a mask of items.
+"""Filters on catalog columns: an expression from a request, typed against the catalog. `masks` says who meets it.
 
 An expression is a condition {"column", "op", "value"} with an `op` of FILTERS, or {"and": [...]}, {"or": [...]},
-{"not": ...} of such. An unknown value (null) meets no condition, so it meets every `not` of one. Shapes: I items.
+{"not": ...} of such. A condition on texts may add "exact": true. An unknown value (null) meets no condition, so it
+meets every `not` of one; {"not": ..., "unknown": "out"} leaves it out.
 """
 
-import functools
+import difflib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from recsys.data.arrays import Bool
 from recsys.data.times import parse_time
 from recsys.errors import RefusedError
+from recsys.serving.operators import COUNTS, ELEMENTS, EXISTS, FILTERS, KINDS, OPEN, Kind, Value, kind_of
 
 MAX_DEPTH = 8
 MAX_CONDITIONS = 64
-MAX_VALUES = 1_000  # of one `in`
 MAX_TEXT = 1_000  # characters of one value
 
-Kind = Literal["text", "number", "boolean", "time"]
-Value = str | float | int | bool
-_Test = Callable[[Any, Sequence[Value]], Any]
-
-_TIMES = frozenset({"created_at"})  # known columns that hold microseconds since 1970
-
-
-def _equal(column: Any, values: Sequence[Value]) -> Any:
-    if pa.types.is_boolean(column.type):
-        return column if values[0] else pc.invert(column)
-    return pc.equal(column, _scalar(values[0], column.type))
-
-
-def _among(column: Any, values: Sequence[Value]) -> Any:
-    scalars = [_scalar(value, column.type) for value in values]
-    kind = pa.float64() if any(pa.types.is_floating(scalar.type) for scalar in scalars) else scalars[0].type
-    return pc.is_in(column, value_set=pa.array([scalar.as_py() for scalar in scalars], kind))
-
-
-def _between(column: Any, values: Sequence[Value]) -> Any:
-    low, high = (_scalar(value, column.type) for value in values)
-    return pc.and_(pc.greater_equal(column, low), pc.less_equal(column, high))
-
-
-# What `op` may say. Each gets an arrow array and the values, checked, and returns a boolean array; null is no.
-FILTERS: dict[str, _Test] = {"eq": _equal, "in": _among, "between": _between}
-
-# How many values each takes. An operation that is not here takes one.
-COUNTS: dict[str, tuple[int, int]] = {"in": (1, MAX_VALUES), "between": (2, 2)}
+# What other languages call an operator.
+_OTHERS = {"gte": "ge", ">=": "ge", ">": "gt", "lte": "le", "<=": "le", "<": "lt", "=": "eq", "==": "eq", "is": "eq"}
+_CONDITION = ("column", "op", "value", "exact")
+_WORDS = ("and", "or", "not")
+_LISTED = re.compile(r'"((?:[^"]|"")*)"(?=,|$)|([^,]*)', re.DOTALL)  # one of several values of the short form
 
 
 @dataclass(frozen=True)
@@ -61,7 +36,8 @@ class Condition:
 
     column: str
     op: str
-    values: tuple[Value, ...]
+    values: tuple[Value | None, ...]  # None: an open end of a range
+    exact: bool = False  # texts are compared letter by letter, not without case and Unicode form
 
 
 @dataclass(frozen=True)
@@ -83,6 +59,7 @@ class Not:
     """The part is not met."""
 
     part: "Filter"
+    with_unknown: bool = True  # an item of which it is not known whether it meets the part is in
 
 
 Filter = Condition | All | Any_ | Not
@@ -90,7 +67,7 @@ Filter = Condition | All | Any_ | Not
 
 def column_kinds(columns: pa.Table) -> dict[str, Kind]:
     """The columns of a catalog that can be filtered on, and what their values are."""
-    kinds = {field.name: _kind(field) for field in columns.schema}
+    kinds = {field.name: kind_of(field) for field in columns.schema}
     return {name: kind for name, kind in kinds.items() if kind is not None}
 
 
@@ -103,9 +80,10 @@ def parse(expression: Any, kinds: Mapping[str, Kind]) -> Filter:
 
 
 def parse_short(text: str, kinds: Mapping[str, Kind]) -> Filter:
-    """Read `column:op:value`, values of `in` and `between` with commas; or, where it begins with "{", JSON.
+    """Read `column:op:value`; or, where it begins with "{", JSON.
 
-    Raises RefusedError as `parse` does.
+    Several values have commas between. A value that has a comma stands in double quotes, as in CSV, with quotes inside
+    doubled. An empty value is an open end of `range`. Raises RefusedError as `parse` does.
     """
     if text.lstrip().startswith("{"):
         try:
@@ -116,10 +94,11 @@ def parse_short(text: str, kinds: Mapping[str, Kind]) -> Filter:
     op, colon, value = rest.partition(":")
     if not colon:
         raise RefusedError('filter: expected column:op:value, as category:eq:Toys, or JSON that begins with "{"')
-    kind = kinds.get(column)
-    values = value.split(",") if op in COUNTS else [value]
-    typed: list[Any] = [_read(one, kind) for one in values]
-    return parse({"column": column, "op": op, "value": typed if op in COUNTS else typed[0]}, kinds)
+    kind = "boolean" if op == EXISTS else kinds.get(column)
+    if op not in COUNTS:
+        return parse({"column": column, "op": op, "value": _read(value, kind)}, kinds)
+    typed = [None if op == OPEN and not one else _read(_unquoted(one), kind) for one in _split(value)]
+    return parse({"column": column, "op": op, "value": typed}, kinds)
 
 
 def join(filters: Sequence[Filter]) -> Filter | None:
@@ -128,19 +107,6 @@ def join(filters: Sequence[Filter]) -> Filter | None:
     if conditions > MAX_CONDITIONS:
         raise RefusedError(f"filter: {conditions} conditions; at most {MAX_CONDITIONS} are allowed")
     return (filters[0] if len(filters) == 1 else All(tuple(filters))) if filters else None
-
-
-def mask(wanted: Filter, columns: pa.Table) -> Bool:
-    """Which items of a catalog meet the filter: bool [I]. Where a column is missing its values are unknown."""
-    if isinstance(wanted, Condition):
-        if wanted.column not in columns.column_names:
-            return np.zeros(columns.num_rows, np.bool_)
-        chunks = [_meets(wanted, chunk) for chunk in columns.column(wanted.column).chunks]
-        return np.concatenate(chunks) if chunks else np.zeros(0, np.bool_)
-    if isinstance(wanted, Not):
-        return ~mask(wanted.part, columns)
-    parts = (mask(part, columns) for part in wanted.parts)
-    return functools.reduce(np.logical_and if isinstance(wanted, All) else np.logical_or, parts)
 
 
 class _Parser:
@@ -153,17 +119,26 @@ class _Parser:
             raise RefusedError(f"{where}: nested deeper than {MAX_DEPTH}")
         if not isinstance(expression, dict):
             raise RefusedError(f"{where}: expected an object, found {_name(expression)}")
-        if set(expression) == {"column", "op", "value"}:
+        keys = set(expression)
+        if keys - {"exact"} == {"column", "op", "value"}:
             return self._condition(expression, where)
-        if len(expression) != 1 or not set(expression) <= {"and", "or", "not"}:
-            raise RefusedError(f'{where}: expected {{"column", "op", "value"}} or one of "and", "or", "not"')
+        if keys - {"unknown"} == {"not"}:
+            return self._not(expression, where, depth)
+        if len(keys) != 1 or not keys <= {"and", "or"}:
+            wrong = next((key for key in expression if key not in (*_CONDITION, *_WORDS, "unknown")), "")
+            expected = 'expected {"column", "op", "value"} or one of "and", "or", "not"'
+            raise RefusedError(f"{where}: {expected}{_meant(wrong, (*_CONDITION, *_WORDS))}")
         word, inner = next(iter(expression.items()))
-        if word == "not":
-            return Not(self.parse(inner, f"{where}.not", depth + 1))
         if not isinstance(inner, list) or not 1 <= len(inner) <= MAX_CONDITIONS:
             raise RefusedError(f"{where}.{word}: expected a list of 1 to {MAX_CONDITIONS}, found {_name(inner)}")
         parts = tuple(self.parse(part, f"{where}.{word}[{at}]", depth + 1) for at, part in enumerate(inner))
         return All(parts) if word == "and" else Any_(parts)
+
+    def _not(self, expression: dict[str, Any], where: str, depth: int) -> Not:
+        unknown = expression.get("unknown", "in")
+        if unknown not in ("in", "out"):
+            raise RefusedError(f'{where}.unknown: allowed are "in" and "out", found {_name(unknown)}')
+        return Not(self.parse(expression["not"], f"{where}.not", depth + 1), with_unknown=unknown == "in")
 
     def _condition(self, expression: dict[str, Any], where: str) -> Condition:
         self._conditions += 1
@@ -171,16 +146,36 @@ class _Parser:
             raise RefusedError(f"{where}: more than {MAX_CONDITIONS} conditions")
         column, op, value = expression["column"], expression["op"], expression["value"]
         if not isinstance(column, str) or column not in self._kinds:
-            raise RefusedError(f"{where}.column: no such column; allowed are {', '.join(self._kinds) or 'none'}")
+            allowed = ", ".join(self._kinds) or "none"
+            raise RefusedError(f"{where}.column: no such column{_meant(column, self._kinds)}; allowed are {allowed}")
         if not isinstance(op, str) or op not in FILTERS:
-            raise RefusedError(f"{where}.op: unknown; allowed are {', '.join(FILTERS)}")
+            meant = _meant(_OTHERS.get(op, op) if isinstance(op, str) else op, FILTERS)
+            raise RefusedError(f"{where}.op: unknown{meant}; allowed are {', '.join(FILTERS)}")
+        kind = self._kinds[column]
+        if kind not in KINDS.get(op, (kind,)):
+            raise RefusedError(
+                f"{where}.op: {op!r} takes a column of {' or '.join(KINDS[op])}, and {column!r} is one of {kind}; "
+                f"allowed are {', '.join(op for op in FILTERS if kind in KINDS.get(op, (kind,)))}"
+            )
+        exact = expression.get("exact", False)
+        if not isinstance(exact, bool):
+            raise RefusedError(f"{where}.exact: expected true or false, found {_name(exact)}")
+        return Condition(column, op, self._values(column, op, value, f"{where}.value"), exact)
+
+    def _values(self, column: str, op: str, value: Any, where: str) -> tuple[Value | None, ...]:
         values = value if op in COUNTS else [value]
         fewest, most = COUNTS.get(op, (1, 1))
         if not isinstance(values, list) or not fewest <= len(values) <= most:
             expected = f"{most}" if fewest == most else f"{fewest} to {most}"
-            raise RefusedError(f"{where}.value: {op!r} takes a list of {expected} values, found {_name(value)}")
-        kind = self._kinds[column]
-        return Condition(column, op, tuple(_typed(one, kind, column, f"{where}.value") for one in values))
+            raise RefusedError(f"{where}: {op!r} takes a list of {expected} values, found {_name(value)}")
+        if op == EXISTS:
+            if not isinstance(value, bool):
+                raise RefusedError(f"{where}: {op!r} takes true or false, found {_name(value)}")
+            return (value,)
+        if op == OPEN and values == [None, None]:
+            raise RefusedError(f"{where}: {op!r} takes at least one end that is not null")
+        kind = ELEMENTS.get(self._kinds[column], self._kinds[column])
+        return tuple(None if op == OPEN and one is None else _typed(one, kind, column, where) for one in values)
 
 
 def _typed(value: Any, kind: Kind, column: str, where: str) -> Value:
@@ -204,7 +199,7 @@ def _read(text: str, kind: Kind | None) -> Any:
     """A value of the short form; what cannot be read stays text, and `parse` says what is wrong."""
     if kind == "boolean":
         return {"true": True, "false": False}.get(text, text)
-    if kind == "number":
+    if kind in ("number", "numbers"):
         try:
             return int(text) if text.lstrip("+-").isdecimal() and len(text) < 19 else float(text)
         except ValueError:
@@ -212,46 +207,28 @@ def _read(text: str, kind: Kind | None) -> Any:
     return text
 
 
-def _kind(field: pa.Field) -> Kind | None:
-    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-    if field.name in _TIMES and pa.types.is_integer(kind):
-        return "time"
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return "text"
-    if pa.types.is_boolean(kind):
-        return "boolean"
-    return "number" if pa.types.is_integer(kind) or pa.types.is_floating(kind) else None
+def _split(text: str) -> list[str]:
+    """The values between commas, those in quotes with their quotes."""
+    found, at = [], 0
+    while True:
+        value = _LISTED.match(text, at)
+        end = len(text) if value is None else value.end()
+        found.append(text[at:end])
+        if end >= len(text):
+            return found
+        at = end + 1
 
 
-def _meets(condition: Condition, values: Any) -> Bool:
-    """Which values of an arrow array meet the condition. Of a dictionary each entry is tested once."""
-    if pa.types.is_dictionary(values.type):
-        entries = np.append(_meets(condition, values.dictionary), False)
-        codes = values.indices
-        if codes.null_count:
-            codes = pc.fill_null(codes.cast(pa.int64()), len(entries) - 1)
-        return np.asarray(entries.take(codes.to_numpy(zero_copy_only=False)), np.bool_)
-    return _unpack(pc.fill_null(FILTERS[condition.op](values, condition.values), False))
+def _unquoted(text: str) -> str:
+    is_quoted = len(text) > 1 and text[0] == text[-1] == '"'
+    return text[1:-1].replace('""', '"') if is_quoted else text
 
 
-def _unpack(met: Any) -> Bool:
-    """A boolean arrow array without nulls as numpy has it; arrow's own way takes twenty times as long."""
-    if not len(met):
-        return np.zeros(0, np.bool_)
-    bits = np.frombuffer(met.buffers()[1], np.uint8)
-    return np.unpackbits(bits, count=met.offset + len(met), bitorder="little")[met.offset :].view(np.bool_)
-
-
-def _scalar(value: Value, kind: Any) -> Any:
-    """The value in the column's type, or as a wide number where that type would not hold it as it is."""
-    if pa.types.is_integer(kind):
-        if isinstance(value, float) and not value.is_integer():
-            return pa.scalar(value, pa.float64())
-        try:
-            return pa.scalar(int(value), kind)
-        except (pa.ArrowException, OverflowError):
-            return pa.scalar(float(value), pa.float64())
-    return pa.scalar(float(value) if pa.types.is_floating(kind) else value, kind)
+def _meant(name: Any, allowed: Iterable[str]) -> str:
+    """The allowed name that is nearest to a wrong one, as a part of a message; nothing when none is near."""
+    by_lower = {one.lower(): one for one in allowed}
+    near = difflib.get_close_matches(name.lower()[:100], by_lower, 1) if isinstance(name, str) else []
+    return f" ({by_lower[near[0]]!r} may be meant)" if near else ""
 
 
 def _count(wanted: Filter) -> int:

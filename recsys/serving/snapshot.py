@@ -21,9 +21,10 @@ from recsys.data.vocabulary import Vocabulary
 from recsys.errors import AwayError, NotFoundError
 from recsys.serving import recommender
 from recsys.serving.eligibility import Stock, stock_of
-from recsys.serving.filters import Kind, column_kinds
+from recsys.serving.filters import column_kinds
 from recsys.serving.fresh_items import CatalogView, extend
 from recsys.serving.history import EventLog
+from recsys.serving.operators import Kind
 from recsys.store.changes import read_changes
 from recsys.store.database import Store
 

@@ -11,7 +11,7 @@ from recsys.source.ids import NO_ID
 from recsys.source.languages import choose_language
 from recsys.source.prices import read_prices
 from recsys.source.times import TimeReader
-from recsys.source.values import read_texts
+from recsys.source.values import read_lists, read_texts
 from recsys.source.words import read_available, read_consent
 from recsys.store.tables import UNREADABLE
 
@@ -77,7 +77,7 @@ def convert(given: pl.Series, settings: SourceSettings, *, own: bool) -> Column:
     if name in TEXTS:
         return _convert_text(given, settings)
     keeps = given.dtype.is_numeric() or given.dtype == pl.Boolean or _is_plain_list(given.dtype)
-    return _column(given, given if keeps else read_texts(given))
+    return _column(given, given if keeps else read_lists(read_texts(given)))
 
 
 def marked(rows: pl.DataFrame, name: str) -> list[Finding]:

@@ -33,6 +33,19 @@ def read_numbers(values: pl.Series) -> pl.Series:
     return pl.select(pl.when(numbers.is_finite()).then(numbers)).to_series().alias(values.name)
 
 
+def read_lists(texts: pl.Series) -> pl.Series:
+    """Convert a column of texts to lists where every text is a JSON list, of texts only or of numbers only."""
+    given = texts.drop_nulls()
+    if given.is_empty() or not given.str.starts_with("[").all():
+        return texts
+    try:
+        lists = [None if text is None else json.loads(text) for text in texts.to_list()]
+    except (ValueError, RecursionError):
+        return texts
+    read = _series(texts.name, lists, None)
+    return read if isinstance(read.dtype, pl.List) else texts
+
+
 def frame_of(names: Sequence[str], rows: Sequence[Sequence[Any]], types: Mapping[str, Any]) -> pl.DataFrame:
     """Convert Python rows to columns, each of the given type or of one inferred from its values.
 

@@ -189,6 +189,21 @@ def test_posted_attributes_are_fields_and_filters_at_once_and_keep_the_type_of_t
     assert said(server.http.get("/v1/status"))["serving"]["columns"]["watts"] == "number"
 
 
+def test_posted_lists_are_fields_and_can_be_filtered(server):
+    lists = {"stores": ["Bonn", "Köln"], "sizes": [38, 40.5]}
+    assert server.post("/v1/items", {"item_id": "n1", **lists})["warnings"] == []
+    more = [{"item_id": "n2", "stores": "Ulm", "sizes": []}, {"item_id": "n3", "stores": [], "sizes": ["much"]}]
+    assert codes(server.post("/v1/items", more)) == ["wrong_type"]
+    answer = server.user("u", filter="stores:contains:köln", fields="stores,sizes")
+    assert [hit["fields"] for hit in answer["hits"]] == [lists]
+    assert set(ids(server.user("u", filter="stores:in:bonn,ulm"))) == {"n1", "n2"}
+    assert set(ids(server.user("u", filter="stores:exists:true"))) == {"n1", "n2"}
+    assert ids(server.user("u", filter="sizes:gt:40")) == ["n1"]
+    refused = server.http.get("/v1/users/u/recommendations?filter=stores:contains")
+    assert refused.status_code == 422
+    assert said(server.http.get("/v1/status"))["serving"]["columns"]["stores"] == "texts"
+
+
 def test_a_misspelled_column_and_a_new_id_are_told(server):
     known = ids(server.user("u", k=1))[0]
     answer = server.post("/v1/items", {"item_id": known, "avaliable": False, "price": 2.5})

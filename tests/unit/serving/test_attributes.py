@@ -33,6 +33,20 @@ def test_the_first_value_of_a_new_attribute_says_what_it_is() -> None:
     assert [arrow_type(value) for value in (True, 4, 4.5, "x")] == [pa.bool_(), pa.float64(), pa.float64(), pa.string()]
 
 
+def test_lists_are_of_texts_or_of_numbers() -> None:
+    items = [{"stores": ["Bonn"], "sizes": [38, 40.5]}, {"stores": "Ulm", "sizes": 41}, {"stores": [7], "sizes": ["x"]}]
+    fitted, lost = fit(items, {})
+    assert [item["stores"] for item in fitted] == [["Bonn"], ["Ulm"], ["7"]]
+    assert [item["sizes"] for item in fitted] == [[38.0, 40.5], [41.0], None]
+    assert lost == {"sizes": 1}
+    assert fit([{"stock": [1]}], KINDS) == ([{"stock": None}], {"stock": 1})
+    assert [arrow_type(value) for value in (["a"], [], [2])] == [
+        pa.large_list(pa.string()),
+        pa.large_list(pa.string()),
+        pa.large_list(pa.float64()),
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "meant"),
     [

@@ -8,7 +8,7 @@ import pytest
 from recsys.data.times import rfc3339
 from recsys.source import findings as check
 from recsys.source.findings import Finding, SourceReport, left_out
-from recsys.source.values import read_numbers, read_texts
+from recsys.source.values import read_lists, read_numbers, read_texts
 
 NOON = 1_577_880_000_000_000  # 2020-01-01 12:00 UTC, microseconds
 
@@ -23,6 +23,14 @@ def test_numbers_and_texts() -> None:
 def test_a_fault_is_an_error_above_the_share_that_is_allowed(rows: int, severity: str) -> None:
     [finding] = left_out({check.NO_USER: rows}, {}, 1_000, 0.01)
     assert (finding.severity, finding.rows, finding.of, finding.left_out) == (severity, rows, 1_000, True)
+
+
+def test_texts_that_are_all_json_lists_become_lists() -> None:
+    assert read_lists(pl.Series(['["a", "b"]', None, "[]"])).to_list() == [["a", "b"], None, []]
+    assert read_lists(pl.Series(["[1, 2.5]"])).to_list() == [[1.0, 2.5]]
+    for others in (['["a"]', "b"], ['["a"'], ["[1]", '["a"]'], ['[{"a": 1}]'], [None], ["[" * 50_000]):
+        texts = pl.Series(others, dtype=pl.String)
+        assert read_lists(texts).to_list() == others
 
 
 def test_every_reason_has_advice() -> None:
