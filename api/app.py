@@ -69,8 +69,8 @@ def _document(app: FastAPI, kinds: list[str], returns: list[str]) -> None:
                 schemas[name] = shape
             schemas.pop("HTTPValidationError", None)
             schemas.pop("ValidationError", None)
-            schemas["Event"]["properties"]["kind"]["enum"] = kinds + returns
-            schemas["PastEvent"]["properties"]["kind"]["enum"] = kinds
+            schemas["Event"]["properties"]["kind"]["examples"] = kinds + returns
+            schemas["PastEvent"]["properties"]["kind"]["examples"] = kinds
             schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
             schema["security"] = [{}, {"key": []}]
             app.openapi_schema = schema

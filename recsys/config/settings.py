@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from recsys.config.cron import parse_cron, time_zone
 from recsys.errors import ConfigError
 
 RETURN = 127  # the code of an event that takes a purchase back; kinds have lower ones
+MAX_KINDS = 127
 
 
 class Section(BaseModel):
@@ -290,6 +292,13 @@ class EventSettings(Section):
         min_length=1,
         description="The kinds, and the weight of one event of each",
     )
+    new_kind_weight: float | None = Field(
+        None,
+        ge=0,
+        description="Weight of posted kinds that [events.weights] does not name; unset: the smallest there above 0; "
+        "0: they are stored and do not count",
+        examples=[0.1],
+    )
     half_life_days: tuple[float, ...] = Field(
         (30.0, 90.0, 365.0, 36500.0),
         min_length=1,
@@ -353,11 +362,18 @@ class EventSettings(Section):
     def _weighted(self) -> "EventSettings":
         if any(w < 0 for w in self.weights.values()) or not any(self.weights.values()):
             raise ValueError("[events.weights] must not be negative, and one must be above 0")
-        if len(self.weights) > 127:
-            raise ValueError(f"[events.weights] has {len(self.weights)} kinds; at most 127 are allowed")
+        if len(self.weights) > MAX_KINDS:
+            raise ValueError(f"[events.weights] has {len(self.weights)} kinds; at most {MAX_KINDS} are allowed")
         if any(days <= 0 for days in self.half_life_days):
             raise ValueError("[events] half_life_days must be above 0")
         return self
+
+    @property
+    def weight_of_new_kinds(self) -> float:
+        """The weight of a posted kind that is not among `weights`; 0: its events do not count."""
+        if self.new_kind_weight is not None:
+            return self.new_kind_weight
+        return min(weight for weight in self.weights.values() if weight > 0)
 
     @property
     def codes(self) -> dict[str, int]:
@@ -570,6 +586,11 @@ class Config(Section):
     def target_codes(self) -> list[int]:
         """The int8 codes of the kinds that models predict."""
         return [self.events.codes[kind] for kind in self.evaluation.targets]
+
+    def with_kinds(self, weights: Mapping[str, float]) -> "Config":
+        """The same with kinds that it does not have yet, their codes behind those of all others: kind -> weight."""
+        events = self.events.model_copy(update={"weights": {**self.events.weights, **weights, **self.events.weights}})
+        return self.model_copy(update={"events": events})
 
     def hash(self) -> str:
         """Hash the settings that shape a bundle to eight hex digits. Locations and serving settings are left out."""

@@ -25,7 +25,8 @@ from recsys.source.catalog import NO_ITEMS, Entries, build_catalog, consent_of, 
 from recsys.source.contract import IDS
 from recsys.source.evaluation_check import evaluation_findings
 from recsys.source.events import read_events
-from recsys.source.findings import EXAMPLES, UNKNOWN_KIND, Finding, Severity, SourceReport
+from recsys.source.findings import EXAMPLES, Finding, Severity, SourceReport
+from recsys.source.kinds import not_taken, posted_kinds
 from recsys.source.known import KNOWN
 from recsys.source.merges import merge
 from recsys.source.reader import Reader, open_reader
@@ -60,6 +61,7 @@ class Dataset:
     consent: pa.BooleanArray | None  # [U], null where unknown; None without a query of users
     report: SourceReport
     kinds: tuple[str, ...]  # the name of each kind code
+    new_kinds: dict[str, float]  # those of them that were posted and have no weight in the configuration: their weights
     watermark: int  # own events received until then (microseconds UTC) are included
 
 
@@ -122,9 +124,11 @@ class _Reading:
 
 
 def _load(config: Config, store: Store, now: int, progress: Progress) -> Dataset:
+    new_kinds, findings_of_kinds = posted_kinds(config, store)
+    config = config.with_kinds(new_kinds)
     reading = _read(config, store, now, progress)
     progress("put events in order", 0.0)
-    findings = _findings_of_rows(reading, config)
+    findings = [*_findings_of_rows(reading, config), *findings_of_kinds]
     codes = reading.main
     events = _add_own(codes.take(), reading, config, findings)
     streams = [stream for stream in (codes, reading.own) if stream]
@@ -154,6 +158,7 @@ def _load(config: Config, store: Store, now: int, progress: Progress) -> Dataset
         consent=None if reading.users is None else consent_of(reading.users.frame, users),
         report=_report(reading, interactions, visiting, catalog, findings, config),
         kinds=tuple(config.events.weights),
+        new_kinds=new_kinds,
         watermark=reading.watermark,
     )
 
@@ -216,7 +221,8 @@ def _read_stream(
 
 def _findings_of_rows(reading: _Reading, config: Config) -> list[Finding]:
     main, zone = reading.main, config.source.timezone
-    findings = main.findings(main.read, config.source.max_bad_share)
+    findings = [] if config.source.interactions else not_taken(main)
+    findings += main.findings(main.read, config.source.max_bad_share)
     findings += [*reading.items.findings, *(reading.users.findings if reading.users else ())]
     for column in IDS:
         classes = main.classes[column]
@@ -236,9 +242,7 @@ def _add_own(events: pl.DataFrame, reading: _Reading, config: Config, findings: 
         return events
     own = reading.own
     rows = own.take()
-    if not_taken := own.reasons.pop(UNKNOWN_KIND, 0):
-        advice = f"[events] own_kinds are {', '.join(own.kinds) or 'none'}"
-        findings.append(_note("own event of a kind that is not taken", not_taken, own.read, advice))
+    findings += not_taken(own)
     findings += own.findings(own.read, config.source.max_bad_share)
     tolerance = round(config.events.dedup_window_minutes * _MINUTE)
     twin = rows.sort("time").join_asof(

@@ -19,8 +19,8 @@ def insert_events(store: Store, events: pa.Table, *, progress: Progress | None =
     """Store events with a new event_id, in one transaction; return how many were new.
 
     Required columns: event_id, kind, item_id, occurred_at, received_at (microseconds UTC), and user_id or visitor_id
-    or both: these merge the visitor with the user, for good. Optional: value, request_id. Events of a deleted user or
-    visitor up to the deletion are left out.
+    or both: these merge the visitor with the user, for good. Optional: value, request_id, quantity, price, currency,
+    order_id, properties (a JSON object as text). Events of a deleted user or visitor up to the deletion are left out.
     Raises RefusedError, with nothing written, when a column is missing or unknown or an id cannot be stored.
     """
     return import_events(store, events, reduced={}, gone=(), progress=progress)[0]
@@ -51,6 +51,24 @@ def import_events(
         inserted = bulk_insert(connection, store.tables.events, rows, replace=False, progress=progress)
         claim(connection, store.tables, merged, now)
         return inserted, corrected
+
+
+def known_events(store: Store, event_ids: Collection[str], *, received_after: int) -> set[str]:
+    """Those of the event ids that were received after a moment (microseconds UTC)."""
+    events, ids, found = store.tables.events.c, sorted(event_ids), set[str]()
+    with store.reading() as connection:
+        for start in range(0, len(ids), MANY_IDS):
+            mine = events.event_id.in_(ids[start : start + MANY_IDS]) & (events.received_at > received_after)
+            found |= set(connection.scalars(sa.select(events.event_id).where(mine)))
+    return found
+
+
+def count_kinds(store: Store) -> dict[str, int]:
+    """How many events the own tables hold of each kind."""
+    events = store.tables.events.c
+    with store.reading() as connection:
+        rows = connection.execute(sa.select(events.kind, sa.func.count()).group_by(events.kind)).all()
+    return {kind: int(count) for kind, count in rows}
 
 
 def _correct(connection: sa.Connection, events: sa.Table, values: Mapping[str, float | None]) -> int:

@@ -74,6 +74,11 @@ def own_tables(prefix: str) -> Tables:
             sa.Column("request_id", key),
             sa.Column("occurred_at", number, nullable=False),
             sa.Column("received_at", number, nullable=False),
+            sa.Column("quantity", sa.Double()),
+            sa.Column("price", sa.Double()),  # of one piece
+            sa.Column("currency", key),
+            sa.Column("order_id", key),
+            sa.Column("properties", text),  # a JSON object
             # For the newest events of one user, of one visitor, and of everybody.
             sa.Index(f"{prefix}events_user", "user_id", "received_at"),
             sa.Index(f"{prefix}events_visitor", "visitor_id", "occurred_at"),

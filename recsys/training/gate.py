@@ -5,15 +5,16 @@ bundle kept from before its own refit.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from recsys.config.settings import GateSettings
-from recsys.data.arrays import Float32, Int32, mean_or_zero
+from recsys.data.arrays import Float32, Int8, Int32, mean_or_zero
+from recsys.data.interactions import Histories
 from recsys.data.vocabulary import Vocabulary
-from recsys.models.vectors import Part, Vectors
+from recsys.models.vectors import Part, UserEncoder, Vectors
 
 METRIC = "ndcg@20"
 _RESAMPLES = 1000
@@ -92,13 +93,35 @@ def _upper_bound(differences: Float32, seed: int) -> float:
     return float(np.quantile(means, 0.975))
 
 
-def align(vectors: Vectors, ids: Vocabulary, wanted: Vocabulary) -> Vectors:
-    """The same vectors in the item rows of `wanted`; items that `ids` does not know get zeros."""
+@dataclass(frozen=True)
+class _Recoded:
+    """An encoder for histories whose kinds have other codes; events of a kind that it does not know are left out."""
+
+    name: ClassVar[str] = "recoded"
+    encoder: UserEncoder
+    codes: Int8  # the encoder's code of each kind, -1 where it does not know it
+
+    def encode(self, history_vectors: Float32, histories: Histories) -> Float32:
+        """See UserEncoder."""
+        known = histories.select(self.codes[histories.kinds] >= 0)
+        return self.encoder.encode(history_vectors, replace(known, kinds=self.codes[known.kinds]))
+
+
+def align(vectors: Vectors, ids: Vocabulary, wanted: Vocabulary, codes: Int8 | None = None) -> Vectors:
+    """The same vectors in the item rows of `wanted`; items that `ids` does not know get zeros.
+
+    codes: for each of tonight's kinds the code that these vectors know it by, -1 for none; None: the same codes.
+    """
     rows = ids.rows_of(list(wanted))
+    if codes is not None and (codes == np.arange(len(codes))).all():
+        codes = None
     return replace(
         vectors,
         item_vectors=_take(vectors.item_vectors, rows),
-        parts=tuple(Part(_take(part.history_vectors, rows), part.encoder) for part in vectors.parts),
+        parts=tuple(
+            Part(_take(part.history_vectors, rows), part.encoder if codes is None else _Recoded(part.encoder, codes))
+            for part in vectors.parts
+        ),
     )
 
 

@@ -13,7 +13,7 @@ from recsys.bundle.bundle import Bundle, assemble
 from recsys.config.settings import Config
 from recsys.data.arrays import Float32
 from recsys.data.catalog import Catalog
-from recsys.data.interactions import Histories, Interactions, stack
+from recsys.data.interactions import Histories, Interactions, codes_in, stack
 from recsys.data.splits import Splits, split_by_time
 from recsys.errors import ConfigError
 from recsys.imports import resolve
@@ -46,12 +46,19 @@ def unrecorded(_step: str) -> Iterator[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """What the steps of one run share."""
+    """What the steps of one run share. Kinds that were posted without a weight get theirs in the configuration."""
 
     config: Config
     dataset: Dataset
     record: Record = unrecorded
     progress: Progress = no_progress
+
+    def __post_init__(self) -> None:
+        """Add the dataset's new kinds to the configuration."""
+        new = {
+            kind: weight for kind, weight in self.dataset.new_kinds.items() if kind not in self.config.events.weights
+        }
+        object.__setattr__(self, "config", self.config.with_kinds(new))
 
     @cached_property
     def splits(self) -> Splits:
@@ -248,7 +255,8 @@ def _incomparable(run: TrainingRun, live: Bundle) -> str | None:
     """Why the winner cannot be compared with the live bundle; None when it can."""
     if live.evaluation is None:
         return f"{live.version} has no vectors from before its refit"
-    if live.kinds != tuple(run.config.events.weights):
+    ours, theirs = set(run.config.events.weights), set(live.kinds)
+    if not (ours <= theirs or theirs <= ours):
         return f"{live.version} was trained on other kinds of events: {', '.join(live.kinds)}"
     return None
 
@@ -266,7 +274,8 @@ def _beside_live(run: TrainingRun, winner: Candidate, baseline: Candidate, live:
         return evaluate(with_popularity(run, vectors, baseline.vectors), splits, run.config).ndcg_per_user
 
     ours = winner.result.ndcg_per_user if splits is run.splits else ndcg_of(winner.vectors)
-    return ours, ndcg_of(gate.align(live.evaluation, live.catalog.ids, run.dataset.catalog.ids))
+    codes = codes_in(tuple(run.config.events.weights), live.kinds)
+    return ours, ndcg_of(gate.align(live.evaluation, live.catalog.ids, run.dataset.catalog.ids, codes))
 
 
 def refit(run: TrainingRun, winner: Candidate, baseline: Candidate) -> Bundle:

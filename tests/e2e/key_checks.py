@@ -84,12 +84,12 @@ def recommended(config: Config, k: int = 20) -> list[list[str]]:
     return [[hit["item_id"] for hit in answer["hits"]] for answer in data]
 
 
-def post_view(config: Config, *, minutes_later: float) -> None:
+def post_view(config: Config, *, minutes_later: float, kind: str = "view") -> None:
     """The first view of the shop once more, posted to the service some minutes later."""
     with closing(sqlite3.connect(str(config.source.url).removeprefix("sqlite:///"))) as shop:
         user, item, at = shop.execute("SELECT customer_id, sku, unixepoch(viewed_at) FROM page_views").fetchone()
     moment = at * 1_000_000 + round(minutes_later * MINUTE)
-    event = {"event_id": "e1", "user_id": str(user), "item_id": item, "kind": "view", "occurred_at": moment}
+    event = {"event_id": "e1", "user_id": str(user), "item_id": item, "kind": kind, "occurred_at": moment}
     with closing(open_store(config.store.url, config.store.table_prefix)) as store:
         insert_events(store, pa.Table.from_pylist([{**event, "received_at": moment}]))
 
@@ -132,11 +132,11 @@ def imported(config: Config) -> str:
     return f"{done['inserted']} of {done['rows']}"
 
 
-def events_with_own(minutes_later: float) -> Callable[[Config], int]:
+def events_with_own(minutes_later: float, kind: str = "view") -> Callable[[Config], int]:
     """How many events are read when the service has the first view of the shop too, some minutes later."""
 
     def count_events(config: Config) -> int:
-        post_view(config, minutes_later=minutes_later)
+        post_view(config, minutes_later=minutes_later, kind=kind)
         return len(loaded(config).events)
 
     return count_events

@@ -124,6 +124,9 @@ CHANGES: dict[str, Change] = {
         '{ order = "cart" }', lambda config: 2 in loaded(config).events.kinds, become(True, False)
     ),
     "events.own_kinds": Change('["view"]', outcomes.events_with_own(60), lambda before, after: after == before + 1),
+    "events.new_kind_weight": Change(
+        "0", outcomes.events_with_own(60, kind="wish"), lambda before, after: after == before - 1
+    ),
     "events.dedup_window_minutes": Change(
         "0.1", outcomes.events_with_own(5), lambda before, after: after == before + 1, OWN_VIEWS
     ),

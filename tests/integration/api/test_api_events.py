@@ -5,13 +5,16 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from unittest import mock
 
 import httpx
 import pytest
 import sqlalchemy as sa
 from serving import Server, client, codes, free_port, ids, said
 
+from api.routes.events import Event, _event_ids
 from recsys.bundle import bundle as bundles
+from recsys.config.settings import EventSettings
 from recsys.store.migrate import open_store
 from recsys.store.visitors import read_visitors
 
@@ -60,12 +63,19 @@ def test_a_request_id_is_kept_with_the_event_it_led_to(server, database):
 @pytest.mark.parametrize(
     ("change", "where"),
     [
-        ({"event_id": None}, "event_id"),
         ({"event_id": ""}, "event_id"),
         ({"event_id": "x" * 256}, "event_id"),
         ({"item_id": "a\x00b"}, "item_id"),
         ({"user_id": None}, "user_id and visitor_id"),
-        ({"kind": "sneeze"}, "kind"),
+        ({"kind": ""}, "kind"),
+        ({"kind": "ann@example.org"}, "kind"),
+        ({"kind": "x" * 65}, "kind"),
+        ({"quantity": 0}, "quantity"),
+        ({"price": -1}, "price"),
+        ({"currency": "eur"}, "currency"),
+        ({"order_id": ""}, "order_id"),
+        ({"properties": []}, "properties"),
+        ({"properties": {"note": "x" * 8000}}, "properties"),
         ({"value": "much"}, "value"),
         ({"value": 10**400}, "value"),
         ({"occurred_at": "yesterday"}, "occurred_at"),
@@ -87,6 +97,85 @@ def test_of_a_thousand_events_one_wrong_one_refuses_all(serve, shop, change, whe
     assert any(where in f"{fault['where']} {fault['detail']}" for fault in problem["errors"])
     assert problem["errors"][0]["where"].startswith("body[1]")
     assert stored_ids(f"sqlite:///{shop / 'recsys.db'}") == []
+
+
+def rows_of(database, *names):
+    """The stored events, by time and id: these columns."""
+    with closing(open_store(database, "recsys_")) as store, store.reading() as connection:
+        events = store.tables.events.c
+        query = sa.select(*(events[name] for name in names)).order_by(events.occurred_at, events.event_id)
+        return [tuple(row) for row in connection.execute(query)]
+
+
+def test_what_an_event_says_is_stored_and_the_value_is_price_times_quantity(server, database):
+    event = {"user_id": "u", "kind": "purchase", "item_id": "i", "occurred_at": "2026-01-01T00:00:00Z"}
+    details = {"quantity": 3, "price": 2.5, "currency": "EUR", "order_id": "o-1", "properties": {"b": [1], "a": "ü"}}
+    server.post("/v1/events", [event | details, event | {"event_id": "plain", "value": 9, "price": 2}])
+    names = ("value", "quantity", "price", "currency", "order_id", "properties")
+    stored = set(rows_of(database, *names))
+    assert stored == {(7.5, 3.0, 2.5, "EUR", "o-1", '{"a":"ü","b":[1]}'), (9.0, None, 2.0, None, None, None)}
+
+
+def test_an_event_without_an_id_counts_once_until_it_can_be_another(server, database):
+    event = {"user_id": "u", "kind": "view", "item_id": "i"}
+    assert server.post("/v1/events", [event, event])["stored"] == 1
+    assert server.post("/v1/events", event)["stored"] == 0
+    assert server.post("/v1/events", event | {"properties": {"page": 2}})["stored"] == 1
+    dated = event | {"occurred_at": "2026-01-01T00:00:00Z"}
+    assert [server.post("/v1/events", dated)["stored"] for _ in range(2)] == [1, 0]
+    assert server.post("/v1/events", event | {"occurred_at": "2026-01-01T00:00:01Z"})["stored"] == 1
+    with closing(open_store(database, "recsys_")) as store, store.writing() as connection:
+        events = store.tables.events
+        connection.execute(events.update().values(received_at=events.c.received_at - 11 * 60_000_000))
+    assert server.post("/v1/events", event | {"event_id": "own"})["stored"] == 1
+
+
+def test_a_retry_after_the_clock_s_window_has_ended_is_no_other_event():
+    event = Event(user_id="u", kind="view", item_id="i")
+    window = 10 * 60_000_000
+
+    def ids(now, known):
+        with mock.patch("api.routes.events.known_events", lambda _store, asked, **_: known & asked):
+            return _event_ids(None, [event], now, EventSettings())[0]
+
+    first = ids(100 * window - 1, set())
+    assert ids(100 * window, {first}) == first  # a moment later, in the next window
+    assert ids(100 * window, set()) != first
+    assert ids(100 * window, set()) == ids(101 * window - 1, set())
+
+
+def test_a_new_kind_is_stored_told_of_and_near_ones_are_named(serve, shop):
+    server = serve(RECSYS_EVENTS__ALIASES='{ bought = "purchase" }')
+    item = bundles.load(shop / "recsys-data").catalog.ids.id_of(0)
+    events = [{"user_id": "u", "kind": kind, "item_id": item} for kind in ("wish", "purchse", "bought", "view")]
+    answer = server.post("/v1/events", events)
+    assert (answer["stored"], answer["unknown_items"]) == (4, [])
+    assert [warning["code"] for warning in answer["warnings"]] == ["new_kind", "new_kind"]
+    wish, misspelled = (warning["detail"] for warning in answer["warnings"])
+    assert "from the next training on, with weight 0.2" in wish
+    assert "is purchase meant?" in misspelled
+    kinds = [kind for (kind,) in rows_of(f"sqlite:///{shop / 'recsys.db'}", "kind")]
+    assert sorted(kinds) == ["purchase", "purchse", "view", "wish"]
+    said(server.http.get("/v1/users/u/recommendations"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [("NEW_KIND_WEIGHT", "0", "new_kind_weight is 0"), ("OWN_KINDS", '["view"]', "own_kinds does not name it")],
+)
+def test_a_new_kind_that_will_not_count_is_told_so(serve, key, value, says):
+    event = {"user_id": "u", "kind": "wish", "item_id": "i"}
+    answer = serve(**{f"RECSYS_EVENTS__{key}": value}).post("/v1/events", event)
+    assert answer["stored"] == 1
+    assert says in answer["warnings"][0]["detail"]
+
+
+def test_an_event_of_an_unknown_item_says_so_until_the_item_is_posted(server):
+    event = {"user_id": "u", "kind": "view", "item_id": "not yet there"}
+    first = server.post("/v1/events", [event, event | {"kind": "cart"}])
+    assert (first["stored"], first["unknown_items"], codes(first)) == (2, ["not yet there"], ["unknown_items"])
+    server.post("/v1/items", {"item_id": "not yet there", "title": "Lantern"})
+    assert server.post("/v1/events", event | {"event_id": "later"})["unknown_items"] == []
 
 
 def test_what_is_returned_is_recommended_again(serve, shop):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from recsys.config.settings import GateSettings
+from recsys.data.interactions import Histories
 from recsys.data.vocabulary import Vocabulary
 from recsys.models.vectors import Part, Vectors, WeightedSum
 from recsys.training.gate import align, decide
@@ -79,3 +80,14 @@ def test_align_moves_rows_by_id_and_leaves_unknown_items_at_zero():
     np.testing.assert_array_equal(moved.item_vectors, [[3, 3], [0, 0], [1, 1]])
     np.testing.assert_array_equal(moved.parts[0].history_vectors, [[30, 30], [0, 0], [10, 10]])
     assert moved.parts[0].encoder is encoder
+
+
+def test_align_leaves_out_events_of_kinds_that_the_vectors_do_not_know():
+    ids = Vocabulary.from_ids(["a", "b"])
+    table = np.eye(2, dtype=np.float32)
+    encoder = WeightedSum((1.0, 0.5), 90.0)
+    moved = align(Vectors("mf", table, (Part(table, encoder),), None, {}), ids, ids, np.array([1, -1, 0], np.int8))
+    items, ages = np.array([0, 1, 1], np.int32), np.zeros(3, np.float32)
+    tonight = Histories(np.array([0, 2, 3]), items, np.array([0, 1, 2], np.int8), ages)
+    theirs = Histories(np.array([0, 1, 2]), items[[0, 2]], np.array([1, 0], np.int8), ages[:2])
+    np.testing.assert_array_equal(moved.encode(tonight), encoder.encode(table, theirs))
