@@ -55,7 +55,7 @@ def main() -> None:
         }
         for database, url in urls.items():
             if url:
-                FILL[database](url, _events(arguments.rows))
+                FILL[database](url, make_events(arguments.rows))
                 try:
                     _print(database, arguments.rows, _compare(database, url, arguments.rounds))
                 finally:
@@ -72,7 +72,8 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _events(rows: int) -> pl.DataFrame:
+def make_events(rows: int) -> pl.DataFrame:
+    """Events in the columns of an import, the time as text, always the same ones."""
     random = np.random.default_rng(0)
     times = 1_700_000_000_000_000 + np.sort(random.integers(0, 31_536_000_000_000, rows)) // 1_000_000 * 1_000_000
     return pl.DataFrame(

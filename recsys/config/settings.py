@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from recsys.config.cron import parse_cron, time_zone
 from recsys.errors import ConfigError
 
+MAX_EXPANDED_MIB = 4096  # of a compressed file to import
 RETURN = 127  # the code of an event that takes a purchase back; kinds have lower ones
 MAX_KINDS = 127
 
@@ -278,6 +279,9 @@ class ImportSettings(Section):
 
     columns: dict[str, str] = Field(
         {}, description='Column that the import needs = its name in the files, as in user_id = "CustomerID"'
+    )
+    max_expanded_mib: int = Field(
+        MAX_EXPANDED_MIB, ge=1, description="A compressed file (.gz, .zip, .xlsx) that expands to more is refused"
     )
 
 

@@ -10,40 +10,52 @@ import polars as pl
 from recsys.source.events import require
 from recsys.source.prepared import Prepared
 
-NO_USER = "no user"
+NO_USER = "neither user nor visitor"
 OTHER_EVENT = "event that is no view, cart, purchase or refund"
 NO_ITEMS = "event without items"
 
 _GA4 = {"view_item": "view", "add_to_cart": "cart", "purchase": "purchase", "refund": "return"}
 _MATOMO = {"ecommerceOrder": "purchase", "ecommerceAbandonedCart": "cart"}
-_EVENT = {"user_id": pl.String, "item_id": pl.String, "event": pl.String, "timestamp": pl.Int64, "value": pl.Float64}
+_EVENT = {
+    "user_id": pl.String,
+    "visitor_id": pl.String,
+    "item_id": pl.String,
+    "event": pl.String,
+    "timestamp": pl.Int64,
+    "value": pl.Float64,
+}
 _ITEM = {"item_id": pl.String, "title": pl.String, "brand": pl.String, "category": pl.String, "price": pl.Float64}
 _SECOND = 1_000_000
 
-Row = tuple[str | None, str | None, str, int | None, float | None]
+_MATOMO_VISITORS = ("visitorId", "idvisitor")  # of its API and of its table of visits
+
+Row = tuple[str | None, str | None, str | None, str, int | None, float | None]
 
 
 def ga4(rows: pl.DataFrame, name: str) -> Prepared:
     """Read events of Google Analytics 4 as BigQuery exports them: JSON lines or Parquet.
 
-    A refund without items takes back every item of its transaction that the files hold.
+    The device (`user_pseudo_id`) is the visitor. A refund without items takes back every item of its transaction that
+    the files hold.
     """
-    require(rows.columns, ("event_name", "event_timestamp", "user_id", "items"), name)
+    require(rows.columns, ("event_name", "event_timestamp", "items"), name)
+    _require_one(rows, ("user_id", "user_pseudo_id"), name)
     reasons, items, events = Counter[str](), dict[str, dict[str, Any]](), list[Row]()
     ecommerce = _nested(rows["ecommerce"]) if "ecommerce" in rows.columns else [None] * rows.height
-    columns = (rows["event_name"], rows["event_timestamp"], rows["user_id"], _nested(rows["items"]), ecommerce)
-    sold = _transactions(columns)
-    for event, moment, user, found, order in zip(*columns, strict=True):
+    owners = (_ids(rows, ("user_id",)), _ids(rows, ("user_pseudo_id",)))
+    columns = (rows["event_name"], rows["event_timestamp"], *owners, _nested(rows["items"]), ecommerce)
+    sold = _transactions(rows["event_name"], columns[-2], ecommerce)
+    for event, moment, user, visitor, found, order in zip(*columns, strict=True):
         kind = _GA4.get(event)
         listed = found or (sold.get(_transaction(order), []) if kind == "return" else [])
-        reason = OTHER_EVENT if kind is None else NO_ITEMS if not listed else NO_USER if not user else None
+        reason = OTHER_EVENT if kind is None else NO_ITEMS if not listed else None if user or visitor else NO_USER
         if reason or kind is None:
             reasons[str(reason)] += max(len(found or []), 1)
             continue
         for item in listed:
             identifier = _id(item.get("item_id")) or _id(item.get("item_name"))
             value = _product(item.get("price"), item.get("quantity")) if kind in ("cart", "purchase") else None
-            events.append((str(user), identifier, kind, _whole(moment), value))
+            events.append((user, visitor, identifier, kind, _whole(moment), value))
             if identifier:
                 items[identifier] = _ga4_item(identifier, item)
     return _prepared(events, items, reasons)
@@ -52,23 +64,26 @@ def ga4(rows: pl.DataFrame, name: str) -> Prepared:
 def matomo(rows: pl.DataFrame, name: str) -> Prepared:
     """Read visits of Matomo as its API `Live.getLastVisitsDetails` returns them in JSON.
 
-    Views of products, carts that were left and orders count; a visit without a userId is left out.
+    Views of products, carts that were left and orders count. Without a userId they are those of a visitor.
     """
-    require(rows.columns, ("userId", "actionDetails"), name)
+    require(rows.columns, ("actionDetails",), name)
+    _require_one(rows, ("userId", *_MATOMO_VISITORS), name)
     reasons, items, events = Counter[str](), dict[str, dict[str, Any]](), list[Row]()
-    for user, actions in zip(rows["userId"], _nested(rows["actionDetails"]), strict=True):
+    owners = (_ids(rows, ("userId",)), _ids(rows, _MATOMO_VISITORS))
+    for user, visitor, actions in zip(*owners, _nested(rows["actionDetails"]), strict=True):
         if not actions:
             reasons[NO_ITEMS] += 1
         for action in actions or []:
             kind, listed = _matomo_items(action)
-            reason = OTHER_EVENT if kind is None else NO_ITEMS if not listed else NO_USER if not user else None
+            reason = OTHER_EVENT if kind is None else NO_ITEMS if not listed else None if user or visitor else NO_USER
             if reason or kind is None:
                 reasons[str(reason)] += max(len(listed), 1)
                 continue
             moment = _whole(action.get("timestamp"))
             for item in listed:
                 value = _product(item["price"], item["quantity"]) if kind != "view" else None
-                events.append((str(user), item["item_id"], kind, None if moment is None else moment * _SECOND, value))
+                time = None if moment is None else moment * _SECOND
+                events.append((user, visitor, item["item_id"], kind, time, value))
                 items[str(item["item_id"])] = {key: item[key] for key in _ITEM}
     return _prepared(events, items, reasons)
 
@@ -80,10 +95,25 @@ def _prepared(events: Sequence[Row], items: Mapping[str, Mapping[str, Any]], rea
     return Prepared(rows, catalog, dict(reasons), of=rows.height + reasons.total())
 
 
-def _transactions(columns: Sequence[Any]) -> dict[str | None, list[dict[str, Any]]]:
+def _require_one(rows: pl.DataFrame, columns: Sequence[str], name: str) -> None:
+    """Raise SourceError when none of the columns is there."""
+    if not set(columns) & set(rows.columns):
+        require(rows.columns, columns[:1], name)
+
+
+def _ids(rows: pl.DataFrame, columns: Sequence[str]) -> list[str | None]:
+    """The ids in the first of the columns that is there; None where there is no id."""
+    column = next((column for column in columns if column in rows.columns), None)
+    given = [None] * rows.height if column is None else rows[column].to_list()
+    return [_id(value) for value in given]
+
+
+def _transactions(
+    names: pl.Series, items: Sequence[Any], orders: Sequence[Any]
+) -> dict[str | None, list[dict[str, Any]]]:
     """The items of each transaction that was a purchase."""
     sold: dict[str | None, list[dict[str, Any]]] = {}
-    for event, _, _, found, order in zip(*columns, strict=True):
+    for event, found, order in zip(names, items, orders, strict=True):
         if event == "purchase" and (number := _transaction(order)):
             sold[number] = found or []
     return sold

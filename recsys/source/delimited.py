@@ -12,6 +12,7 @@ from typing import BinaryIO
 import numpy as np
 import polars as pl
 
+from recsys.errors import SourceError
 from recsys.source.records import Form, Records, count_fields, goes_on, read_records, scan, unescape
 from recsys.source.text import Text, open_text
 
@@ -34,6 +35,7 @@ class Table:
     unread: int = 0
     examples: list[str] = field(default_factory=list)
     blank: int = 0
+    headers: int = 0  # repeated among the rows
     recognized: dict[str, str] = field(default_factory=dict)
 
     def frame(self) -> pl.DataFrame:
@@ -47,6 +49,39 @@ class Table:
         self.unread += 1
         if len(self.examples) < _EXAMPLES:
             self.examples.append(f"{place} {number}: {what}")
+
+    def drop_headers(self, given: Sequence[str | None]) -> None:
+        """Leave out rows that repeat the header, as files have that were put together. given: the names as written.
+
+        Raises SourceError when a row has the names in another order: the columns mean something else from there on.
+        """
+        written = [name and name.strip().strip("\ufeff") for name in given]
+        if not any(written):
+            return
+        for at, part in enumerate(self.parts):
+            last = part.to_series(-1).str.strip_chars()
+            if not last.is_in([name for name in written if name]).any():
+                continue
+            cells = part.select(pl.all().str.strip_chars().str.strip_chars_start("\ufeff"))
+            pairs = zip(self.names, written, strict=True)
+            is_header = cells.select(pl.all_horizontal(pl.col(name).eq_missing(pl.lit(text)) for name, text in pairs))
+            mask = is_header.to_series()
+            self._refuse_other_order(cells.filter(~mask), written)
+            self.headers += int(mask.sum())
+            self.parts[at] = part.filter(~mask)
+        if self.headers:
+            self.recognized["repeated headers"] = str(self.headers)
+
+    def _refuse_other_order(self, cells: pl.DataFrame, written: Sequence[str | None]) -> None:
+        if len(written) < 2 or None in written or len(set(written)) < len(written):
+            return
+        names = pl.all_horizontal(pl.all().is_in(list(written)))
+        for row in cells.filter(names).unique().iter_rows():
+            if set(row) == set(written):
+                raise SourceError(
+                    f"the header stands among the rows again, with the columns in another order: {', '.join(row)}; "
+                    "give the files one by one"
+                )
 
     def drop_nameless(self) -> None:
         """Leave out columns without name and value: what a separator at the end of every line makes."""
@@ -72,6 +107,8 @@ def read_delimited(stream: BinaryIO, known: Collection[str], *, has_header: bool
     start = _offset(first, skipped)
     _read_blocks(_chain(first[start:], blocks), form, skipped + 1, table)
     table.recognized = _describe(text, form, table, preamble) | table.recognized
+    if has_header:
+        table.drop_headers(names)
     table.drop_nameless()
     return table
 

@@ -1,23 +1,24 @@
 """Files as tables: delimited text, JSON, Parquet and spreadsheets, plain, in .gz or in .zip, one or several."""
 
 import gzip
-import json
+import io
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import polars as pl
 
+from recsys.config.settings import MAX_EXPANDED_MIB
 from recsys.errors import SourceError
 from recsys.imports import resolve
-from recsys.source.delimited import BLOCK, Table, find_header, read_delimited, unique_names
-from recsys.source.text import open_text
-from recsys.source.values import frame_of_objects
+from recsys.source.delimited import Table, find_header, read_delimited, unique_names
+from recsys.source.expansion import LimitedStream, check_archive
+from recsys.source.json_rows import read_json
 
 DELIMITED = (".csv", ".tsv", ".txt")
 SPREADSHEETS = (".xlsx",)
@@ -68,18 +69,27 @@ def _matching(pattern: Path) -> list[Path]:
     return sorted(path for path in root.glob(str(pattern.relative_to(pattern.anchor))) if path.is_file())
 
 
-def read_files(paths: Sequence[Path], known: Collection[str] = (), *, has_header: bool = True) -> FileRows:
+def read_files(
+    paths: Sequence[Path],
+    known: Collection[str] = (),
+    *,
+    has_header: bool = True,
+    max_expanded_mib: int = MAX_EXPANDED_MIB,
+) -> FileRows:
     """Read all rows of files. A suffix, before a final .gz, names the format; columns of text files are text.
 
-    known: names that a header may have; has_header: whether delimited text and spreadsheets have one (else 1, 2, …).
+    known: names that a header may have; has_header: whether delimited text and spreadsheets have one (else 1, 2, …);
+    max_expanded_mib: what a compressed file may hold. `recognized` and examples call a file by its name, or by its path
+    where several have that name.
     Raises SourceError when a file is missing, its format is not in FORMATS, or it cannot be read as its format.
     """
     frames, unread, examples, recognized = [], 0, list[str](), {}
-    for path in paths:
-        for name, table in _tables(path, known, has_header):
+    for label, path in zip(labels(paths), paths, strict=True):
+        for member, table in _tables(path, label, known, has_header, max_expanded_mib):
+            name = f"{label}:{member}" if member else label
             frames.append(table.frame())
             unread += table.unread
-            examples += [f"{name} {example}" if len(paths) > 1 else example for example in table.examples]
+            examples += [f"{name} {example}" if len(paths) > 1 or member else example for example in table.examples]
             recognized[name] = table.recognized
             if table.unread and not any(part.height for part in table.parts):
                 raise SourceError(f"{name}: no row can be parsed, as {' | '.join(table.examples)}")
@@ -87,44 +97,58 @@ def read_files(paths: Sequence[Path], known: Collection[str] = (), *, has_header
     return FileRows(rows, unread, tuple(examples[:_EXAMPLES]), recognized)
 
 
-def _tables(path: Path, known: Collection[str], has_header: bool) -> Iterator[tuple[str, Table]]:
+def labels(paths: Sequence[Path]) -> list[str]:
+    """What messages call each file: its name, or its path where several have that name."""
+    counts = Counter(path.name for path in paths)
+    return [path.name if counts[path.name] == 1 else str(path) for path in paths]
+
+
+def _tables(
+    path: Path, label: str, known: Collection[str], has_header: bool, max_mib: int
+) -> Iterator[tuple[str, Table]]:
+    """Read each table of a file; with the name that it has in an archive."""
     try:
         with path.open("rb") as stream:
-            for name, content in _contents(path.name, stream):
-                yield name, _read(name, content, known, has_header)
+            for member, name, content in _contents(path, stream, max_mib):
+                yield member, _read(name, content, known, has_header, max_mib)
     except FileNotFoundError:
         raise SourceError(f"there is no file {path}") from None
     except SourceError as error:
-        raise SourceError(f"{path.name}: {error}") from None
+        raise SourceError(f"{label}: {error}") from None
     except _BROKEN as error:
         form = Path(path.name.removesuffix(".gz")).suffix[1:].lower()
-        raise SourceError(f"{path.name} cannot be read as {form}: {str(error).splitlines()[0]}") from None
+        raise SourceError(f"{label} cannot be read as {form}: {str(error).splitlines()[0]}") from None
 
 
-def _contents(name: str, stream: BinaryIO) -> Iterator[tuple[str, BinaryIO]]:
-    """Open what a file holds: itself, what .gz compresses, or each file of a .zip."""
+def _contents(path: Path, stream: BinaryIO, max_mib: int) -> Iterator[tuple[str, str, BinaryIO]]:
+    """Open what a file holds: itself, what .gz compresses, or each file of a .zip.
+
+    Yields the name in an archive, if it is one, and the name whose suffix tells the format.
+    """
     start = stream.read(4)
     stream.seek(0)
-    suffix = Path(name).suffix.lower()
+    suffix = path.suffix.lower()
     if start.startswith(_GZIP):
         with gzip.open(stream) as content:
-            yield name.removesuffix(".gz"), content  # type: ignore[misc]
+            limited = LimitedStream(content, stream, max_mib)  # type: ignore[arg-type]
+            yield "", path.name.removesuffix(path.suffix) if suffix == ".gz" else path.name, limited  # type: ignore[misc]
     elif start.startswith(_ZIP) and suffix not in SPREADSHEETS:
-        yield from _members(name, stream)
+        with zipfile.ZipFile(stream) as archive:
+            for member in _members(archive, path.stat().st_size, max_mib):
+                with archive.open(member) as content:
+                    yield member, member, content  # type: ignore[misc]
     elif suffix in (".gz", ".zip"):
         raise SourceError(f"it does not begin as a {suffix} file does")
     else:
-        yield name, stream
+        yield "", path.name, stream
 
 
-def _members(name: str, stream: BinaryIO) -> Iterator[tuple[str, BinaryIO]]:
-    with zipfile.ZipFile(stream) as archive:
-        names = [member for member in archive.namelist() if _is_data(member)]
-        if not names:
-            raise SourceError(f"it holds no file of a known form; {_ALLOWED}")
-        for member in names:
-            with archive.open(member) as content:
-                yield f"{name}:{member}", content  # type: ignore[misc]
+def _members(archive: zipfile.ZipFile, size: int, max_mib: int) -> list[str]:
+    names = [member for member in archive.namelist() if _is_data(member)]
+    if not names:
+        raise SourceError(f"it holds no file of a known form; {_ALLOWED}")
+    check_archive(archive, names, size, max_mib)
+    return names
 
 
 def _is_data(member: str) -> bool:
@@ -133,14 +157,14 @@ def _is_data(member: str) -> bool:
     return path.suffix.lower() in FORMATS and not path.name.startswith(".") and path.parts[0] != "__MACOSX"
 
 
-def _read(name: str, content: BinaryIO, known: Collection[str], has_header: bool) -> Table:
+def _read(name: str, content: BinaryIO, known: Collection[str], has_header: bool, max_mib: int) -> Table:
     suffix = Path(name).suffix.lower()
     if suffix in DELIMITED:
         return read_delimited(content, known, has_header=has_header)
     if suffix in SPREADSHEETS:
-        return _read_spreadsheet(content.read(), known, has_header)
+        return _read_spreadsheet(content.read(), known, has_header, max_mib)
     if suffix in JSON_LINES or suffix == ".json":
-        return _read_json(content, is_lines=suffix != ".json")
+        return read_json(content, is_lines=suffix != ".json")
     if suffix == ".parquet":
         return _whole(_with_texts(pl.read_parquet(content.read())), "Parquet")
     raise SourceError(f"it is of no known form; {_ALLOWED}")
@@ -160,62 +184,10 @@ def _with_texts(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(**found)
 
 
-def _read_json(stream: BinaryIO, *, is_lines: bool) -> Table:
-    """Read one object a line, an array of objects, or an object with one list of objects."""
-    text = open_text(stream, BLOCK)
-    content = b"".join(text)
-    table = Table([])
-    objects = None if is_lines and not content.lstrip().startswith(b"[") else _array(content)
-    if objects is None:
-        table.recognized = {"format": "JSON lines", "encoding": text.encoding_name}
-        lines = ((number, line) for number, line in enumerate(content.split(b"\n"), start=1) if line.strip())
-        found = list(_objects(lines, _loads, table))
-    else:
-        table.recognized = {"format": "a JSON array", "encoding": text.encoding_name}
-        found = list(_objects(enumerate(objects, start=1), lambda value: value, table, place="element"))
-    names = list(dict.fromkeys(name for values in found for name in values))
-    if names:
-        table.parts = [frame_of_objects(names, found)]
-    return table
-
-
-def _loads(content: bytes) -> Any:
-    """Numbers as they are written: an id of many digits does not fit into a float."""
-    return json.loads(content, parse_float=Decimal)
-
-
-def _array(content: bytes) -> list[Any] | None:
-    """The rows of a JSON text: an array, or the only list of an object. None: the text may be JSON lines."""
-    try:
-        found = _loads(content)
-    except json.JSONDecodeError as error:
-        if error.msg == "Extra data":
-            return None
-        raise
-    if isinstance(found, dict):
-        lists = [value for value in found.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
-        return lists[0] if len(lists) == 1 else None
-    return found if isinstance(found, list) else [found]
-
-
-def _objects(
-    given: Iterable[tuple[int, Any]], parse: Callable[[Any], Any], table: Table, place: str = "line"
-) -> Iterator[dict[str, Any]]:
-    """The objects among what was given; what is none is left out."""
-    for number, value in given:
-        try:
-            found = parse(value)
-        except (ValueError, RecursionError) as error:
-            table.leave_out(number, str(error), place)
-            continue
-        if isinstance(found, dict):
-            yield found
-        else:
-            table.leave_out(number, "is no object", place)
-
-
-def _read_spreadsheet(content: bytes, known: Collection[str], has_header: bool) -> Table:
+def _read_spreadsheet(content: bytes, known: Collection[str], has_header: bool, max_mib: int) -> Table:
     """Read the first sheet that has rows, and those after it with the same columns."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        check_archive(archive, archive.namelist(), len(content), max_mib)
     try:
         return _read_sheets(resolve("fastexcel:read_excel")(content), known, has_header)
     except resolve("fastexcel:FastExcelError") as error:

@@ -137,7 +137,7 @@ def understand(
     name = files[0].name if len(files) == 1 else f"{len(files)} files"
     progress(f"read {name}", 0.0)
     known = {*mapped.theirs, *columns, *chain.from_iterable(KNOWN_COLUMNS.values())}
-    read = read_files(files, known, has_header=not mapped.are_places)
+    read = read_files(files, known, has_header=not mapped.are_places, max_expanded_mib=config.imports.max_expanded_mib)
     progress(f"read {name}", 1.0)
     wanted = () if preset else KNOWN_COLUMNS[what or "events"]
     rows, renamed = map_columns(read.rows, mapped, wanted, name)

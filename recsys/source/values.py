@@ -6,6 +6,7 @@ An unreadable value becomes null. Callers compare with the original column to co
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, time
 from decimal import Decimal
 from typing import Any
@@ -51,13 +52,56 @@ def frame_of(names: Sequence[str], rows: Sequence[Sequence[Any]], types: Mapping
 
     Dates and times become ISO 8601 text, decimals Float64; a column of several types becomes text.
     """
-    columns = zip(names, zip(*rows, strict=True), strict=True)
-    return pl.DataFrame([_series(name, values, types.get(name)) for name, values in columns])
+    return frame_of_columns(names, list(zip(*rows, strict=True)), types)
+
+
+def frame_of_columns(names: Sequence[str], columns: Sequence[Sequence[Any]], types: Mapping[str, Any]) -> pl.DataFrame:
+    """Convert columns of Python values as `frame_of` does rows."""
+    pairs = zip(names, columns, strict=True)
+    return pl.DataFrame([_series(name, values, types.get(name)) for name, values in pairs])
 
 
 def frame_of_objects(names: Sequence[str], objects: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
     """Convert JSON objects to columns; nested objects become JSON text, lists of one type stay lists."""
     return frame_of(names, [[found.get(name) for name in names] for found in objects], {})
+
+
+@dataclass
+class Kinds:
+    """What the Python values of a column are, over any number of batches."""
+
+    types: set[type] = field(default_factory=set)  # of values that are not None
+    largest: int = 0  # of whole numbers, without their signs
+    elements: set[type] = field(default_factory=set)  # of lists
+
+    def add(self, values: Sequence[Any]) -> None:
+        """Look at more values."""
+        found = {type(value) for value in values} - {type(None)}
+        self.types |= found
+        if int in found:
+            self.largest = max(self.largest, *(abs(value) for value in values if type(value) is int))
+        if list in found:
+            lists = (value for value in values if type(value) is list)
+            self.elements |= {type(element) for value in lists for element in value} - {type(None)}
+
+    @property
+    def kind(self) -> Any:
+        """The type of a polars column that holds them all."""
+        if not self.types:
+            return pl.Null
+        if self.types == {bool}:
+            return pl.Boolean
+        if self.types == {int} and self.largest < 2**63:
+            return pl.Int64
+        if self.types <= {int, float, Decimal} and self.largest <= EXACT:
+            return pl.Float64
+        return self._kind_of_lists if self.types == {list} else pl.String
+
+    @property
+    def _kind_of_lists(self) -> Any:
+        if self.elements <= {str}:
+            return pl.List(pl.String)
+        return pl.List(pl.Float64) if self.elements <= {int, float, Decimal} else pl.String
 
 
 def _json(value: Any) -> str:
@@ -74,7 +118,10 @@ def _series(name: str, values: Sequence[Any], kind: Any) -> pl.Series:
         return pl.Series(name, [None if value is None else bytes(value) for value in values], dtype=pl.Binary)
     if kind == pl.String:  # a column of ids
         return pl.Series(name, [_id_text(value, name) for value in values], dtype=kind)
-    kind = kind or _kind_of(found, values)
+    if kind is None:
+        seen = Kinds()
+        seen.add(values)
+        kind = seen.kind
     if kind == pl.String:
         return pl.Series(name, [_text(value) for value in values], dtype=kind)
     if isinstance(kind, pl.List):
@@ -82,25 +129,6 @@ def _series(name: str, values: Sequence[Any], kind: Any) -> pl.Series:
     if kind == pl.Float64:
         values = [float(value) if isinstance(value, int | float | Decimal) else value for value in values]
     return pl.Series(name, values, dtype=kind, strict=False)
-
-
-def _kind_of(found: set[type], values: Sequence[Any]) -> Any:
-    if not found:
-        return pl.Null
-    if found == {bool}:
-        return pl.Boolean
-    if found == {int} and all(value is None or abs(value) < 2**63 for value in values):
-        return pl.Int64
-    if found <= {int, float, Decimal} and all(type(value) is not int or abs(value) <= EXACT for value in values):
-        return pl.Float64
-    return _kind_of_lists(values) if found == {list} else pl.String
-
-
-def _kind_of_lists(values: Sequence[Any]) -> Any:
-    found = {type(element) for value in values if value is not None for element in value} - {type(None)}
-    if found <= {str}:
-        return pl.List(pl.String)
-    return pl.List(pl.Float64) if found <= {int, float, Decimal} else pl.String
 
 
 def _plain_list(value: Any) -> Any:

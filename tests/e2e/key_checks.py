@@ -1,5 +1,6 @@
 """What a configuration comes to: outcomes that `test_config_keys.py` compares before and after a key is changed."""
 
+import gzip
 import os
 import sqlite3
 import time
@@ -125,6 +126,19 @@ def imported(config: Config) -> str:
     file = config.storage.path / "orders.csv"
     file.parent.mkdir(exist_ok=True)
     file.write_text("Customer,item_id,event,timestamp\nanna,P1,view,2026-05-01\n", encoding="utf-8")
+    try:
+        done = commands.import_files(config, paths=[file], what=None, preset=None, columns={}, progress=quiet).data
+    except RecsysError as error:
+        return str(error)
+    return f"{done['inserted']} of {done['rows']}"
+
+
+def imported_compressed(config: Config) -> str:
+    """How many rows of a compressed file of 2 MiB are imported, or why none is."""
+    file = config.storage.path / "orders.csv.gz"
+    file.parent.mkdir(exist_ok=True)
+    row = f"anna,P1,view,2026-05-01,{'x' * 2**20}\n"
+    file.write_bytes(gzip.compress(f"user_id,item_id,event,timestamp,note\n{row * 2}".encode()))
     try:
         done = commands.import_files(config, paths=[file], what=None, preset=None, columns={}, progress=quiet).data
     except RecsysError as error:

@@ -120,6 +120,11 @@ CHANGES: dict[str, Change] = {
         outcomes.imported,
         lambda before, after: "lacks user_id; found: Customer" in before and after == "1 of 1",
     ),
+    "import.max_expanded_mib": Change(
+        "1",
+        outcomes.imported_compressed,
+        lambda before, after: before == "1 of 2" and "max_expanded_mib allows 1" in after,
+    ),
     "events.aliases": Change(
         '{ order = "cart" }', lambda config: 2 in loaded(config).events.kinds, become(True, False)
     ),

@@ -6,14 +6,18 @@ from typing import Any
 
 import polars as pl
 import pytest
+import sqlalchemy as sa
 from importing import put, stored
 from tiny import quiet
 
 from recsys.config.settings import Config
 from recsys.errors import SourceError
 from recsys.source import dataset as source
+from recsys.source.analytics import NO_ITEMS, OTHER_EVENT
+from recsys.source.analytics import NO_USER as NO_PERSON
 from recsys.source.exports import IMAGE, NO_PRODUCT, NO_SALE, NO_USER
 from recsys.store.database import Store
+from recsys.store.visitors import read_visitors
 
 DAY = 86_400_000_000
 MAY = 1_777_636_800_000_000  # 2026-05-01 12:00 UTC
@@ -28,6 +32,14 @@ def catalog(store: Store) -> dict[str, dict[str, Any]]:
     loaded = source.load(Config(), store, now=MAY + 9 * DAY, progress=quiet).catalog
     rows = loaded.columns.to_pylist()
     return {found: {k: v for k, v in row.items() if v is not None} for found, row in zip(loaded.ids, rows, strict=True)}
+
+
+def visits(store: Store) -> list[tuple[Any, ...]]:
+    """The stored events without a user."""
+    events = store.tables.events.c
+    columns = (events.visitor_id, events.item_id, events.kind, events.occurred_at)
+    with store.reading() as connection:
+        return [tuple(row) for row in connection.execute(sa.select(*columns).where(events.user_id.is_(None)))]
 
 
 ORDERS = (
@@ -206,7 +218,8 @@ def ga4_event(name: str, items: Any, day: int = 0, user: str | None = "ann", **m
 GA4 = [
     ga4_event("page_view", []),
     ga4_event("view_item", [MUG]),
-    ga4_event("view_item", [PEN], user=None),
+    ga4_event("view_item", [PEN], user=None) | {"user_pseudo_id": "77.8"},
+    ga4_event("view_item", [MUG], user="(not set)") | {"user_pseudo_id": None},
     ga4_event("add_to_cart", [MUG]),
     ga4_event("purchase", [MUG, PEN], transaction_id="T1"),
     ga4_event("purchase", []),
@@ -222,9 +235,11 @@ def test_events_of_google_analytics(sqlite_store: Store, tmp_path: Path, form: s
     else:
         pl.DataFrame(GA4, infer_schema_length=None).write_parquet(path)
     done = put(sqlite_store, path, preset="ga4")
-    reasons = {"event that is no view, cart, purchase or refund": 1, "no user": 1, "event without items": 1}
-    assert (done.rows, done.inserted, done.left_out, done.items) == (9, 6, reasons, 2)
-    assert [row[1:] for row in stored(sqlite_store)] == [
+    reasons = {OTHER_EVENT: 1, NO_PERSON: 1, NO_ITEMS: 1}
+    assert (done.rows, done.inserted, done.left_out, done.items) == (10, 7, reasons, 2)
+    assert visits(sqlite_store) == [("77.8", "PEN", "view", MAY)]
+    assert read_visitors(sqlite_store).merged == {"123.456": "ann"}
+    assert [row[1:] for row in stored(sqlite_store) if row[0]] == [
         ("MUG-R", "cart", MAY, 20.0),
         ("MUG-R", "purchase", MAY, 20.0),
         ("MUG-R", "return", MAY + DAY, None),
@@ -254,17 +269,26 @@ def test_visits_of_matomo(sqlite_store: Store, tmp_path: Path) -> None:
         "productViewCategories": ["Pens"],
     }
     page = {"type": "action", "timestamp": MAY // 1_000_000, "url": "https://shop.example"}
-    visits = [
+    given = [
         {"idVisit": 1, "visitorId": "1f", "userId": "ann", "actionDetails": [page, view, order]},
         {"idVisit": 2, "visitorId": "2f", "userId": None, "actionDetails": [view]},
         {"idVisit": 3, "visitorId": "3f", "userId": "bob", "actionDetails": []},
+        {"idVisit": 4, "visitorId": "", "userId": None, "actionDetails": [view]},
     ]
-    (tmp_path / "visits.json").write_text(json.dumps(visits))
+    (tmp_path / "visits.json").write_text(json.dumps(given))
     done = put(sqlite_store, tmp_path / "visits.json", preset="matomo")
-    reasons = {"event that is no view, cart, purchase or refund": 1, "no user": 1, "event without items": 1}
-    assert (done.rows, done.inserted, done.left_out) == (6, 3, reasons)
-    assert stored(sqlite_store) == [
+    assert (done.rows, done.inserted, done.left_out) == (7, 4, {OTHER_EVENT: 1, NO_PERSON: 1, NO_ITEMS: 1})
+    assert visits(sqlite_store) == [("2f", "PEN", "view", MAY)]
+    assert [row for row in stored(sqlite_store) if row[0]] == [
         ("ann", "MUG-R", "purchase", MAY, 20.0),
         ("ann", "PEN", "purchase", MAY, 5.0),
         ("ann", "PEN", "view", MAY, None),
     ]
+    # Somebody known at the device later: what was looked at before belongs to the same person.
+    assert read_visitors(sqlite_store).merged == {"1f": "ann"}
+
+
+def test_analytics_without_any_column_of_people_are_refused(sqlite_store: Store, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps([{"actionDetails": []}]))
+    with pytest.raises(SourceError, match="lacks userId"):
+        put(sqlite_store, tmp_path / "a.json", preset="matomo")
