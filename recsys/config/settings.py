@@ -221,7 +221,7 @@ class SourceSettings(Section):
     )
     interactions: str | None = Field(
         None,
-        description="Query that returns user_id, item_id, event, timestamp and, optionally, value",
+        description="Query of user_id, item_id, event, timestamp and, optionally, value, visitor_id and order_id",
         examples=["SELECT user_id, item_id, event, timestamp FROM shop_events"],
     )
     items: str | None = Field(

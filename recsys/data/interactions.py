@@ -65,6 +65,7 @@ class Interactions:
     times: Int64  # [E], microseconds since 1970, UTC
     values: Float32  # [E], NaN where missing
     item_count: int
+    orders: Int64 | None = None  # [E], a number for each order, -1 where there is none; None: no event has one
 
     @classmethod
     def from_rows(
@@ -77,13 +78,15 @@ class Interactions:
         *,
         user_count: int,
         item_count: int,
+        orders: Int64 | None = None,
     ) -> "Interactions":
         """Sort unordered rows, each array [E]. Rows of a user at equal times keep their order."""
         offsets, order = _grouped(users, user_count)
         if (np.diff(times[order])[np.diff(users[order]) == 0] < 0).any():
             by_time = np.argsort(times, kind="stable")
             order = by_time[_grouped(users[by_time], user_count)[1]]
-        return cls(offsets, items[order], kinds[order], times[order], values[order], item_count)
+        sorted_orders = None if orders is None else orders[order]
+        return cls(offsets, items[order], kinds[order], times[order], values[order], item_count, sorted_orders)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -102,7 +105,13 @@ class Interactions:
         """Keep the events where `keep` [E] is true; user and item rows do not change."""
         offsets = np.concatenate([[0], np.cumsum(keep, dtype=np.int64)])[self.offsets]
         return Interactions(
-            offsets, self.items[keep], self.kinds[keep], self.times[keep], self.values[keep], self.item_count
+            offsets,
+            self.items[keep],
+            self.kinds[keep],
+            self.times[keep],
+            self.values[keep],
+            self.item_count,
+            None if self.orders is None else self.orders[keep],
         )
 
     def before(self, time: int) -> "Interactions":
@@ -162,6 +171,7 @@ def stack(first: Interactions, second: Interactions) -> Interactions:
         np.concatenate([first.times, second.times]),
         np.concatenate([first.values, second.values]),
         first.item_count,
+        _orders_of(first, second),
     )
 
 
@@ -175,4 +185,13 @@ def merge(first: Interactions, second: Interactions) -> Interactions:
         np.concatenate([first.values, second.values]),
         user_count=first.user_count,
         item_count=first.item_count,
+        orders=_orders_of(first, second),
     )
+
+
+def _orders_of(first: Interactions, second: Interactions) -> Int64 | None:
+    """The orders of the events of both, one after the other."""
+    if first.orders is None and second.orders is None:
+        return None
+    parts = [np.full(len(one), -1, np.int64) if one.orders is None else one.orders for one in (first, second)]
+    return np.concatenate(parts)

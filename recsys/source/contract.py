@@ -27,8 +27,9 @@ SOURCES: dict[str, str] = {
 
 IDS = ("user_id", "item_id", "event")
 NEEDED = (*IDS, "timestamp")
-VISITOR = "visitor_id"
-EVENT_COLUMNS = (*NEEDED, "value", VISITOR)
+VISITOR, ORDER = "visitor_id", "order_id"
+OPTIONAL_IDS = (VISITOR, ORDER)
+EVENT_COLUMNS = (*NEEDED, "value", *OPTIONAL_IDS)
 USER_COLUMNS = ("user_id", "email_consent")
 CLASSES = ("text", "integer", "real", "blob", "null")  # SQLite's, one digit each in the column `classes`
 
@@ -43,8 +44,8 @@ BATCH = 100_000  # rows: enough to be columnar, few enough to be light
 class Select:
     """A SELECT to read in bulk.
 
-    Of events it returns user_id, item_id, event and, if the query has it, visitor_id as text or whole numbers, value
-    as a number or text, and the time as one or more of these columns:
+    Of events it returns user_id, item_id, event and, if the query has them, visitor_id and order_id as text or whole
+    numbers, value as a number or text, and the time as one or more of these columns:
 
     - `timestamp`: text, a number since 1970, a date or a timestamp,
     - `zoned` or `clock`: microseconds since 1970 of a moment, or of a clock time without a zone,

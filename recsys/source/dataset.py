@@ -17,12 +17,12 @@ from recsys.config.settings import RETURN, Config
 from recsys.data.arrays import Int32
 from recsys.data.catalog import Catalog
 from recsys.data.interactions import Interactions
-from recsys.data.returns import take_back
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import RecsysError, RefusedError
 from recsys.progress import Progress
 from recsys.source.catalog import NO_ITEMS, Entries, build_catalog, consent_of, read_items, read_users
 from recsys.source.contract import IDS
+from recsys.source.counted import note, with_numbered_orders, without_duplicates, without_returned
 from recsys.source.evaluation_check import evaluation_findings
 from recsys.source.events import read_events
 from recsys.source.findings import EXAMPLES, Finding, Severity, SourceReport
@@ -37,7 +37,6 @@ from recsys.store.tables import own_queries
 from recsys.store.users import read_deletions
 from recsys.store.visitors import read_visitors
 
-_EVENT = ["user", "time", "kind", "item", "value"]  # what makes an event; also the order in which they lie
 _READ_AS = {
     "user_id": "user",
     "visitor_id": "visitor",
@@ -45,6 +44,7 @@ _READ_AS = {
     "event": "kind",
     "timestamp": "time",
     "value": "value",
+    "order_id": "order",
 }
 _MINUTE = 60_000_000
 _EXPECTED_ROWS = 2_000_000  # the total is unknown: the bar is at a half after so many
@@ -135,8 +135,8 @@ def _load(config: Config, store: Store, now: int, progress: Progress) -> Dataset
     links = [part for stream in streams for part in stream.links]
     known = read_visitors(store).without(config.source.guest_ids)
     events = merge(events, codes.users, links, known, read_deletions(store), findings)
-    events = _without_duplicates(events, findings)
-    events = _without_returned(events, config, findings)
+    events = without_duplicates(events, findings)
+    events = with_numbered_orders(without_returned(events, config, findings))
     lost = sum(stream.lost_visits for stream in streams)
     everything = events, visits = split(events, codes.users.ids, config.events, findings, lost=lost)
     users, user_rows = _user_rows(events, codes.users, reading.users)
@@ -256,35 +256,8 @@ def _add_own(events: pl.DataFrame, reading: _Reading, config: Config, findings: 
     fresh = twin.filter(pl.col("source_time").is_null()).drop("source_time")
     if twice := rows.height - fresh.height:
         advice = f"within {config.events.dedup_window_minutes:g} minutes; the source's row counts"
-        findings.append(_note("event in both streams", twice, rows.height, advice))
-    return pl.concat([events, fresh.select(events.columns)])
-
-
-def _without_duplicates(events: pl.DataFrame, findings: list[Finding]) -> pl.DataFrame:
-    """Sort the events and keep one of rows that are equal in every column, the value included."""
-    events = events.sort(_EVENT)
-    again = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift(1)) for name in _EVENT)
-    # shift() puts a row of nulls before the first, which equals no event.
-    kept = events.filter(~again)
-    if lost := events.height - kept.height:
-        advice = "the same user, item, kind, time and value: counted once"
-        findings.append(Finding("warning", "duplicate", lost, events.height, (), advice, left_out=True))
-    return kept
-
-
-def _without_returned(events: pl.DataFrame, config: Config, findings: list[Finding]) -> pl.DataFrame:
-    """Remove the returns, and the purchases that they take back."""
-    returns = int((events["kind"] == RETURN).sum())
-    if not returns:
-        return events
-    user, item, kind, time = (events[name].to_numpy() for name in ("user", "item", "kind", "time"))
-    left = take_back(user, item, kind, time, config.bought_codes)
-    if taken := events.height - returns - int(left.kept.sum()):
-        findings.append(_note("purchase taken back by a return", taken, events.height, "left out"))
-    if left.lone:
-        advice = "no earlier purchase of the same user and item is left for it; left out"
-        findings.append(_note("return without an earlier purchase", left.lone, returns, advice))
-    return events.filter(pl.Series(left.kept))
+        findings.append(note("event in both streams", twice, rows.height, advice))
+    return pl.concat([events, fresh.select(rows.columns)], how="diagonal")
 
 
 def _user_rows(events: pl.DataFrame, codes: IdEncoder, users: Entries | None) -> tuple[pl.Series, Int32]:
@@ -343,6 +316,7 @@ def _interactions(events: pl.DataFrame, users: Int32, items: Int32, user_count: 
         events["value"].fill_null(np.nan).to_numpy(),
         user_count=user_count,
         item_count=item_count,
+        orders=events["order"].to_numpy() if "order" in events.columns else None,
     )
 
 
@@ -393,8 +367,3 @@ def _report(
     order: list[Severity] = ["error", "warning", "note"]
     ordered = sorted(findings, key=lambda finding: order.index(finding.severity))
     return SourceReport(reading.mapping, kinds, counts, first, last, tuple(ordered))
-
-
-def _note(reason: str, rows: int, of: int, advice: str) -> Finding:
-    """A finding about rows that are left out on purpose."""
-    return Finding("note", reason, rows, of, (), advice, left_out=True)

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import polars as pl
 
 from recsys.errors import SourceError
-from recsys.source.contract import IDS, NEEDED, VISITOR
+from recsys.source.contract import IDS, NEEDED, ORDER, VISITOR
 from recsys.source.ids import read_ids
 from recsys.source.prices import read_prices
 from recsys.source.reader import Reader
 from recsys.source.times import TimeReader
 from recsys.source.values import read_numbers, read_texts
+from recsys.store.tables import MAX_ID_LENGTH
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class EventBatch:
 
     Columns: user_id, visitor_id, item_id, event (String), time (Int64 microseconds or null), raw_time (String: the
     original of an unreadable time), value (Float64 or null), classes (Int64 or null: types of the ids in SQLite, see
-    `class_of`).
+    `class_of`) and, where they have orders, order_id (String or null).
     """
 
     frame: pl.DataFrame
@@ -31,7 +32,7 @@ class EventBatch:
 def read_events(
     reader: Reader, query: str, name: str, zone: str | None, form: str | None = None, *, own: bool = False
 ) -> Iterator[EventBatch]:
-    """Read the rows of a query with user_id, item_id, event, timestamp and, optionally, value and visitor_id.
+    """Read the rows of a query with user_id, item_id, event, timestamp and, optionally, value, visitor_id and order_id.
 
     zone, form: as in `TimeReader`. own: the query reads the own tables, where nothing has to be guessed.
     Raises SourceError when the query fails, lacks a column, or has ids of bytes or of floats that hold no id.
@@ -73,6 +74,9 @@ def normalize_events(frame: pl.DataFrame, reader: TimeReader, what: str, *, own:
     visitors = read_ids(frame[VISITOR], what, exact=own) if VISITOR in frame.columns else nothing.cast(pl.String)
     columns += [visitors.alias(VISITOR), us.alias("time"), raw.alias("raw_time")]
     columns += [value.alias("value"), classes.alias("classes")]
+    if ORDER in frame.columns:
+        orders = read_ids(frame[ORDER], what, exact=own)
+        columns.append(orders.set(orders.str.len_chars() > MAX_ID_LENGTH, None).alias(ORDER))
     return EventBatch(pl.DataFrame(columns), naive, reader.doubt)
 
 

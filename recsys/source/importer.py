@@ -18,7 +18,7 @@ from recsys.config.settings import RETURN, Config
 from recsys.errors import ConfigError, RefusedError
 from recsys.progress import Progress
 from recsys.source.catalog import normalize_items, normalize_users
-from recsys.source.contract import NEEDED
+from recsys.source.contract import NEEDED, ORDER
 from recsys.source.events import normalize_events, require
 from recsys.source.files import FileRows, expand, read_files
 from recsys.source.findings import UNREADABLE_ROW, Finding, left_out
@@ -122,10 +122,10 @@ def understand(
 ) -> Understood:
     """Read files and check every row; write nothing.
 
-    what: "events" (columns user_id, item_id, event, timestamp and, optionally, value and visitor_id), "items" (item_id
-    and any others) or "users" (user_id, email_consent and any others); None: what the preset reads, or events. preset:
-    a name of PRESETS, for files of another form. columns: our name -> theirs, beside those of the configuration; when
-    all of theirs are numbers, they are places in files without a header. now: microseconds UTC.
+    what: "events" (columns user_id, item_id, event, timestamp and, optionally, value, visitor_id and order_id), "items"
+    (item_id and any others) or "users" (user_id, email_consent and any others); None: what the preset reads, or events.
+    preset: a name of PRESETS, for files of another form. columns: our name -> theirs, beside those of the
+    configuration; when all of theirs are numbers, they are places in files without a header. now: microseconds UTC.
     Raises as `import_files`, except for rows with faults: see `refusal`.
     """
     if what is not None and what not in _KEYS:
@@ -178,6 +178,7 @@ def _write_events(config: Config, store: Store, found: Understood, now: int, pro
         "event_id",
         "item_id",
         "value",
+        *([ORDER] if ORDER in alive.columns else ()),
         user_id=pl.when(~is_visit()).then(pl.col("user_id")),
         visitor_id=pl.when(pl.col("visitor_id") != "").then(pl.col("visitor_id")),
         kind=pl.col("kind").replace_strict(names, return_dtype=pl.String),

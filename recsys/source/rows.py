@@ -11,7 +11,7 @@ import polars as pl
 
 from recsys.data.times import rfc3339
 from recsys.source import findings as check
-from recsys.source.contract import CLASSES, IDS, class_of
+from recsys.source.contract import CLASSES, IDS, ORDER, class_of
 from recsys.source.events import EventBatch
 from recsys.source.findings import EXAMPLES, OFFSET, Finding, left_out
 from recsys.source.visitors import is_visit, links_of, newest, owners_of
@@ -79,6 +79,9 @@ class EventStream:
                 "value": kept["value"].cast(pl.Float32),
             }
         )
+        if ORDER in kept.columns and kept[ORDER].null_count() < kept.height:
+            known = pl.when(pl.col(ORDER).is_not_null()).then(pl.col(ORDER).hash(0))
+            rows = rows.with_columns(order=kept.select(known).to_series())
         if has_visitors:
             rows = self._apart(rows, kept)
         self.parts.append(rows)
@@ -138,10 +141,11 @@ class EventStream:
     def take(self) -> pl.DataFrame:
         """Hand over the rows that count: user, item (codes, Int32), kind (Int8), time (Int64), value (Float32 or null).
 
-        A visitor is a user whose name begins with MARK. The stream no longer holds the rows.
+        Where a row has an order, there is a column `order` too: a hash of its id (UInt64 or null). A visitor is a user
+        whose name begins with MARK. The stream no longer holds the rows.
         """
         parts = [*self.parts, *self.visits]
-        rows = pl.concat(parts) if parts else pl.DataFrame(schema=_TIMES)
+        rows = pl.concat(parts, how="diagonal") if parts else pl.DataFrame(schema=_TIMES)
         self.parts.clear()
         self.visits.clear()
         return rows
@@ -156,7 +160,7 @@ class EventStream:
         self.visits.append(rows.filter(mask))
         held = sum(part.height for part in self.visits)
         if held > 2 * self.most_visits:
-            self.visits = [newest(pl.concat(self.visits), self.most_visits)]
+            self.visits = [newest(pl.concat(self.visits, how="diagonal"), self.most_visits)]
             self.lost_visits += held - self.visits[0].height
         return rows.filter(~mask)
 

@@ -174,7 +174,8 @@ def own_tables(prefix: str) -> Tables:
 def own_queries(tables: Tables, *, received_until: int | None = None) -> tuple[str, str, str]:
     """SQL over the own tables in the columns of [source]: interactions, items, users.
 
-    Interactions: user_id, visitor_id (one of them may be null), item_id, event, timestamp (microseconds UTC), value.
+    Interactions: user_id, visitor_id (one of them may be null), item_id, event, timestamp (microseconds UTC), value,
+    order_id.
     `received_until` (microseconds UTC) leaves out events received later. Items and users: the known columns, and
     `attributes` with all others as a JSON object, or null.
     """
@@ -183,7 +184,7 @@ def own_queries(tables: Tables, *, received_until: int | None = None) -> tuple[s
     catalog = ", ".join(column.name for column in items.columns if column.name != "own_revision")
     until = "" if received_until is None else f" WHERE received_at <= {int(received_until)}"
     return (
-        f"SELECT {owners}, item_id, kind AS event, occurred_at AS timestamp, value FROM {events.name}{until}",
+        f"SELECT {owners}, item_id, kind AS event, occurred_at AS timestamp, value, order_id FROM {events.name}{until}",
         f"SELECT {catalog} FROM {items.name}",
         f"SELECT {', '.join(users.columns.keys())} FROM {users.name}",
     )

@@ -31,7 +31,9 @@ def put(store: Store, path: Path, *, config: Config = CONFIG, what: Any = None, 
 def stored(store: Store) -> list[tuple[Any, ...]]:
     with store.reading() as connection:
         rows = connection.exec_driver_sql(own_queries(store.tables)[0]).mappings()
-        return sorted((tuple(row[name] for name in row if name != "visitor_id") for row in rows), key=str)
+        return sorted(
+            (tuple(row[name] for name in row if name not in ("visitor_id", "order_id")) for row in rows), key=str
+        )
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:

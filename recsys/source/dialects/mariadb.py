@@ -15,8 +15,8 @@ from recsys.source.contract import (
     EVENT_COLUMNS,
     IDS,
     LOCK_SECONDS,
+    OPTIONAL_IDS,
     USER_COLUMNS,
-    VISITOR,
     Dialect,
     Query,
     Select,
@@ -103,10 +103,10 @@ def _column_sql(column: str, code: int) -> str:
         expression = f"TIMESTAMPDIFF(MICROSECOND, '1970-01-01', {quoted})"
         quoted = "zoned" if code == _TIMESTAMP else "clock"
     elif code in _DECIMAL:
-        is_id = column in (*IDS, VISITOR)
+        is_id = column in (*IDS, *OPTIONAL_IDS)
         as_id = whole_as_decimals(quoted, "truncate({0}, 0)", "CAST({0} AS CHAR)")
         expression = as_id if is_id else f"CAST({quoted} AS DOUBLE)"
-    elif code == _SHORT_FLOAT and column in (*IDS, VISITOR):
+    elif code == _SHORT_FLOAT and column in (*IDS, *OPTIONAL_IDS):
         expression = f"CAST({quoted} AS DOUBLE)"
     elif code not in (*_TEXT, *_NUMBER):
         expression = f"CAST({quoted} AS CHAR)"

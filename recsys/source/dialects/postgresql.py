@@ -13,8 +13,8 @@ from recsys.source.contract import (
     EVENT_COLUMNS,
     IDS,
     LOCK_SECONDS,
+    OPTIONAL_IDS,
     USER_COLUMNS,
-    VISITOR,
     Dialect,
     Query,
     Select,
@@ -78,7 +78,7 @@ def _select_items(query: Query) -> Select:
 
 def _column_sql(column: str, query: Query) -> str:
     code, quoted = query.columns[column], f'"{column}"'
-    if column in (*IDS, VISITOR):
+    if column in (*IDS, *OPTIONAL_IDS):
         if code == _BYTES:
             raise bytes_error(column, query.origin)
         if code == _NUMERIC:

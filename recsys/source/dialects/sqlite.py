@@ -20,8 +20,8 @@ from recsys.source.contract import (
     IDS,
     LOCK_SECONDS,
     NEEDED,
+    OPTIONAL_IDS,
     USER_COLUMNS,
-    VISITOR,
     Dialect,
     Query,
     Select,
@@ -83,8 +83,7 @@ def _select_events(query: Query) -> Select:
         parts["timestamp_text"] = ("CASE WHEN timestamp BETWEEN '' AND x'' THEN CAST(timestamp AS TEXT) END", pl.String)
     if "value" in query.columns:
         parts["value"] = _value(query)
-    if VISITOR in query.columns:
-        parts[VISITOR] = (_text(VISITOR), pl.String)
+    parts |= {column: (_text(column), pl.String) for column in query.present(OPTIONAL_IDS)}
     selected = ", ".join(f"{expression} AS {column}" for column, (expression, _) in parts.items())
     common = sum(5**at * CLASSES.index(kind) for at, kind in enumerate(usual))
     types = {column: kind for column, (_, kind) in parts.items()}

@@ -122,8 +122,8 @@ def test_an_event_keeps_its_values_and_its_nulls(store):
     with store.reading() as connection:
         rows = connection.execute(sa.select(store.tables.events).order_by("event_id")).all()
     assert [tuple(row) for row in rows] == [
-        ("e1", "u", None, "cart", "i", 12.75, None, -5, 1),
-        ("e2", None, "v", "view", "j", None, "r", 4_102_444_800_000_001, 2),
+        ("e1", "u", None, "cart", "i", 12.75, None, -5, 1, *[None] * 5),
+        ("e2", None, "v", "view", "j", None, "r", 4_102_444_800_000_001, 2, *[None] * 5),
     ]
 
 
@@ -259,7 +259,7 @@ def test_own_queries_give_the_columns_of_a_source(store):
     assert sorted((row["user_id"] or "", row["item_id"]) for row in interactions) == [
         *(("", "i1"), ("u1", "i1"), ("u1", "i2"))
     ]  # fmt: skip
-    both = {"item_id": "i1", "event": "view", "timestamp": 100, "value": None}
+    both = {"item_id": "i1", "event": "view", "timestamp": 100, "value": None, "order_id": None}
     assert sorted((dict(row) for row in early), key=str) == [
         {"user_id": "u1", "visitor_id": None} | both,
         {"user_id": None, "visitor_id": "v"} | both,
