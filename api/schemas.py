@@ -1,5 +1,6 @@
 """The types of request data: ids, times, lists. Each checks its values and documents itself in OpenAPI."""
 
+import difflib
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 from urllib.parse import quote, unquote
@@ -14,6 +15,7 @@ from starlette.exceptions import HTTPException
 from api.problems import ProblemError
 from recsys.data.times import parse_time
 from recsys.errors import RefusedError
+from recsys.serving.boxes import BOXES
 from recsys.store.bulk import check_id
 from recsys.store.tables import MAX_ID_LENGTH
 
@@ -21,6 +23,8 @@ MAX_K = 500
 MAX_EXCLUDED = 1_000
 MAX_FIELDS = 50
 MAX_HISTORY = 1_000
+MAX_NAMED = 1_000  # items that a question is about
+MAX_WINDOW_DAYS = 3_650
 
 
 def _storable(identifier: str) -> str:
@@ -42,6 +46,14 @@ def _time(value: Any) -> int:
     return time
 
 
+def _known_box(name: str) -> str:
+    if name not in BOXES:
+        near = difflib.get_close_matches(name, BOXES, 1)
+        hint = f"; is {near[0]} meant?" if near else ""
+        raise ValueError(f"there is no such box; allowed are {', '.join(BOXES)}{hint}")
+    return name
+
+
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH), AfterValidator(_storable)]
 Time = Annotated[  # microseconds UTC inside, RFC 3339 outside
     int,
@@ -53,6 +65,10 @@ Fields = Annotated[
     list[Annotated[str, Field(min_length=1)]],
     Field(max_length=MAX_FIELDS, description="Columns of the catalog to return of every hit"),
 ]
+Box = Annotated[
+    str, AfterValidator(_known_box), WithJsonSchema({"type": "string", "enum": [*BOXES], "examples": ["trending"]})
+]
+WindowDays = Annotated[int, Field(ge=1, le=MAX_WINDOW_DAYS, description="Days that the box looks back; unset: its own")]
 Excluded = Annotated[list[Id], Field(max_length=MAX_EXCLUDED, description="Items to leave out")]
 ShortFilter = Annotated[
     list[Annotated[str, Field(max_length=20_000)]],

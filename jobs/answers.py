@@ -22,6 +22,7 @@ from recsys.store.database import Store
 
 SHOWN = ("title", "category", "brand", "price")
 HISTORY_SHOWN = 10
+_OPTIONS = {"box": "NAME", "item_id": "--item", "window_days": "--window-days"}  # where they have other names than HTTP
 
 
 def recommend(
@@ -59,7 +60,7 @@ def _recommend(
     """The answer to one query: for `--json`, and for people."""
     context = _context(config, store, snapshot, query)
     with _options():
-        found = engine.recommend(config, context, query)
+        found = engine.answer(config, context, query)
     history = [
         {"time": readable(event.time), "event": event.kind, **_item(context.snapshot, event.item_id)}
         for event in shown_history(config, context, query, with_all_bought=True)
@@ -100,7 +101,7 @@ def similar(
     answers, parts = [], list[Table | str]()
     for item_id in item_ids:
         with _options():
-            found = engine.similar(context, item_id, query)
+            found = engine.answer(config, context, replace(query, box="similar", items=[item_id]))
         item = _item(snapshot, item_id)
         answers.append({"item": item, "bundle": found.bundle} | _data(context, found, query))
         title = " · ".join(str(value) for value in item.values() if value is not None)
@@ -109,6 +110,53 @@ def similar(
             *(warning["detail"] for warning in found.warnings),
         ]
     return Output(answers, parts)
+
+
+def box(
+    config: Config,
+    *,
+    name: str,
+    user: str | None,
+    visitor: str | None,
+    items: Sequence[str],
+    history: Path | None,
+    k: int,
+    filters: Sequence[str],
+    exclude: Sequence[str],
+    fields: Sequence[str],
+    window_days: int | None,
+    as_of: str | None,
+    progress: Progress,
+) -> Output:
+    """The k best items of a box. items: those that it is about. Other options as in `recommend`.
+
+    Raises NotFoundError when the item that the box is about is unknown, ConfigError for an option that is wrong.
+    """
+    query = Query(
+        user,
+        visitor,
+        k=k,
+        exclude=exclude,
+        filters=filters,
+        fields=_names(fields),
+        as_of=_moment(as_of),
+        box=name,
+        items=items,
+        window_days=window_days,
+    )
+    with _options():
+        engine.find_box(query)  # before the bundle is loaded
+    with closing(open_configured(config)) as store:
+        snapshot = _load(config, store, progress)
+        if history is not None:
+            query = replace(query, history=read_history(history, snapshot.bundle.kinds))
+        context = _context(config, store, snapshot, query)
+    with _options():
+        found = engine.answer(config, context, query)
+    data = {"box": name, "bundle": found.bundle} | _data(context, found, query)
+    title = f"{name} from {found.bundle}"
+    details = [warning["detail"] for warning in found.warnings]
+    return Output(data, [_table(title, data["hits"], ("rank", "reason", "score"), query.fields), *details])
 
 
 def _load(config: Config, store: Store, progress: Progress) -> Snapshot:
@@ -131,7 +179,8 @@ def _options() -> Iterator[None]:
     try:
         yield
     except RefusedError as error:
-        raise ConfigError(f"--{error}") from None
+        name, _, rest = str(error).partition(":")
+        raise ConfigError(f"{_OPTIONS.get(name, f'--{name}')}:{rest}") from None
 
 
 def _data(context: RequestContext, found: Answer, query: Query) -> dict[str, Any]:

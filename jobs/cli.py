@@ -99,6 +99,16 @@ ExcludeOption = Annotated[
 FieldsOption = Annotated[
     list[str] | None, typer.Option("--fields", help="Columns of the catalog to show, as brand,price.")
 ]
+HistoryOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--history",
+        help="Further events that count: JSON lines, a JSON array or CSV of item_id, kind, occurred_at.",
+    ),
+]
+AsOfOption = Annotated[
+    str | None, typer.Option("--as-of", help="As if it were then, as 2026-11-23T08:00Z; default: now.")
+]
 
 
 def _call(target: str, config: Path, as_json: bool, **arguments: Any) -> None:
@@ -262,19 +272,11 @@ def recommend(
         str | None,
         typer.Option("--visitor", callback=_id, help="A visitor_id: its events count too. For one user."),
     ] = None,
-    history: Annotated[
-        Path | None,
-        typer.Option(
-            "--history",
-            help="Further events that count: JSON lines, a JSON array or CSV of item_id, kind, occurred_at.",
-        ),
-    ] = None,
+    history: HistoryOption = None,
     filters: FilterOption = None,
     exclude: ExcludeOption = None,
     fields: FieldsOption = None,
-    as_of: Annotated[
-        str | None, typer.Option("--as-of", help="As if it were then, as 2026-11-23T08:00Z; default: now.")
-    ] = None,
+    as_of: AsOfOption = None,
     config: ConfigOption = CONFIG,
     as_json: JsonOption = False,
 ) -> None:
@@ -324,6 +326,52 @@ def similar(
         filters=filters or [],
         exclude=exclude or [],
         fields=fields or [],
+    )
+
+
+@app.command()
+def box(
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="for_you, similar, popular, trending, bestsellers or new_arrivals."),
+    ],
+    user: Annotated[str | None, typer.Option("--user", callback=_id, help="A user_id.")] = None,
+    visitor: Annotated[str | None, typer.Option("--visitor", callback=_id, help="A visitor_id.")] = None,
+    items: Annotated[
+        list[str] | None,
+        typer.Option("--item", callback=_ids, help="An item that the box is about; may come several times."),
+    ] = None,
+    history: HistoryOption = None,
+    k: Annotated[int, typer.Option("-k", min=1, max=500, help="How many items.")] = 20,
+    filters: FilterOption = None,
+    exclude: ExcludeOption = None,
+    fields: FieldsOption = None,
+    window_days: Annotated[
+        int | None, typer.Option("--window-days", min=1, max=3650, help="Days that the box looks back.")
+    ] = None,
+    as_of: AsOfOption = None,
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a box of the shop's pages lists. `docs/http.md` says what each box is.
+
+    Example: recsys box trending -k 5 --window-days 28
+    """
+    _call(
+        "jobs.answers:box",
+        config,
+        as_json,
+        name=name,
+        user=user,
+        visitor=visitor,
+        items=items or [],
+        history=history,
+        k=k,
+        filters=filters or [],
+        exclude=exclude or [],
+        fields=fields or [],
+        window_days=window_days,
+        as_of=as_of,
     )
 
 

@@ -6,6 +6,7 @@ it, and `recsys train` runs it.
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from recsys.bundle.bundle import Bundle
@@ -98,18 +99,19 @@ def open_snapshot(
 def recommend(config: Config, store: Store, snapshot: Snapshot, query: Query) -> Answer:
     """Find the k best items for a user, a visitor or a history, with what was posted since the snapshot was opened.
 
-    Raises RefusedError for a wrong filter, an unknown column, or an event of an unknown kind.
+    The query may name any other box than for_you. Raises RefusedError for a wrong filter, an unknown column or box, or
+    an event of an unknown kind; NotFoundError when the item that a box is about is unknown.
     """
-    return engine.recommend(config, _context(config, store, snapshot, query), query)
+    return engine.answer(config, _context(config, store, snapshot, query), query)
 
 
 def similar(config: Config, store: Store, snapshot: Snapshot, item_id: str, query: Query | None = None) -> Answer:
-    """Find the k items most similar to one. Of the query, k, exclude, filters and fields count.
+    """Find the k items most similar to one. The query's own box and items do not count.
 
     Raises NotFoundError for an unknown item, RefusedError for a wrong filter or an unknown column.
     """
-    query = query or Query()
-    return engine.similar(_context(config, store, snapshot, query), item_id, query)
+    query = replace(query or Query(), box="similar", items=[item_id])
+    return engine.answer(config, _context(config, store, snapshot, query), query)
 
 
 def _context(config: Config, store: Store, snapshot: Snapshot, query: Query) -> RequestContext:

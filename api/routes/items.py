@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any
 
 import pyarrow as pa
@@ -86,7 +87,8 @@ ItemId = Annotated[Id, Path(description="Any text; / and the like as %2F")]
 )
 def similar_to_item(item_id: ItemId, asked: Annotated[Asked, Query()], request: Request) -> Response:
     """The items most similar to one."""
-    return answers.similar(state_of(request), item_id, asked.query(), request_id=request.state.request_id)
+    query = replace(asked.query(), box="similar", items=[item_id])
+    return answers.answer(state_of(request), query, request_id=request.state.request_id)
 
 
 @router.post(

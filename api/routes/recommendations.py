@@ -28,7 +28,10 @@ class Hit(BaseModel):
 
     item_id: str = Field(examples=["85123A"])
     score: float | None = Field(description="Compares within one reason only", examples=[0.8713])
-    reason: str = Field(description="personal, visitor, similar or popular", examples=["personal"])
+    reason: str = Field(
+        description="personal, visitor, similar, popular or the name of the box that it comes from",
+        examples=["personal"],
+    )
     fields: dict[str, Any] = Field({}, description="The columns asked for", examples=[{"title": "Lantern"}])
 
 
@@ -40,6 +43,7 @@ class Dropped(BaseModel):
     filtered: int = Field(examples=[2710])
     bought: int = Field(examples=[4])
     excluded: int = Field(examples=[1])
+    not_in_box: int = Field(description="Never listed by the box asked for; the item asked about", examples=[0])
 
 
 class Warning_(BaseModel):  # noqa: N801  the name is taken
@@ -102,6 +106,19 @@ class Question(Form):
     fields: Fields = Field([])
     as_of: Time | None = Field(None, description="As if it were then; later events do not count. Unset: now")
 
+    def query(self) -> EngineQuery:
+        """The same for the engine."""
+        return EngineQuery(
+            self.user_id,
+            self.visitor_id,
+            history=[InlineEvent(event.item_id, event.kind, event.occurred_at) for event in self.history],
+            k=self.k,
+            exclude=self.exclude,
+            filters=[] if self.filter is None else [self.filter],
+            fields=self.fields,
+            as_of=self.as_of,
+        )
+
 
 UserId = Annotated[Id, Path(description="Any text; / and the like as %2F. An unknown user gets popular items")]
 
@@ -115,7 +132,7 @@ UserId = Annotated[Id, Path(description="Any text; / and the like as %2F. An unk
 def recommend_to_user(user_id: UserId, asked: Annotated[AskedOfUser, Query()], request: Request) -> Response:
     """The best items for a user."""
     query = asked.query(user_id, asked.visitor_id)
-    return answers.recommend(state_of(request), query, request_id=request.state.request_id)
+    return answers.answer(state_of(request), query, request_id=request.state.request_id)
 
 
 @router.post(
@@ -140,14 +157,4 @@ def recommend(
     request: Request,
 ) -> Response:
     """The best items for a history in the body, a visitor or a user."""
-    query = EngineQuery(
-        question.user_id,
-        question.visitor_id,
-        history=[InlineEvent(event.item_id, event.kind, event.occurred_at) for event in question.history],
-        k=question.k,
-        exclude=question.exclude,
-        filters=[] if question.filter is None else [question.filter],
-        fields=question.fields,
-        as_of=question.as_of,
-    )
-    return answers.recommend(state_of(request), query, request_id=request.state.request_id)
+    return answers.answer(state_of(request), question.query(), request_id=request.state.request_id)

@@ -17,13 +17,15 @@ import numpy as np
 import pyarrow as pa
 
 from recsys.bundle import files as bundle_files
+from recsys.bundle.demand_files import open_demand, write_demand
 from recsys.config.settings import IndexSettings
 from recsys.data import folder as folders
-from recsys.data.arrays import Bool, Float32, Int32
+from recsys.data.arrays import Bool, Float32, Int32, Int64
 from recsys.data.catalog import Catalog
+from recsys.data.demand import Demand
 from recsys.data.folder import failpoint
 from recsys.data.interactions import Histories
-from recsys.data.times import to_datetime
+from recsys.data.times import MICROSECONDS_PER_DAY, to_datetime
 from recsys.errors import BundleError, RecsysError
 from recsys.index import flat
 from recsys.index import registry as indexes
@@ -49,6 +51,7 @@ class Bundle:
     evaluation: Vectors | None  # before the refit; only the gate uses them
     with_vector: Bool  # [I]: whether an item's vector is not zero, so that a personal score can rank it
     most_popular: Int32  # [I]: rows by popularity, highest first, ties by row
+    demand: Demand | None = None  # events by day, over the I items; None: a bundle of before version 0.2 has none
 
     def codes_of(self, kinds: Sequence[str]) -> list[int]:
         """The codes of the kinds of events that the bundle knows; others are left out."""
@@ -58,6 +61,25 @@ class Bundle:
     def directions(self) -> Items:
         """The personal part of the item vectors, for search by cosine. Computed on first use."""
         return Items(self.vectors.personal_columns(self.vectors.item_vectors), cosine=True)
+
+    @cached_property
+    def arrived(self) -> Int64:
+        """When each item came to the shop: int64 [I], microseconds UTC; -1 where nobody knows. Computed on first use.
+
+        That is its created_at or, where the catalog says none, the end of the day of its first event.
+        """
+        first = np.full(len(self.catalog), -1, np.int64)
+        if self.demand is not None:
+            days = self.demand.first_days(len(self.catalog))
+            ends = np.minimum((days + 1) * MICROSECONDS_PER_DAY, self.demand.until) - 1
+            first = np.where(days < 0, -1, ends)
+        return np.where(self.catalog.created_at < 0, first, self.catalog.created_at)
+
+    @cached_property
+    def newest(self) -> Int32:
+        """The rows whose `arrived` is known, the newest first, ties by row. Computed on first use."""
+        order = np.argsort(-self.arrived, kind="stable")
+        return order[: np.count_nonzero(self.arrived >= 0)].astype(np.int32)
 
 
 def assemble(
@@ -131,7 +153,7 @@ def save(bundle: Bundle, folder: Path, *, facts: dict[str, Any]) -> str:
         if bundle.evaluation is not None:
             bundle_files.write_vectors(temporary / "evaluation", bundle.evaluation)
         bundle.index.write(temporary / "index.faiss")
-        return manifest
+        return manifest if bundle.demand is None else manifest | {"demand": write_demand(temporary, bundle.demand)}
 
     folders.write_folder(bundles_folder(folder), version, fill)
     return version
@@ -213,6 +235,7 @@ def _open(name: str, place: Path, manifest: dict[str, Any]) -> Bundle:
         evaluation=None if earlier is None else bundle_files.open_vectors(place / "evaluation", earlier, count),
         with_vector=_rows_with_vector(vectors.item_vectors),
         most_popular=_by_popularity(popularity),
+        demand=open_demand(place, manifest["demand"]) if "demand" in manifest else None,
     )
 
 

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from recsys.data.arrays import Bool
+from recsys.data.arrays import Bool, Int64
 from recsys.data.vocabulary import Vocabulary
 
 
@@ -28,6 +29,14 @@ class Catalog:
     def is_listed(self) -> Bool:
         """Which items the shop's catalog lists: bool [I]; all of them where it has none."""
         return np.arange(len(self)) < (len(self) if self.listed is None else self.listed)
+
+    @property
+    def created_at(self) -> Int64:
+        """When each item was created: int64 [I], microseconds UTC; -1 where the catalog does not say."""
+        if "created_at" not in self.columns.column_names:
+            return np.full(len(self), -1, np.int64)
+        column = self.columns.column("created_at").cast(pa.int64())
+        return np.asarray(pc.fill_null(column, -1).to_numpy(), np.int64)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
 """The answer engine: a query -> an answer, for HTTP, the command line and whoever else asks. Plain values in and out.
 
-`gather_context` reads what is new once; `recommend` and `similar` answer from it without asking anybody.
+`gather_context` reads what is new once; `answer` answers from it without asking anybody: it decides which items are
+eligible, has the box rank them, and fills a list that is short from the box's fallbacks.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,14 @@ import numpy as np
 from recsys.config.settings import Config
 from recsys.data.arrays import Int32
 from recsys.data.catalog import ChangedItem
-from recsys.data.interactions import Histories
-from recsys.data.ragged import Ragged
 from recsys.data.times import rfc3339
 from recsys.errors import NotFoundError, RefusedError
-from recsys.serving import filters, recommender
+from recsys.serving import filters
+from recsys.serving.asked import Asked, join
+from recsys.serving.boxes import BOXES, Box
 from recsys.serving.eligibility import Eligibility, bought_rows, decide
 from recsys.serving.history import Events, InlineEvent, ShownEvent, events_of
-from recsys.serving.recommender import REASONS, Hits
+from recsys.serving.recommender import Hits
 from recsys.serving.snapshot import ITEMS_AT_ONCE, Snapshot
 from recsys.store.changes import NO_EVENTS, Changes, NewEvents, read_changes
 from recsys.store.database import Store
@@ -29,7 +30,7 @@ SKEW_MICROSECONDS = 5 * 60 * 1_000_000  # a clock that is so much ahead is forgi
 
 @dataclass(frozen=True)
 class Query:
-    """Who asks for what. Without user, visitor and history the answer is what is popular."""
+    """Who asks for which box. Without user, visitor and history the box for_you is what is popular."""
 
     user_id: str | None = None
     visitor_id: str | None = None
@@ -39,6 +40,9 @@ class Query:
     filters: Sequence[Any] = ()  # texts in the short form of recsys.serving.filters or decoded JSON; all have to be met
     fields: Sequence[str] = ()  # columns of the catalog that come with every item
     as_of: int | None = None  # microseconds UTC; None: now
+    box: str = "for_you"  # a name in BOXES
+    items: Sequence[str] = ()  # ids of the items that the box is about; they are not listed
+    window_days: int | None = None  # how far back the box looks; None: as far as it does by itself
 
 
 @dataclass(frozen=True)
@@ -100,48 +104,43 @@ def context_without_store(snapshot: Snapshot, query: Query, *, now: int, deleted
     return RequestContext(snapshot, events, now if query.as_of is None else query.as_of, is_away=True)
 
 
-def recommend(config: Config, context: RequestContext, query: Query) -> Answer:
-    """The k best items for a user, a visitor, or whoever has the query's history.
+def answer(config: Config, context: RequestContext, query: Query) -> Answer:
+    """The k best items of a box.
 
-    Raises RefusedError for a wrong filter, an unknown column, or an event of an unknown kind.
+    Raises RefusedError for an unknown box, for a question that does not fit it, a wrong filter, an unknown column or an
+    event of an unknown kind; NotFoundError when the item that a box is about is unknown.
     """
-    snapshot, view = context.snapshot, context.snapshot.view
+    snapshot, box = context.snapshot, find_box(query)
     check_fields(snapshot, query.fields)
     _check_kinds(snapshot, query.history)
-    histories = _histories(config, context, query)
-    bought = np.zeros(0, np.int32)
-    if not config.recommendations.allow_repurchase:
-        bought = bought_rows(view, histories, snapshot.bought_codes).values
-    eligibility = _decide(snapshot, query, query.exclude, bought)
-    hits = recommender.recommend(
-        view, histories, query.k, allowed=eligibility.allowed, excluded=Ragged.of_one(eligibility.excluded)
-    )
-    warnings = _warnings(context, query, eligibility)
-    if not len(histories.items):
+    asked, unknown = _asked(config, context, query, box)
+    names = (query.box, *box.fallbacks)
+    hits = _ranked(asked, names, query.k)
+    warnings = _warnings(context, query, asked.eligibility)
+    if query.box == "for_you" and not len(asked.histories.items):
         warnings.append(_warning("no_history", "Nothing is known of this user yet; these items are popular."))
-    unknown = sum(view.trained_row(event.item_id) < 0 for event in query.history)
+    elif hits.rows.size and (hits.reasons > 0).all():
+        message = f"The box {query.box} has no items of its own; `reason` says which box these come from."
+        warnings.append(_warning("fallback", message))
     if unknown:
-        warnings.append(_warning("unknown_items", f"{unknown} events of the history name items that nobody knows."))
-    reasons = ["visitor" if query.user_id is None and reason == "personal" else reason for reason in REASONS]
-    return _answer(snapshot, hits, query, eligibility, warnings, reasons)
+        message = f"{unknown} of the events and items that came with the question name items that nobody knows."
+        warnings.append(_warning("unknown_items", message))
+    reasons = [BOXES[name].reason or name for name in names]
+    reasons = ["visitor" if query.user_id is None and reason == "personal" else reason for reason in reasons]
+    return _answer(snapshot, hits, query, asked.eligibility, warnings, reasons)
 
 
-def similar(context: RequestContext, item_id: str, query: Query) -> Answer:
-    """The k items most similar to one; of the query count k, exclude, filters and fields.
-
-    Raises NotFoundError for an unknown item, RefusedError for a wrong filter or an unknown column.
-    """
-    snapshot, view = context.snapshot, context.snapshot.view
-    check_fields(snapshot, query.fields)
-    row = np.array([view.row_of(item_id)], np.int32)
-    if row[0] < 0:
-        raise NotFoundError(f"This item is not among the {len(view)} that are known.")
-    eligibility = _decide(snapshot, query, [item for item in query.exclude if item != item_id], row)
-    eligibility.excluded_counts["bought"] = 0  # the item itself took that place
-    others = eligibility.excluded[eligibility.excluded != row]  # the search itself leaves out the item asked about
-    excluded = Ragged.of_one(others) if len(others) else None
-    hits = recommender.similar(view, row, query.k, allowed=eligibility.allowed, excluded=excluded)
-    return _answer(snapshot, hits, query, eligibility, _warnings(context, query, eligibility), REASONS)
+def find_box(query: Query) -> Box:
+    """The box that a query names. Raises RefusedError when there is none, or when the query does not fit it."""
+    box = BOXES.get(query.box)
+    if box is None:
+        raise RefusedError(f"box: there is no {query.box!r}; allowed are {', '.join(BOXES)}")
+    if box.needs == "item" and not query.items:
+        raise RefusedError(f"item_id: the box {query.box} is about an item; name it")
+    if query.window_days is not None and not box.takes_window:
+        takers = ", ".join(name for name, each in BOXES.items() if each.takes_window)
+        raise RefusedError(f"window_days: the box {query.box} has no window; those that have one are {takers}")
+    return box
 
 
 def shown_history(
@@ -197,17 +196,57 @@ def _events(context: RequestContext, query: Query) -> Events:
     )
 
 
-def _histories(config: Config, context: RequestContext, query: Query) -> Histories:
-    length = config.events.history_length
-    return _events(context, query).histories(1, context.as_of, length, context.snapshot.bought_codes)
+def _asked(config: Config, context: RequestContext, query: Query, box: Box) -> tuple[Asked, int]:
+    """The question as a box gets it, and how many of the items that it names are unknown."""
+    snapshot, view = context.snapshot, context.snapshot.view
+    rows = np.array([view.row_of(item) for item in dict.fromkeys(query.items)], np.int32)
+    if box.needs == "item" and rows[0] < 0:
+        raise NotFoundError(f"This item is not among the {len(view)} that are known.")
+    events, length = _events(context, query), config.events.history_length
+    histories = events.histories(1, context.as_of, length, snapshot.bought_codes)
+    bought = np.zeros(0, np.int32)
+    if not config.recommendations.allow_repurchase:
+        bought = bought_rows(view, histories, snapshot.bought_codes).values
+    eligibility = _decide(snapshot, query, bought)
+    seeds = rows[rows >= 0]
+    asked = Asked(
+        config=config,
+        snapshot=snapshot,
+        events=events,
+        histories=histories,
+        seeds=seeds,
+        as_of=context.as_of,
+        window_days=query.window_days,
+        eligibility=eligibility.without(view, seeds),
+    )
+    unknown = int(np.count_nonzero(rows < 0)) + sum(view.trained_row(event.item_id) < 0 for event in query.history)
+    return (asked if box.only is None else narrowed(asked, box.only(asked))), unknown
 
 
-def _decide(snapshot: Snapshot, query: Query, exclude: Sequence[str], bought: Int32) -> Eligibility:
+def narrowed(asked: Asked, rows: Int32) -> Asked:
+    """The question with only these joint rows eligible."""
+    return replace(asked, eligibility=asked.eligibility.only(asked.snapshot.view, rows))
+
+
+def _ranked(asked: Asked, names: Sequence[str], k: int) -> Hits:
+    """The k best items of the first box, then of its fallbacks. A hit's reason is the position of its box."""
+    answers, count = [BOXES[names[0]].rank(asked, k)], 0
+    for name in names[1:]:
+        count += int(np.count_nonzero(answers[-1].rows >= 0))
+        if count >= k:
+            break
+        listed = np.concatenate([hits.rows[0] for hits in answers])
+        rest = replace(asked, eligibility=asked.eligibility.without(asked.snapshot.view, listed))
+        answers.append(BOXES[name].rank(rest, k - count))
+    return join(answers)
+
+
+def _decide(snapshot: Snapshot, query: Query, bought: Int32) -> Eligibility:
     parts = [
         filters.parse_short(one, snapshot.columns) if isinstance(one, str) else filters.parse(one, snapshot.columns)
         for one in query.filters
     ]
-    excluded = np.array([snapshot.view.row_of(item) for item in exclude], np.int32)
+    excluded = np.array([snapshot.view.row_of(item) for item in query.exclude], np.int32)
     return decide(snapshot.view, snapshot.stock, filters.join(parts), bought=bought, excluded=excluded)
 
 
@@ -221,8 +260,6 @@ def _answer(
 ) -> Answer:
     found = []
     for row, score, code in zip(hits.rows[0].tolist(), hits.scores[0].tolist(), hits.reasons[0].tolist(), strict=True):
-        if row < 0:
-            break
         bundle, own = snapshot.view.place(row)
         hit = {"item_id": bundle.catalog.ids.id_of(own), "score": score, "reason": reasons[code]}
         if query.fields:

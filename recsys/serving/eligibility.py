@@ -36,7 +36,37 @@ class Eligibility:
     allowed: tuple[Bool | None, ...]  # for each bundle of the view; None: all of its items
     excluded: Int32  # [N] rows that are allowed and still no answer, ascending, each once
     eligible: int  # how many items are left
-    excluded_counts: dict[str, int]  # by the first reason that fits: unlisted, sold_out, filtered, bought, excluded
+    # By the first reason that fits: unlisted, sold_out, filtered, bought, excluded, not_in_box.
+    excluded_counts: dict[str, int]
+
+    def keeps(self, view: CatalogView, rows: Int32) -> Bool:
+        """Which of the joint rows [N] may be answered: bool [N]."""
+        kept = (rows >= 0) & ~np.isin(rows, self.excluded)
+        for bundle, start, mask in zip(view.bundles, view.starts, self.allowed, strict=True):
+            if mask is not None:
+                inside = (rows >= start) & (rows < start + len(bundle.catalog))
+                kept[inside] &= mask[rows[inside] - start]
+        return kept
+
+    def only(self, view: CatalogView, rows: Int32) -> "Eligibility":
+        """Leave only these joint rows [N]; all others are not in the box."""
+        kept = np.unique(rows[self.keeps(view, rows)]).astype(np.int32)
+        masks = []
+        for bundle, start in zip(view.bundles, view.starts, strict=True):
+            mask = np.zeros(len(bundle.catalog), np.bool_)
+            mask[kept[(kept >= start) & (kept < start + len(mask))] - start] = True
+            masks.append(mask)
+        return Eligibility(tuple(masks), np.zeros(0, np.int32), len(kept), self._moved(self.eligible - len(kept)))
+
+    def without(self, view: CatalogView, rows: Int32) -> "Eligibility":
+        """Leave out these joint rows [N] too; they are not in the box."""
+        gone = np.unique(rows[self.keeps(view, rows)]).astype(np.int32)
+        excluded = np.union1d(self.excluded, gone)
+        return Eligibility(self.allowed, excluded, self.eligible - len(gone), self._moved(len(gone)))
+
+    def _moved(self, count: int) -> dict[str, int]:
+        """The counts when so many that were eligible are not in the box."""
+        return self.excluded_counts | {"not_in_box": self.excluded_counts["not_in_box"] + count}
 
 
 def available_items(catalog: Catalog) -> Bool:
@@ -89,6 +119,7 @@ def decide(view: CatalogView, stock: Stock, wanted: Filter | None, *, bought: In
         "filtered": before - after,
         "bought": len(bought),
         "excluded": len(named),
+        "not_in_box": 0,
     }
     return Eligibility(tuple(allowed), np.union1d(bought, named), after - len(bought) - len(named), counts)
 

@@ -9,6 +9,7 @@ Shapes: I items of the bundle, J fresh items.
 import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -100,6 +101,29 @@ class CatalogView:
     def standing(self) -> tuple[Bool | None, ...]:
         """For each of the bundles which rows are answers, those without the replaced ones; None: all of them."""
         return (None,) if self.fresh is None else (~self.fresh.replaced, None)
+
+    @cached_property
+    def arrivals(self) -> tuple[Int32, Int64]:
+        """The items of which it is known when they came, the newest first: joint rows [N] and times [N].
+
+        Times are microseconds UTC; see Bundle.arrived. A fresh item without a created_at came when it was posted.
+        Computed on first use.
+        """
+        rows, times = self.main.newest, self.main.arrived[self.main.newest]
+        if self.fresh is None:
+            return rows, times
+        stays = ~self.fresh.replaced[rows]
+        rows, times = rows[stays], times[stays]
+        replaces = self.fresh.replaces
+        posted = np.array([item.revision for item in self.fresh.items.values()], np.int64)
+        first = np.where(replaces < 0, posted, self.main.arrived[replaces])
+        created = self.fresh.bundle.catalog.created_at
+        came = np.where(created < 0, first, created)
+        order = np.argsort(-came, kind="stable")
+        order = order[came[order] >= 0]
+        at = np.searchsorted(-times, -came[order], side="right")
+        joint = (len(self.main.catalog) + order).astype(np.int32)
+        return np.insert(rows, at, joint), np.insert(times, at, came[order])
 
 
 def extend(main: Bundle, fresh: FreshItems | None, items: Iterable[ChangedItem]) -> FreshItems | None:

@@ -35,14 +35,21 @@ class Hits:
 
 
 def recommend(
-    view: CatalogView, histories: Histories, k: int, *, allowed: Allowed | None = None, excluded: Ragged | None = None
+    view: CatalogView,
+    histories: Histories,
+    k: int,
+    *,
+    allowed: Allowed | None = None,
+    excluded: Ragged | None = None,
+    fill: bool = True,
 ) -> Hits:
     """Find the k best items for each of B users by full ranking of all items.
 
     allowed: items that may be recommended to anybody; None: all of the view. excluded: rows that a single user must not
     get [B]; what a user bought is among them where it must not come again (see eligibility.bought_rows).
     Users with an empty history, or one that says nothing (a vector of zeros), get popular items, and lists that are
-    short are filled up with them under the same rules. Fewer than k come only when fewer are eligible.
+    short are filled up with them under the same rules. Fewer than k come only when fewer are eligible. Without `fill`
+    there are personal items only.
     Raises ValueError when shapes do not fit.
     """
     if excluded is not None and len(excluded) != len(histories):
@@ -54,7 +61,7 @@ def recommend(
         queries = encode(view, histories.slice(start, stop))
         out = None if excluded is None else excluded.slice(start, stop)
         found = [
-            _personal(bundle, queries, k, mask, rows)
+            _personal(bundle, queries, k, mask, rows, fill)
             for bundle, mask, rows in zip(view.bundles, masks, _by_bundle(view, out), strict=True)
         ]
         blocks.append(_best(view, found, k))
@@ -62,13 +69,19 @@ def recommend(
 
 
 def similar(
-    view: CatalogView, rows: Int32, k: int, *, allowed: Allowed | None = None, excluded: Ragged | None = None
+    view: CatalogView,
+    rows: Int32,
+    k: int,
+    *,
+    allowed: Allowed | None = None,
+    excluded: Ragged | None = None,
+    fill: bool = True,
 ) -> Hits:
     """Find the k items most similar to each of the items `rows` [B] by the cosine of their item vectors; never itself.
 
     The length of an item vector tells how much the item is in demand and its direction whose taste it is: similar is
-    what has the same direction. An item that has no vector gets popular items. allowed, excluded: as in `recommend`.
-    Raises ValueError when k is below 1.
+    what has the same direction. An item that has no vector gets popular items. allowed, excluded, fill: as in
+    `recommend`. Raises ValueError when k is below 1.
     """
     masks = view.standing if allowed is None else allowed
     blocks = [_empty(0, k)]
@@ -79,7 +92,7 @@ def similar(
             out = out.merge(excluded.slice(start, start + len(own)))
         vectors = _item_vectors(view, own)
         found = [
-            _nearest(bundle, vectors, k, mask, left_out)
+            _nearest(bundle, vectors, k, mask, left_out, fill)
             for bundle, mask, left_out in zip(view.bundles, masks, _by_bundle(view, out), strict=True)
         ]
         blocks.append(_best(view, found, k))
@@ -103,7 +116,9 @@ def encode(view: CatalogView, histories: Histories) -> Float32:
     return np.concatenate(encoded, axis=1)
 
 
-def _personal(bundle: Bundle, queries: Float32, k: int, allowed: Bool | None, left_out: Ragged | None) -> Hits:
+def _personal(
+    bundle: Bundle, queries: Float32, k: int, allowed: Bool | None, left_out: Ragged | None, fill: bool
+) -> Hits:
     """The k best items of one bundle for each of the user vectors [B, D]; see recommend."""
     scorable = bundle.with_vector if allowed is None else bundle.with_vector & allowed
     hits = _empty(len(queries), k)
@@ -112,11 +127,14 @@ def _personal(bundle: Bundle, queries: Float32, k: int, allowed: Bool | None, le
     found = bundle.index.search(queries[asked], k, allowed=None if scorable.all() else scorable, excluded=excluded)
     hits.scores[asked], hits.rows[asked] = found
     hits.reasons[hits.rows >= 0] = _PERSONAL
-    _fill_up(bundle, hits, allowed, left_out)
+    if fill:
+        _fill_up(bundle, hits, allowed, left_out)
     return hits
 
 
-def _nearest(bundle: Bundle, vectors: Float32, k: int, allowed: Bool | None, left_out: Ragged | None) -> Hits:
+def _nearest(
+    bundle: Bundle, vectors: Float32, k: int, allowed: Bool | None, left_out: Ragged | None, fill: bool
+) -> Hits:
     """The k items of one bundle whose vectors have the directions nearest to `vectors` [B, D]; see similar."""
     scorable = bundle.with_vector if allowed is None else bundle.with_vector & allowed
     queries = bundle.vectors.personal_columns(vectors)
@@ -127,7 +145,8 @@ def _nearest(bundle: Bundle, vectors: Float32, k: int, allowed: Bool | None, lef
     found = search_exactly(bundle.directions, queries[asked], k, allowed=scorable, excluded=excluded)
     hits.scores[asked], hits.rows[asked] = found
     hits.reasons[hits.rows >= 0] = _SIMILAR
-    _fill_up(bundle, hits, allowed, left_out)
+    if fill:
+        _fill_up(bundle, hits, allowed, left_out)
     return hits
 
 

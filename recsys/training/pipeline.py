@@ -13,6 +13,7 @@ from recsys.bundle.bundle import Bundle, assemble
 from recsys.config.settings import Config
 from recsys.data.arrays import Float32
 from recsys.data.catalog import Catalog
+from recsys.data.demand import count_events
 from recsys.data.interactions import Histories, Interactions, codes_in, stack
 from recsys.data.splits import Splits, split_by_time
 from recsys.errors import ConfigError
@@ -279,13 +280,16 @@ def _beside_live(run: TrainingRun, winner: Candidate, baseline: Candidate, live:
 
 
 def refit(run: TrainingRun, winner: Candidate, baseline: Candidate) -> Bundle:
-    """Train the winner and the baseline again on all events, with their settings, and index the result."""
+    """Train the winner and the baseline again on all events, index the result, and count what happened by day."""
     data = training_data(run, run.dataset.events, run.as_of)
     with run.record("refit"):
         final = {c.name: fit(run, c.name, data, c.vectors.settings) for c in (baseline, winner)}
     with run.step("index"):
         bundle = with_popularity(run, final[winner.name], final[BASELINE], queries=_some_histories(run))
-    return replace(bundle, evaluation=winner.vectors)
+    demand = count_events(
+        data.events, kind_count=len(bundle.kinds), half_life_days=final[BASELINE].settings["half_life_days"]
+    )
+    return replace(bundle, evaluation=winner.vectors, demand=demand)
 
 
 def with_popularity(

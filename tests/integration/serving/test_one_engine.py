@@ -14,6 +14,7 @@ from serving import ServiceHere
 from recsys.bundle import bundle as bundles
 from recsys.data.extract import open_extract
 from recsys.data.times import MICROSECONDS_PER_DAY, rfc3339
+from recsys.serving.boxes import BOXES
 
 QUESTIONS = 500
 SECTIONS = ("category", "brand", "price", "available", "created_at", "title")
@@ -186,8 +187,8 @@ def test_five_hundred_questions_get_the_same_answers_from_the_command_line_and_o
             dropped |= {reason for reason, count in ours["dropped"].items() if count}
         asked += len(questions)
     assert reasons == {"personal", "visitor", "similar", "popular"}  # every sort of answer was among them
-    assert warnings == {"fewer_than_k", "no_history"}
-    assert dropped == {"sold_out", "filtered", "bought", "excluded"}
+    assert warnings == {"fewer_than_k", "no_history", "fallback"}
+    assert dropped == {"sold_out", "filtered", "bought", "excluded", "not_in_box"}
 
 
 def test_an_item_that_an_import_brought_or_changed_is_known_to_both_commands_at_once(shop: Path) -> None:
@@ -216,6 +217,25 @@ def test_an_item_that_an_import_brought_or_changed_is_known_to_both_commands_at_
     assert answer["dropped"]["excluded"] == 2
 
 
+def test_the_command_line_answers_every_box_as_http_does(shop: Path, busy: tuple[ServiceHere, list[str]]) -> None:
+    server, items = busy
+    moment = rfc3339(open_extract(shop / "recsys-data").as_of)
+    for name, box in BOXES.items():
+        question: dict[str, Any] = {"visitor_id": "v1", "k": 30, "fields": ["price"], "as_of": moment}
+        words = ["--visitor", "v1", "-k", 30, "--fields", "price", "--as-of", moment]
+        if box.needs == "item":
+            question["item_id"], words = items[7], [*words, "--item", items[7]]
+        if box.takes_window:
+            question["window_days"], words = 90, [*words, "--window-days", 90]
+        theirs = server.post(f"/v1/boxes/{name}", question)
+        done = run_here("box", name, *map(str, words), "--json", "--config", shop / "recsys.toml")
+        ours = json.loads(done.stdout)
+        assert_equal_in_what_both_have(ours, theirs, name)
+        in_address = server.http.get(f"/v1/boxes/{name}", params=question).json()
+        assert in_address | {"request_id": theirs["request_id"]} == theirs
+        assert name in run_here("box", "--help").stdout
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -230,6 +250,9 @@ def test_an_item_that_an_import_brought_or_changed_is_known_to_both_commands_at_
         (("recommend", "a", "--fields", "title,colour"), "--fields: no such column"),
         (("similar", "P00007", "--exclude", ""), "is empty"),
         (("recommend", "--history", "nowhere.json"), "nowhere.json cannot be read"),
+        (("box", "trendin"), "NAME: there is no 'trendin'; allowed are for_you"),
+        (("box", "similar"), "--item: the box similar is about an item"),
+        (("box", "popular", "--window-days", 7), "--window-days: the box popular has no window"),
     ],
 )
 def test_a_wrong_option_is_named_and_ends_with_code_2(shop: Path, words: tuple[str, ...], says: str) -> None:

@@ -47,7 +47,8 @@ def test_each_item_counts_once_for_the_first_reason_that_fits():
     found = decide(
         view, stock, wanted, bought=rows(view, "i1", "i4", "i1"), excluded=rows(view, "i1", "i3", "i5", "unheard")
     )
-    assert found.excluded_counts == {"unlisted": 0, "sold_out": 2, "filtered": 2, "bought": 1, "excluded": 1}
+    dropped = {"unlisted": 0, "sold_out": 2, "filtered": 2, "bought": 1, "excluded": 1, "not_in_box": 0}
+    assert found.excluded_counts == dropped
     assert answered(view, found) == ["i0"]
     assert found.eligible == 1
     assert len(view) == found.eligible + sum(found.excluded_counts.values())
@@ -72,7 +73,14 @@ def test_what_the_catalog_does_not_list_is_no_answer_until_it_is_allowed_or_post
     stock = stock_of(view, allow_unlisted=False, exclude_sold_out=True)
     free = decide(view, stock, None, bought=rows(view), excluded=rows(view, "i3"))
     assert answered(view, free) == ["i0", "i1", "i2", "i4"]
-    assert free.excluded_counts == {"unlisted": 1, "sold_out": 0, "filtered": 0, "bought": 0, "excluded": 0}
+    assert free.excluded_counts == {
+        "unlisted": 1,
+        "sold_out": 0,
+        "filtered": 0,
+        "bought": 0,
+        "excluded": 0,
+        "not_in_box": 0,
+    }
     allowed = stock_of(view, allow_unlisted=True, exclude_sold_out=True)
     assert (allowed.unlisted, decide(view, allowed, None, bought=rows(view), excluded=rows(view)).eligible) == (0, 5)
 
@@ -98,3 +106,24 @@ def test_what_was_bought_is_named_by_the_row_under_which_it_is_answered():
     hits = recommend(view, histories, 9, excluded=found)
     assert 6 not in hits.rows[0]
     assert 1 not in hits.rows  # its row in the bundle is no answer for anybody
+
+
+def test_a_box_may_list_some_items_only_and_leave_others_out():
+    view = shop()
+    stock = stock_of(view, allow_unlisted=False, exclude_sold_out=True)
+    free = decide(view, stock, None, bought=rows(view, "i3"), excluded=rows(view))
+    assert answered(view, free) == ["i0", "i1", "i5", "new"]
+    assert free.keeps(view, rows(view, "i0", "i2", "i3", "new", "unheard")).tolist() == [
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]
+    some = free.only(view, rows(view, "i1", "i2", "i3", "new", "unheard", "i1"))
+    assert (answered(view, some), some.eligible) == (["i1", "new"], 2)
+    assert some.excluded_counts == free.excluded_counts | {"not_in_box": 2}
+    rest = some.without(view, rows(view, "i1", "i0", "unheard"))
+    assert (answered(view, rest), rest.eligible, rest.excluded_counts["not_in_box"]) == (["new"], 1, 3)
+    for each in (free, some, rest):
+        assert each.eligible + sum(each.excluded_counts.values()) == len(view)

@@ -1,0 +1,68 @@
+"""The boxes of a shop's pages: what each ranks, what it needs to know, and what it shows where it has too little.
+
+`BOXES` lists them. Adding one is a function from `Asked` to hits and one line here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from recsys.data.arrays import Int32
+from recsys.data.ragged import Ragged
+from recsys.serving import recommender
+from recsys.serving.asked import Asked, no_hits
+from recsys.serving.popular import arrived_rows, bestsellers, new_arrivals, popular, trending
+from recsys.serving.recommender import Hits
+
+Needs = Literal["nothing", "item"]
+
+
+@dataclass(frozen=True)
+class Box:
+    """One kind of list. `rank` gets a question and a depth, and returns at most so many items that may be answered."""
+
+    rank: Callable[[Asked, int], Hits]  # best first; reads `Asked.eligibility` and lists nothing outside of it
+    needs: Needs = "nothing"  # what a question has to name
+    fallbacks: tuple[str, ...] = ()  # names in BOXES, which fill a list that is short, one after the other
+    only: Callable[[Asked], Int32] | None = None  # the rows that it may list at all; None: any eligible item
+    takes_window: bool = False  # whether window_days means something
+    reason: str | None = None  # of its hits; None: its name
+
+
+def _for_you(asked: Asked, depth: int) -> Hits:
+    """What fits the history best; nothing without one."""
+    if not len(asked.histories.items):
+        return no_hits()
+    return recommender.recommend(
+        asked.snapshot.view,
+        asked.histories,
+        depth,
+        allowed=asked.eligibility.allowed,
+        excluded=asked.excluded,
+        fill=False,
+    )
+
+
+def _similar(asked: Asked, depth: int) -> Hits:
+    """What is most like the first item that the question names."""
+    eligibility = asked.eligibility
+    # The search itself leaves out the item asked about, and without further exclusions it is faster.
+    others = eligibility.excluded[eligibility.excluded != asked.seeds[0]]
+    return recommender.similar(
+        asked.snapshot.view,
+        asked.seeds[:1],
+        depth,
+        allowed=eligibility.allowed,
+        excluded=Ragged.of_one(others) if len(others) else None,
+        fill=False,
+    )
+
+
+BOXES: dict[str, Box] = {
+    "for_you": Box(_for_you, fallbacks=("popular",), reason="personal"),
+    "similar": Box(_similar, needs="item", fallbacks=("popular",)),
+    "popular": Box(popular),
+    "trending": Box(trending, fallbacks=("bestsellers", "popular"), takes_window=True),
+    "bestsellers": Box(bestsellers, fallbacks=("popular",), takes_window=True),
+    "new_arrivals": Box(new_arrivals, only=arrived_rows, takes_window=True),
+}

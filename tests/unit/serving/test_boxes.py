@@ -1,0 +1,165 @@
+"""What every box keeps to."""
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+from box_shop import DAYS, ITEMS, bundle_of, changed_item, codes, drawn_events, ids, reasons, shop_of
+from tiny import DAY
+
+from recsys.config.settings import Config
+from recsys.errors import NotFoundError, RefusedError
+from recsys.serving.answer import Query
+from recsys.serving.boxes import BOXES
+from recsys.serving.eligibility import available_items
+from recsys.serving.history import InlineEvent
+
+QUESTIONS = 20  # of each box
+CHANGED = (
+    changed_item("i4", 99, price=1.5),
+    changed_item("i8", 99.1, available=False),
+    changed_item("new1", 99.2, price=8.0, category="Toys"),
+    changed_item("new2", 99.3, created_at=round(98.5 * DAY)),
+)
+POSTED = (
+    ("u1", False, "i2", "purchase", 99.5),
+    ("u1", False, "new1", "view", 99.6),
+    ("v1", True, "i5", "view", 99.7),
+    ("v1", True, "i6", "cart", 99.8),
+)
+
+
+@cache
+def shop():
+    return shop_of(drawn_events(), changed=CHANGED, posted=POSTED)
+
+
+@cache
+def shop_with_an_old_bundle():
+    events = drawn_events()
+    return shop_of(events, bundle=replace(bundle_of(events), demand=None), changed=CHANGED, posted=POSTED)
+
+
+def allowed_items(found_shop):
+    """The items that may be answered at all, with their prices and categories."""
+    catalog = found_shop.snapshot.bundle.catalog
+    prices, categories = (catalog.columns.column(name).to_pylist() for name in ("price", "category"))
+    on_sale = available_items(catalog)
+    known = {f"i{row}": (prices[row], categories[row]) for row in range(ITEMS) if on_sale[row]}
+    known["i4"], known["new1"], known["new2"] = (1.5, "Food"), (8.0, "Toys"), (None, None)
+    del known["i8"]
+    return known
+
+
+def drawn_questions(box, seed):
+    """Random questions that the box takes, and which items each of them admits."""
+    random, shop_items = np.random.default_rng(seed), allowed_items(shop())
+    names = [*(f"i{row}" for row in range(ITEMS)), "new1", "new2", "nobody knows"]
+    for _ in range(QUESTIONS):
+        admitted = dict(shop_items)
+        query = {"box": box, "k": int(random.choice([1, 5, 20, 100]))}
+        query["user_id"] = random.choice([None, "u1", f"u{random.integers(25)}", "nobody"])
+        query["visitor_id"] = random.choice([None, "v1", "nobody"])
+        query["exclude"] = random.choice(names, random.integers(4)).tolist()
+        query["as_of"] = None if random.random() < 0.5 else round(random.uniform(0, 110) * DAY)
+        if BOXES[box].needs == "item":
+            query["items"] = [str(random.choice(names[:-1]))]
+        elif random.random() < 0.3:
+            query["items"] = random.choice(names, random.integers(4)).tolist()
+        if random.random() < 0.5:
+            query["filters"] = ["price:between:0,20"]
+            admitted = {name: what for name, what in admitted.items() if what[0] is not None and what[0] <= 20}
+        if random.random() < 0.3:
+            query["history"] = [InlineEvent(str(random.choice(names)), "cart")]
+        if BOXES[box].takes_window and random.random() < 0.5:
+            query["window_days"] = int(random.choice([1, 7, 40]))
+        yield Query(**query), {name for name in admitted if name not in query["exclude"]}
+
+
+@pytest.mark.parametrize("asked_shop", [shop, shop_with_an_old_bundle], ids=["with all files", "of before boxes"])
+@pytest.mark.parametrize("box", BOXES)
+def test_a_box_lists_only_what_is_eligible_each_once_and_as_much_as_there_is(box, asked_shop):
+    asked_shop, full, own = asked_shop(), 0, 0
+    for query, admitted in drawn_questions(box, seed=5):
+        found = asked_shop.answer(query)
+        assert set(ids(found)) <= admitted - set(query.items), query
+        assert len(ids(found)) == len(set(ids(found))) == min(query.k, found.eligible), query
+        assert found.eligible + sum(found.excluded_counts.values()) == len(asked_shop.snapshot.view), query
+        assert ("fewer_than_k" in codes(found)) == (len(found.hits) < query.k), query
+        assert asked_shop.answer(query) == found, query
+        if BOXES[box].only is None:  # what it may list is what is eligible at all
+            assert found.eligible <= len(admitted - set(query.items))
+        full += len(found.hits) == query.k
+        own += "fallback" not in codes(found) and bool(found.hits)
+    assert full > 2
+    if asked_shop is shop():
+        assert own > 2
+
+
+@pytest.mark.parametrize("box", BOXES)
+def test_what_happens_after_the_moment_asked_for_changes_no_box(box):
+    events, moment, answers = drawn_events(), 60 * DAY, []
+    for seen in (events, events.before(moment)):
+        asked = shop_of(seen)
+        items = ["i7"] if BOXES[box].needs == "item" else []
+        found = [asked.ask(box, user_id=user, items=items, as_of=moment) for user in ("u1", "u2", None)]
+        answers.append([(each.hits, each.warnings, each.eligible) for each in found])
+    assert answers[0] == answers[1]
+    late = shop_of(events).ask(box, items=items, as_of=DAYS * DAY)
+    assert late.hits != found[-1].hits or box == "similar"
+
+
+def test_a_user_s_history_and_an_item_make_their_boxes():
+    history, item = shop().ask("for_you", user_id="u1"), shop().ask("similar", items=["i7"], user_id="u1")
+    assert set(reasons(history)) == {"personal"}
+    assert set(reasons(shop().ask("for_you", visitor_id="v1"))) == {"visitor"}
+    assert set(reasons(item)) == {"similar"}
+    bought = {"i2"}
+    assert not bought & {*ids(history), *ids(item)}
+    assert history.excluded_counts["bought"] > 0
+    assert item.excluded_counts["not_in_box"] == 1
+    assert codes(shop().ask("for_you", user_id="nobody")) == ["no_history"]
+
+
+def test_an_item_that_is_named_is_not_listed():
+    first = ids(shop().ask("trending"))
+    assert ids(shop().ask("trending", items=first[:2], k=18)) == first[2:]
+    found = shop().ask("trending", items=[first[0], "nobody knows"])
+    assert codes(found) == ["unknown_items"]
+
+
+def test_an_empty_box_shows_its_fallback_and_says_so():
+    vectorless = shop().ask("similar", items=["i11"])
+    assert (set(reasons(vectorless)), codes(vectorless)) == ({"popular"}, ["fallback"])
+    old = shop_with_an_old_bundle().ask("trending", k=5)
+    assert (reasons(old), codes(old)) == (["popular"] * 5, ["fallback"])
+    early = shop().ask("bestsellers", as_of=DAY // 2, k=5)
+    assert (reasons(early), codes(early)) == (["popular"] * 5, ["fallback"])
+    some = shop().ask("trending", k=60)
+    assert reasons(some) == sorted(reasons(some), key=("trending", "bestsellers", "popular").index)
+    assert (set(reasons(some)), codes(some)) == ({"trending", "bestsellers", "popular"}, ["fewer_than_k"])
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ({"box": "trendin"}, "there is no 'trendin'; allowed are for_you, similar"),
+        ({"box": "similar"}, "item_id: the box similar is about an item"),
+        ({"box": "similar", "items": ["i1"], "window_days": 7}, "those that have one are trending, bestsellers"),
+    ],
+)
+def test_a_question_that_does_not_fit_its_box_is_refused(query, says):
+    with pytest.raises(RefusedError, match=says):
+        shop().answer(Query(**query))
+
+
+def test_an_item_that_nobody_knows_has_no_box():
+    with pytest.raises(NotFoundError):
+        shop().ask("similar", items=["nobody knows"])
+
+
+def test_what_was_bought_may_come_again_where_the_configuration_says_so():
+    again = shop_of(drawn_events(), config=Config(recommendations={"allow_repurchase": True}))
+    assert again.ask("bestsellers", user_id="u1").excluded_counts["bought"] == 0
+    assert shop().ask("bestsellers", user_id="u1").excluded_counts["bought"] > 0
