@@ -6,11 +6,11 @@ from pathlib import Path
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-def code_in(page: str, heading: str) -> str:
-    """The first Python block below a heading of a page of docs/."""
+def code_in(page: str, heading: str, language: str = "python") -> str:
+    """The first block of a language below a heading of a page of docs/."""
     text = (DOCS / page).read_text(encoding="utf-8")
     _, found, below = text.partition(f"\n{heading}\n")
     assert found, f"{page} has no heading {heading!r}"
-    block = re.search(r"^```python\n(.*?)^```", below, re.DOTALL | re.MULTILINE)
-    assert block, f"no Python below {heading!r} in {page}"
+    block = re.search(rf"^```{language}\n(.*?)^```", below, re.DOTALL | re.MULTILINE)
+    assert block, f"no {language} below {heading!r} in {page}"
     return block[1]
