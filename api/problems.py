@@ -1,8 +1,10 @@
 """Every error as problem+json (RFC 9457): a status, a code for programs, and a detail for people."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -12,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from recsys.errors import AwayError, NotFoundError, RefusedError
+from recsys.spelling import meant
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 2  # Retry-After while the database is away, and about how often the service tries to reach it
@@ -111,7 +114,7 @@ async def _http(request: Request, error: Exception) -> Response:
 async def _validation(request: Request, error: Exception) -> Response:
     """Turn validation errors into a problem. The values are not repeated: they may be personal, and long."""
     assert isinstance(error, RequestValidationError)
-    faults = [{"where": _where(fault["loc"]), "detail": _words(fault["msg"])} for fault in error.errors()]
+    faults = [{"where": _where(fault["loc"]), "detail": _detail(request, fault)} for fault in error.errors()]
     detail = f"{faults[0]['where']}: {faults[0]['detail']}" if faults else "The request cannot be read."
     shown = faults[:_SHOWN_ERRORS]
     return respond(422, "invalid_request", detail, request_id=_id(request), errors=shown)
@@ -131,14 +134,58 @@ async def _away(request: Request, _error: Exception) -> Response:
     return respond(503, "database_away", detail, request_id=_id(request), headers=headers)
 
 
-def _words(message: Any) -> str:
-    return str(message).removeprefix("Value error, ")
+def _detail(request: Request, fault: Mapping[str, Any]) -> str:
+    """What is wrong, in words; of a wrong name, which right one may be meant."""
+    location = _untagged(fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        names = list(dict.fromkeys(_names_beside(request, location)))
+        what = "parameter" if location[0] == "query" else "key"
+        allowed = f"; allowed are {', '.join(names)}" if names else ""
+        return f"there is no such {what}{allowed}{meant(str(location[-1]), names)}"
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    if fault["type"] in ("literal_error", "enum") and isinstance(fault.get("input"), str):
+        message += meant(fault["input"], re.findall(r"'([^']*)'", str(fault.get("ctx", {}).get("expected"))))
+    return message
+
+
+def _names_beside(request: Request, location: Sequence[Any]) -> Iterator[str]:
+    """The names that are allowed where a wrong one was found, of the models that the route reads."""
+    route = request.scope.get("route")
+    read = getattr(route, "body_field", None)
+    dependant = getattr(route, "dependant", None)
+    fields = [read] if location[0] == "body" else getattr(dependant, f"{location[0]}_params", [])
+    for field in filter(None, fields):
+        for model in _models_at(field.field_info.annotation, location[1:-1]):
+            yield from (each.alias or name for name, each in model.model_fields.items())
+
+
+def _models_at(annotation: Any, path: Sequence[Any]) -> Iterator[type[BaseModel]]:
+    """The models that a type has at a path of keys and positions."""
+    kind, arguments = get_origin(annotation), get_args(annotation)
+    if kind is Annotated:
+        yield from _models_at(arguments[0], path)
+    elif kind in (Union, UnionType):
+        for each in arguments:
+            yield from _models_at(each, path)
+    elif kind is list and path and isinstance(path[0], int):
+        yield from _models_at(arguments[0], path[1:])
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        if not path:
+            yield annotation
+        elif (field := annotation.model_fields.get(str(path[0]))) is not None:
+            yield from _models_at(field.annotation, path[1:])
+
+
+def _untagged(location: Sequence[Any]) -> Sequence[Any]:
+    """Where a fault is. For a body that is one event or a list, without which of the two it was read as."""
+    if tuple(location[:2]) in (("body", "one"), ("body", "many")):
+        return (location[0], *location[2:])
+    return location
 
 
 def _where(location: Sequence[Any]) -> str:
-    """Name the part of a request. For a body that is one event or a list, leave out which of the two it was read as."""
-    if tuple(location[:2]) in (("body", "one"), ("body", "many")):
-        location = (location[0], *location[2:])
+    """Name the part of a request."""
+    location = _untagged(location)
     parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in location]
     return "".join(parts).lstrip(".")[:200]
 

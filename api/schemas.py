@@ -1,6 +1,5 @@
 """The types of request data: ids, times, lists. Each checks its values and documents itself in OpenAPI."""
 
-import difflib
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 from urllib.parse import quote, unquote
@@ -16,6 +15,7 @@ from api.problems import ProblemError
 from recsys.data.times import parse_time
 from recsys.errors import RefusedError
 from recsys.serving.boxes import BOXES
+from recsys.spelling import meant
 from recsys.store.bulk import check_id
 from recsys.store.tables import MAX_ID_LENGTH
 
@@ -48,9 +48,7 @@ def _time(value: Any) -> int:
 
 def _known_box(name: str) -> str:
     if name not in BOXES:
-        near = difflib.get_close_matches(name, BOXES, 1)
-        hint = f"; is {near[0]} meant?" if near else ""
-        raise ValueError(f"there is no such box; allowed are {', '.join(BOXES)}{hint}")
+        raise ValueError(f"there is no such box; allowed are {', '.join(BOXES)}{meant(name, BOXES)}")
     return name
 
 

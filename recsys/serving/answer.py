@@ -22,6 +22,7 @@ from recsys.serving.eligibility import Eligibility, bought_rows, decide
 from recsys.serving.history import Events, InlineEvent, ShownEvent, events_of
 from recsys.serving.recommender import Hits
 from recsys.serving.snapshot import ITEMS_AT_ONCE, Snapshot
+from recsys.spelling import meant
 from recsys.store.changes import NO_EVENTS, Changes, NewEvents, read_changes
 from recsys.store.database import Store
 
@@ -134,7 +135,8 @@ def find_box(query: Query) -> Box:
     """The box that a query names. Raises RefusedError when there is none, or when the query does not fit it."""
     box = BOXES.get(query.box)
     if box is None:
-        raise RefusedError(f"box: there is no {query.box!r}; allowed are {', '.join(BOXES)}")
+        near = meant(query.box, BOXES)
+        raise RefusedError(f"box: there is no {query.box!r}; allowed are {', '.join(BOXES)}{near}")
     if box.needs == "item" and not query.items:
         raise RefusedError(f"item_id: the box {query.box} is about an item; name it")
     if query.window_days is not None and not box.takes_window:
@@ -165,8 +167,9 @@ def fields_of(snapshot: Snapshot, row: int, fields: Sequence[str]) -> dict[str, 
 def check_fields(snapshot: Snapshot, fields: Sequence[str]) -> None:
     """Raise RefusedError for a column that the catalog does not have."""
     names = snapshot.view.schema.names
-    if any(field not in names for field in fields):
-        raise RefusedError(f"fields: no such column; allowed are {', '.join(names)}")
+    for field in fields:
+        if field not in names:
+            raise RefusedError(f"fields: no such column; allowed are {', '.join(names)}{meant(field, names)}")
 
 
 def context_warnings(context: RequestContext) -> list[dict[str, str]]:
@@ -269,8 +272,10 @@ def _answer(
 
 
 def _check_kinds(snapshot: Snapshot, history: Sequence[InlineEvent]) -> None:
-    if any(event.kind not in snapshot.bundle.kinds for event in history):
-        raise RefusedError(f"history: unknown kind; allowed are {', '.join(snapshot.bundle.kinds)}")
+    kinds = snapshot.bundle.kinds
+    for event in history:
+        if event.kind not in kinds:
+            raise RefusedError(f"history: unknown kind; allowed are {', '.join(kinds)}{meant(event.kind, kinds)}")
 
 
 def _value(columns: Any, name: str, row: int) -> Any:

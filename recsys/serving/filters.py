@@ -5,11 +5,10 @@ An expression is a condition {"column", "op", "value"} with an `op` of FILTERS, 
 meets every `not` of one; {"not": ..., "unknown": "out"} leaves it out.
 """
 
-import difflib
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ import pyarrow as pa
 from recsys.data.times import parse_time
 from recsys.errors import RefusedError
 from recsys.serving.operators import COUNTS, ELEMENTS, EXISTS, FILTERS, KINDS, OPEN, Kind, Value, kind_of
+from recsys.spelling import meant
 
 MAX_DEPTH = 8
 MAX_CONDITIONS = 64
@@ -127,7 +127,7 @@ class _Parser:
         if len(keys) != 1 or not keys <= {"and", "or"}:
             wrong = next((key for key in expression if key not in (*_CONDITION, *_WORDS, "unknown")), "")
             expected = 'expected {"column", "op", "value"} or one of "and", "or", "not"'
-            raise RefusedError(f"{where}: {expected}{_meant(wrong, (*_CONDITION, *_WORDS))}")
+            raise RefusedError(f"{where}: {expected}{meant(wrong, (*_CONDITION, *_WORDS))}")
         word, inner = next(iter(expression.items()))
         if not isinstance(inner, list) or not 1 <= len(inner) <= MAX_CONDITIONS:
             raise RefusedError(f"{where}.{word}: expected a list of 1 to {MAX_CONDITIONS}, found {_name(inner)}")
@@ -146,11 +146,11 @@ class _Parser:
             raise RefusedError(f"{where}: more than {MAX_CONDITIONS} conditions")
         column, op, value = expression["column"], expression["op"], expression["value"]
         if not isinstance(column, str) or column not in self._kinds:
-            allowed = ", ".join(self._kinds) or "none"
-            raise RefusedError(f"{where}.column: no such column{_meant(column, self._kinds)}; allowed are {allowed}")
+            allowed, near = ", ".join(self._kinds) or "none", meant(str(column), self._kinds)
+            raise RefusedError(f"{where}.column: no such column; allowed are {allowed}{near}")
         if not isinstance(op, str) or op not in FILTERS:
-            meant = _meant(_OTHERS.get(op, op) if isinstance(op, str) else op, FILTERS)
-            raise RefusedError(f"{where}.op: unknown{meant}; allowed are {', '.join(FILTERS)}")
+            near = meant(_OTHERS.get(str(op), str(op)), FILTERS)
+            raise RefusedError(f"{where}.op: unknown; allowed are {', '.join(FILTERS)}{near}")
         kind = self._kinds[column]
         if kind not in KINDS.get(op, (kind,)):
             raise RefusedError(
@@ -222,13 +222,6 @@ def _split(text: str) -> list[str]:
 def _unquoted(text: str) -> str:
     is_quoted = len(text) > 1 and text[0] == text[-1] == '"'
     return text[1:-1].replace('""', '"') if is_quoted else text
-
-
-def _meant(name: Any, allowed: Iterable[str]) -> str:
-    """The allowed name that is nearest to a wrong one, as a part of a message; nothing when none is near."""
-    by_lower = {one.lower(): one for one in allowed}
-    near = difflib.get_close_matches(name.lower()[:100], by_lower, 1) if isinstance(name, str) else []
-    return f" ({by_lower[near[0]]!r} may be meant)" if near else ""
 
 
 def _count(wanted: Filter) -> int:

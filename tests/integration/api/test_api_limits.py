@@ -101,6 +101,34 @@ def test_a_wrong_request_is_refused_as_a_problem(asked, method, path, body, stat
         assert answer.headers["Allow"]
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "says"),
+    [
+        ("/v1/users/u/recommendations?limit=5", None, "; is k meant?"),
+        ("/v1/users/u/recommendations?limit=5", None, "query.limit: there is no such parameter; allowed are k,"),
+        ("/v1/users/u/recommendations?fields=titel", None, "; is title meant?"),
+        ("/v1/users/u/recommendations?filter=pricee:eq:1", None, "; is price meant?"),
+        ("/v1/boxes/trendin", None, "is trending meant?"),
+        ("/v1/recommendations", {"limt": 5, "k": 3}, "body.limt: there is no such key"),
+        ("/v1/recommendations", {"history": [{"item": "a", "kind": "view"}]}, "is item_id meant?"),
+        ("/v1/recommendations", {"history": [{"item_id": "a", "kind": "veiw"}]}, "is view meant?"),
+        ("/v1/events", {"user": "a"}, "; is user_id meant?"),
+        ("/v1/events", [{"timestamp": "a"}], "; is occurred_at meant?"),
+        ("/v1/users/u/merge", {"visitor": "v"}, "is visitor_id meant?"),
+    ],
+    ids=range(11),
+)
+def test_a_misspelled_name_is_told_the_right_one(asked, path, body, says):
+    answer = asked.http.get(path) if body is None else asked.http.post(path, json=body)
+    problem = answer.json()
+    assert answer.status_code == 422
+    assert any(says in text for text in (problem["detail"], *map(str, fault_texts(problem))))
+
+
+def fault_texts(problem):
+    return [f"{fault['where']}: {fault['detail']}" for fault in problem.get("errors", [])]
+
+
 def test_bodies_are_json_and_say_so(asked):
     for kind in (None, "text/plain", "application/x-www-form-urlencoded", "application/xml"):
         headers = {} if kind is None else {"Content-Type": kind}
