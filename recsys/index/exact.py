@@ -10,6 +10,7 @@ import numpy as np
 
 from recsys.data.arrays import Bool, Float32, Int32, Int64
 from recsys.data.ragged import Ragged
+from recsys.errors import RecsysError
 
 FEW_QUERIES = 4  # up to this many, gathering a few allowed items does not pay, and FAISS is faster than blocks
 _BLOCK_BYTES = 128 * 2**20  # of scores at a time; derived arrays double that
@@ -21,14 +22,44 @@ _PENALTIES = np.array([-np.inf, 0], np.float32)  # added to the score of a forbi
 class Items:
     """Item vectors for exact search, by inner product or by cosine. With cosine a zero vector scores 0."""
 
-    def __init__(self, vectors: Float32, *, cosine: bool = False) -> None:
-        """vectors: float32 [I, D], kept without a copy."""
-        self.vectors = vectors
-        norms = np.concatenate(
-            [np.linalg.norm(vectors[rows], axis=1) for rows in slices_of(*vectors.shape)] or [np.zeros(0, np.float32)]
-        )
-        self.scales = np.asarray(1 / np.maximum(norms, np.float32(1e-30)), np.float32) if cosine else None
-        self._longest = 1.0 if cosine else float(norms.max(initial=0.0))
+    def __init__(
+        self,
+        vectors: Float32,
+        *,
+        cosine: bool = False,
+        norms: Float32 | None = None,
+        scales: Float32 | None = None,
+    ) -> None:
+        """vectors: float32 [I, D], kept without a copy.
+
+        norms: those of the vectors [I], or of the longest alone, where they are known. scales: for cosine, what each
+        vector [I] is multiplied by to get the length 1, where it is known.
+        """
+        self.vectors, self.scales, self._longest = vectors, scales, 1.0
+        if scales is None:
+            norms = norms_of(vectors) if norms is None else norms
+            if cosine:
+                self.scales = np.asarray(1 / np.maximum(norms, np.float32(1e-30)), np.float32)
+            else:
+                self._longest = float(norms.max(initial=0.0))
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector, D."""
+        return int(self.vectors.shape[1])
+
+    def take(self, rows: Int32 | Int64) -> Float32:
+        """The vectors of rows [N]; with cosine of length 1."""
+        vectors = self.vectors[rows]
+        return vectors if self.scales is None else vectors * self.scales[rows, None]
+
+    def scores(self, query: Float32, rows: Int32 | Int64) -> Float32:
+        """The scores of rows [N] for one query [D]."""
+        products = self.vectors[rows] @ query
+        return products if self.scales is None else products * self.scales[rows]
 
     def margin(self, queries: Float32) -> Float32:
         """Per query [B]: the largest difference of two computed scores that rounding can explain.
@@ -121,6 +152,18 @@ def _positions(columns: Int64, count: int) -> Int32:
     position = np.full(count, -1, np.int32)
     position[columns] = np.arange(len(columns))
     return position
+
+
+def norms_of(vectors: Float32) -> Float32:
+    """The norm of each vector [I, D], a block at a time: float32 [I]."""
+    parts = [np.linalg.norm(vectors[rows], axis=1) for rows in slices_of(*vectors.shape)]
+    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+
+def check_finite(item_vectors: Float32) -> None:
+    """Raises RecsysError when a vector is not finite."""
+    if not all(np.isfinite(item_vectors[rows]).all() for rows in slices_of(*item_vectors.shape)):
+        raise RecsysError("the item vectors hold values that are not finite; the model that made them is broken")
 
 
 def empty_answer(count: int, k: int) -> tuple[Float32, Int32]:

@@ -8,15 +8,15 @@ import numpy as np
 
 from recsys.data.arrays import Bool, Float32, Int32, Int64
 from recsys.data.ragged import Ragged
-from recsys.errors import BundleError, RecsysError
+from recsys.errors import BundleError
 from recsys.index.exact import (
     FEW_QUERIES,
     Items,
+    check_finite,
     check_shapes,
     empty_answer,
     rank,
     search_exactly,
-    slices_of,
 )
 from recsys.index.registry import IndexKind
 
@@ -25,8 +25,7 @@ _SPARE = 64  # asked for beyond k, so that near ties can be put in order and som
 
 def build(item_vectors: Float32) -> "FlatIndex":
     """Build the exact index over item vectors [I, D]. Raises RecsysError when one of them is not finite."""
-    if not all(np.isfinite(item_vectors[rows]).all() for rows in slices_of(*item_vectors.shape)):
-        raise RecsysError("the item vectors hold values that are not finite; the model that made them is broken")
+    check_finite(item_vectors)
     index = faiss.IndexFlatIP(item_vectors.shape[1])
     index.add(np.ascontiguousarray(item_vectors, np.float32))
     return FlatIndex(index)

@@ -19,7 +19,11 @@ from recsys.imports import resolve
 EXACT = "flat"  # the kind that takes over where another finds too little
 
 # name -> an IndexKind, as a dotted name
-INDEXES: dict[str, str] = {EXACT: "recsys.index.flat:FLAT"}
+INDEXES: dict[str, str] = {
+    EXACT: "recsys.index.flat:FLAT",
+    "by_norm": "recsys.index.by_norm:BY_NORM",
+    "fastscan": "recsys.index.fastscan:FASTSCAN",
+}
 
 _RECALL_K = 20
 _RECALL_QUERIES = 256

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from recsys.data.ragged import Ragged
-from recsys.index import exact, flat
+from recsys.index import by_norm, exact, flat, norm_order
 
 
 @st.composite
@@ -85,3 +85,17 @@ def test_one_by_one_and_in_blocks_agree_on_vectors_as_they_come(seed, k, share):
         own_scores, own_rows = found.search(queries[b : b + 1], k, allowed=allowed, excluded=own)
         np.testing.assert_array_equal(own_rows[0], rows[b])
         np.testing.assert_array_equal(own_scores[0], scores[b])
+
+
+@given(search=searches())
+@settings(max_examples=200, deadline=None)
+def test_search_in_the_order_of_norms_loses_nothing(search):
+    items, queries = search.pop("items"), search.pop("queries")
+    scores, rows = brute_force(items, queries, **search)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(norm_order, "BLOCK", 1)
+        patch.setattr(norm_order, "_FIRST", 2)
+        patch.setattr(norm_order, "_FEW", 0)
+        got_scores, got_rows = by_norm.build(items).search(queries, **search)
+    np.testing.assert_array_equal(got_rows, rows)
+    np.testing.assert_array_equal(got_scores, scores)
