@@ -66,6 +66,9 @@ Fields = Annotated[
 Box = Annotated[
     str, AfterValidator(_known_box), WithJsonSchema({"type": "string", "enum": [*BOXES], "examples": ["trending"]})
 ]
+Category = Annotated[
+    str, Field(min_length=1, max_length=1_000, description="Only this category and those below it", examples=["Food"])
+]
 WindowDays = Annotated[int, Field(ge=1, le=MAX_WINDOW_DAYS, description="Days that the box looks back; unset: its own")]
 Excluded = Annotated[list[Id], Field(max_length=MAX_EXCLUDED, description="Items to leave out")]
 ShortFilter = Annotated[

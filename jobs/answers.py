@@ -22,7 +22,8 @@ from recsys.store.database import Store
 
 SHOWN = ("title", "category", "brand", "price")
 HISTORY_SHOWN = 10
-_OPTIONS = {"box": "NAME", "item_id": "--item", "window_days": "--window-days"}  # where they have other names than HTTP
+# Options that have other names than over HTTP.
+_OPTIONS = {"box": "NAME", "item_id": "--item", "user_id": "--user", "window_days": "--window-days"}
 
 
 def recommend(
@@ -120,11 +121,12 @@ def box(
     visitor: str | None,
     items: Sequence[str],
     history: Path | None,
-    k: int,
+    k: int | None,
     filters: Sequence[str],
     exclude: Sequence[str],
     fields: Sequence[str],
     window_days: int | None,
+    category: str | None,
     as_of: str | None,
     progress: Progress,
 ) -> Output:
@@ -135,7 +137,6 @@ def box(
     query = Query(
         user,
         visitor,
-        k=k,
         exclude=exclude,
         filters=filters,
         fields=_names(fields),
@@ -143,7 +144,9 @@ def box(
         box=name,
         items=items,
         window_days=window_days,
+        category=category,
     )
+    query = replace(query, k=k or engine.default_k(query))
     with _options():
         engine.find_box(query)  # before the bundle is loaded
     with closing(open_configured(config)) as store:

@@ -333,7 +333,10 @@ def similar(
 def box(
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME", help="for_you, similar, popular, trending, bestsellers or new_arrivals."),
+        typer.Argument(
+            metavar="NAME",
+            help="for_you, similar, popular, trending, bestsellers, new_arrivals, recently_viewed or rerank.",
+        ),
     ],
     user: Annotated[str | None, typer.Option("--user", callback=_id, help="A user_id.")] = None,
     visitor: Annotated[str | None, typer.Option("--visitor", callback=_id, help="A visitor_id.")] = None,
@@ -342,12 +345,17 @@ def box(
         typer.Option("--item", callback=_ids, help="An item that the box is about; may come several times."),
     ] = None,
     history: HistoryOption = None,
-    k: Annotated[int, typer.Option("-k", min=1, max=500, help="How many items.")] = 20,
+    k: Annotated[
+        int | None, typer.Option("-k", min=1, max=500, help="How many items; default: 20, of rerank all.")
+    ] = None,
     filters: FilterOption = None,
     exclude: ExcludeOption = None,
     fields: FieldsOption = None,
     window_days: Annotated[
         int | None, typer.Option("--window-days", min=1, max=3650, help="Days that the box looks back.")
+    ] = None,
+    category: Annotated[
+        str | None, typer.Option("--category", help="Only this category and those below it, as Food.")
     ] = None,
     as_of: AsOfOption = None,
     config: ConfigOption = CONFIG,
@@ -371,6 +379,7 @@ def box(
         exclude=exclude or [],
         fields=fields or [],
         window_days=window_days,
+        category=category,
         as_of=as_of,
     )
 

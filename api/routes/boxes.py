@@ -4,20 +4,23 @@ from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from api import answers
 from api.auth import needs
 from api.problems import documented
 from api.routes.recommendations import Answer, AskedOfUser, Question
-from api.schemas import MAX_NAMED, Box, Id, JsonRoute, Time, WindowDays
+from api.schemas import MAX_NAMED, Box, Category, Id, JsonRoute, Time, WindowDays
 from api.state import state_of
 from recsys.serving.answer import Query as EngineQuery
+from recsys.serving.answer import default_k
 
 router = APIRouter(route_class=JsonRoute, tags=["boxes"])
 
 BoxName = Annotated[Box, Path(description="What is listed")]
-Named = Annotated[list[Id], Field(max_length=MAX_NAMED, description="The items that the box is about; never listed")]
+Named = Annotated[
+    list[Id], Field(max_length=MAX_NAMED, description="The items that the box is about; only rerank lists them")
+]
 
 
 class AskedOfBox(AskedOfUser):
@@ -27,24 +30,33 @@ class AskedOfBox(AskedOfUser):
     visitor_id: Id | None = None
     item_id: Named = Field([])
     window_days: WindowDays | None = None
+    category: Category | None = None
     as_of: Time | None = Field(None, description="As if it were then; later events do not count. Unset: now")
 
     def box_query(self, box: str) -> EngineQuery:
         """The same for the engine."""
         query = self.query(self.user_id, self.visitor_id)
-        return replace(query, box=box, items=self.item_id, window_days=self.window_days, as_of=self.as_of)
+        query = replace(query, box=box, items=self.item_id, window_days=self.window_days, as_of=self.as_of)
+        return _sized(replace(query, category=self.category), self)
 
 
 class BoxQuestion(Question):
     """Everything is optional, but for the item that some boxes are about."""
 
-    item_id: Id | Named = Field([], description="One item or several that the box is about; never listed")
+    item_id: Id | Named = Field([], description="One item or several that the box is about")
     window_days: WindowDays | None = None
+    category: Category | None = None
 
     def box_query(self, box: str) -> EngineQuery:
         """The same for the engine."""
         items = [self.item_id] if isinstance(self.item_id, str) else self.item_id
-        return replace(self.query(), box=box, items=items, window_days=self.window_days)
+        query = replace(self.query(), box=box, items=items, window_days=self.window_days, category=self.category)
+        return _sized(query, self)
+
+
+def _sized(query: EngineQuery, asked: BaseModel) -> EngineQuery:
+    """The query with the box's own k where none is asked for."""
+    return query if "k" in asked.model_fields_set else replace(query, k=default_k(query))
 
 
 ERRORS = documented(400, 401, 403, 404, 422, 503)

@@ -15,7 +15,7 @@ from recsys.data.arrays import Int32
 from recsys.data.catalog import ChangedItem
 from recsys.data.times import rfc3339
 from recsys.errors import NotFoundError, RefusedError
-from recsys.serving import filters
+from recsys.serving import filters, masks
 from recsys.serving.asked import Asked, join
 from recsys.serving.boxes import BOXES, Box
 from recsys.serving.eligibility import Eligibility, bought_rows, decide
@@ -44,6 +44,7 @@ class Query:
     box: str = "for_you"  # a name in BOXES
     items: Sequence[str] = ()  # ids of the items that the box is about; they are not listed
     window_days: int | None = None  # how far back the box looks; None: as far as it does by itself
+    category: str | None = None  # only items of this category and those below it, as "Food" for "Food > Coffee"
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,9 @@ def answer(config: Config, context: RequestContext, query: Query) -> Answer:
     names = (query.box, *box.fallbacks)
     hits = _ranked(asked, names, query.k)
     warnings = _warnings(context, query, asked.eligibility)
-    if query.box == "for_you" and not len(asked.histories.items):
+    if query.category is not None and not asked.eligibility.eligible:
+        warnings += _unknown_category(snapshot, query.category)
+    if box.reason == "personal" and not len(asked.histories.items):
         warnings.append(_warning("no_history", "Nothing is known of this user yet; these items are popular."))
     elif hits.rows.size and (hits.reasons > 0).all():
         message = f"The box {query.box} has no items of its own; `reason` says which box these come from."
@@ -137,12 +140,21 @@ def find_box(query: Query) -> Box:
     if box is None:
         near = meant(query.box, BOXES)
         raise RefusedError(f"box: there is no {query.box!r}; allowed are {', '.join(BOXES)}{near}")
-    if box.needs == "item" and not query.items:
-        raise RefusedError(f"item_id: the box {query.box} is about an item; name it")
+    if box.needs in ("item", "items") and not query.items:
+        what = "an item; name it" if box.needs == "item" else "items; name them"
+        raise RefusedError(f"item_id: the box {query.box} is about {what}")
+    if box.needs == "person" and query.user_id is None and query.visitor_id is None and not query.history:
+        raise RefusedError(f"user_id: the box {query.box} needs a user_id, a visitor_id or a history")
     if query.window_days is not None and not box.takes_window:
         takers = ", ".join(name for name, each in BOXES.items() if each.takes_window)
         raise RefusedError(f"window_days: the box {query.box} has no window; those that have one are {takers}")
     return box
+
+
+def default_k(query: Query) -> int:
+    """How many items a box lists where nobody says: all that it is to re-rank, else 20."""
+    box = BOXES.get(query.box)
+    return max(1, len(query.items)) if box is not None and box.lists_named else Query.k
 
 
 def shown_history(
@@ -208,7 +220,7 @@ def _asked(config: Config, context: RequestContext, query: Query, box: Box) -> t
     events, length = _events(context, query), config.events.history_length
     histories = events.histories(1, context.as_of, length, snapshot.bought_codes)
     bought = np.zeros(0, np.int32)
-    if not config.recommendations.allow_repurchase:
+    if not config.recommendations.allow_repurchase and not box.lists_bought:
         bought = bought_rows(view, histories, snapshot.bought_codes).values
     eligibility = _decide(snapshot, query, bought)
     seeds = rows[rows >= 0]
@@ -220,7 +232,7 @@ def _asked(config: Config, context: RequestContext, query: Query, box: Box) -> t
         seeds=seeds,
         as_of=context.as_of,
         window_days=query.window_days,
-        eligibility=eligibility.without(view, seeds),
+        eligibility=eligibility if box.lists_named else eligibility.without(view, seeds),
     )
     unknown = int(np.count_nonzero(rows < 0)) + sum(view.trained_row(event.item_id) < 0 for event in query.history)
     return (asked if box.only is None else narrowed(asked, box.only(asked))), unknown
@@ -249,8 +261,27 @@ def _decide(snapshot: Snapshot, query: Query, bought: Int32) -> Eligibility:
         filters.parse_short(one, snapshot.columns) if isinstance(one, str) else filters.parse(one, snapshot.columns)
         for one in query.filters
     ]
+    if query.category is not None:
+        parts.append(_category(snapshot, query.category))
     excluded = np.array([snapshot.view.row_of(item) for item in query.exclude], np.int32)
     return decide(snapshot.view, snapshot.stock, filters.join(parts), bought=bought, excluded=excluded)
+
+
+def _category(snapshot: Snapshot, category: str) -> filters.Filter:
+    if "category" not in snapshot.columns:
+        raise RefusedError("category: the catalog has no column `category`")
+    return filters.parse({"column": "category", "op": "prefix", "value": category}, snapshot.columns)
+
+
+def _unknown_category(snapshot: Snapshot, category: str) -> list[dict[str, str]]:
+    """A warning when no item of the catalog has the category or one below it."""
+    tables = [bundle.catalog.columns for bundle in snapshot.view.bundles]
+    wanted = _category(snapshot, category)
+    if any(masks.mask(wanted, columns).any() for columns in tables):
+        return []
+    named = [columns.column("category").unique().drop_null().to_pylist() for columns in tables]
+    near = meant(category, sorted({str(name) for names in named for name in names}))
+    return [_warning("unknown_category", f"No item has the category {category!r} or one below it{near or '.'}")]
 
 
 def _answer(

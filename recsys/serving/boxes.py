@@ -7,14 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from recsys.data.arrays import Int32
+import numpy as np
+
+from recsys.data.arrays import Int32, Int64
 from recsys.data.ragged import Ragged
+from recsys.data.times import MICROSECONDS_PER_DAY
 from recsys.serving import recommender
 from recsys.serving.asked import Asked, no_hits
 from recsys.serving.popular import arrived_rows, bestsellers, new_arrivals, popular, trending
 from recsys.serving.recommender import Hits
 
-Needs = Literal["nothing", "item"]
+Needs = Literal["nothing", "item", "items", "person"]
 
 
 @dataclass(frozen=True)
@@ -22,10 +25,12 @@ class Box:
     """One kind of list. `rank` gets a question and a depth, and returns at most so many items that may be answered."""
 
     rank: Callable[[Asked, int], Hits]  # best first; reads `Asked.eligibility` and lists nothing outside of it
-    needs: Needs = "nothing"  # what a question has to name
+    needs: Needs = "nothing"  # what a question has to name: an item that is known, items, or a user, visitor or history
     fallbacks: tuple[str, ...] = ()  # names in BOXES, which fill a list that is short, one after the other
     only: Callable[[Asked], Int32] | None = None  # the rows that it may list at all; None: any eligible item
     takes_window: bool = False  # whether window_days means something
+    lists_named: bool = False  # whether an item that the question names may be listed
+    lists_bought: bool = False  # whether what was bought may be listed although [recommendations] leaves it out
     reason: str | None = None  # of its hits; None: its name
 
 
@@ -58,6 +63,26 @@ def _similar(asked: Asked, depth: int) -> Hits:
     )
 
 
+def _viewed(asked: Asked) -> tuple[Int32, Int64]:
+    """What the user or visitor looked at, the latest first: rows [N], each once, and when (microseconds UTC).
+
+    Every kind of event counts but those that mean "bought".
+    """
+    events = asked.events
+    is_view = (events.items >= 0) & (events.kinds >= 0) & ~np.isin(events.kinds, asked.snapshot.bought_codes)
+    order = np.argsort(-events.times, kind="stable")
+    order = order[is_view[order]]
+    rows = asked.snapshot.view.current_row(events.items[order])
+    first = np.sort(np.unique(rows, return_index=True)[1])
+    return rows[first], events.times[order][first]
+
+
+def _recently_viewed(asked: Asked, depth: int) -> Hits:
+    """The items looked at last, with minus the days since then as scores."""
+    rows, times = _viewed(asked)
+    return asked.first(rows, (times - asked.as_of) / MICROSECONDS_PER_DAY, depth)
+
+
 BOXES: dict[str, Box] = {
     "for_you": Box(_for_you, fallbacks=("popular",), reason="personal"),
     "similar": Box(_similar, needs="item", fallbacks=("popular",)),
@@ -65,4 +90,14 @@ BOXES: dict[str, Box] = {
     "trending": Box(trending, fallbacks=("bestsellers", "popular"), takes_window=True),
     "bestsellers": Box(bestsellers, fallbacks=("popular",), takes_window=True),
     "new_arrivals": Box(new_arrivals, only=arrived_rows, takes_window=True),
+    "recently_viewed": Box(_recently_viewed, needs="person", only=lambda asked: _viewed(asked)[0], lists_bought=True),
+    "rerank": Box(
+        _for_you,
+        needs="items",
+        fallbacks=("popular",),
+        only=lambda asked: asked.seeds,
+        lists_named=True,
+        lists_bought=True,
+        reason="personal",
+    ),
 }

@@ -223,8 +223,8 @@ def test_the_command_line_answers_every_box_as_http_does(shop: Path, busy: tuple
     for name, box in BOXES.items():
         question: dict[str, Any] = {"visitor_id": "v1", "k": 30, "fields": ["price"], "as_of": moment}
         words = ["--visitor", "v1", "-k", 30, "--fields", "price", "--as-of", moment]
-        if box.needs == "item":
-            question["item_id"], words = items[7], [*words, "--item", items[7]]
+        if box.needs in ("item", "items"):
+            question["item_id"], words = items[7:9], [*words, "--item", items[7], "--item", items[8]]
         if box.takes_window:
             question["window_days"], words = 90, [*words, "--window-days", 90]
         theirs = server.post(f"/v1/boxes/{name}", question)
