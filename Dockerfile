@@ -1,7 +1,7 @@
 # Two images: `serve` answers, without torch; `train` reads, trains and schedules as well.
 #
 #   docker build --target serve --tag recsys-serve .
-#   docker build --target train --tag recsys-train .
+#   docker build --target train --tag recsys-train --build-arg CPU_INDEX=ADDRESS .
 #   docker build --target train --tag recsys-train-cuda --build-arg LOCK=requirements-cuda.lock .
 #
 # Both run as user 10001 on a read-only root file system; /data is all they write to. Only the stages before hold pip.

@@ -28,6 +28,7 @@ $(INSTALLED): $(LOCK) pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --no-deps --no-compile -r $(LOCK)
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	@$(BIN)/python -c "import sys; sys.tracebacklimit = 0; from recsys.training import libraries as own; own.check_installed()"
 	@touch $@
 
 install-dev: $(INSTALLED)-dev ## what the tests and lint need, too

@@ -84,6 +84,14 @@ def test_one_version_everywhere() -> None:
     assert {service["image"].partition(":")[2] for service in OURS.values()} == {VERSION}
 
 
+def test_a_version_has_one_date_or_is_unreleased_everywhere() -> None:
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    heading = re.search(rf"^## {re.escape(VERSION)} \((.+)\)$", changes, re.MULTILINE)
+    assert heading, "the newest entry says when it was released, or (unreleased)"
+    released = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8")).get("date-released")
+    assert heading[1] == ("unreleased" if released is None else str(released))
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_a_service_is_strict_and_runs_a_command_of_ours(name: str) -> None:
     service = OURS[name]
@@ -115,6 +123,17 @@ def test_the_sample_shop_shares_neither_files_nor_tables_with_the_shop() -> None
     for name in OURS:
         assert (volumes[name] == ["sample:/data"]) == (name in sample)
         assert prefixes[name] == ("sample_" if name in sample else None)
+
+
+def test_every_build_of_the_image_that_trains_is_told_where_torch_for_a_cpu_lies() -> None:
+    for name, service in OURS.items():
+        if service["build"]["target"] == "train":
+            assert service["build"]["args"]["CPU_INDEX"] == "${CPU_INDEX:-}", name
+    assert ("ARG", "CPU_INDEX=") in stages()["train-libraries"]
+    assert WORKFLOW["env"]["CPU_INDEX"] == WORKFLOW["env"]["PIP_EXTRA_INDEX_URL"]
+    assert (
+        "CPU_INDEX" in re.findall(r"for name in (.+); do", (ROOT / "docker" / "check.sh").read_text("utf-8"))[0].split()
+    )
 
 
 def test_no_password_has_a_default() -> None:

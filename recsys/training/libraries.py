@@ -19,6 +19,8 @@ MEND = (
     "`recsys install-lock cpu`, then `pip install --no-deps -r requirements-cpu.lock` "
     "(with a GPU: cuda, requirements-cuda.lock)"
 )
+# PyPI has torch for a GPU only: installing the lock for a CPU once more would bring the same build.
+CPU_INDEX = "for a CPU set PIP_EXTRA_INDEX_URL to the CPU wheel index named on PyTorch's install page"
 
 
 def version_of(name: str) -> str | None:
@@ -62,7 +64,8 @@ def compare_builds() -> tuple[bool, str, str]:
     found = f"torch for {f'CUDA {cuda}' if cuda else 'CPU'}, {' and '.join(fbgemm) or 'no fbgemm_gpu'}"
     ok = fbgemm == [FBGEMM[1] if cuda else FBGEMM[0]]
     needed = "torch for CPU with fbgemm-gpu-cpu, or torch for CUDA with fbgemm-gpu"
-    return ok, found, needed if ok else f"{needed}: `pip uninstall torch {' '.join(fbgemm)}`, then {MEND}"
+    mend = f"`pip uninstall torch {' '.join(fbgemm)}`, {CPU_INDEX}, then {MEND}"
+    return ok, found, needed if ok else f"{needed}: {mend}"
 
 
 def cuda_of_torch() -> str | None:

@@ -62,7 +62,8 @@ def test_builds_of_two_kinds_are_told_apart_though_their_versions_are_right(inst
     installed["cuda of torch"] = "13.0"
     said = message()
     assert "found torch for CUDA 13.0, fbgemm-gpu-cpu; " in said
-    assert "`pip uninstall torch fbgemm-gpu-cpu`, then `recsys install-lock cpu`" in said
+    assert "`pip uninstall torch fbgemm-gpu-cpu`, for a CPU set PIP_EXTRA_INDEX_URL to the CPU wheel index" in said
+    assert "page, then `recsys install-lock cpu`" in said
 
 
 @pytest.mark.parametrize("name", libraries.OTHERS)
