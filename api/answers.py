@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic_core import to_json
@@ -12,6 +13,7 @@ from api.problems import RETRY_SECONDS, ProblemError
 from api.state import AppState
 from recsys.errors import AwayError, NotFoundError
 from recsys.serving import answer as engine
+from recsys.serving import several
 from recsys.serving.answer import Answer, Query, RequestContext
 from recsys.serving.snapshot import Snapshot
 
@@ -47,6 +49,54 @@ def answer(state: AppState, query: Query, *, request_id: str) -> Response:
     _count(found, query)
     body = {"request_id": request_id} | plain(found)
     return Response(to_json(body, inf_nan_mode="null"), media_type="application/json")
+
+
+def answer_page(state: AppState, common: Query, queries: Sequence[Query], *, request_id: str) -> Response:
+    """The boxes of a page, for the user, visitor and moment of `common`; each is an answer or an error."""
+    context = gather_context(state, common)
+    outcomes = several.answer_page(state.config, context, queries)
+    boxes = [{"box": query.box} | _told(outcome, query) for outcome, query in zip(outcomes, queries, strict=True)]
+    body = {"request_id": request_id, "bundle": context.snapshot.bundle.version, "boxes": boxes}
+    return Response(to_json(body, inf_nan_mode="null"), media_type="application/json")
+
+
+def answer_batch(state: AppState, queries: Sequence[Query | str], *, request_id: str) -> Response:
+    """Many questions, each with an answer or an error in its place. A text is the fault of a question."""
+    asked = [query for query in queries if isinstance(query, Query)]
+    contexts = _gather_contexts(state, asked)
+    outcomes = iter(several.answer_batch(state.config, contexts, asked))
+    answers = []
+    for query in queries:
+        told = _error(422, "invalid_request", query) if isinstance(query, str) else _told(next(outcomes), query)
+        answers.append({"box": None if isinstance(query, str) else query.box} | told)
+    bundle = (contexts[0].snapshot if contexts else current(state)).bundle.version
+    body = {"request_id": request_id, "bundle": bundle, "answers": answers}
+    return Response(to_json(body, inf_nan_mode="null"), media_type="application/json")
+
+
+def _gather_contexts(state: AppState, queries: Sequence[Query]) -> list[RequestContext]:
+    """As `gather_context` for many queries."""
+    snapshot, now = current(state), time.time_ns() // 1000
+    try:
+        return several.gather_contexts(snapshot, queries, now=now, read=state.store.read, grow=state.live.catch_up)
+    except AwayError:
+        metrics.AWAY.inc(len(queries))
+        return [engine.context_without_store(snapshot, query, now=now, deleted=state.deleted) for query in queries]
+
+
+def _told(outcome: several.Outcome, query: Query) -> dict[str, Any]:
+    """An answer or an error among several."""
+    if isinstance(outcome, Answer):
+        _count(outcome, query)
+        return {name: value for name, value in plain(outcome).items() if name != "bundle"}
+    if isinstance(outcome, NotFoundError):
+        return _error(404, "unknown_item", str(outcome))
+    return _error(422, "invalid_request", str(outcome))
+
+
+def _error(status: int, code: str, detail: str) -> dict[str, Any]:
+    """An error in place of an answer. It has no hits, so that a page that lists them needs no special case."""
+    return {"hits": [], "error": {"status": status, "code": code, "detail": detail}}
 
 
 def plain(found: Answer) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -99,6 +99,13 @@ def schemas() -> dict[str, Any]:
     return {**shape.pop("$defs"), "Problem": shape}
 
 
+def first_fault(error: ValidationError, model: type[BaseModel]) -> str:
+    """Say in one line what is wrong with a part of a body that was validated by itself, as the model says."""
+    fault = error.errors()[0]
+    names = list(_names_at(model, fault["loc"][:-1]))
+    return f"{_where(fault['loc'])}: {_worded(fault, names, 'key')}".removeprefix(": ")
+
+
 async def _problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, ProblemError)
     return respond(error.status, error.code, error.detail, request_id=_id(request), headers=error.headers)
@@ -137,11 +144,15 @@ async def _away(request: Request, _error: Exception) -> Response:
 def _detail(request: Request, fault: Mapping[str, Any]) -> str:
     """What is wrong, in words; of a wrong name, which right one may be meant."""
     location = _untagged(fault["loc"])
+    names = _names_beside(request, location) if fault["type"] == "extra_forbidden" else ()
+    return _worded(fault, list(dict.fromkeys(names)), "parameter" if location[0] == "query" else "key")
+
+
+def _worded(fault: Mapping[str, Any], names: Sequence[str], what: str) -> str:
+    """What is wrong, in words. names: those that are allowed in place of a wrong one."""
     if fault["type"] == "extra_forbidden":
-        names = list(dict.fromkeys(_names_beside(request, location)))
-        what = "parameter" if location[0] == "query" else "key"
         allowed = f"; allowed are {', '.join(names)}" if names else ""
-        return f"there is no such {what}{allowed}{meant(str(location[-1]), names)}"
+        return f"there is no such {what}{allowed}{meant(str(fault['loc'][-1]), names)}"
     message = str(fault["msg"]).removeprefix("Value error, ")
     if fault["type"] in ("literal_error", "enum") and isinstance(fault.get("input"), str):
         message += meant(fault["input"], re.findall(r"'([^']*)'", str(fault.get("ctx", {}).get("expected"))))
@@ -155,8 +166,13 @@ def _names_beside(request: Request, location: Sequence[Any]) -> Iterator[str]:
     dependant = getattr(route, "dependant", None)
     fields = [read] if location[0] == "body" else getattr(dependant, f"{location[0]}_params", [])
     for field in filter(None, fields):
-        for model in _models_at(field.field_info.annotation, location[1:-1]):
-            yield from (each.alias or name for name, each in model.model_fields.items())
+        yield from _names_at(field.field_info.annotation, location[1:-1])
+
+
+def _names_at(annotation: Any, path: Sequence[Any]) -> Iterator[str]:
+    """The names of the fields that a type has at a path of keys and positions."""
+    for model in _models_at(annotation, path):
+        yield from (each.alias or name for name, each in model.model_fields.items())
 
 
 def _models_at(annotation: Any, path: Sequence[Any]) -> Iterator[type[BaseModel]]:

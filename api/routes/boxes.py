@@ -1,21 +1,36 @@
 """The boxes of a shop's pages: for you, similar, trending, bestsellers, new arrivals and the others of BOXES."""
 
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, SkipValidation, ValidationError
 
 from api import answers
 from api.auth import needs
-from api.problems import documented
-from api.routes.recommendations import Answer, AskedOfUser, Question
-from api.schemas import MAX_NAMED, Box, Category, Id, JsonRoute, Time, WindowDays
+from api.problems import documented, first_fault
+from api.routes.recommendations import Answer, AskedOfUser, Dropped, Hit, Question, Warning_
+from api.schemas import (
+    MAX_NAMED,
+    Box,
+    Category,
+    Excluded,
+    Fields,
+    Form,
+    Id,
+    JsonRoute,
+    K,
+    Time,
+    WindowDays,
+)
 from api.state import state_of
 from recsys.serving.answer import Query as EngineQuery
 from recsys.serving.answer import default_k
 
 router = APIRouter(route_class=JsonRoute, tags=["boxes"])
+
+MAX_BOXES = 20  # of a page
+MAX_QUESTIONS = 100  # of a batch
 
 BoxName = Annotated[Box, Path(description="What is listed")]
 Named = Annotated[
@@ -49,14 +64,106 @@ class BoxQuestion(Question):
 
     def box_query(self, box: str) -> EngineQuery:
         """The same for the engine."""
-        items = [self.item_id] if isinstance(self.item_id, str) else self.item_id
-        query = replace(self.query(), box=box, items=items, window_days=self.window_days, category=self.category)
+        query = replace(
+            self.query(), box=box, items=_listed(self.item_id), window_days=self.window_days, category=self.category
+        )
         return _sized(query, self)
+
+
+def _listed(items: str | list[str]) -> list[str]:
+    return [items] if isinstance(items, str) else items
 
 
 def _sized(query: EngineQuery, asked: BaseModel) -> EngineQuery:
     """The query with the box's own k where none is asked for."""
     return query if "k" in asked.model_fields_set else replace(query, k=default_k(query))
+
+
+class PageBox(Form):
+    """One box of a page. What it does not say is as the page says."""
+
+    box: Box
+    item_id: Id | Named = Field([], description="One item or several that the box is about")
+    k: K | None = None
+    exclude: Excluded = Field([])
+    filter: dict[str, Any] | None = Field(None, description="Has to be met beside the page's")
+    fields: Fields | None = None
+    window_days: WindowDays | None = None
+    category: Category | None = None
+
+
+class PageQuestion(Question):
+    """What all boxes of a page share, and the boxes, in the order in which they may take items."""
+
+    boxes: Annotated[list[PageBox], Field(min_length=1, max_length=MAX_BOXES)]
+
+    def box_queries(self) -> list[EngineQuery]:
+        """The same for the engine."""
+        common = self.query()
+        return [self._box_query(common, box) for box in self.boxes]
+
+    def _box_query(self, common: EngineQuery, asked: PageBox) -> EngineQuery:
+        query = replace(
+            common,
+            box=asked.box,
+            items=_listed(asked.item_id),
+            exclude=[*common.exclude, *asked.exclude],
+            filters=[*common.filters, *([] if asked.filter is None else [asked.filter])],
+            fields=common.fields if asked.fields is None else asked.fields,
+            window_days=asked.window_days,
+            category=asked.category,
+        )
+        return (
+            query if asked.k is None and "k" in self.model_fields_set else replace(query, k=asked.k or default_k(query))
+        )
+
+
+class BatchQuestion(BoxQuestion):
+    """One question of a batch."""
+
+    box: Box
+
+
+class Batch(Form):
+    """Up to 100 questions, for boxes of any kind and of different users."""
+
+    # Each is validated by itself: a wrong one has its error, and the others their answers.
+    questions: Annotated[list[Annotated[BatchQuestion, SkipValidation]], Field(min_length=1, max_length=MAX_QUESTIONS)]
+
+
+class BoxError(BaseModel):
+    """Why a question among several has no answer."""
+
+    status: int = Field(description="As a question of its own would have had", examples=[404])
+    code: str = Field(examples=["unknown_item"])
+    detail: str
+
+
+class BoxAnswer(BaseModel):
+    """One answer among several. Where there is an error, there are no hits."""
+
+    box: str | None = Field(description="Null where the question could not be read", examples=["trending"])
+    hits: list[Hit] = Field(description="Best first; fewer than k only when fewer are eligible")
+    eligible: int | None = None
+    dropped: Dropped | None = None
+    warnings: list[Warning_] = []
+    error: BoxError | None = None
+
+
+class PageAnswer(BaseModel):
+    """The boxes of a page, in the order of the question."""
+
+    request_id: str
+    bundle: str
+    boxes: list[BoxAnswer]
+
+
+class BatchAnswer(BaseModel):
+    """The answers, in the order of the questions."""
+
+    request_id: str
+    bundle: str
+    answers: list[BoxAnswer]
 
 
 ERRORS = documented(400, 401, 403, 404, 422, 503)
@@ -89,3 +196,69 @@ def ask_box(
 ) -> Response:
     """The items of a box, asked for in the body: with a history and a filter of any form."""
     return answers.answer(state_of(request), question.box_query(box), request_id=request.state.request_id)
+
+
+@router.post(
+    "/v1/pages",
+    response_model=PageAnswer,
+    responses=documented(400, 401, 403, 413, 415, 422, 503),
+    dependencies=[Depends(needs("recommend"))],
+)
+def ask_page(
+    page: Annotated[
+        PageQuestion,
+        Body(
+            openapi_examples={
+                "a product page": {
+                    "value": {
+                        "visitor_id": "v-81",
+                        "fields": ["title", "price"],
+                        "boxes": [{"box": "similar", "item_id": "85123A", "k": 6}, {"box": "trending", "k": 6}],
+                    }
+                }
+            }
+        ),
+    ],
+    request: Request,
+) -> Response:
+    """Several boxes for one page. No item is in two of them: what a box lists, no later one does."""
+    common, queries = page.query(), page.box_queries()
+    return answers.answer_page(state_of(request), common, queries, request_id=request.state.request_id)
+
+
+@router.post(
+    "/v1/batch",
+    response_model=BatchAnswer,
+    responses=documented(400, 401, 403, 413, 415, 422, 503),
+    dependencies=[Depends(needs("recommend"))],
+)
+def ask_batch(
+    batch: Annotated[
+        Batch,
+        Body(
+            openapi_examples={
+                "two users": {
+                    "value": {
+                        "questions": [
+                            {"box": "for_you", "user_id": "1003", "k": 5},
+                            {"box": "for_you", "user_id": "1024", "k": 5},
+                        ]
+                    }
+                }
+            }
+        ),
+    ],
+    request: Request,
+) -> Response:
+    """Up to 100 questions in one request, each with an answer or an error of its own."""
+    queries = [_read_question(question) for question in batch.questions]
+    return answers.answer_batch(state_of(request), queries, request_id=request.state.request_id)
+
+
+def _read_question(question: Any) -> EngineQuery | str:
+    """The query of a question, or what is wrong with it."""
+    try:
+        read = BatchQuestion.model_validate(question)
+    except ValidationError as error:
+        return first_fault(error, BatchQuestion)
+    return read.box_query(read.box)
