@@ -24,6 +24,8 @@ _MOST_PREAMBLE = 50  # lines
 _HEADER_LINES = 5  # of one header whose names have line ends
 _EXAMPLES = 3
 _NEWLINE, _QUOTE = 10, 34
+_WRAPPED = {'="': '^="(.*)"$', "'": "^'(.*)'$", "“": "^“(.*)”$"}
+_RULER = r"^-+$"
 
 
 @dataclass
@@ -58,6 +60,10 @@ class Table:
         written = [name and name.strip().strip("\ufeff") for name in given]
         if not any(written):
             return
+        is_ruler = pl.all_horizontal(pl.all().str.contains(_RULER))
+        if self.parts and self.parts[0].head(1).select(is_ruler).to_series().all():
+            self.parts[0] = self.parts[0].slice(1)
+            self.recognized["lines under the header"] = "1"
         for at, part in enumerate(self.parts):
             last = part.to_series(-1).str.strip_chars()
             if not last.is_in([name for name in written if name]).any():
@@ -82,6 +88,20 @@ class Table:
                     f"the header stands among the rows again, with the columns in another order: {', '.join(row)}; "
                     "give the files one by one"
                 )
+
+    def unwrap(self) -> None:
+        """Take off what some programs put around values beside quotes: ="007", and 'a' in a whole column."""
+        found: dict[str, str] = {}
+        for name in self.names:
+            first = next((value for part in self.parts for value in part[name].head(_SAMPLE_LINES) if value), "")
+            form = next((form for sign, form in _WRAPPED.items() if first.startswith(sign)), None)
+            if form and all(part[name].str.contains(form).all() for part in self.parts):
+                found[name] = form
+        if len(found) < 2 and not any(form.startswith("^=") for form in found.values()):
+            return  # one column of quotes may well be values
+        for name, form in found.items():
+            self.parts = [part.with_columns(pl.col(name).str.replace(form, "$1")) for part in self.parts]
+            self.recognized["values within"] = form[1:-1].replace("(.*)", "…")
 
     def drop_nameless(self) -> None:
         """Leave out columns without name and value: what a separator at the end of every line makes."""
@@ -109,6 +129,7 @@ def read_delimited(stream: BinaryIO, known: Collection[str], *, has_header: bool
     table.recognized = _describe(text, form, table, preamble) | table.recognized
     if has_header:
         table.drop_headers(names)
+    table.unwrap()
     table.drop_nameless()
     return table
 

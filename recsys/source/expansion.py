@@ -6,7 +6,7 @@ from typing import BinaryIO
 from recsys.errors import SourceError
 
 MAX_RATIO = 200  # bytes out of one: exports of shops have 5 to 40, and deflate ends at 1,032
-FREE_MIB = 256  # up to here no ratio counts: small files of one repeated row compress very well
+FREE_MIB = 64  # up to here no ratio counts: small files of one repeated row compress very well
 
 _MIB = 1 << 20
 

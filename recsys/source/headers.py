@@ -1,5 +1,6 @@
 """Columns of files: any header is mapped to the names that an import needs, and decimal commas become points."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -8,6 +9,7 @@ import polars as pl
 from recsys.errors import SourceError
 from recsys.source.contract import EVENT_COLUMNS, USER_COLUMNS
 from recsys.source.known import KNOWN
+from recsys.source.words import NO, YES
 
 KNOWN_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "events": EVENT_COLUMNS,
@@ -18,6 +20,7 @@ NUMBERS = ("value", "price")
 
 _NUMBER = r"^[+-]?[\d.,]+$"
 _DECIMAL_COMMA = r",\d{1,2}$|,\d{4,}$|\.\d{3},\d+$"
+_OPPOSITE = r"unsub|opt(ed)?[ _-]?out|b(lack|lock)list|suppress|bounce|complain|do[ _-]?not|dont|refus|revoke|withdraw"
 _DECIMAL_POINT = r"\.\d{1,2}$|\.\d{4,}$"
 
 
@@ -59,9 +62,21 @@ def map_columns(rows: pl.DataFrame, columns: Columns, wanted: Sequence[str], nam
         if ours not in rows.columns and ours not in mapping and ours in folded:
             mapping[ours] = folded[ours]
     mapping = {ours: theirs for ours, theirs in mapping.items() if ours != theirs}
+    if consent := mapping.get("email_consent"):
+        _refuse_opposite(consent, rows[consent], name)
     copies = [pl.col(theirs).alias(ours) for ours, theirs in mapping.items()]
     taken = [theirs for theirs in set(mapping.values()) if theirs not in mapping]
     return rows.with_columns(copies).drop(taken), ", ".join(f"{theirs} is {ours}" for ours, theirs in mapping.items())
+
+
+def _refuse_opposite(column: str, values: pl.Series, name: str) -> None:
+    """Raise SourceError when a yes in the column that is to be email_consent says that somebody must not be mailed."""
+    words = values.cast(pl.String, strict=False).str.strip_chars().str.to_lowercase().drop_nulls().unique()
+    if re.search(_OPPOSITE, column.casefold()) and len(words) and words.is_in([*YES, *NO, ""]).all():
+        raise SourceError(
+            f"{name}: email_consent is to be {column!r}, whose name says the opposite, and its values are yes and no; "
+            "export a column that says who may be mailed, or turn the values round"
+        )
 
 
 def with_points(rows: pl.DataFrame, names: Sequence[str]) -> tuple[pl.DataFrame, list[str]]:

@@ -2,10 +2,17 @@
 
 import polars as pl
 
+from recsys.errors import SourceError
 from recsys.source.contract import EXACT, bytes_error, float_error
 
 # What exports write where there is no id. Case matters: `none` may be somebody's name.
-NO_ID = ("", "NULL", "null", "(null)", "\\N", "NaN", "nan", "<NA>", "None", "undefined")
+NO_ID = (
+    *("", "NULL", "null", "(null)", "\\N", "NaN", "nan", "<NA>", "None", "undefined"),
+    *("NA", "N/A", "n/a", "(not set)"),  # R, spreadsheets, Google Analytics
+    *("#N/A", "#NA", "#REF!", "#VALUE!", "#NAME?", "#NUM!", "#NULL!", "#DIV/0!"),  # errors of spreadsheets' formulas
+)
+# Numbers as spreadsheets show them (1.23457E+15) and as programs write floats (1.2345678901234567e+16, 1.2345678E7).
+_ROUNDED = r"^-?\d(\.\d+)?E\+\d{2,3}$|^-?\d\.\d{3,}[eE]\+?\d{1,3}$"
 
 _EXACT_SHORT = 2**24  # of a float of 32 bits
 
@@ -25,6 +32,16 @@ def read_ids(values: pl.Series, origin: str, *, exact: bool = False) -> pl.Serie
         texts = texts.str.replace(r"^(-?\d+)\.0+$", "$1")
     missing = texts.is_in(NO_ID)
     return texts.set(missing, None) if missing.any() else texts
+
+
+def refuse_rounded(ids: pl.Series, origin: str) -> None:
+    """Raise SourceError when ids of a text file are numbers that lost their last digits before they were written."""
+    rounded = ids.filter(ids.str.contains(_ROUNDED).fill_null(False)) if ids.dtype == pl.String else ids.clear()
+    if len(rounded):
+        raise SourceError(
+            f"{ids.name} of {origin} holds {rounded[0]!r} (in all {len(rounded):,} such), which a spreadsheet or a "
+            "program has rounded, so that different ids are the same; export the column as text"
+        )
 
 
 def _has_zero_decimals(texts: pl.Series) -> bool:

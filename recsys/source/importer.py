@@ -18,11 +18,12 @@ from recsys.config.settings import RETURN, Config
 from recsys.errors import ConfigError, RefusedError
 from recsys.progress import Progress
 from recsys.source.catalog import normalize_items, normalize_users
-from recsys.source.contract import NEEDED, ORDER
+from recsys.source.contract import IDS, NEEDED, ORDER, VISITOR
 from recsys.source.events import normalize_events, require
 from recsys.source.files import FileRows, expand, read_files
 from recsys.source.findings import UNREADABLE_ROW, Finding, left_out
 from recsys.source.headers import KNOWN_COLUMNS, NUMBERS, Columns, map_columns, with_points
+from recsys.source.ids import refuse_rounded
 from recsys.source.merges import tombstones
 from recsys.source.prepared import Prepared
 from recsys.source.presets import PRESETS
@@ -142,6 +143,8 @@ def understand(
     wanted = () if preset else KNOWN_COLUMNS[what or "events"]
     rows, renamed = map_columns(read.rows, mapped, wanted, name)
     rows, with_commas = with_points(rows, () if preset else NUMBERS)
+    for column in {*IDS[:2], VISITOR} & set(rows.columns):
+        refuse_rounded(rows[column], name)
     prepared = PRESETS[preset](rows, name) if preset else Prepared(rows, time_format=config.source.time_format)
     if preset and what not in (None, prepared.what):
         raise ConfigError(f"the preset {preset!r} reads {prepared.what}, not {what}")

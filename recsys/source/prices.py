@@ -6,6 +6,7 @@ import polars as pl
 
 _CURRENCY = r"[A-Z]{3}|[A-Za-z]{0,3}[$€£¥₹₽₺₩₪₫฿₴₦]|kr\.?|zł|Kč|Ft|lei|лв\.?|Fr\.?|RM|Rp\.?"
 _PRICE = rf"^(-?)\s*({_CURRENCY})?\s*(-?)(\d[\d.,'’ ]*\d|\d|[.,]\d+)\s*(?:,-|\.-)?\s*({_CURRENCY})?$"
+_THREE_DECIMALS = ("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND")  # 1.234 in others is more than a thousand
 _THOUSANDS = r"^\d{1,3}[.,]\d{3}$"  # 1.234 or 1,234: the column has to tell what the separator is
 
 
@@ -38,18 +39,20 @@ def read_prices(values: pl.Series) -> Prices:
         currency=pl.coalesce(pl.col("text").str.extract(_PRICE, 2), pl.col("text").str.extract(_PRICE, 5)),
     )
     body = found["body"]
-    size = _with_point(body, _decimal_of(body)).cast(pl.Float64, strict=False)
+    size = _with_point(body, _decimal_of(body, found["currency"])).cast(pl.Float64, strict=False)
     signed = pl.select(pl.when(found["minus"]).then(-size).otherwise(size)).to_series()
     read = pl.select(pl.coalesce(signed, pl.when(body.is_null()).then(finite))).to_series()
     return Prices(read.alias(values.name), found["currency"])
 
 
-def _decimal_of(body: pl.Series) -> str | None:
-    """The decimal separator that the column uses; None: both, so a single separator before three digits is unclear."""
+def _decimal_of(body: pl.Series, currencies: pl.Series) -> str | None:
+    """The decimal separator that the column uses: "" none, None both, so one before three digits is unclear."""
     comma = bool(body.str.contains(_decimal(",", r"\.")).any())
     point = bool(body.str.contains(_decimal(r"\.", ",")).any())
     if comma and point:
         return None
+    if not (comma or point) and currencies.null_count() < len(currencies):
+        return "." if currencies.is_in(_THREE_DECIMALS).any() else ""
     return "," if comma else "."
 
 
@@ -65,7 +68,9 @@ def _with_point(body: pl.Series, decimal: str | None) -> pl.Series:
     continental = body.str.replace_all(".", "", literal=True).str.replace_all(",", ".", literal=True)
     comma_last = body.str.contains(_decimal(",", r"\."))
     point_last = body.str.contains(_decimal(r"\.", ","))
-    by_column = {",": continental, ".": english, None: body.set(body.str.contains(_THOUSANDS), None)}[decimal]
+    whole = body.str.replace_all("[.,]", "")
+    unclear = body.set(body.str.contains(_THOUSANDS), None)
+    by_column = {",": continental, ".": english, "": whole, None: unclear}[decimal]
     return pl.select(
         pl.when(comma_last).then(continental).when(point_last).then(english).otherwise(by_column)
     ).to_series()

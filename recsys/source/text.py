@@ -18,6 +18,8 @@ _BOMS = (
 _ZEROS = 0.3  # of every second byte: text of Latin letters in UTF-16
 _HEAD = 1 << 16
 _ADVICE = "save it as UTF-8"
+# In Windows-1252 letters with accents stand alone or in pairs; the words of other alphabets are bytes of this kind.
+_HIGH, _RUNS = re.compile(rb"[\x80-\xff]"), re.compile(rb"[\x80-\xff]{3,}")
 
 
 @dataclass
@@ -71,6 +73,8 @@ class Text:
         right = len(re.findall(r"[^\x00-\x7f\udc80-\udcff]", text))
         if right >= wrong:
             return block, None
+        if sum(map(len, _RUNS.findall(whole))) > len(_HIGH.findall(whole)) / 2:
+            raise SourceError(f"its text is of an alphabet other than the Latin one, in an old encoding; {_ADVICE}")
         try:
             whole.decode("cp1252")
         except UnicodeDecodeError:

@@ -4,7 +4,9 @@ What the numbers of a column count is decided once for the whole column, by the 
 tell seconds of 2015 from a date of the year 1433.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 import polars as pl
@@ -15,9 +17,23 @@ Unit = Literal["seconds", "milliseconds", "microseconds", "nanoseconds", "dates"
 
 _NAIVE = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
 _ZONED = ("%Y-%m-%d %H:%M:%S%.f%:z", "%Y-%m-%d %H:%M%:z", "%a, %d %b %Y %H:%M:%S%:z")
-_DAYS = ("%Y/%m/%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y")  # as spreadsheets write them; the column decides which
+_DAYS = (  # as spreadsheets and programs write them; the column decides which
+    *("%Y/%m/%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y"),
+    *("%d-%B-%Y", "%d-%B-%y", "%d %B %Y", "%B %d %Y"),  # other years of two digits could as well be days
+)
+_FIRST_YEAR = datetime(1000, 1, 1)
 _CLOCKS = (" %H:%M:%S", " %H:%M", "", " %I:%M:%S %p", " %I:%M %p")
-_NUMBER = r"^[+-]?\d+(\.\d*)?([eE][+-]?\d+)?$"
+_NUMBER = r"^[+-]?\d+(\.\d*)?(e[+-]?\d+|E-?\d+)?$"  # not 1.70514E+12: a spreadsheet has rounded it
+_SPELLINGS = (  # other spellings of ISO 8601 and of the form of mail
+    (r"^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)", "${1}-${2}-${3} ${4}:${5}:${6}"),  # without signs
+    (r"(:\d\d),(\d{1,9})", "${1}.${2}"),  # a comma before the fraction
+    (r"([+-]\d\d:?\d\d|Z)\[[^\]]+\]$", "${1}"),  # Java's name of the zone
+    (  # JavaScript
+        r"^([A-Z][a-z]{2}) ([A-Z][a-z]{2}) (\d\d) (\d{4}) (\S+) GMT([+-]\d{4}).*$",
+        "${1}, ${3} ${2} ${4} ${5} ${6}",
+    ),
+)
+_WORDS = ((r"^[A-Z][a-z]+, ", ""), (r"([A-Za-z]{3})\.", "${1}"), (r"(\d),? (\d{4}\b),?", "${1} ${2}"))  # around days
 _HOUR = 3_600_000_000
 _YEAR = 31_536_000  # seconds
 _UNTIL = 4.1e9  # seconds from 1970 to 2099: the least unit that puts most numbers before that is the column's
@@ -128,30 +144,46 @@ class TimeReader:
         return self._read_numbers(whole if whole.null_count() == 0 else text.cast(pl.Float64, strict=False), of)
 
     def _read_rare(self, text: pl.Series, _of: int) -> Times:
-        plain = text.str.replace(r"(\d)T(\d)", "${1} ${2}")
-        naive = _first(plain, _NAIVE, None)
-        rest = plain.set(naive.is_not_null(), None)
-        offset = rest.str.replace(r"\s?(Z|z|UTC|GMT)$", "+00:00").str.replace(r"\s?([+-]\d\d):?(\d\d)$", "${1}:$2")
-        offset = offset.str.replace(r"(:\d\d(?:\.\d+)?)\s?([+-]\d\d)$", "${1}${2}:00")
-        zoned = _microseconds(_first(offset, _ZONED, "UTC"))
-        rest = rest.set(zoned.is_not_null(), None)
+        naive, zoned = _read_iso(text)
+        rest = text.set(naive.is_not_null() | zoned.is_not_null(), None)
         if rest.null_count() < len(rest):
-            naive = pl.select(pl.coalesce(naive, self._read_days(rest))).to_series()
+            found = _read_iso(_respell(rest, _SPELLINGS))
+            naive = pl.select(pl.coalesce(naive, found[0])).to_series()
+            zoned = pl.select(pl.coalesce(zoned, found[1])).to_series()
+            rest = rest.set(naive.is_not_null() | zoned.is_not_null(), None)
+        if rest.null_count() < len(rest):
+            naive = pl.select(pl.coalesce(naive, self._read_days(_respell(rest, _WORDS)))).to_series()
         return Times(pl.select(pl.coalesce(_localize(naive, self.zone), zoned)).to_series(), naive.is_not_null())
 
     def _read_days(self, text: pl.Series) -> pl.Series:
         """Clock times whose days are as spreadsheets write them; null where their order is open."""
         if self.day is None:
-            read = {day: int(_first(text, _with_clocks(day), None).is_not_null().sum()) for day in _DAYS}
+            read = {day: int(_with_days(text, day).is_not_null().sum()) for day in _DAYS}
             most = max(read.values())
             best = [day for day, count in read.items() if count == most >= _MOST * (len(text) - text.null_count())]
             self.day = best[0] if len(best) == 1 else None
-        forms = _with_clocks(self.day) if self.day else ()
-        return _first(text, forms, None)
+        return _with_days(text, self.day) if self.day else _first(text, (), None)
 
 
-def _with_clocks(day: str) -> tuple[str, ...]:
-    return tuple(day + clock for clock in _CLOCKS)
+def _with_days(text: pl.Series, day: str) -> pl.Series:
+    found = _first(text, tuple(day + clock for clock in _CLOCKS), None)
+    return found.set((found < _FIRST_YEAR).fill_null(False), None)  # %Y takes the 24 of 13.01.24 for a year
+
+
+def _respell(text: pl.Series, spellings: Sequence[tuple[str, str]]) -> pl.Series:
+    for form, other in spellings:
+        text = text.str.replace(form, other)
+    return text
+
+
+def _read_iso(text: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Read ISO 8601 and the form of mail: clock times without a zone, and microseconds UTC of those with one."""
+    plain = text.str.replace(r"(\d)T(\d)", "${1} ${2}")
+    naive = _first(plain, _NAIVE, None)
+    rest = plain.set(naive.is_not_null(), None)
+    offset = rest.str.replace(r"\s?(Z|z|UTC|GMT)$", "+00:00").str.replace(r"\s?([+-]\d\d):?(\d\d)$", "${1}:$2")
+    offset = offset.str.replace(r"(:\d\d(?:\.\d+)?)\s?([+-]\d\d)$", "${1}${2}:00")
+    return naive, _microseconds(_first(offset, _ZONED, "UTC"))
 
 
 def read_times(values: pl.Series, zone: str | None, form: str | None = None) -> Times:

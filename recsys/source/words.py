@@ -8,8 +8,15 @@ from collections.abc import Mapping
 
 import polars as pl
 
-_YES = ("1", "\x01", "t", "true", "y", "yes", "on")
-_NO = ("0", "\x00", "f", "false", "n", "no", "off")
+# The second lines are what spreadsheets write in other languages, and the words of people.
+YES = (
+    *("1", "\x01", "t", "true", "y", "yes", "on"),
+    *("wahr", "vrai", "verdadero", "vero", "verdadeiro", "waar", "ja", "oui", "si", "sí", "sì", "sim"),
+)
+NO = (
+    *("0", "\x00", "f", "false", "n", "no", "off"),
+    *("falsch", "faux", "falso", "onwaar", "nein", "non", "nee", "nej", "não"),
+)
 _BUYABLE = (
     "available",
     "instock",
@@ -34,6 +41,14 @@ _SOLD_OUT = (
     "notavailable",
     "outofstock",
     "soldout",
+    "sold",
+    "temporarilyoutofstock",
+    "temporarilyunavailable",
+    "notinstock",
+    "nostock",
+    "comingsoon",
+    "pending",
+    "unlisted",
     "reserved",
     "discontinued",
     "inactive",
@@ -61,6 +76,16 @@ _NOT_SUBSCRIBED = (
     "hardbounced",
     "complained",
     "transactional",
+    "bounce",
+    "softbounce",
+    "hardbounce",
+    "spam",
+    "spamcomplaint",
+    "blacklisted",
+    "blocklisted",
+    "donotcontact",
+    "donotemail",
+    "notset",
     "suppressed",
     "blocked",
     "denied",
@@ -72,8 +97,8 @@ _NOT_SUBSCRIBED = (
     "inactive",
     "deleted",
 )
-AVAILABLE: dict[str, bool] = dict.fromkeys((*_YES, *_BUYABLE), True) | dict.fromkeys((*_NO, *_SOLD_OUT), False)
-CONSENT: dict[str, bool] = dict.fromkeys((*_YES, *_SUBSCRIBED), True) | dict.fromkeys((*_NO, *_NOT_SUBSCRIBED), False)
+AVAILABLE: dict[str, bool] = dict.fromkeys((*YES, *_BUYABLE), True) | dict.fromkeys((*NO, *_SOLD_OUT), False)
+CONSENT: dict[str, bool] = dict.fromkeys((*YES, *_SUBSCRIBED), True) | dict.fromkeys((*NO, *_NOT_SUBSCRIBED), False)
 
 
 def read_available(values: pl.Series, own: Mapping[str, bool]) -> pl.Series:
@@ -108,5 +133,5 @@ def _look_up(values: pl.Series, known: Mapping[str, bool], own: Mapping[str, boo
 
 
 def _plain(words: pl.Series) -> pl.Series:
-    plain = words.str.strip_chars(" \t\r\n").str.to_lowercase().str.replace(r"^https?://schema\.org/", "")
+    plain = words.str.strip_chars(" \t\r\n").str.to_lowercase().str.replace(r"^(https?://schema\.org/|schema:)", "")
     return plain.str.replace_all(r"([^\W\d])[\s_-]+", "$1")  # the sign of a number stays

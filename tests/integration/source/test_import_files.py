@@ -13,6 +13,7 @@ from recsys.config.settings import Config, StoreSettings
 from recsys.errors import RefusedError, SourceError
 from recsys.source.importer import import_files
 from recsys.store.database import Store
+from recsys.store.tables import own_queries
 
 
 @pytest.mark.parametrize("name", ["e.csv", "e.csv.gz", "e.parquet", "e.jsonl", "e.ndjson.gz"])
@@ -123,3 +124,28 @@ def test_a_check_shows_rows_as_understood_and_writes_nothing(tmp_path: Path) -> 
     seen = check_files(config, paths=[items], what="items", preset=None, columns={}, progress=quiet)
     assert seen.data["first"] == [{"item_id": "x", "price": 1.5, "created_at": "2020-01-01 00:00:00"}]
     assert not (tmp_path / "own.db").exists()
+
+
+def test_ids_that_a_spreadsheet_has_rounded_are_refused(sqlite_store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "e.csv"
+    path.write_text("user_id,item_id,event,timestamp\n1.23457E+15,x,view,2020-01-01\n")
+    with pytest.raises(SourceError, match=r"user_id of e\.csv holds '1\.23457E\+15'"):
+        put(sqlite_store, path)
+    path.write_text("item_id,title\n1.23457E+15,x\n")
+    with pytest.raises(SourceError, match=r"item_id of e\.csv holds"):
+        put(sqlite_store, path, what="items")
+
+
+def test_a_column_that_says_who_must_not_be_mailed_is_no_consent(sqlite_store: Store, tmp_path: Path) -> None:
+    def check(values: str) -> dict[Any, Any]:
+        (tmp_path / "u.csv").write_text(f"user_id,Unsubscribed from all email\na,{values}\nb,\n")
+        columns = {"email_consent": "Unsubscribed from all email"}
+        paths = [tmp_path / "u.csv"]
+        import_files(CONFIG, sqlite_store, paths, what="users", columns=columns, progress=quiet)
+        with sqlite_store.reading() as connection:
+            rows = connection.exec_driver_sql(own_queries(sqlite_store.tables)[2])
+            return {row.user_id: row.email_consent for row in rows}
+
+    with pytest.raises(SourceError, match="whose name says the opposite"):
+        check("true")
+    assert check("unsubscribed") == {"a": 0, "b": None}

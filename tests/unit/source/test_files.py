@@ -374,3 +374,35 @@ def test_what_expands_beyond_measure_is_refused_with_the_sizes(
     monkeypatch.setattr(expansion, "FREE_MIB", 1)
     with pytest.raises(SourceError, match=rf"{name}: it .*holds \d MiB, expanded from 0\.\d; .* at most 200 times"):
         read_files([path], KNOWN)
+
+
+@pytest.mark.parametrize("alphabet", ["Лампа настольная", "Λάμπα γραφείου", "台灯台灯"])
+def test_old_encodings_of_other_alphabets_are_refused(alphabet: str) -> None:
+    encoding = {"Л": "cp1251", "Λ": "cp1253", "台": "gbk"}[alphabet[0]]
+    with pytest.raises(SourceError, match="save it as UTF-8"):
+        read(f"user_id,item_id,title\n1,P1,{alphabet}\n".encode(encoding))
+    assert read("user_id,item_id,title\n1,P1,Größe ÄÖ déjà\n".encode("cp1252")).frame().height == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "within"),
+    [
+        ('="007",="008",Lamp', '="…"'),
+        ('"=""007""","=""008""",Lamp', '="…"'),
+        ("'007','008',Lamp", "'…'"),
+        ("“007”,“008”,Lamp", "“…”"),
+    ],
+)
+def test_what_stands_around_all_values_of_a_column_is_taken_off(row: str, within: str) -> None:
+    found = read(f"user_id,item_id,title\n{row}\n")
+    assert found.frame().rows() == [("007", "008", "Lamp")]
+    assert found.recognized["values within"] == within
+
+
+def test_quotes_around_one_column_are_its_values() -> None:
+    assert read("user_id,item_id,title\n1,2,'tis'\n").frame().rows() == [("1", "2", "'tis'")]
+
+
+def test_the_line_under_a_header_is_no_row() -> None:
+    found = read("user_id,item_id,title\n-------,-------,-----\n1,P1,a\n")
+    assert (found.frame().rows(), found.recognized["lines under the header"]) == ([("1", "P1", "a")], "1")

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from recsys.errors import SourceError
-from recsys.source.ids import read_ids
+from recsys.source.ids import read_ids, refuse_rounded
 from recsys.source.values import frame_of_objects
 
 
@@ -59,3 +59,19 @@ def test_one_float_among_large_numbers_changes_none_of_them() -> None:
     read = frame_of_objects(["id"], [{"id": value} for value in given])["id"]
     ids = ["9007199254740993", "7", "18446744073709551616", "9007199254740995", None]
     assert read_ids(read, "a.jsonl").to_list() == ids
+
+
+@pytest.mark.parametrize("word", ["NA", "#N/A", "#REF!", "(not set)", "n/a"])
+def test_errors_of_spreadsheets_and_words_for_nothing_are_no_ids(word: str) -> None:
+    assert read_ids(pl.Series("user_id", [word, "Nathalie"]), "a.csv").to_list() == [None, "Nathalie"]
+
+
+@pytest.mark.parametrize("number", ["1.23457E+15", "1E+15", "1.2345678901234568e+16", "1.2345678E7"])
+def test_numbers_that_lost_their_digits_are_no_ids(number: str) -> None:
+    with pytest.raises(SourceError, match=r"user_id of a\.csv holds .* rounded"):
+        refuse_rounded(pl.Series("user_id", ["17850", None, number]), "a.csv")
+
+
+def test_words_with_an_e_are_ids() -> None:
+    refuse_rounded(pl.Series("item_id", ["4.7E6", "1E5", "E+10", "A-1.234E+10", "1e10", None]), "a.csv")
+    refuse_rounded(pl.Series("item_id", [1, 2]), "a.csv")

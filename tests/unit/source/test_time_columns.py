@@ -194,11 +194,32 @@ def test_numbers_too_large_for_microseconds_are_null() -> None:
         ["01/31/2024 08:30 AM", "2/1/2024 9:00 AM"],
         ["2024/01/31 08:30", "2024/02/01 09:00:00"],
         ["Wed, 31 Jan 2024 08:30:00 +0000", "Thu, 01 Feb 2024 09:00:00 GMT"],
+        ["Wed Jan 31 2024 09:30:00 GMT+0100 (Central European Standard Time)", "Thu Feb 01 2024 09:00:00 GMT+0000"],
+        ["31-01-2024 08:30", "01-02-2024 09:00"],
+        ["31-Jan-2024 08:30:00", "01-FEB-2024 09:00"],
+        ["31-JAN-24 08:30", "01-FEB-24 09:00"],
+        ["Jan 31, 2024, 8:30 AM", "Feb. 1, 2024 9:00 AM"],
+        ["Wednesday, January 31, 2024 8:30 AM", "February 1, 2024 9:00 AM"],
+        ["20240131T083000Z", "20240201T090000"],
+        ["2024-01-31T09:30:00+01:00[Europe/Berlin]", "2024-02-01T09:00:00Z[UTC]"],
+        ["2024-01-31 08:30:00,000", "2024-02-01 09:00:00,0"],
     ],
 )
 def test_days_as_spreadsheets_and_mail_write_them(texts):
     found = read_times(pl.Series(texts), None).microseconds
     assert [str(moment) for moment in found.cast(pl.Datetime("us"))] == ["2024-01-31 08:30:00", "2024-02-01 09:00:00"]
+
+
+@pytest.mark.parametrize(
+    "texts", [["13.01.24", "28.02.24"], ["24/01/13", "24/02/28"], ["2024-01-13T08:30:00[Asia/Tokyo]"]]
+)
+def test_years_of_two_digits_and_zones_without_an_offset_are_unreadable(texts: list[str]) -> None:
+    assert read_times(pl.Series(texts), None).microseconds.null_count() == len(texts)
+
+
+def test_numbers_that_a_spreadsheet_has_rounded_are_no_times() -> None:
+    assert times(["1.57788E+12", "1.57789E+12"]) == [None, None]
+    assert times(["1.57788e+18", "1.57788E18"]) == [NOON, NOON]
 
 
 def test_days_whose_order_nothing_tells_are_unreadable_and_the_other_rows_tell_it():

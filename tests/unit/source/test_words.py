@@ -17,6 +17,7 @@ def prices(*values: object) -> list[float | None]:
     [
         *["in_stock", "In stock", "instock", "IN-STOCK", "https://schema.org/InStock", "preorder", "Pre-Order"],
         *["backorder", "onbackorder", "available for order", "LimitedAvailability", "publish"],
+        *["schema:InStock", "WAHR", "ja"],
         *[" true ", "1", "1.0", "7", "12.5"],
     ],
 )
@@ -28,6 +29,7 @@ def test_words_for_what_can_be_bought(word: str) -> None:
     "word",
     [
         *["out_of_stock", "Out of stock", "outofstock", "http://schema.org/OutOfStock", "SoldOut", "discontinued"],
+        *["temporarily out of stock", "sold", "coming soon", "unlisted", "FALSCH", "nein"],
         *["draft", "0", "0.0", "-3", "-1", "no", "Off"],
     ],
 )
@@ -49,6 +51,7 @@ def test_words_for_consent(word: str) -> None:
     "word",
     [
         *["unsubscribed", "NOT_SUBSCRIBED", "nonsubscribed", "never subscribed", "cleaned", "bounced", "pending"],
+        *["Soft bounce", "blocklisted", "do not contact", "spam complaint", "notSet", "FAUX"],
         *["transactional", "archived", "INVALID", "REDACTED", "opted-out", "0", "f", "\x00"],
     ],
 )
@@ -114,6 +117,12 @@ def test_what_a_point_before_three_digits_means_is_said_by_the_others() -> None:
     assert prices("1.234", "5") == [1.234, 5.0]
     assert prices("1,234", "5") == [1234.0, 5.0]
     assert prices("1.234", "13,82", "13.82") == [None, 13.82, 13.82]  # both kinds: nobody can tell
+
+
+def test_a_separator_before_three_digits_of_money_is_one_of_thousands() -> None:
+    assert prices("1.234 €", "13.456 €", "5 €") == [1234.0, 13456.0, 5.0]
+    assert prices("$1,234", "$13,456") == [1234.0, 13456.0]
+    assert prices("1.234 KWD", "0.500 KWD") == [1.234, 0.5]
 
 
 def test_numbers_stay_numbers() -> None:
