@@ -12,6 +12,7 @@ from recsys.source.prepared import Prepared
 
 NO_USER = "neither user nor visitor"
 OTHER_EVENT = "event that is no view, cart, purchase or refund"
+RETURNED_IN_PART = "refund of fewer pieces than were bought"
 NO_ITEMS = "event without items"
 
 _GA4 = {"view_item": "view", "add_to_cart": "cart", "purchase": "purchase", "refund": "return"}
@@ -36,7 +37,7 @@ def ga4(rows: pl.DataFrame, name: str) -> Prepared:
     """Read events of Google Analytics 4 as BigQuery exports them: JSON lines or Parquet.
 
     The device (`user_pseudo_id`) is the visitor. A refund without items takes back every item of its transaction that
-    the files hold.
+    the files hold; one of fewer pieces than were bought takes nothing back.
     """
     require(rows.columns, ("event_name", "event_timestamp", "items"), name)
     _require_one(rows, ("user_id", "user_pseudo_id"), name)
@@ -44,16 +45,19 @@ def ga4(rows: pl.DataFrame, name: str) -> Prepared:
     ecommerce = _nested(rows["ecommerce"]) if "ecommerce" in rows.columns else [None] * rows.height
     owners = (_ids(rows, ("user_id",)), _ids(rows, ("user_pseudo_id",)))
     columns = (rows["event_name"], rows["event_timestamp"], *owners, _nested(rows["items"]), ecommerce)
-    sold = _transactions(rows["event_name"], columns[-2], ecommerce)
+    sold = _Sold(rows["event_name"], columns[-2], ecommerce)
     for event, moment, user, visitor, found, order in zip(*columns, strict=True):
         kind = _GA4.get(event)
-        listed = found or (sold.get(_transaction(order), []) if kind == "return" else [])
+        listed = found or (sold.items.get(_transaction(order), []) if kind == "return" else [])
         reason = OTHER_EVENT if kind is None else NO_ITEMS if not listed else None if user or visitor else NO_USER
         if reason or kind is None:
             reasons[str(reason)] += max(len(found or []), 1)
             continue
         for item in listed:
-            identifier = _id(item.get("item_id")) or _id(item.get("item_name"))
+            identifier = _ga4_id(item)
+            if kind == "return" and not sold.take_back(order, item):
+                reasons[RETURNED_IN_PART] += 1
+                continue
             value = _product(item.get("price"), item.get("quantity")) if kind in ("cart", "purchase") else None
             events.append((user, visitor, identifier, kind, _whole(moment), value))
             if identifier:
@@ -108,15 +112,33 @@ def _ids(rows: pl.DataFrame, columns: Sequence[str]) -> list[str | None]:
     return [_id(value) for value in given]
 
 
-def _transactions(
-    names: pl.Series, items: Sequence[Any], orders: Sequence[Any]
-) -> dict[str | None, list[dict[str, Any]]]:
-    """The items of each transaction that was a purchase."""
-    sold: dict[str | None, list[dict[str, Any]]] = {}
-    for event, found, order in zip(names, items, orders, strict=True):
-        if event == "purchase" and (number := _transaction(order)):
-            sold[number] = found or []
-    return sold
+class _Sold:
+    """The purchases of the files: their items by transaction, and how many pieces nobody has sent back."""
+
+    def __init__(self, names: pl.Series, items: Sequence[Any], orders: Sequence[Any]) -> None:
+        self.items: dict[str | None, list[dict[str, Any]]] = {}
+        self._left = Counter[tuple[str, str | None]]()
+        for event, found, order in zip(names, items, orders, strict=True):
+            if event == "purchase" and (number := _transaction(order)):
+                self.items[number] = found or []
+                for item in found or []:
+                    self._left[number, _ga4_id(item)] += _pieces(item)
+
+    def take_back(self, order: Any, item: Mapping[str, Any]) -> bool:
+        """Send pieces back; whether none is left, or nothing is known of the purchase."""
+        line = (_transaction(order) or "", _ga4_id(item))
+        if line not in self._left:
+            return True
+        self._left[line] -= _pieces(item)
+        return self._left[line] <= 0
+
+
+def _pieces(item: Mapping[str, Any]) -> int:
+    return int(_float(item.get("quantity")) or 1)
+
+
+def _ga4_id(item: Mapping[str, Any]) -> str | None:
+    return _id(item.get("item_id")) or _id(item.get("item_name"))
 
 
 def _transaction(order: Any) -> str | None:

@@ -12,6 +12,7 @@ from recsys.source.prepared import Prepared
 IMAGE = "row of a further image"
 NO_SALE = "order that was canceled, voided or refunded whole"
 NO_USER = "no user"
+REFUNDED_IN_PART = "line of an order refunded in part: the export does not say which, so the purchase stays"
 NO_PRODUCT = "no product"
 
 _SHOPIFY: Mapping[str, tuple[str, ...]] = {
@@ -61,6 +62,7 @@ def _orders(rows: pl.DataFrame) -> Prepared:
         value=_number("Lineitem quantity") * _number("Lineitem price"),
         key=pl.concat_str([pl.lit("shopify"), order, item, pl.int_range(pl.len()).over(order, item)], separator="\x1f"),
         reduced=pl.lit(False),
+        in_part=(pl.col("Financial Status").str.to_lowercase() == "partially_refunded").fill_null(False),
         is_sale=pl.col("Cancelled at").is_null() & ~pl.col("Financial Status").str.to_lowercase().is_in(_NO_SALE),
     )
     left_out: dict[str, int] = {}
@@ -68,7 +70,8 @@ def _orders(rows: pl.DataFrame) -> Prepared:
         lines = _keep(lines, keep, reason, left_out)
     sold = _keep(lines, pl.col("is_sale").fill_null(True), NO_SALE, left_out)
     gone = lines.filter(~pl.col("is_sale"))["key"].to_list()
-    return Prepared(sold.drop("is_sale"), left_out=left_out, gone=gone)
+    notes = {REFUNDED_IN_PART: in_part} if (in_part := int(sold["in_part"].sum())) else {}
+    return Prepared(sold.drop("is_sale", "in_part"), left_out=left_out, notes=notes, gone=gone)
 
 
 def _products(rows: pl.DataFrame) -> Prepared:

@@ -157,6 +157,7 @@ def understand(
 
 def _understand_events(config: Config, prepared: Prepared, read: FileRows, name: str, now: int) -> Understood:
     kept, findings = _validate(config, prepared, read, name, now)
+    findings += [Finding("note", note, rows, _rows(prepared, read)) for note, rows in prepared.notes.items()]
     events = _with_ids(kept)
     reasons = {**prepared.left_out, **{finding.reason: finding.rows for finding in findings if finding.left_out}}
     reasons[DUPLICATE] = kept.height - events.height

@@ -17,6 +17,7 @@ class Prepared:
     rows: pl.DataFrame  # of events: user_id, item_id, event, timestamp; optional: value, and both of key and reduced
     items: pl.DataFrame | None = None  # item_id and columns of the catalog
     left_out: Mapping[str, int] = field(default_factory=dict)  # reason -> rows of the file
+    notes: Mapping[str, int] = field(default_factory=dict)  # what to tell of rows that count -> how many
     kinds: Mapping[str, str] = field(default_factory=dict)  # the file's words -> kinds, beside [events.aliases]
     gone: Sequence[str] = ()  # keys of purchases that were returned whole
     time_format: str | None = None  # of times that are text, as in `read_times`

@@ -27,6 +27,8 @@ class Shop:
     - `url`: an example of its database's URL.
     - `interactions`, `items`, `users`: the queries, as in `[source]`. `return` is an event that takes a purchase back.
     - `prefix`: of the tables' names where nobody chose another; None: the system has none.
+    - `guest_ids`: ids that stand for guests in the system's tables, as in `[source]`. The queries give each guest an
+      id of their own; tables that somebody adds to them may not.
     - `timezone`: of times without a zone; None: the shop's own, which only its owner knows, or times have one.
     - `notes`: what the owner may have to change, one sentence a line.
     """
@@ -36,6 +38,7 @@ class Shop:
     items: str
     users: str
     prefix: str | None = None
+    guest_ids: tuple[str, ...] = ()
     timezone: str | None = None
     notes: tuple[str, ...] = ()
 
@@ -64,7 +67,8 @@ def source_of(name: str, prefix: str | None = None) -> dict[str, Any]:
     chosen = prefix if prefix is not None else shop.prefix or ""
     queries = {"interactions": shop.interactions, "items": shop.items, "users": shop.users}
     written = {what: query.replace(PREFIX, chosen).strip("\n") for what, query in queries.items()}
-    return {"url": shop.url, **written, **({"timezone": shop.timezone} if shop.timezone else {})}
+    known = {"timezone": shop.timezone, "guest_ids": shop.guest_ids}
+    return {"url": shop.url, **written, **{key: value for key, value in known.items() if value}}
 
 
 def guest_in_mysql(email: str) -> str:

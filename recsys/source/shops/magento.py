@@ -89,6 +89,7 @@ MAGENTO = Shop(
     users=_USERS,
     prefix="",
     timezone="UTC",
+    guest_ids=("0",),
     notes=(
         "Adobe Commerce: its tables of attribute values have row_id where these queries read entity_id.",
         "All stores are read. For one, add o.store_id = … to both parts of interactions.",

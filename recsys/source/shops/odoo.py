@@ -65,7 +65,10 @@ WHERE t.active AND t.sale_ok AND COALESCE(to_jsonb(t) ->> 'is_published', 'true'
 """
 
 _USERS = """
--- Odoo keeps who must not be mailed. Who may is in your mailing lists: return it AS email_consent.
+-- Odoo itself keeps who must not be mailed, so nobody counts as consenting until your mailing lists say so.
+-- With Email Marketing put this before END; in Odoo 16 mailing_subscription is called mailing_contact_list_rel:
+--   ELSE (SELECT bool_and(NOT COALESCE(s.opt_out, false)) FROM mailing_subscription s
+--         JOIN mailing_contact k ON k.id = s.contact_id WHERE k.email_normalized = LOWER(TRIM(p.email)))
 SELECT p.id AS user_id,
        CASE WHEN EXISTS (SELECT 1 FROM mail_blacklist m WHERE m.active AND m.email = LOWER(TRIM(p.email)))
             THEN false END AS email_consent

@@ -84,6 +84,7 @@ PRESTASHOP = Shop(
     items=_ITEMS,
     users=_USERS,
     prefix="ps_",
+    guest_ids=("0",),
     notes=(
         "PrestaShop writes times in the shop's own zone: set timezone to the one in International > Localization.",
         "All shops of a multistore are read. For one, add o.id_shop = … to both parts of interactions.",

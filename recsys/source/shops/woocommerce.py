@@ -89,8 +89,15 @@ WHERE p.post_type = 'product' AND p.post_status = 'publish' AND p.post_password 
 """
 
 _USERS = """
--- WooCommerce keeps no consent to mail. Join the table of your newsletter plugin, and return it AS email_consent.
-SELECT u.ID AS user_id FROM {prefix}users u
+-- WooCommerce keeps no consent to mail, so nobody counts as consenting until your newsletter plugin says so.
+-- Before FROM put, with MailPoet:
+--   , (SELECT MAX(s.status) FROM {prefix}mailpoet_subscribers s
+--      WHERE s.wp_user_id = u.ID AND s.deleted_at IS NULL) AS email_consent
+-- or with Mailchimp for WooCommerce:
+--   , (SELECT MIN(m.meta_value) FROM {prefix}usermeta m
+--      WHERE m.user_id = u.ID AND m.meta_key = 'mailchimp_woocommerce_is_subscribed') AS email_consent
+SELECT u.ID AS user_id
+FROM {prefix}users u
 """
 
 
@@ -101,6 +108,7 @@ def _shop(orders: str, notes: tuple[str, ...]) -> Shop:
         items=_ITEMS,
         users=_USERS,
         prefix="wp_",
+        guest_ids=("0",),
         timezone="UTC",
         notes=(
             *notes,

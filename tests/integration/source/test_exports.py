@@ -13,9 +13,9 @@ from tiny import quiet
 from recsys.config.settings import Config
 from recsys.errors import SourceError
 from recsys.source import dataset as source
-from recsys.source.analytics import NO_ITEMS, OTHER_EVENT
+from recsys.source.analytics import NO_ITEMS, OTHER_EVENT, RETURNED_IN_PART
 from recsys.source.analytics import NO_USER as NO_PERSON
-from recsys.source.exports import IMAGE, NO_PRODUCT, NO_SALE, NO_USER
+from recsys.source.exports import IMAGE, NO_PRODUCT, NO_SALE, NO_USER, REFUNDED_IN_PART
 from recsys.store.database import Store
 from recsys.store.visitors import read_visitors
 
@@ -65,6 +65,15 @@ def test_orders_of_shopify(store: Store, tmp_path: Path) -> None:
         ("ann@example.com", "Poster", "purchase", MAY, 50.0),
         ("bob@example.com", "PEN", "purchase", MAY + DAY, 5.0),
     ]
+
+
+def test_a_refund_in_part_takes_nothing_back_and_is_told(sqlite_store: Store, tmp_path: Path) -> None:
+    rows = [row.replace("Ann@Example.com,paid", "Ann@Example.com,partially_refunded") for row in SOLD]
+    done = put(sqlite_store, csv(tmp_path / "orders.csv", ORDERS, *rows), preset="shopify")
+    assert [(found.severity, found.rows) for found in done.findings if found.reason == REFUNDED_IN_PART] == [
+        ("note", 2)
+    ]
+    assert [row[1] for row in stored(sqlite_store)] == ["MUG-R", "Poster", "PEN"]
 
 
 def test_an_order_refunded_later_is_taken_back_by_the_next_export(sqlite_store: Store, tmp_path: Path) -> None:
@@ -223,6 +232,7 @@ GA4 = [
     ga4_event("add_to_cart", [MUG]),
     ga4_event("purchase", [MUG, PEN], transaction_id="T1"),
     ga4_event("purchase", []),
+    ga4_event("refund", [MUG | {"quantity": "1"}], 1, transaction_id="T1"),
     ga4_event("refund", [], 1, transaction_id="T1"),
 ]
 
@@ -235,8 +245,8 @@ def test_events_of_google_analytics(sqlite_store: Store, tmp_path: Path, form: s
     else:
         pl.DataFrame(GA4, infer_schema_length=None).write_parquet(path)
     done = put(sqlite_store, path, preset="ga4")
-    reasons = {OTHER_EVENT: 1, NO_PERSON: 1, NO_ITEMS: 1}
-    assert (done.rows, done.inserted, done.left_out, done.items) == (10, 7, reasons, 2)
+    reasons = {OTHER_EVENT: 1, NO_PERSON: 1, NO_ITEMS: 1, RETURNED_IN_PART: 1}
+    assert (done.rows, done.inserted, done.left_out, done.items) == (11, 7, reasons, 2)
     assert visits(sqlite_store) == [("77.8", "PEN", "view", MAY)]
     assert read_visitors(sqlite_store).merged == {"123.456": "ann"}
     assert [row[1:] for row in stored(sqlite_store) if row[0]] == [
