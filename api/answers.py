@@ -5,10 +5,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from fastapi import Request, Response
 from pydantic_core import to_json
-from starlette.responses import Response
 
 from api import metrics
+from api.caching import CONTROL, is_held, not_modified, tag_of
 from api.problems import RETRY_SECONDS, ProblemError
 from api.state import AppState
 from recsys.errors import AwayError, NotFoundError
@@ -39,16 +40,27 @@ def gather_context(state: AppState, query: Query) -> RequestContext:
         return engine.context_without_store(snapshot, query, now=now, deleted=state.deleted)
 
 
-def answer(state: AppState, query: Query, *, request_id: str) -> Response:
-    """The k best items of a box. Raises ProblemError when it is about an item that nobody knows."""
-    context = gather_context(state, query)
+def answer(state: AppState, query: Query, *, request_id: str, same_for_all: Request | None = None) -> Response:
+    """The k best items of a box. Raises ProblemError when it is about an item that nobody knows.
+
+    same_for_all: the request, where the answer depends on nobody: it gets a tag that changes with the bundle, with any
+    item and every minute, and who holds it gets a 304.
+    """
+    context, headers = gather_context(state, query), dict[str, str]()
+    if same_for_all is not None and not context.is_away:
+        address = same_for_all.scope["raw_path"], same_for_all.scope["query_string"]
+        snapshot, minute = context.snapshot, context.as_of // 60_000_000
+        etag = tag_of(state.tag, snapshot.bundle.version, snapshot.revision, minute, *address)
+        if is_held(same_for_all, etag):
+            return not_modified(etag)
+        headers = {"ETag": etag, "Cache-Control": CONTROL}
     try:
         found = engine.answer(state.config, context, query)
     except NotFoundError as error:
         raise ProblemError(404, "unknown_item", str(error)) from None
     _count(found, query)
     body = {"request_id": request_id} | plain(found)
-    return Response(to_json(body, inf_nan_mode="null"), media_type="application/json")
+    return Response(to_json(body, inf_nan_mode="null"), headers=headers, media_type="application/json")
 
 
 def answer_page(state: AppState, common: Query, queries: Sequence[Query], *, request_id: str) -> Response:
@@ -107,6 +119,7 @@ def plain(found: Answer) -> dict[str, Any]:
         "eligible": found.eligible,
         "dropped": found.excluded_counts,
         "warnings": found.warnings,
+        "next_cursor": found.next_cursor,
     }
 
 

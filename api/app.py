@@ -48,7 +48,7 @@ def create_app(config: Config | None = None) -> FastAPI:
         yield
         state.stop()
 
-    app = FastAPI(title="recsys", version="1", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(title="recsys", version="1", lifespan=lifespan, openapi_url=None, redirect_slashes=False)
     app.state.shared, app.state.auth = state, auth
     for room in (recommend, boxes, items, events, users, history, status, runs, health, page, docs):
         app.include_router(room.router)

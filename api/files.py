@@ -7,6 +7,8 @@ from pathlib import PurePath
 
 from fastapi import Request, Response
 
+from api.caching import is_held
+
 _TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -39,7 +41,6 @@ def read(package: str, folder: str, name: str) -> File:
 def respond(request: Request, file: File, policy: str) -> Response:
     """Answer with the file, or with 304 when the browser holds it. policy: the Content-Security-Policy."""
     headers = {**_HEADERS, "Content-Security-Policy": policy, "ETag": file.etag}
-    held = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
-    if file.etag in held or held == ["*"]:
+    if is_held(request, file.etag):
         return Response(status_code=304, headers=headers)
     return Response(file.body, media_type=file.media_type, headers=headers)

@@ -25,6 +25,7 @@ MAX_FIELDS = 50
 MAX_HISTORY = 1_000
 MAX_NAMED = 1_000  # items that a question is about
 MAX_WINDOW_DAYS = 3_650
+MAX_CURSOR = 8_000
 
 
 def _storable(identifier: str) -> str:
@@ -70,6 +71,10 @@ Category = Annotated[
     str, Field(min_length=1, max_length=1_000, description="Only this category and those below it", examples=["Food"])
 ]
 WindowDays = Annotated[int, Field(ge=1, le=MAX_WINDOW_DAYS, description="Days that the box looks back; unset: its own")]
+Cursor = Annotated[
+    str,
+    Field(max_length=MAX_CURSOR, description="next_cursor of an earlier answer: what was answered does not come again"),
+]
 Excluded = Annotated[list[Id], Field(max_length=MAX_EXCLUDED, description="Items to leave out")]
 ShortFilter = Annotated[
     list[Annotated[str, Field(max_length=20_000)]],

@@ -1,5 +1,6 @@
 """What the routes of one process share, and the two threads that keep it up to date."""
 
+import hashlib
 import logging
 import threading
 from dataclasses import dataclass, field
@@ -29,11 +30,16 @@ class AppState:
     store: ResilientStore
     live: Live
     auth: KeyAuth
+    tag: str = field(init=False)  # differs between configurations, which shape answers
     deleted: dict[str, int] = field(default_factory=dict)  # tombstones, for when the database is away
     _reached: threading.Event = field(default_factory=threading.Event)  # the database was looked for once
     _looked: threading.Event = field(default_factory=threading.Event)  # and the bundle
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Set the tag."""
+        self.tag = hashlib.blake2b(self.config.model_dump_json().encode(), digest_size=8).hexdigest()
 
     def start(self) -> None:
         """Begin to keep up with database and bundle."""

@@ -172,7 +172,9 @@ ERRORS = documented(400, 401, 403, 404, 422, 503)
 @router.get("/v1/boxes/{box}", response_model=Answer, responses=ERRORS, dependencies=[Depends(needs("recommend"))])
 def get_box(box: BoxName, asked: Annotated[AskedOfBox, Query()], request: Request) -> Response:
     """The items of a box."""
-    return answers.answer(state_of(request), asked.box_query(box), request_id=request.state.request_id)
+    query = asked.box_query(box)
+    same_for_all = request if query.user_id is None and query.visitor_id is None else None
+    return answers.answer(state_of(request), query, request_id=request.state.request_id, same_for_all=same_for_all)
 
 
 @router.post(

@@ -1,9 +1,11 @@
-"""The description of the API at /docs: Swagger UI, served from here. It asks nobody else."""
+"""The description of the API: for programs at /openapi.json, for people at /docs as Swagger UI, served from here."""
 
 from functools import cache
 
 from fastapi import APIRouter, Request, Response
+from pydantic_core import to_json
 
+from api.caching import CONTROL, is_held, not_modified, tag_of
 from api.files import File, read, respond
 from api.problems import ProblemError
 
@@ -29,13 +31,23 @@ def _file(name: str) -> File:
     return read(*_NAMES[name], name)
 
 
-@router.api_route("/docs", methods=["GET", "HEAD"])
+@router.get("/openapi.json")
+async def description(request: Request) -> Response:
+    """Serve the OpenAPI document."""
+    body = to_json(request.app.openapi())
+    etag = tag_of(body)
+    if is_held(request, etag):
+        return not_modified(etag)
+    return Response(body, headers={"ETag": etag, "Cache-Control": CONTROL}, media_type="application/json")
+
+
+@router.get("/docs")
 async def docs(request: Request) -> Response:
     """Serve the page that describes every address and sends requests to it."""
     return respond(request, _file("docs.html"), _POLICY)
 
 
-@router.api_route("/docs/{name}", methods=["GET", "HEAD"])
+@router.get("/docs/{name}")
 async def part(name: str, request: Request) -> Response:
     """Serve a file of that page. The name is only looked up."""
     if name not in _NAMES or name == "docs.html":

@@ -88,7 +88,7 @@ ItemId = Annotated[Id, Path(description="Any text; / and the like as %2F")]
 def similar_to_item(item_id: ItemId, asked: Annotated[Asked, Query()], request: Request) -> Response:
     """The items most similar to one."""
     query = replace(asked.query(), box="similar", items=[item_id])
-    return answers.answer(state_of(request), query, request_id=request.state.request_id)
+    return answers.answer(state_of(request), query, request_id=request.state.request_id, same_for_all=request)
 
 
 @router.post(

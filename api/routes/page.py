@@ -17,13 +17,13 @@ _POLICY = (
 _FILES = {name: read("api", "static", name) for name in _NAMES}
 
 
-@router.api_route("/", methods=["GET", "HEAD"])
+@router.get("/")
 async def page(request: Request) -> Response:
     """Serve the page."""
     return respond(request, _FILES["page.html"], _POLICY)
 
 
-@router.api_route("/static/{name}", methods=["GET", "HEAD"])
+@router.get("/static/{name}")
 async def static(name: str, request: Request) -> Response:
     """Serve a file of the page. The name is only looked up."""
     if name not in _FILES or name == "page.html":

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api import answers
 from api.auth import needs
 from api.problems import documented
-from api.schemas import MAX_HISTORY, Excluded, Fields, Form, Id, JsonRoute, K, ShortFilter, Time
+from api.schemas import MAX_HISTORY, Cursor, Excluded, Fields, Form, Id, JsonRoute, K, ShortFilter, Time
 from api.state import state_of
 from recsys.serving.answer import Query as EngineQuery
 from recsys.serving.history import InlineEvent
@@ -62,6 +62,7 @@ class Answer(BaseModel):
     eligible: int = Field(description="How many items could have been answered", examples=[874])
     dropped: Dropped
     warnings: list[Warning_] = []
+    next_cursor: str | None = Field(None, description="For the items behind these; null: there are none")
 
 
 class Asked(BaseModel):
@@ -73,11 +74,14 @@ class Asked(BaseModel):
     exclude: Excluded = Field([])
     filter: ShortFilter = Field([])
     fields: Fields = Field([])
+    cursor: Cursor | None = None
 
     def query(self, user_id: str | None = None, visitor_id: str | None = None) -> EngineQuery:
         """The same for the engine."""
         names = [name for field in self.fields for name in field.split(",")]
-        return EngineQuery(user_id, visitor_id, k=self.k, exclude=self.exclude, filters=self.filter, fields=names)
+        return EngineQuery(
+            user_id, visitor_id, k=self.k, exclude=self.exclude, filters=self.filter, fields=names, cursor=self.cursor
+        )
 
 
 class AskedOfUser(Asked):
@@ -105,6 +109,7 @@ class Question(Form):
     filter: dict[str, Any] | None = Field(None, description="See the documentation", examples=[FILTER_EXAMPLE])
     fields: Fields = Field([])
     as_of: Time | None = Field(None, description="As if it were then; later events do not count. Unset: now")
+    cursor: Cursor | None = None
 
     def query(self) -> EngineQuery:
         """The same for the engine."""
@@ -117,6 +122,7 @@ class Question(Form):
             filters=[] if self.filter is None else [self.filter],
             fields=self.fields,
             as_of=self.as_of,
+            cursor=self.cursor,
         )
 
 

@@ -18,6 +18,7 @@ from recsys.errors import NotFoundError, RefusedError
 from recsys.serving import filters, masks
 from recsys.serving.asked import Asked, join
 from recsys.serving.boxes import BOXES, Box
+from recsys.serving.cursor import mark_of, read_cursor, write_cursor
 from recsys.serving.eligibility import Eligibility, bought_rows, decide
 from recsys.serving.history import Events, InlineEvent, ShownEvent, events_of
 from recsys.serving.recommender import Hits
@@ -45,6 +46,7 @@ class Query:
     items: Sequence[str] = ()  # ids of the items that the box is about; they are not listed
     window_days: int | None = None  # how far back the box looks; None: as far as it does by itself
     category: str | None = None  # only items of this category and those below it, as "Food" for "Food > Coffee"
+    cursor: str | None = None  # next_cursor of an earlier answer to the same question: what it answered is left out
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Answer:
     eligible: int
     excluded_counts: dict[str, int]  # see Eligibility
     warnings: list[dict[str, str]]  # code, detail
+    next_cursor: str | None = None  # for the items behind these; None: there are none, or no more can be paged through
 
 
 def gather_context(
@@ -117,8 +120,10 @@ def answer(config: Config, context: RequestContext, query: Query) -> Answer:
     _check_kinds(snapshot, query.history)
     asked, unknown = _asked(config, context, query, box)
     names = (query.box, *box.fallbacks)
-    hits = _ranked(asked, names, query.k)
-    warnings = _warnings(context, query, asked.eligibility)
+    # Whatever came in between: so many are enough to leave out what was shown and to have k others.
+    shown = [] if query.cursor is None else read_cursor(query.cursor)
+    hits = _ranked(asked, names, query.k + len(shown))
+    warnings = _warnings(context, query, asked.eligibility, len(shown))
     if query.category is not None and not asked.eligibility.eligible:
         warnings += _unknown_category(snapshot, query.category)
     if box.reason == "personal" and not len(asked.histories.items):
@@ -131,7 +136,7 @@ def answer(config: Config, context: RequestContext, query: Query) -> Answer:
         warnings.append(_warning("unknown_items", message))
     reasons = [BOXES[name].reason or name for name in names]
     reasons = ["visitor" if query.user_id is None and reason == "personal" else reason for reason in reasons]
-    return _answer(snapshot, hits, query, asked.eligibility, warnings, reasons)
+    return _answer(snapshot, hits, query, asked.eligibility, warnings, reasons, shown)
 
 
 def find_box(query: Query) -> Box:
@@ -291,15 +296,28 @@ def _answer(
     eligibility: Eligibility,
     warnings: list[dict[str, str]],
     reasons: Sequence[str],
+    shown: Sequence[bytes],
 ) -> Answer:
-    found = []
+    found, marks = list[dict[str, Any]](), dict.fromkeys(shown)
     for row, score, code in zip(hits.rows[0].tolist(), hits.scores[0].tolist(), hits.reasons[0].tolist(), strict=True):
         bundle, own = snapshot.view.place(row)
-        hit = {"item_id": bundle.catalog.ids.id_of(own), "score": score, "reason": reasons[code]}
+        item_id = bundle.catalog.ids.id_of(own)
+        if (mark := mark_of(item_id)) in marks or len(found) == query.k:
+            continue
+        marks[mark] = None
+        hit: dict[str, Any] = {"item_id": item_id, "score": score, "reason": reasons[code]}
         if query.fields:
             hit["fields"] = fields_of(snapshot, row, query.fields)
         found.append(hit)
-    return Answer(snapshot.bundle.version, found, eligibility.eligible, eligibility.excluded_counts, warnings)
+    has_more = len(found) == query.k and eligibility.eligible > len(marks)
+    return Answer(
+        bundle=snapshot.bundle.version,
+        hits=found,
+        eligible=eligibility.eligible,
+        excluded_counts=eligibility.excluded_counts,
+        warnings=warnings,
+        next_cursor=write_cursor(marks) if has_more else None,
+    )
 
 
 def _check_kinds(snapshot: Snapshot, history: Sequence[InlineEvent]) -> None:
@@ -314,10 +332,11 @@ def _value(columns: Any, name: str, row: int) -> Any:
     return rfc3339(value) if name == "created_at" and isinstance(value, int) else value
 
 
-def _warnings(context: RequestContext, query: Query, eligibility: Eligibility) -> list[dict[str, str]]:
-    if eligibility.eligible >= query.k:
+def _warnings(context: RequestContext, query: Query, eligibility: Eligibility, shown: int) -> list[dict[str, str]]:
+    if eligibility.eligible >= query.k + shown:
         return context_warnings(context)
-    message = f"Only {eligibility.eligible} items are eligible; {query.k} were asked for."
+    earlier = f", of which {shown} were answered before" if shown else ""
+    message = f"Only {eligibility.eligible} items are eligible{earlier}; {query.k} were asked for."
     return [_warning("fewer_than_k", message), *context_warnings(context)]
 
 
