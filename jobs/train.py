@@ -18,6 +18,7 @@ from recsys.errors import BundleError, RefusedError
 from recsys.progress import Progress
 from recsys.source.dataset import Dataset, load
 from recsys.store.database import Store
+from recsys.store.events import settle
 from recsys.store.leases import holding_lease
 from recsys.store.migrate import open_store
 from recsys.store.visitors import prune_visitors
@@ -42,8 +43,10 @@ def train(config: Config, *, progress: Progress, now: int | None = None) -> Outp
         pipeline.check_settings(config)
         check_folder(config.storage.path, writable=True)
         days_kept = round(config.events.visitor_days * MICROSECONDS_PER_DAY)
-        prune_visitors(store, received_before=store.now() - days_kept)  # before what may refuse the run
-        run = TrainingRun(config, read(config, store, record, now=now, progress=progress), record.step, progress)
+        settle(store)
+        removed = prune_visitors(store, received_before=store.now() - days_kept)  # before what may refuse the run
+        dataset = read(config, store, record, now=now, progress=progress, removed_visits=removed)
+        run = TrainingRun(config, dataset, record.step, progress)
         candidates = pipeline.evaluate_all(run)
         winner, baseline = pipeline.best(candidates, config), candidates[0]
         live, skipped = _live(config)
@@ -72,9 +75,15 @@ def read(
     now: int | None,
     progress: Progress,
     is_evaluated: bool = True,
+    removed_visits: int = 0,
 ) -> Dataset:
-    """Load and check the source, as a step of the run that keeps the findings. is_evaluated: as for `load`."""
+    """Load and check the source, as a step of the run that keeps the findings. is_evaluated: as for `load`.
+
+    removed_visits: how many events of visitors were too old to be kept; the step counts them.
+    """
     with record.step("read") as counts:
+        if removed_visits:
+            counts.update(removed_visits=removed_visits)
         dataset = load(
             config,
             store,

@@ -12,9 +12,10 @@ from api.schemas import Form, Id, JsonRoute
 from api.state import AppState, state_of
 from recsys.data.times import rfc3339
 from recsys.errors import RefusedError
+from recsys.store.bulk import in_full
 from recsys.store.database import Store
-from recsys.store.users import Deleted, delete_user, delete_visitor
-from recsys.store.visitors import merge_visitor
+from recsys.store.users import Deleted, bury_user, bury_visitor, remove_some
+from recsys.store.visitors import claim_some, link_visitor
 
 router = APIRouter(route_class=JsonRoute, tags=["users"])
 
@@ -60,10 +61,8 @@ def merge_guest(user_id: Annotated[Id, Path()], guest: Guest, request: Request) 
     if user_id in state.config.source.guest_ids:
         raise RefusedError(f"user_id: {user_id!r} stands for guests ([source] guest_ids); allowed is one person's")
 
-    def merge(store: Store) -> int:
-        return merge_visitor(store, user_id, guest.visitor_id, now=store.now())
-
-    events = state.store.write(merge)
+    state.store.write(lambda store: link_visitor(store, user_id, guest.visitor_id, now=store.now()))
+    events = in_full(lambda: state.store.write(lambda store: claim_some(store, [guest.visitor_id])))
     names = {"user_id": user_id, "visitor_id": guest.visitor_id}
     return {"request_id": request.state.request_id, **names, "events": events}
 
@@ -76,7 +75,7 @@ def merge_guest(user_id: Annotated[Id, Path()], guest: Guest, request: Request) 
 )
 def forget_user(user_id: Annotated[Id, Path()], request: Request) -> dict[str, Any]:
     """Delete a user: from every answer at once, and from the files with the next training. Twice is no error."""
-    return _delete(request, lambda store, now: delete_user(store, user_id, now=now))
+    return _delete(request, lambda store, now: bury_user(store, user_id, now=now))
 
 
 @router.delete(
@@ -87,26 +86,28 @@ def forget_user(user_id: Annotated[Id, Path()], request: Request) -> dict[str, A
 )
 def forget_visitor(visitor_id: Annotated[Id, Path()], request: Request) -> dict[str, Any]:
     """Delete a visitor and, where the visitor logged in, the user too: they are one person. Twice is no error."""
-    return _delete(request, lambda store, now: delete_visitor(store, visitor_id, now=now))
+    return _delete(request, lambda store, now: bury_visitor(store, visitor_id, now=now))
 
 
-def _delete(request: Request, delete: Callable[[Store, int], Deleted]) -> dict[str, Any]:
+def _delete(request: Request, bury: Callable[[Store, int], Deleted]) -> dict[str, Any]:
     state = state_of(request)
 
     def at_once(store: Store) -> tuple[int, Deleted]:
         now = store.now()
-        return now, delete(store, now)
+        return now, bury(store, now)
 
     deleted_at, done = state.store.write(at_once)
     if done.user_id is not None:
         state.deleted = {**state.deleted, done.user_id: deleted_at}
+    # Very many events take longer than one use of the database may.
+    events = in_full(lambda: state.store.write(lambda store: remove_some(store, done)))
     return {
         "request_id": request.state.request_id,
         "user_id": done.user_id,
         "visitor_ids": done.visitor_ids,
-        "known": done.known or _is_in_extract(state, done.user_id),
+        "known": done.known or events > 0 or _is_in_extract(state, done.user_id),
         "deleted_at": rfc3339(deleted_at),
-        "events": done.events,
+        "events": events,
         "files": _FILES,
     }
 

@@ -42,7 +42,8 @@ def save_audience(store: Store, record: AudienceRecord, members: pa.Table, *, pr
     audiences, rows = store.tables.audiences, store.tables.audience_members
     ids = pa.array([record.audience_id] * members.num_rows, pa.string())
     conformed = conform(members.append_column("audience_id", ids), rows)
-    with store.writing() as connection:
+
+    def save(connection: sa.Connection) -> bool:
         values = asdict(record) | {name: json.dumps(getattr(record, name)) for name in _JSON}
         row = pa.table({name: [value] for name, value in (values | {"created_at": read_clock(connection)}).items()})
         if not bulk_insert(connection, audiences, conform(row, audiences), replace=False):
@@ -50,7 +51,9 @@ def save_audience(store: Store, record: AudienceRecord, members: pa.Table, *, pr
         bulk_insert(connection, rows, conformed, replace=False, progress=progress)
         gone = rows.c.user_id.in_(sa.select(store.tables.deletions.c.user_id))
         connection.execute(rows.delete().where(rows.c.audience_id == record.audience_id, gone))
-    return True
+        return True
+
+    return store.transact(save)
 
 
 def find_audience(store: Store, audience_id: str) -> AudienceRecord | None:

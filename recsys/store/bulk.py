@@ -5,7 +5,7 @@ store it.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +18,7 @@ from recsys.store.database import Store, read_clock
 from recsys.store.tables import MAX_ID_LENGTH, NO_STAYS
 
 MANY_IDS = 1000  # above, reading the rows of all users is faster than naming the users
+MANY_ROWS = 5_000  # events that one transaction changes where there may be very many
 _REVISION = "own_revision"
 _BLOCK = 20_000  # rows a statement: fast, and below the packet limit of every database
 
@@ -165,14 +166,41 @@ def _new_value(column: sa.Column[Any], new: str) -> str:
     return f"CASE WHEN {new} IS NULL AND NOT {old} THEN {old} ELSE {new} END"
 
 
+def delete_some(store: Store, condition: sa.ColumnElement[bool]) -> int:
+    """Delete events that meet a condition, at most MANY_ROWS of them, in one transaction; return how many were met.
+
+    Fewer than MANY_ROWS: none is left. However many there are, others wait for a short transaction only.
+    """
+    events = store.tables.events
+
+    def delete(connection: sa.Connection) -> int:
+        ids = connection.scalars(sa.select(events.c.event_id).where(condition).limit(MANY_ROWS)).all()
+        for start in range(0, len(ids), MANY_IDS):
+            these = events.c.event_id.in_(sorted(ids[start : start + MANY_IDS]))
+            connection.execute(events.delete().where(these, condition))
+        return len(ids)
+
+    return store.transact(delete)
+
+
+def in_full(step: Callable[[], int]) -> int:
+    """Repeat a step that takes at most MANY_ROWS rows until none is left; return how many it took."""
+    total = taken = step()
+    while taken >= MANY_ROWS:
+        taken = step()
+        total += taken
+    return total
+
+
 def upsert(store: Store, table: sa.Table, parts: Sequence[pa.Table], progress: Progress | None) -> int:
     """Insert or update rows by the table's key, unknown columns as `attributes`; return how many.
 
     parts: rows of different columns, written in one transaction.
     """
     conformed = [_conform_once(part, table) for part in parts]
-    with store.writing() as connection:
-        return sum(_upsert(store, connection, table, part, progress) for part in conformed)
+    return store.transact(
+        lambda connection: sum(_upsert(store, connection, table, part, progress) for part in conformed)
+    )
 
 
 def _conform_once(rows: pa.Table, table: sa.Table) -> pa.Table:

@@ -14,6 +14,8 @@ from recsys.store.tables import Tables
 
 _EVENT, _VISITOR_EVENT, _DELETION, _ITEM = range(4)  # what a row of the answer is
 
+_NEVER = -(2**63)
+
 _Condition = Callable[[sa.ColumnElement[Any]], sa.ColumnElement[bool]]
 
 
@@ -121,13 +123,22 @@ def _statement(tables: Tables, by_user: _Condition | None, by_visitor: _Conditio
         gone = (deletions.user_id, sa.null(), sa.null(), deletions.deleted_at, *nothing)
         parts.append(sa.select(sa.literal_column(str(_DELETION)), *gone).where(by_user(deletions.user_id)))
     if by_visitor is not None:
-        is_own: sa.ColumnElement[bool] = events.user_id.is_(None)
+        visitors = tables.visitors.c
+        is_own = events.user_id.is_(None) & _is_later(
+            tables, visitors.deleted_at, visitors.visitor_id == events.visitor_id
+        )
         if by_user is None:
-            merged = tables.visitors.c
-            user = sa.select(merged.user_id).where(merged.visitor_id == events.visitor_id).scalar_subquery()
-            is_own |= events.user_id == user
+            user = sa.select(visitors.user_id).where(visitors.visitor_id == events.visitor_id).scalar_subquery()
+            alive = _is_later(tables, deletions.deleted_at, deletions.user_id == events.user_id)
+            is_own |= (events.user_id == user) & alive
         parts.append(newest(_VISITOR_EVENT, events.visitor_id, by_visitor(events.visitor_id) & is_own))
     return sa.union_all(*parts)
+
+
+def _is_later(tables: Tables, deleted_at: Any, of_owner: Any) -> sa.ColumnElement[bool]:
+    """Whether an event happened after the deletion of its owner, if there was one."""
+    until = sa.select(deleted_at).where(of_owner).scalar_subquery()
+    return tables.events.c.occurred_at > sa.func.coalesce(until, _NEVER)
 
 
 def _changed(tables: Tables) -> Any:

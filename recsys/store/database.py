@@ -4,11 +4,14 @@ SQLite, PostgreSQL and MariaDB are treated alike.
 """
 
 import logging
-from collections.abc import Iterator
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -22,8 +25,14 @@ _DRIVERS = {
     "mysql": "mysql+pymysql",
     "mariadb": "mysql+pymysql",
 }
+_T = TypeVar("_T")
 _LOG = "recsys"
 _BUSY_SECONDS = 30
+_ATTEMPTS = 6  # at a transaction that the database ends to resolve a deadlock
+# What databases call the end of a transaction that may be tried again: PostgreSQL's states, MariaDB's numbers.
+_DEADLOCKS = {"40P01", "40001", 1213, 1020}
+# What they call a wait for others that took too long: the server is there, and busy.
+_WAITS = {"55P03", "57014", 1205, 1969}
 _IDLE_SECONDS = 60  # the server ends a transaction that was idle for so long, and so frees its locks
 
 # Each database's own clock in microseconds UTC, whatever its time zone.
@@ -53,6 +62,23 @@ class Store:
         """Open a transaction that writes. An exception that leaves it rolls everything back."""
         with self.engine.connect().execution_options(recsys_writes=True) as connection, connection.begin():
             yield connection
+
+    def transact(self, use: Callable[[sa.Connection], _T]) -> _T:
+        """Call `use` in a transaction that writes, and return its result.
+
+        Writers that lock many rows may wait for each other in a circle. The database then ends one of them, and `use`
+        is called again in a new transaction, after a short wait of random length.
+        """
+        for attempt in range(1, _ATTEMPTS):
+            try:
+                with self.writing() as connection:
+                    return use(connection)
+            except sa.exc.DBAPIError as error:
+                if not is_deadlock(error):
+                    raise
+            time.sleep(random.uniform(0, 0.01 * 2**attempt))
+        with self.writing() as connection:
+            return use(connection)
 
     def now(self) -> int:
         """Read the database's clock: microseconds UTC."""
@@ -106,6 +132,26 @@ def database_url(url: str) -> sa.URL:
 def read_clock(connection: sa.Connection) -> int:
     """Read the database's clock: microseconds UTC at the moment of the call, not at the transaction's start."""
     return int(connection.exec_driver_sql(_CLOCKS[connection.dialect.name]).scalar_one())
+
+
+def is_deadlock(error: BaseException) -> bool:
+    """Whether the database ended a transaction because others and this one waited for each other."""
+    return _code(error) in _DEADLOCKS
+
+
+def is_busy(error: BaseException) -> bool:
+    """Whether the database is there, but others held what a statement needed for too long."""
+    cause = getattr(error, "orig", None)
+    is_locked = isinstance(cause, sqlite3.OperationalError) and "locked" in str(cause)
+    return is_locked or _code(error) in _DEADLOCKS | _WAITS
+
+
+def _code(error: BaseException) -> str | int | None:
+    """The driver's code of an error: the SQLSTATE of PostgreSQL, the number of MariaDB."""
+    cause = getattr(error, "orig", None)
+    if cause is not None and cause.args and isinstance(cause.args[0], int):
+        return int(cause.args[0])
+    return getattr(cause, "sqlstate", None)
 
 
 def count_rows(store: Store) -> dict[str, int]:
@@ -166,7 +212,9 @@ def _patience(url: sa.URL, seconds: float) -> dict[str, Any]:
     """The drivers' options for a time limit."""
     whole = max(1, round(seconds))
     if url.drivername.startswith("mysql"):
-        return {"connect_timeout": whole, "read_timeout": seconds, "write_timeout": seconds}
+        # The server gives up waiting for a lock first, and says so. A client that gives up knows no reason.
+        wait = f"SET SESSION innodb_lock_wait_timeout = {max(1, whole - 1)}"
+        return {"connect_timeout": whole, "read_timeout": seconds, "write_timeout": seconds, "init_command": wait}
     milliseconds = round(seconds * 1000)
     return {
         "connect_timeout": max(2, whole),  # the driver's minimum

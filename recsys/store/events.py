@@ -1,18 +1,28 @@
 """The rows of events: each is stored once, in bulk, all or none; `changes` reads which of them are new."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from recsys.errors import RefusedError
 from recsys.progress import Progress
-from recsys.store.bulk import MANY_IDS, bulk_insert, conform
+from recsys.store.bulk import MANY_IDS, bulk_insert, conform, delete_some, in_full
 from recsys.store.database import Store
+from recsys.store.tables import Tables
 from recsys.store.users import select_deletions
-from recsys.store.visitors import claim, settle_owners
+from recsys.store.visitors import (
+    Visitors,
+    claim_some,
+    later_than,
+    link,
+    lock_users,
+    new_merges,
+    select_visitors,
+    with_merged_users,
+)
 
 
 def insert_events(store: Store, events: pa.Table, *, progress: Progress | None = None) -> int:
@@ -41,16 +51,94 @@ def import_events(
     rows = conform(events, store.tables.events)
     if pc.any(pc.and_(pc.is_null(rows["user_id"]), pc.is_null(rows["visitor_id"]))).as_py():
         raise RefusedError("events: a row has neither user_id nor visitor_id; one of them is required")
-    rows = rows.sort_by("event_id")  # one order for all writers, so that two never deadlock
-    with store.writing() as connection:
-        users = pc.unique(rows["user_id"].drop_null()).to_pylist()
-        rows = _without_deleted(rows, select_deletions(connection, store.tables.deletions, users))
-        now = pc.max(rows["received_at"]).as_py()
-        rows, merged = settle_owners(connection, store.tables, rows, now)
-        corrected = _correct(connection, store.tables.events, {**reduced, **dict.fromkeys(gone)})
-        inserted = bulk_insert(connection, store.tables.events, rows, replace=False, progress=progress)
-        claim(connection, store.tables, merged, now)
-        return inserted, corrected
+    rows = rows.sort_by("event_id")  # one order for all writers, so that two seldom wait for each other
+    changed = {**reduced, **dict.fromkeys(gone)}
+
+    def write(connection: sa.Connection) -> tuple[pa.Table, Collection[str], int, int]:
+        kept, merged = _settle_owners(connection, store.tables, rows)
+        corrected = _correct(connection, store.tables.events, changed)
+        inserted = bulk_insert(connection, store.tables.events, kept, replace=False, progress=progress)
+        return kept, merged, inserted, corrected
+
+    kept, merged, inserted, corrected = store.transact(write)
+    _follow_up(store, kept, merged)
+    return inserted, corrected
+
+
+def _settle_owners(connection: sa.Connection, tables: Tables, rows: pa.Table) -> tuple[pa.Table, Collection[str]]:
+    """Merge the visitors of rows that name a user too; return the rows with their users, and who was merged only now.
+
+    What deleted users and visitors did before their deletion is left out, and merges nobody.
+    """
+    if rows["visitor_id"].null_count == rows.num_rows:
+        return _of_living_users(connection, tables, rows), ()
+    visitors = pc.unique(rows["visitor_id"].drop_null()).to_pylist()
+    known = select_visitors(connection, tables, visitors)
+    merges = new_merges(rows, known)
+    lock_users(connection, tables, {merge.user_id for merge in merges.values()})
+    rows = _of_living_users(connection, tables, rows)
+    merges = new_merges(rows, known)
+    if merges:
+        link(connection, tables, merges, pc.max(rows["received_at"]).as_py())
+        known = select_visitors(connection, tables, visitors)
+    rows = with_merged_users(rows, known)
+    if known.merged:
+        rows = _of_living_users(connection, tables, rows)
+    return rows, sorted(merges)
+
+
+def _of_living_users(connection: sa.Connection, tables: Tables, rows: pa.Table) -> pa.Table:
+    """The rows but for those of users from before their deletion."""
+    users = pc.unique(rows["user_id"].drop_null()).to_pylist()
+    deleted = select_deletions(connection, tables.deletions, users) if users else {}
+    return rows.filter(later_than(rows, "user_id", deleted)) if deleted else rows
+
+
+def _follow_up(store: Store, rows: pa.Table, merged: Collection[str]) -> None:
+    """Do what others decided about the owners of rows while these were being stored, and claim the visits of `merged`.
+
+    A deletion or a merge that has been committed by now may not have seen the rows, since it does not wait for them.
+    Whatever is committed later sees them.
+    """
+    visits = rows.filter(pc.is_null(rows["user_id"]))
+    strangers = pc.unique(visits["visitor_id"]).to_pylist()
+    with store.reading() as connection:
+        kept = _of_living_users(connection, store.tables, rows)
+        known = select_visitors(connection, store.tables, strangers) if strangers else Visitors({}, {})
+    late = set(rows["event_id"].to_pylist()).difference(kept["event_id"].to_pylist())
+    late |= set(visits.filter(pc.invert(later_than(visits, "visitor_id", known.deleted)))["event_id"].to_pylist())
+    for ids in _parts(sorted(late)):
+        in_full(partial(delete_some, store, store.tables.events.c.event_id.in_(ids)))
+    for ids in _parts(sorted({*merged, *known.merged.keys() & set(strangers)})):
+        in_full(partial(claim_some, store, ids))
+
+
+def settle(store: Store) -> None:
+    """Do what writers that died left undone: claim visits of merged visitors, remove events of deleted owners."""
+    events, visitors = store.tables.events.c, store.tables.visitors.c
+    met = (
+        sa.select(events.visitor_id)
+        .distinct()
+        .where(events.user_id.is_(None), events.visitor_id == visitors.visitor_id, visitors.user_id.is_not(None))
+    )
+    with store.reading() as connection:
+        merged = sorted(connection.scalars(met))
+        deleted = select_deletions(connection, store.tables.deletions, None)
+        strangers = select_visitors(connection, store.tables, None).deleted
+    for ids in _parts(merged):
+        in_full(partial(claim_some, store, ids))
+    gone = store.tables.deletions.c
+    until = sa.select(gone.deleted_at).where(gone.user_id == events.user_id).scalar_subquery()
+    for ids in _parts(sorted(deleted)):
+        in_full(partial(delete_some, store, events.user_id.in_(ids) & (events.occurred_at <= until)))
+    until = sa.select(visitors.deleted_at).where(visitors.visitor_id == events.visitor_id).scalar_subquery()
+    for ids in _parts(sorted(strangers)):
+        old = events.visitor_id.in_(ids) & events.user_id.is_(None) & (events.occurred_at <= until)
+        in_full(partial(delete_some, store, old))
+
+
+def _parts(ids: Sequence[str]) -> list[Sequence[str]]:
+    return [ids[start : start + MANY_IDS] for start in range(0, len(ids), MANY_IDS)]
 
 
 def known_events(store: Store, event_ids: Collection[str], *, received_after: int) -> set[str]:
@@ -86,11 +174,3 @@ def _correct(connection: sa.Connection, events: sa.Table, values: Mapping[str, f
                 continue
             changed += 1
     return changed
-
-
-def _without_deleted(events: pa.Table, deleted: dict[str, int]) -> pa.Table:
-    if not deleted:
-        return events
-    at = pc.index_in(events["user_id"], pa.array(deleted.keys(), pa.string()))
-    gone_until = pc.fill_null(pc.take(pa.array(deleted.values(), pa.int64()), at), np.iinfo(np.int64).min)
-    return events.filter(pc.greater(events["occurred_at"], gone_until))

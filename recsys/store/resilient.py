@@ -4,7 +4,6 @@ Every use has a time limit. The first failure marks the database as away, and fu
 thread calls `revive` until the database answers again.
 """
 
-import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +14,7 @@ import sqlalchemy as sa
 
 from recsys.config.settings import StoreSettings
 from recsys.errors import AwayError, RecsysError
-from recsys.store.database import Store, connect, database_url
+from recsys.store.database import Store, connect, database_url, is_busy
 from recsys.store.migrate import migrate
 from recsys.store.tables import own_tables
 
@@ -100,10 +99,10 @@ class ResilientStore:
                 raise
             except (sa.exc.DBAPIError, sa.exc.TimeoutError, TimeoutError) as error:
                 # A failure at once may be a connection that the server closed. The pool has dropped it, so retry.
-                if attempt == 1 and not _is_busy(error) and time.monotonic() - started < self._patience / 2:
+                if attempt == 1 and not is_busy(error) and time.monotonic() - started < self._patience / 2:
                     continue
                 # A database that is only busy is not away.
-                self._is_away = not _is_busy(error)
+                self._is_away = not is_busy(error)
                 raise AwayError(f"the database of the service does not answer: {type(error).__name__}") from None
         raise AwayError("the database of the service does not answer")
 
@@ -127,10 +126,6 @@ class ResilientStore:
                 self._threads = ThreadPoolExecutor(self._size, "database")
                 self._readers.close()
                 self._writers.close()
-
-
-def _is_busy(error: Exception) -> bool:
-    return isinstance(getattr(error, "orig", None), sqlite3.OperationalError) and "locked" in str(error)
 
 
 def _reach(store: Store) -> None:

@@ -1,16 +1,22 @@
 """The rows of users, and the tombstones of deleted users."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import sqlalchemy as sa
 
 from recsys.progress import Progress
-from recsys.store.bulk import among, bulk_insert, check_id, upsert
+from recsys.store.bulk import MANY_IDS, among, bulk_insert, check_id, delete_some, in_full, upsert
 from recsys.store.database import Store
 from recsys.store.tables import Tables
-from recsys.store.visitors import forget_visitors, lock_visitor
+from recsys.store.visitors import (
+    bury_stranger,
+    bury_visitors_of,
+    lock_users,
+    lock_visitor,
+    select_visitors,
+)
 
 
 @dataclass(frozen=True)
@@ -33,9 +39,7 @@ def delete_user(store: Store, user_id: str, *, now: int) -> Deleted:
 
     now: microseconds UTC. Events of the user up to `now` no longer count, wherever they are read from.
     """
-    check_id("user_id", user_id)
-    with store.writing() as connection:
-        return _delete_user(connection, store.tables, user_id, now)
+    return _with_events(store, bury_user(store, user_id, now=now))
 
 
 def delete_visitor(store: Store, visitor_id: str, *, now: int) -> Deleted:
@@ -43,28 +47,64 @@ def delete_visitor(store: Store, visitor_id: str, *, now: int) -> Deleted:
 
     now: microseconds UTC.
     """
+    return _with_events(store, bury_visitor(store, visitor_id, now=now))
+
+
+def bury_user(store: Store, user_id: str, *, now: int) -> Deleted:
+    """Do the first part of `delete_user`, all but the removal of events, which may be very many.
+
+    From then on no answer and no training counts them.
+    """
+    check_id("user_id", user_id)
+    return store.transact(lambda connection: _bury(connection, store.tables, user_id, now))
+
+
+def bury_visitor(store: Store, visitor_id: str, *, now: int) -> Deleted:
+    """Do the first part of `delete_visitor`, as `bury_user`."""
     check_id("visitor_id", visitor_id)
-    with store.writing() as connection:
-        user_id = lock_visitor(connection, store.tables, visitor_id, now)
+    tables = store.tables
+
+    def bury(connection: sa.Connection) -> Deleted:
+        user_id = select_visitors(connection, tables, [visitor_id]).merged.get(visitor_id)
         if user_id is not None:
-            return _delete_user(connection, store.tables, user_id, now)
-        events = forget_visitors(connection, store.tables, [visitor_id], now)
-        return Deleted(None, [visitor_id], events, events > 0)
+            lock_users(connection, tables, [user_id])
+        user_id = lock_visitor(connection, tables, visitor_id, now)
+        if user_id is not None:  # in the rare case that the merge is this new, the user is locked only now
+            return _bury(connection, tables, user_id, now)
+        bury_stranger(connection, tables, visitor_id, now)
+        return Deleted(None, [visitor_id], 0, known=False)
+
+    return store.transact(bury)
 
 
-def _delete_user(connection: sa.Connection, tables: Tables, user_id: str, now: int) -> Deleted:
+def remove_some(store: Store, deleted: Deleted) -> int:
+    """Remove events of those who were deleted; return how many. Fewer than MANY_ROWS: none is left."""
+    events, visitors = store.tables.events.c, deleted.visitor_ids
+    parts = [visitors[start : start + MANY_IDS] for start in range(0, len(visitors), MANY_IDS)]
+    # A claim that is under way turns visits into events of the user, which come last.
+    removed = sum(delete_some(store, events.visitor_id.in_(part) & events.user_id.is_(None)) for part in parts)
+    if deleted.user_id is not None:
+        removed += delete_some(store, events.user_id == deleted.user_id)
+    return removed
+
+
+def _with_events(store: Store, deleted: Deleted) -> Deleted:
+    events = in_full(lambda: remove_some(store, deleted))
+    return replace(deleted, events=events, known=deleted.known or events > 0)
+
+
+def _bury(connection: sa.Connection, tables: Tables, user_id: str, now: int) -> Deleted:
+    lock_users(connection, tables, [user_id])
     tombstone = pa.table({"user_id": [user_id], "deleted_at": [now]})
     bulk_insert(connection, tables.deletions, tombstone, replace=False)
     older = (tables.deletions.c.user_id == user_id) & (tables.deletions.c.deleted_at < now)
     connection.execute(tables.deletions.update().where(older).values(deleted_at=now))
-    mine = sa.select(tables.visitors.c.visitor_id).where(tables.visitors.c.user_id == user_id)
-    visitors = sorted(connection.scalars(mine))
-    removed = {
-        table: connection.execute(table.delete().where(table.c.user_id == user_id)).rowcount
-        for table in (tables.users, tables.audience_members, tables.events)
-    }
-    events = removed[tables.events] + forget_visitors(connection, tables, visitors, now)
-    return Deleted(user_id, visitors, events, bool(visitors or any(removed.values())))
+    visitors = bury_visitors_of(connection, tables, user_id, now)
+    removed = [
+        connection.execute(table.delete().where(table.c.user_id == user_id)).rowcount
+        for table in (tables.users, tables.audience_members)
+    ]
+    return Deleted(user_id, visitors, 0, bool(visitors or any(removed)))
 
 
 def read_deletions(

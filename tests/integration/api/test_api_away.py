@@ -18,6 +18,7 @@ from recsys.bundle import bundle as bundles
 from recsys.data.extract import open_extract
 from recsys.store.database import database_url
 from recsys.store.migrate import open_store
+from recsys.store.visitors import lock_users
 
 ON_SERVERS = pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
 
@@ -206,3 +207,15 @@ def test_a_file_that_somebody_locks_refuses_events_and_answers_go_on(serve, shop
         assert "database_away" not in codes(server.user("u"))
         other.execute("ROLLBACK")
     assert server.post("/v1/events", an_event("e", item))["stored"] == 1
+
+
+@ON_SERVERS
+def test_a_row_that_somebody_locks_refuses_one_request_and_the_others_go_on(database, serve):
+    server = serve(RECSYS_STORE__URL=database, RECSYS_API__DATABASE_TIMEOUT_SECONDS="2")
+    with closing(open_store(database)) as store, store.writing() as connection:
+        lock_users(connection, store.tables, ["u"])
+        answer = server.http.delete("/v1/users/u")
+        assert (answer.status_code, answer.json()["code"]) == (503, "database_away")
+        assert server.http.post("/v1/events", json=an_event("e")).status_code == 200
+        assert "database_away" not in codes(server.user("u"))
+    assert said(server.http.delete("/v1/users/u"))["known"] is False

@@ -1,6 +1,7 @@
 import logging
 import sqlite3
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pyarrow as pa
@@ -179,6 +180,41 @@ def test_writers_of_the_same_events_do_not_block_each_other_for_good(store):
         thread.join()
     assert len(new) == 3
     assert sum(new) == 3000
+
+
+@pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)  # in SQLite one writes at a time
+def test_a_transaction_that_a_deadlock_ended_is_tried_again(store):
+    upsert_items(store, pa.table({"item_id": ["a", "b"], "title": ["", ""]}))
+    items, both_hold_one, calls = store.tables.items, threading.Barrier(2), []
+
+    def rename(names):
+        def use(connection):
+            calls.append(names)
+            for at, name in enumerate(names):
+                connection.execute(items.update().where(items.c.item_id == name).values(title=names))
+                if at == 0 and calls.count(names) == 1:
+                    both_hold_one.wait(timeout=30)
+
+        store.transact(use)
+
+    with ThreadPoolExecutor() as pool:
+        for done in [pool.submit(rename, names) for names in ("ab", "ba")]:
+            done.result(timeout=60)
+    assert len(calls) == 3
+    titles = stored(store, "items", "title")
+    assert titles[0] == titles[1]
+
+
+def test_what_is_no_deadlock_is_not_tried_again(store):
+    calls = []
+
+    def use(connection):
+        calls.append(1)
+        connection.exec_driver_sql("SELECT nothing")
+
+    with pytest.raises(sa.exc.DBAPIError):
+        store.transact(use)
+    assert len(calls) == 1
 
 
 def test_an_item_is_updated_and_columns_that_are_not_given_stay(store):
