@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any
 
 import pyarrow as pa
@@ -28,6 +28,7 @@ from api.routes.recommendations import Warning_
 from api.schemas import Form, Id, JsonRoute, Time
 from api.state import AppState, state_of
 from recsys.config.settings import Config, EventSettings
+from recsys.data.nobody import no_users, no_visitors
 from recsys.errors import AwayError
 from recsys.serving.answer import SKEW_MICROSECONDS
 from recsys.spelling import meant
@@ -37,6 +38,7 @@ from recsys.store.events import insert_events, known_events
 router = APIRouter(route_class=JsonRoute, tags=["events"])
 
 MAX_EVENTS = 1_000
+_OWNERS = ("user_id", "visitor_id")
 MAX_PROPERTIES_BYTES = 8_000
 _MINUTE = 60_000_000
 _KIND = re.compile(r"\w[\w .:/-]{0,63}")
@@ -71,9 +73,7 @@ class Event(Form):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "anyOf": [
-                {"required": [owner], "properties": {owner: {"type": "string"}}} for owner in ("user_id", "visitor_id")
-            ]
+            "anyOf": [{"required": [owner], "properties": {owner: {"type": "string"}}} for owner in _OWNERS]
         }
     )
 
@@ -111,7 +111,7 @@ class Received(BaseModel):
     """What became of the events."""
 
     request_id: str
-    received: int = Field(description="Events in the request; all of them are stored now", examples=[1])
+    received: int = Field(description="Events in the request: all are stored, but for those warned of", examples=[1])
     stored: int = Field(description="How many of them are new", examples=[1])
     unknown_items: list[str] = Field(description="Items that nobody knows; their events count once they are known")
     warnings: list[Warning_] = []
@@ -152,11 +152,12 @@ def post_events(
                 at, "kind", f"a new kind has 1 to 64 letters, digits, _ - . : / or blanks{meant(event.kind, known)}"
             )
     named = request.state.given_request_id
-    stored = state.store.write(lambda store: _insert(store, given, named, state.config))
+    somebody, warnings = _without_guests(given, state.config.source.guest_ids)
+    stored = state.store.write(lambda store: _insert(store, somebody, named, state.config)) if somebody else 0
     metrics.EVENTS.labels("stored").inc(stored)
-    metrics.EVENTS.labels("known").inc(len(given) - stored)
+    metrics.EVENTS.labels("known").inc(len(somebody) - stored)
     unknown = _unknown_items(state, given)
-    warnings = _new_kinds(state.config.events, given, known)
+    warnings += _new_kinds(state.config.events, given, known)
     if unknown:
         detail = f"Nobody knows {len(unknown)} items of these events; is the id misspelled, or the item yet to come?"
         warnings.append({"code": "unknown_items", "detail": detail})
@@ -164,20 +165,41 @@ def post_events(
     return {"request_id": request.state.request_id, **counts, "warnings": warnings}
 
 
-def _insert(store: Store, events: Sequence[Event], request_id: str | None, config: Config) -> int:
+def _without_guests(events: Sequence[Event], guests: Collection[str]) -> tuple[dict[int, Event], list[dict[str, str]]]:
+    """Take ids off that stand for all guests, which would merge all of them with one user.
+
+    Returns the events that name somebody then, by their place, and a warning where there were such ids.
+    """
+    words = {"user_id": no_users(guests), "visitor_id": no_visitors(guests)}
+    kept: dict[int, Event] = {}
+    shown: dict[str, None] = {}
+    for at, event in enumerate(events):
+        shared = {name: None for name in _OWNERS if getattr(event, name) in words[name]}
+        shown |= {f"{name} {getattr(event, name)!r}": None for name in shared}
+        if any(getattr(event, name) is not None and name not in shared for name in _OWNERS):
+            kept[at] = event.model_copy(update=shared) if shared else event
+    if not shown:
+        return kept, []
+    detail = (
+        f"{', '.join(list(shown)[:5])}: such an id stands for all guests ([source] guest_ids) and merges no visitor"
+    )
+    if lost := len(events) - len(kept):
+        detail += f"; {lost} events have no other id and are not stored"
+    return kept, [{"code": "guest_id", "detail": f"{detail}."}]
+
+
+def _insert(store: Store, events: Mapping[int, Event], request_id: str | None, config: Config) -> int:
     # By the database's clock, as the extract's watermark.
     now = store.now()
-    ids = _event_ids(store, events, now, config.events)
+    ids = _event_ids(store, list(events.values()), now, config.events)
     rows = []
-    for at, (event, event_id) in enumerate(zip(events, ids, strict=True)):
+    for (at, event), event_id in zip(events.items(), ids, strict=True):
         occurred_at = now if event.occurred_at is None else event.occurred_at
         if occurred_at > now + SKEW_MICROSECONDS:
             raise _fault(at, "occurred_at", "more than five minutes ahead of the database's clock")
         values = event.model_dump() | {"event_id": event_id, "occurred_at": occurred_at, "received_at": now}
         values |= {"kind": config.events.aliases.get(event.kind, event.kind), "value": _value(event)}
         values["properties"] = None if event.properties is None else _canonical(event.properties)
-        if event.user_id in config.source.guest_ids and event.visitor_id is not None:
-            values["user_id"] = None  # else all guests would be merged with one user
         rows.append(values | {"request_id": event.request_id or request_id})
     return insert_events(store, pa.Table.from_pylist(rows, _SCHEMA))
 

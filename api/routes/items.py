@@ -20,7 +20,7 @@ from api.state import AppState, state_of
 from recsys.serving.attributes import fit, misspelled
 from recsys.serving.snapshot import Snapshot
 from recsys.store.database import Store
-from recsys.store.items import stored_items, upsert_items
+from recsys.store.items import keep_marks, stored_items, upsert_items
 from recsys.store.tables import UNREADABLE
 
 router = APIRouter(route_class=JsonRoute, tags=["items"])
@@ -28,9 +28,11 @@ router = APIRouter(route_class=JsonRoute, tags=["items"])
 MAX_ITEMS = 1_000
 _MAX_ATTRIBUTES = 50
 _MAX_ELEMENTS = 1_000  # of one list
+_ATTRIBUTES = "attributes"
+_RESERVED = (UNREADABLE, _ATTRIBUTES)  # what the own tables call a column of their own
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_ .-]{0,63}")
 _TYPES = {"price": pa.float64(), "available": pa.bool_(), "created_at": pa.int64()}
-_TEXTS = ("item_id", "title", "category", "brand", "image_url")
+_TEXTS = ("item_id", "title", "category", "brand", "image_url", _ATTRIBUTES)
 
 Text = Annotated[str, Field(max_length=10_000, pattern="^[^\\x00]*$")]
 Texts = Annotated[list[Text], Field(max_length=_MAX_ELEMENTS)]
@@ -52,7 +54,7 @@ class Item(BaseModel):
     title: Text | None = None
     category: Text | None = Field(None, description="Levels with >, as Home > Kitchen")
     brand: Text | None = None
-    price: FiniteFloat | None = None
+    price: FiniteFloat | None = Field(None, ge=0)
     available: bool | None = None
     image_url: Text | None = None
     created_at: Time | None = None
@@ -118,12 +120,11 @@ def post_items(
     snapshot = _latest(state)
     kinds = snapshot.columns if snapshot else {}
     fitted, lost = fit(plain, kinds)
-    tables = _tables(fitted)
     ids = list(dict.fromkeys(item.item_id for item in given))
 
     def write(store: Store) -> tuple[int, set[str]]:
         known = stored_items(store, ids)
-        return sum(upsert_items(store, table) for table in tables), known
+        return sum(upsert_items(store, table) for table in _tables(keep_marks(store, fitted))), known
 
     stored, known = state.store.write(write)
     new = [item for item in ids if item not in known and (snapshot is None or snapshot.view.row_of(item) < 0)]
@@ -158,9 +159,9 @@ def _wrong_types(lost: Mapping[str, int], kinds: Mapping[str, str]) -> list[dict
 
 def _plain(item: Item, at: int) -> dict[str, Any]:
     extra = item.__pydantic_extra__ or {}
-    wrong = [name for name in extra if name == UNREADABLE or not _NAME.fullmatch(name)]
+    wrong = [name for name in extra if name in _RESERVED or not _NAME.fullmatch(name)]
     if wrong or len(extra) > _MAX_ATTRIBUTES:
-        message = f"at most {_MAX_ATTRIBUTES} attributes, named as {_NAME.pattern}, but for {UNREADABLE}"
+        message = f"at most {_MAX_ATTRIBUTES} attributes, named as {_NAME.pattern}, but for {' and '.join(_RESERVED)}"
         raise RequestValidationError([{"loc": ("body", at), "msg": f"allowed are {message}", "type": "value_error"}])
     return {name: getattr(item, name) for name in item.model_fields_set | set(extra)}
 

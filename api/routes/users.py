@@ -10,6 +10,7 @@ from api.auth import needs
 from api.problems import documented
 from api.schemas import Form, Id, JsonRoute
 from api.state import AppState, state_of
+from recsys.data.nobody import no_users, no_visitors
 from recsys.data.times import rfc3339
 from recsys.errors import RefusedError
 from recsys.store.bulk import in_full
@@ -58,8 +59,13 @@ class Receipt(BaseModel):
 def merge_guest(user_id: Annotated[Id, Path()], guest: Guest, request: Request) -> dict[str, Any]:
     """Make what a visitor did, and will do, the user's: in the next answer, in the next training, and for good."""
     state = state_of(request)
-    if user_id in state.config.source.guest_ids:
-        raise RefusedError(f"user_id: {user_id!r} stands for guests ([source] guest_ids); allowed is one person's")
+    guests = state.config.source.guest_ids
+    for name, given, words in (
+        ("user_id", user_id, no_users(guests)),
+        ("visitor_id", guest.visitor_id, no_visitors(guests)),
+    ):
+        if given in words:
+            raise RefusedError(f"{name}: {given!r} stands for all guests ([source] guest_ids); allowed is one person's")
 
     state.store.write(lambda store: link_visitor(store, user_id, guest.visitor_id, now=store.now()))
     events = in_full(lambda: state.store.write(lambda store: claim_some(store, [guest.visitor_id])))

@@ -247,7 +247,7 @@ class SourceSettings(Section):
     )
     guest_ids: tuple[str, ...] = Field(
         (),
-        description="User ids that stand for guests; their events are left out",
+        description="Ids of users and visitors that stand for guests; events without another id are left out",
         examples=[("0", "guest")],
     )
     available_words: dict[str, bool] = Field(

@@ -13,6 +13,7 @@ import numpy as np
 from recsys.config.settings import Config
 from recsys.data.arrays import Int32
 from recsys.data.catalog import ChangedItem
+from recsys.data.nobody import no_visitors
 from recsys.data.times import rfc3339
 from recsys.errors import NotFoundError, RefusedError
 from recsys.serving import filters, masks
@@ -85,11 +86,13 @@ def gather_context(
     now: microseconds UTC. read: calls its argument with a store. grow: makes the snapshot that has the changed items
     too. Raises what `read` raises.
     """
+    # An id that all guests share is nobody's, also where older versions stored events of it.
+    is_visitor = query.visitor_id is not None and query.visitor_id not in no_visitors(config.source.guest_ids)
     changes = read(
         lambda store: read_changes(
             store,
             [query.user_id] if query.user_id is not None else [],
-            [query.visitor_id] if query.visitor_id is not None else [],
+            [str(query.visitor_id)] if is_visitor else [],
             received_after=snapshot.log.extract.watermark,
             occurred_before=now + SKEW_MICROSECONDS if query.as_of is None else query.as_of,
             length=config.events.history_length,

@@ -17,6 +17,7 @@ from recsys.config.settings import RETURN, Config
 from recsys.data.arrays import Int32
 from recsys.data.catalog import Catalog
 from recsys.data.interactions import Interactions
+from recsys.data.nobody import no_visitors
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import RecsysError, RefusedError
 from recsys.progress import Progress
@@ -133,7 +134,7 @@ def _load(config: Config, store: Store, now: int, progress: Progress) -> Dataset
     events = _add_own(codes.take(), reading, config, findings)
     streams = [stream for stream in (codes, reading.own) if stream]
     links = [part for stream in streams for part in stream.links]
-    known = read_visitors(store).without(config.source.guest_ids)
+    known = read_visitors(store).without(no_visitors(config.source.guest_ids))
     events = merge(events, codes.users, links, known, read_deletions(store), findings)
     events = without_duplicates(events, findings)
     events = with_numbered_orders(without_returned(events, config, findings))

@@ -2,15 +2,10 @@
 
 import polars as pl
 
+from recsys.data.nobody import NO_ID
 from recsys.errors import SourceError
 from recsys.source.contract import EXACT, bytes_error, float_error
 
-# What exports write where there is no id. Case matters: `none` may be somebody's name.
-NO_ID = (
-    *("", "NULL", "null", "(null)", "\\N", "NaN", "nan", "<NA>", "None", "undefined"),
-    *("NA", "N/A", "n/a", "(not set)"),  # R, spreadsheets, Google Analytics
-    *("#N/A", "#NA", "#REF!", "#VALUE!", "#NAME?", "#NUM!", "#NULL!", "#DIV/0!"),  # errors of spreadsheets' formulas
-)
 # Numbers as spreadsheets show them (1.23457E+15) and as programs write floats (1.2345678901234567e+16, 1.2345678E7).
 _ROUNDED = r"^-?\d(\.\d+)?E\+\d{2,3}$|^-?\d\.\d{3,}[eE]\+?\d{1,3}$"
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from recsys.config.settings import SourceSettings
+from recsys.data.nobody import NO_ID
 from recsys.source.findings import EXAMPLES, Finding, Severity
-from recsys.source.ids import NO_ID
 from recsys.source.languages import choose_language
 from recsys.source.prices import read_prices
 from recsys.source.times import TimeReader

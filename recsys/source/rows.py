@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from recsys.data.nobody import no_visitors
 from recsys.data.times import rfc3339
 from recsys.source import findings as check
 from recsys.source.contract import CLASSES, IDS, ORDER, class_of
@@ -18,6 +19,7 @@ from recsys.source.visitors import is_visit, links_of, newest, owners_of
 from recsys.store.tables import MAX_ID_LENGTH
 
 _DAY = 86_400_000_000
+_GUEST = "is of a guest"
 _BLOB, _REAL = CLASSES.index("blob"), CLASSES.index("real")
 _TIMES = {"user": pl.Int32, "item": pl.Int32, "kind": pl.Int8, "time": pl.Int64, "value": pl.Float32}
 
@@ -51,9 +53,10 @@ class EventStream:
     kinds: Mapping[str, int]  # the stream's words -> codes of kinds
     now: int  # microseconds UTC
     most_visits: int = 0  # how many events of visitors are held at the end, the newest
-    guests: Sequence[str] = ()  # user ids that stand for nobody in particular
+    guests: Sequence[str] = ()  # ids that stand for nobody in particular, of users and of visitors
     read: int = 0
     lost_visits: int = 0  # events of visitors that were left out, since there are more of them
+    shared_visitors: int = 0  # events of users whose visitor id was one of all guests
     naive: int = 0
     words: Counter[str] = field(default_factory=Counter)  # the stream's words and their number of rows
     reasons: Counter[str] = field(default_factory=Counter)  # why rows were left out
@@ -89,9 +92,7 @@ class EventStream:
     def validate_rows(self, batch: EventBatch) -> pl.DataFrame:
         """Return the rows that count, with the code of their kind; count the others by reason."""
         frame = batch.frame.with_columns(kind=_kind_codes(batch.frame["event"], self.kinds))
-        if self.guests:
-            is_guest = pl.col("user_id").is_in(self.guests) & pl.col("visitor_id").is_not_null()
-            frame = frame.with_columns(user_id=pl.when(is_guest).then(None).otherwise("user_id"))
+        frame = self._without_guests(frame)
         self.read += frame.height
         self.naive += batch.naive
         self.doubt = self.doubt or batch.doubt
@@ -101,17 +102,34 @@ class EventStream:
         faults = _faults(self.now)
         if frame["classes"].null_count() == frame.height:  # of no SQLite, or text in every row
             del faults[check.FLOAT_ID]
-        if self.guests:
-            faults = {check.GUEST: pl.col("user_id").is_in(self.guests), **faults}
+        if _GUEST in frame.columns:
+            faults = {check.GUEST: pl.col(_GUEST), **faults}
         is_bad = frame.select(pl.any_horizontal(faults.values()).fill_null(False)).to_series()
         if not is_bad.any():
-            return self._counted(frame)
+            return self._counted(frame.drop(_GUEST, strict=False))
         reason = pl.coalesce(pl.when(fault).then(pl.lit(reason)) for reason, fault in faults.items())
         bad = frame.filter(is_bad).with_columns(reason=reason)
         for reason, rows in bad["reason"].value_counts().iter_rows():
             self.reasons[reason] += rows
             self._show(reason, bad)
-        return self._counted(frame.filter(~is_bad))
+        return self._counted(frame.filter(~is_bad).drop(_GUEST, strict=False))
+
+    def _without_guests(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Take ids off that stand for nobody in particular. The column _GUEST says which rows then have no owner."""
+        has_visitors = frame["visitor_id"].null_count() < frame.height
+        is_guest = pl.col("user_id").is_in(self.guests)
+        if has_visitors:
+            is_shared = pl.col("visitor_id").is_in(sorted(no_visitors(self.guests)))
+            shared = frame.select(is_shared.fill_null(False)).to_series()
+            frame = frame.with_columns(visitor_id=frame["visitor_id"].set(shared, None))
+            self.shared_visitors += frame.filter(shared).select((~is_visit() & ~is_guest).sum()).item()
+            is_guest |= is_visit() & pl.lit(shared)
+        elif not self.guests:
+            return frame
+        is_guest = is_guest.fill_null(False)
+        has_visitor = pl.col("visitor_id").is_not_null()
+        user = pl.when(is_guest & has_visitor).then(None).otherwise("user_id")
+        return frame.with_columns((is_guest & ~has_visitor).alias(_GUEST), user_id=user)
 
     def findings(self, rows: int, limit: float) -> list[Finding]:
         """Why events are left out or refused. rows: of which they are a share. limit: `[source] max_bad_share`."""
@@ -120,6 +138,8 @@ class EventStream:
             found = [Finding("error", check.NO_TIMES, self.read, rows, (), f"{doubt}; {check.TIMES}")]
         if guests := self.reasons[check.GUEST]:
             found.append(Finding("note", check.GUEST, guests, rows, (), check.GUESTS, left_out=True))
+        if shared := self.shared_visitors:
+            found.append(Finding("note", check.SHARED_VISITOR, shared, rows, (), check.SHARED))
         return found + left_out(self.reasons, self.examples, rows, limit)
 
     def _doubt(self) -> str | None:

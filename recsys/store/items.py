@@ -1,6 +1,8 @@
 """The rows of items, stored by id; `changes` reads which of them changed."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -8,6 +10,7 @@ import sqlalchemy as sa
 from recsys.progress import Progress
 from recsys.store.bulk import MANY_IDS, upsert
 from recsys.store.database import Store
+from recsys.store.tables import UNREADABLE
 
 
 def upsert_items(store: Store, *items: pa.Table, progress: Progress | None = None) -> int:
@@ -28,3 +31,33 @@ def stored_items(store: Store, item_ids: Sequence[str]) -> set[str]:
         for start in range(0, len(item_ids), MANY_IDS):
             found |= set(connection.scalars(sa.select(ids).where(ids.in_(item_ids[start : start + MANY_IDS]))))
     return found
+
+
+def keep_marks(store: Store, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The items as they are to be stored where an import could not read a value of them.
+
+    items: column -> value, with item_id. A column that is given now is no longer marked as unreadable; the marks of
+    others stay, and so do stored attributes where an item gives none. Such an item's `attributes` are JSON.
+    """
+    table = store.tables.items
+    ids = sorted({str(item["item_id"]) for item in items})
+    marked: dict[str, dict[str, Any]] = {}
+    is_marked = table.c.attributes.like(f'%"{UNREADABLE}"%')
+    with store.reading() as connection:
+        for start in range(0, len(ids), MANY_IDS):
+            mine = table.c.item_id.in_(ids[start : start + MANY_IDS]) & is_marked
+            query = sa.select(table.c.item_id, table.c.attributes).where(mine)
+            marked |= {item_id: json.loads(text) for item_id, text in connection.execute(query)}
+    known = set(table.columns.keys())
+    return [_with_marks(item, marked, known) if item["item_id"] in marked else dict(item) for item in items]
+
+
+def _with_marks(item: Mapping[str, Any], marked: dict[str, dict[str, Any]], known: set[str]) -> dict[str, Any]:
+    stored = marked[item["item_id"]]
+    left = {column: text for column, text in stored.get(UNREADABLE, {}).items() if column not in item}
+    given = {name: value for name, value in item.items() if name not in known}
+    attributes = given or {name: value for name, value in stored.items() if name != UNREADABLE}
+    attributes |= {UNREADABLE: left} if left else {}
+    marked[item["item_id"]] = attributes  # for what else the same items say of it
+    text = json.dumps({name: value for name, value in attributes.items() if value is not None}, ensure_ascii=False)
+    return {name: value for name, value in item.items() if name in known} | {"attributes": text if attributes else None}

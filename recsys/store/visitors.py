@@ -33,7 +33,7 @@ class Visitors:
     deleted: dict[str, int]  # visitor id -> deleted_at (microseconds UTC); no event without a user up to then counts
 
     def without(self, guests: Collection[str]) -> "Visitors":
-        """The same, but for merges of or with ids that stand for guests."""
+        """The same, but for merges of or with ids that stand for nobody in particular."""
         return replace(self, merged={v: u for v, u in self.merged.items() if v not in guests and u not in guests})
 
 

@@ -48,6 +48,7 @@ def test_guests_train_and_are_mailed_only_once_they_are_users(trained_shop: Path
         train(config, progress=quiet)
         counts = list_runs(store, 1)[0].steps[0]["counts"]
     assert (counts["visitors"], counts["visitor_events"]) == (GUESTS - 1, 14 * (GUESTS - 1))
+    assert counts["removed_visits"] == 1
     extract = open_extract(config.storage.path)
     assert not [user for user in extract.users if user.startswith("guest")]
     row = extract.users.row_of("1003")

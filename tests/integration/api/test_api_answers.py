@@ -212,8 +212,15 @@ def test_a_misspelled_column_and_a_new_id_are_told(server):
     answer = server.post("/v1/items", [{"item_id": known + "x", "price": 2.5}, {"item_id": known}])
     assert (answer["new"], answer["warnings"]) == ([known + "x"], [])
     assert server.post("/v1/items", {"item_id": known + "x", "price": 3.5})["new"] == []
-    reserved = server.http.post("/v1/items", json={"item_id": known, "own_unreadable": "x"})
-    assert (reserved.status_code, "own_unreadable" in reserved.text) == (422, True)
+    for name in ("own_unreadable", "attributes"):
+        reserved = server.http.post("/v1/items", json={"item_id": known, name: "x"})
+        assert (reserved.status_code, name in reserved.text) == (422, True)
+
+
+def test_a_price_below_0_is_refused_as_in_a_file(server):
+    item = ids(server.user("u", k=1))[0]
+    refused = server.http.post("/v1/items", json=[{"item_id": item, "price": 0}, {"item_id": item, "price": -0.01}])
+    assert (refused.status_code, "price" in refused.text) == (422, True)
 
 
 def test_new_items_are_recommendable_at_once_in_each_of_four_workers_and_after_a_restart(serve_apart, database, shop):

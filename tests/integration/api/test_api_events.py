@@ -202,6 +202,29 @@ def test_an_id_of_guests_merges_no_visitors(serve, shop):
         assert read_visitors(store).merged == {}
 
 
+def test_an_id_that_programs_write_for_all_guests_is_nobody_s(serve, shop):
+    server = serve(RECSYS_SOURCE__GUEST_IDS='["web"]')
+    shared = ["anonymous", "null", "undefined", "0", "-", "web", "Guest"]
+    rows = [{"user_id": f"u{at}", "visitor_id": visitor} for at, visitor in enumerate(shared)]
+    rows += [{"visitor_id": visitor} for visitor in shared] + [{"user_id": "undefined", "visitor_id": "v"}]
+    for at, row in enumerate(rows):
+        row.update(event_id=f"e{at}", kind="view", item_id="i")
+    answer = server.post("/v1/events", rows)
+    assert (answer["received"], answer["stored"]) == (15, 8)
+    (warning,) = answer["warnings"]
+    assert (warning["code"], "7 events" in warning["detail"]) == ("guest_id", True)
+    assert server.post("/v1/events", rows[7])["stored"] == 0
+    for visitor in shared:
+        refused = server.http.post("/v1/users/u/merge", json={"visitor_id": visitor})
+        assert (refused.status_code, "guest_ids" in refused.text) == (422, True)
+    with closing(open_store(f"sqlite:///{shop / 'recsys.db'}")) as store:
+        assert read_visitors(store).merged == {}
+        with store.reading() as connection:
+            events = store.tables.events.c
+            owners = connection.execute(sa.select(events.user_id, events.visitor_id)).all()
+    assert {tuple(row) for row in owners} == {(None, "v"), *((f"u{at}", None) for at in range(7))}
+
+
 def test_nothing_is_no_event_and_a_thousand_and_one_are_too_many(serve):
     server = serve()
     good = {"event_id": "a", "user_id": "u", "kind": "view", "item_id": "i"}

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from tiny import quiet
 
@@ -15,6 +16,7 @@ from recsys.source.findings import Finding
 from recsys.source.importer import Imported, import_files
 from recsys.source.reader import open_reader
 from recsys.store.database import Store
+from recsys.store.items import keep_marks, upsert_items
 from recsys.store.tables import own_queries
 
 NOW = 1_577_880_000_000_000
@@ -64,6 +66,25 @@ def test_what_cannot_be_read_leaves_the_good_value_and_every_check_tells_it(stor
     assert told(store, "price of items cannot be read") == []
     assert [finding.rows for finding in told(store, "available of items cannot be read")] == [1]
     assert json.loads(stored(store)["a"]["attributes"])["currency"] == "EUR"
+
+
+def test_a_value_that_is_posted_takes_the_mark_off_and_no_other_does(store: Store, tmp_path: Path) -> None:
+    put(store, tmp_path, "items", {"item_id": "a", "price": 9, "color": ["red"]}, {"item_id": "b", "price": 1})
+    unreadable = {"item_id": "a", "price": "ask us", "available": "soon", "color": ["red"]}
+    put(store, tmp_path, "items", unreadable, {"item_id": "b", "price": 1, "available": "no"})
+    unread = json.loads(stored(store)["a"]["attributes"])
+
+    def post(*items: dict[str, Any]) -> dict[str, Any]:
+        for item in keep_marks(store, items):
+            upsert_items(store, pa.table({name: [value] for name, value in item.items()}))
+        return dict(json.loads(stored(store)["a"]["attributes"] or "{}"))
+
+    assert post({"item_id": "a", "title": "Lamp"}, {"item_id": "b", "price": 2.0}) == unread
+    assert post({"item_id": "a", "size": "L"}) == {"size": "L", "own_unreadable": unread["own_unreadable"]}
+    assert post({"item_id": "a", "price": 8.5}) == {"size": "L", "own_unreadable": {"available": "soon"}}
+    assert (stored(store)["a"]["price"], told(store, "price of items cannot be read")) == (8.5, [])
+    assert post({"item_id": "a", "price": 8.0}, {"item_id": "a", "available": False}) == {"size": "L"}
+    assert told(store, "available of items cannot be read") == []
 
 
 def test_a_new_item_has_no_value_where_none_can_be_read(sqlite_store: Store, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from recsys.source.importer import DELETED
 from recsys.store.database import Store
 from recsys.store.events import insert_events
 from recsys.store.users import delete_user, delete_visitor
-from recsys.store.visitors import merge_visitor
+from recsys.store.visitors import merge_visitor, read_visitors
 from recsys.training.pipeline import TrainingRun, training_data
 
 QUERY = "SELECT user_id, item_id, event, timestamp, value, visitor_id FROM events"
@@ -136,6 +136,28 @@ def test_visitors_who_were_merged_with_an_id_of_guests_stay_visitors(store: Stor
     assert loaded.visits.user_count == 2
 
 
+@pytest.mark.parametrize("shared", ["anonymous", "0", "-", "Guest", "ours"])
+def test_a_visitor_id_of_all_guests_is_no_visitor_and_merges_nobody(
+    shop: Shop, sqlite_store: Store, shared: str
+) -> None:
+    rows = [
+        ("u1", "x", "view", SECONDS - 9, 1.0, shared),
+        ("u2", "x", "view", SECONDS - 8, 1.0, shared),
+        *((None, "y", "view", SECONDS - at, 1.0, shared) for at in range(7)),
+        (None, "y", "view", SECONDS - 3, 1.0, "v"),
+    ]
+    shop.add("events", [*USERS, *rows])
+    config = shop.config(interactions=QUERY)
+    source = config.source.model_copy(update={"guest_ids": ("ours",)})
+    loaded = load(config.model_copy(update={"source": source}), sqlite_store)
+    assert (len(loaded.events), visits_of(loaded)) == (602, [(0, "y", 3_000_000)])
+    assert found(loaded.report, "visitor id of all guests").rows == 2
+    assert (found(loaded.report, "event of a guest").rows, found(loaded.report, "event of a guest").severity) == (
+        7,
+        "note",
+    )
+
+
 def test_what_was_posted_by_a_guest_trains_as_the_user_s(store: Store) -> None:
     insert_events(store, own_events([(f"u{at % 5}", f"i{at % 7}", "purchase", NOW - DAY + at) for at in range(50)]))
     post(store, [(None, "v", "x", NOW - 9), (None, "w", "x", NOW - 8), ("new", "v", "y", NOW - 7)])
@@ -205,3 +227,15 @@ def test_visitors_are_imported_merged_and_recognized_again(store: Store, tmp_pat
     assert put(store, write(tmp_path / "e.csv", EVENTS[1:])).already_there == 2  # as before visitors were told
     delete_visitor(store, "w", now=store.now())
     assert put(store, write(tmp_path / "e.csv", rows)).left_out == {DELETED: 1}
+
+
+def test_an_import_takes_a_visitor_id_of_all_guests_for_none_and_says_so(sqlite_store: Store, tmp_path: Path) -> None:
+    rows = [EVENTS[0] | {"visitor_id": "Anonymous"}, EVENTS[1] | {"visitor_id": "v"}]
+    nobody = EVENTS[0] | {"user_id": "", "visitor_id": "anonymous"}
+    done = put(sqlite_store, write(tmp_path / "e.csv", [*rows, nobody]))
+    assert (done.inserted, done.left_out) == (2, {"event of a guest": 1})
+    assert [(each.reason, each.rows) for each in done.findings] == [
+        ("event of a guest", 1),
+        ("visitor id of all guests", 1),
+    ]
+    assert read_visitors(sqlite_store).merged == {"v": "A"}
