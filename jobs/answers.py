@@ -67,7 +67,7 @@ def _recommend(
         for event in shown_history(config, context, query, with_all_bought=True)
     ]
     asked = {"user_id": query.user_id, "visitor_id": query.visitor_id, "bundle": found.bundle, "history": history}
-    data = asked | _data(context, found, query)
+    data = asked | _data(context, found)
     who = f"User {query.user_id}" if query.user_id is not None else "The given history"
     if query.user_id is None and query.visitor_id is not None:
         who = f"Visitor {query.visitor_id}"
@@ -104,7 +104,7 @@ def similar(
         with _options():
             found = engine.answer(config, context, replace(query, box="similar", items=[item_id]))
         item = _item(snapshot, item_id)
-        answers.append({"item": item, "bundle": found.bundle} | _data(context, found, query))
+        answers.append({"item": item, "bundle": found.bundle} | _data(context, found))
         title = " · ".join(str(value) for value in item.values() if value is not None)
         parts += [
             _table(f"Similar to {title}", answers[-1]["hits"], ("rank", "score"), query.fields),
@@ -156,7 +156,7 @@ def box(
         context = _context(config, store, snapshot, query)
     with _options():
         found = engine.answer(config, context, query)
-    data = {"box": name, "bundle": found.bundle} | _data(context, found, query)
+    data = {"box": name, "bundle": found.bundle} | _data(context, found)
     title = f"{name} from {found.bundle}"
     details = [warning["detail"] for warning in found.warnings]
     return Output(data, [_table(title, data["hits"], ("rank", "reason", "score"), query.fields), *details])
@@ -186,7 +186,7 @@ def _options() -> Iterator[None]:
         raise ConfigError(f"{_OPTIONS.get(name, f'--{name}')}:{rest}") from None
 
 
-def _data(context: RequestContext, found: Answer, query: Query) -> dict[str, Any]:
+def _data(context: RequestContext, found: Answer) -> dict[str, Any]:
     """What the JSON of both commands has: the words are those of HTTP."""
     hits = [
         {
@@ -194,7 +194,7 @@ def _data(context: RequestContext, found: Answer, query: Query) -> dict[str, Any
             "reason": hit["reason"],
             "score": hit["score"],
             **_item(context.snapshot, hit["item_id"]),
-            **({"fields": hit["fields"]} if query.fields else {}),
+            **{name: value for name, value in hit.items() if name not in ("item_id", "score", "reason")},
         }
         for rank, hit in enumerate(found.hits, 1)
     ]

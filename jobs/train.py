@@ -52,7 +52,7 @@ def train(config: Config, *, progress: Progress, now: int | None = None) -> Outp
         live, skipped = _live(config)
         result = pipeline.compare(run, winner, baseline, live, skipped)
         _refuse_unless_better(record, candidates, winner, result, run.dataset.report.doubts)
-        bundle = pipeline.refit(run, winner, baseline)
+        bundle = pipeline.refit(run, winner, baseline, live)
         failpoint("after fit")
         record.bundle = version = _save(run, record, bundle, live)
         failpoint("before publish")

@@ -14,6 +14,7 @@ from recsys.data.catalog import ChangedItem
 from recsys.data.demand import count_events
 from recsys.data.extract import Extract
 from recsys.data.interactions import Interactions
+from recsys.data.prices import PriceChanges
 from recsys.data.vocabulary import Vocabulary
 from recsys.serving import answer as engine
 from recsys.serving import snapshot as snapshots
@@ -52,7 +53,19 @@ def bundle_of(events: Interactions, **columns: Any) -> Bundle:
     } | columns
     demand = count_events(events, kind_count=3, half_life_days=HALF_LIFE)
     popularity = np.zeros(ITEMS) if demand is None else demand.decayed(demand.end_day, (0, 0, 1), ITEMS)
-    return replace(tiny.bundle(vectors, popularity, **columns), demand=demand)
+    return replace(tiny.bundle(vectors, popularity, **columns), demand=demand, prices=prices_until(DAYS))
+
+
+def prices_until(day: float) -> PriceChanges:
+    """Changes of prices of every third item on two days each, up to a day; the last prices are those of the catalog."""
+    random = np.random.default_rng(4)
+    rows = np.repeat(np.arange(0, ITEMS, 3), 2).astype(np.int32)
+    times = np.sort(random.uniform(1, DAYS, (len(rows) // 2, 2)), axis=1).ravel() * DAY
+    prices = rows[::2, None] + random.uniform(-2, 8, (len(rows) // 2, 3)).round(2)
+    prices[:, 2] = rows[::2]
+    former, current = prices[:, :2].ravel(), prices[:, 1:].ravel()
+    kept = times <= day * DAY
+    return PriceChanges(rows[kept], times[kept].astype(np.int64), former[kept], current[kept])
 
 
 @dataclass

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
-from pydantic import BaseModel, Field, SkipValidation, ValidationError
+from pydantic import BaseModel, Field, SkipValidation, ValidationError, field_validator
 
 from api import answers
 from api.auth import needs
@@ -97,6 +97,13 @@ class PageQuestion(Question):
 
     boxes: Annotated[list[PageBox], Field(min_length=1, max_length=MAX_BOXES)]
 
+    @field_validator("cursor")
+    @classmethod
+    def _of_one_box(cls, cursor: str | None) -> str | None:
+        if cursor is not None:
+            raise ValueError("a cursor goes on with one box; send it to /v1/boxes/{box}")
+        return cursor
+
     def box_queries(self) -> list[EngineQuery]:
         """The same for the engine."""
         common = self.query()
@@ -147,6 +154,7 @@ class BoxAnswer(BaseModel):
     eligible: int | None = None
     dropped: Dropped | None = None
     warnings: list[Warning_] = []
+    next_cursor: str | None = Field(None, description="For /v1/boxes/{box}, to go on with this box alone")
     error: BoxError | None = None
 
 

@@ -23,6 +23,14 @@ FILTER_EXAMPLE = {
 }
 
 
+class PriceDrop(BaseModel):
+    """How an item became cheaper."""
+
+    former_price: float = Field(description="Before the first change in the window", examples=[24.95])
+    price: float = Field(examples=[19.95])
+    changed_at: str = Field(description="When the last change was seen", examples=["2026-11-23T02:00:00Z"])
+
+
 class Hit(BaseModel):
     """One item of an answer."""
 
@@ -33,6 +41,7 @@ class Hit(BaseModel):
         examples=["personal"],
     )
     fields: dict[str, Any] = Field({}, description="The columns asked for", examples=[{"title": "Lantern"}])
+    price_drop: PriceDrop | None = Field(None, description="Of the box price_drops")
 
 
 class Dropped(BaseModel):

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from recsys.bundle import files as bundle_files
-from recsys.bundle.demand_files import open_demand, write_demand
+from recsys.bundle.record_files import open_demand, open_prices, write_demand, write_prices
 from recsys.config.settings import IndexSettings
 from recsys.data import folder as folders
 from recsys.data.arrays import Bool, Float32, Int32, Int64
@@ -25,6 +25,7 @@ from recsys.data.catalog import Catalog
 from recsys.data.demand import Demand
 from recsys.data.folder import failpoint
 from recsys.data.interactions import Histories
+from recsys.data.prices import PriceChanges
 from recsys.data.times import MICROSECONDS_PER_DAY, to_datetime
 from recsys.errors import BundleError, RecsysError
 from recsys.index import flat
@@ -52,6 +53,7 @@ class Bundle:
     with_vector: Bool  # [I]: whether an item's vector is not zero, so that a personal score can rank it
     most_popular: Int32  # [I]: rows by popularity, highest first, ties by row
     demand: Demand | None = None  # events by day, over the I items; None: a bundle of before version 0.2 has none
+    prices: PriceChanges | None = None  # how prices changed from one training to the next; None: as demand
 
     def codes_of(self, kinds: Sequence[str]) -> list[int]:
         """The codes of the kinds of events that the bundle knows; others are left out."""
@@ -153,7 +155,10 @@ def save(bundle: Bundle, folder: Path, *, facts: dict[str, Any]) -> str:
         if bundle.evaluation is not None:
             bundle_files.write_vectors(temporary / "evaluation", bundle.evaluation)
         bundle.index.write(temporary / "index.faiss")
-        return manifest if bundle.demand is None else manifest | {"demand": write_demand(temporary, bundle.demand)}
+        records = {} if bundle.demand is None else {"demand": write_demand(temporary, bundle.demand)}
+        if bundle.prices is not None:
+            records["prices"] = write_prices(temporary, bundle.prices)
+        return manifest | records
 
     folders.write_folder(bundles_folder(folder), version, fill)
     return version
@@ -236,6 +241,7 @@ def _open(name: str, place: Path, manifest: dict[str, Any]) -> Bundle:
         with_vector=_rows_with_vector(vectors.item_vectors),
         most_popular=_by_popularity(popularity),
         demand=open_demand(place, manifest["demand"]) if "demand" in manifest else None,
+        prices=open_prices(place, manifest["prices"]) if "prices" in manifest else None,
     )
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -29,6 +30,14 @@ class Catalog:
     def is_listed(self) -> Bool:
         """Which items the shop's catalog lists: bool [I]; all of them where it has none."""
         return np.arange(len(self)) < (len(self) if self.listed is None else self.listed)
+
+    @property
+    def prices(self) -> npt.NDArray[np.float64]:
+        """The price of each item: float64 [I], NaN where the catalog does not say."""
+        if "price" not in self.columns.column_names:
+            return np.full(len(self), np.nan)
+        column = self.columns.column("price").cast(pa.float64())
+        return np.asarray(pc.fill_null(column, np.nan).to_numpy(), np.float64)
 
     @property
     def created_at(self) -> Int64:

@@ -139,7 +139,7 @@ def answer(config: Config, context: RequestContext, query: Query) -> Answer:
         warnings.append(_warning("unknown_items", message))
     reasons = [BOXES[name].reason or name for name in names]
     reasons = ["visitor" if query.user_id is None and reason == "personal" else reason for reason in reasons]
-    return _answer(snapshot, hits, query, asked.eligibility, warnings, reasons, shown)
+    return _answer(asked, hits, query, warnings, reasons, shown)
 
 
 def find_box(query: Query) -> Box:
@@ -293,14 +293,15 @@ def _unknown_category(snapshot: Snapshot, category: str) -> list[dict[str, str]]
 
 
 def _answer(
-    snapshot: Snapshot,
+    asked: Asked,
     hits: Hits,
     query: Query,
-    eligibility: Eligibility,
     warnings: list[dict[str, str]],
     reasons: Sequence[str],
     shown: Sequence[bytes],
 ) -> Answer:
+    """The hits in words. reasons: those that the codes of the hits stand for, the box's own first."""
+    snapshot, eligibility, details = asked.snapshot, asked.eligibility, BOXES[query.box].details
     found, marks = list[dict[str, Any]](), dict.fromkeys(shown)
     for row, score, code in zip(hits.rows[0].tolist(), hits.scores[0].tolist(), hits.reasons[0].tolist(), strict=True):
         bundle, own = snapshot.view.place(row)
@@ -309,6 +310,8 @@ def _answer(
             continue
         marks[mark] = None
         hit: dict[str, Any] = {"item_id": item_id, "score": score, "reason": reasons[code]}
+        if details is not None and code == 0:
+            hit |= details(asked, row)
         if query.fields:
             hit["fields"] = fields_of(snapshot, row, query.fields)
         found.append(hit)

@@ -1,7 +1,8 @@
 """What a box ranks for: one question with everything that was read for it, and the means to answer it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from recsys.serving.history import Events
 from recsys.serving.recommender import Hits
 from recsys.serving.snapshot import Snapshot
 
+T = TypeVar("T")
 Scores = npt.NDArray[np.floating]
 
 
@@ -30,6 +32,15 @@ class Asked:
     as_of: int  # microseconds UTC
     window_days: int | None  # None: the box's own
     eligibility: Eligibility
+    # What a box found out and asks for again; the same for a question with other items eligible.
+    memo: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    def once(self, name: str, compute: Callable[[], T]) -> T:
+        """The value of that name, computed for this question at most once."""
+        if name not in self.memo:
+            self.memo[name] = compute()
+        value: T = self.memo[name]
+        return value
 
     @property
     def excluded(self) -> Ragged:

@@ -5,7 +5,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from recsys.data.times import MICROSECONDS_PER_DAY
 from recsys.serving import recommender
 from recsys.serving.asked import Asked, no_hits
 from recsys.serving.popular import arrived_rows, bestsellers, new_arrivals, popular, trending
+from recsys.serving.price_drops import drop_of, dropped_rows, price_drops
 from recsys.serving.recommender import Hits
 
 Needs = Literal["nothing", "item", "items", "person"]
@@ -32,6 +33,7 @@ class Box:
     lists_named: bool = False  # whether an item that the question names may be listed
     lists_bought: bool = False  # whether what was bought may be listed although [recommendations] leaves it out
     reason: str | None = None  # of its hits; None: its name
+    details: Callable[[Asked, int], dict[str, Any]] | None = None  # what it says of a hit beside its fields, by its row
 
 
 def _for_you(asked: Asked, depth: int) -> Hits:
@@ -90,6 +92,7 @@ BOXES: dict[str, Box] = {
     "trending": Box(trending, fallbacks=("bestsellers", "popular"), takes_window=True),
     "bestsellers": Box(bestsellers, fallbacks=("popular",), takes_window=True),
     "new_arrivals": Box(new_arrivals, only=arrived_rows, takes_window=True),
+    "price_drops": Box(price_drops, only=dropped_rows, takes_window=True, details=drop_of),
     "recently_viewed": Box(_recently_viewed, needs="person", only=lambda asked: _viewed(asked)[0], lists_bought=True),
     "rerank": Box(
         _for_you,

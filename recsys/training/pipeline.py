@@ -15,6 +15,7 @@ from recsys.data.arrays import Float32
 from recsys.data.catalog import Catalog
 from recsys.data.demand import count_events
 from recsys.data.interactions import Histories, Interactions, codes_in, stack
+from recsys.data.prices import next_changes, no_changes
 from recsys.data.splits import Splits, split_by_time
 from recsys.errors import ConfigError
 from recsys.imports import resolve
@@ -279,8 +280,11 @@ def _beside_live(run: TrainingRun, winner: Candidate, baseline: Candidate, live:
     return ours, ndcg_of(gate.align(live.evaluation, live.catalog.ids, run.dataset.catalog.ids, codes))
 
 
-def refit(run: TrainingRun, winner: Candidate, baseline: Candidate) -> Bundle:
-    """Train the winner and the baseline again on all events, index the result, and count what happened by day."""
+def refit(run: TrainingRun, winner: Candidate, baseline: Candidate, live: Bundle | None = None) -> Bundle:
+    """Train the winner and the baseline again on all events, index the result, and record what happened before.
+
+    live: the bundle that it replaces, whose record of prices goes on.
+    """
     data = training_data(run, run.dataset.events, run.as_of)
     with run.record("refit"):
         final = {c.name: fit(run, c.name, data, c.vectors.settings) for c in (baseline, winner)}
@@ -289,7 +293,10 @@ def refit(run: TrainingRun, winner: Candidate, baseline: Candidate) -> Bundle:
     demand = count_events(
         data.events, kind_count=len(bundle.kinds), half_life_days=final[BASELINE].settings["half_life_days"]
     )
-    return replace(bundle, evaluation=winner.vectors, demand=demand)
+    prices = no_changes()
+    if live is not None:
+        prices = next_changes(live.prices, live.catalog, bundle.catalog, run.dataset.watermark)
+    return replace(bundle, evaluation=winner.vectors, demand=demand, prices=prices)
 
 
 def with_popularity(

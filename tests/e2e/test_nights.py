@@ -1,5 +1,6 @@
 """Night after night: good ones publish, bad ones are refused and leave the live bundle alone."""
 
+import sqlite3
 from contextlib import closing
 from pathlib import Path
 
@@ -34,6 +35,11 @@ def night(folder: Path, days_before_end: float = 0, where: str = "", **environme
     train(config.model_copy(update={"source": source}), progress=quiet)
 
 
+def halve_prices(folder: Path, *items: str) -> None:
+    with closing(sqlite3.connect(folder / "shop.db")) as connection, connection:
+        connection.executemany("UPDATE products SET price = price / 2 WHERE sku = ?", [(item,) for item in items])
+
+
 def state(folder: Path) -> tuple[str | None, int, list[str]]:
     """What the world sees: the live bundle, the extract's moment, the bundles on disk."""
     found = versions.list_versions(folder / "recsys-data")
@@ -44,10 +50,16 @@ def state(folder: Path) -> tuple[str | None, int, list[str]]:
 def test_ten_stationary_nights_publish_ten_times(shop):
     lives = []
     for days in range(9, -1, -1):
+        if days in (0, 1):
+            halve_prices(shop, "P00003", "P00004")
         night(shop, days)
         lives.append(state(shop)[0])
     assert len(set(lives)) == 10
     assert lives == sorted(lives)
+    bundle = bundles.load(shop / "recsys-data")  # which goes on with the record of prices of those before
+    assert bundle.catalog.ids.ids_of(bundle.prices.rows) == ["P00003"] * 2 + ["P00004"] * 2
+    assert bundle.prices.former[1] == bundle.prices.current[0] == bundle.prices.former[0] / 2
+    assert bundle.demand.until == state(shop)[1]
 
 
 def test_a_night_of_auto_publishes_its_blend_and_says_what_it_chose_from(shop):

@@ -68,6 +68,11 @@ def test_too_much_at_once_is_refused(serve):
         for count in (0, most + 1):
             answer = server.http.post(path, json={key: [{"box": "popular"}] * count})
             assert (answer.status_code, answer.json()["errors"][0]["where"]) == (422, f"body.{key}")
+    page = said(server.http.post("/v1/pages", json={"boxes": [{"box": "popular", "k": 2}]}))["boxes"][0]
+    more = said(server.http.get("/v1/boxes/popular", params={"k": 2, "cursor": page["next_cursor"]}))
+    assert ids(page) + ids(more) == ids(server.post("/v1/boxes/popular", {"k": 4}))
+    wrong = server.http.post("/v1/pages", json={"cursor": page["next_cursor"], "boxes": [{"box": "popular"}]})
+    assert "a cursor goes on with one box" in wrong.json()["detail"]
     typo = server.http.post("/v1/pages", json={"boxes": [{"box": "popular", "windw_days": 7}]}).json()
     assert typo["errors"][0]["where"] == "body.boxes[0].windw_days"
     assert "is window_days meant?" in typo["detail"]

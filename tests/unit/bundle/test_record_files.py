@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import tiny
 from box_shop import bundle_of, drawn_events
 
 from recsys.bundle import bundle as bundles
+from recsys.data.prices import no_changes
 from recsys.errors import BundleError
 
 
@@ -18,9 +20,25 @@ def test_the_demand_of_a_bundle_is_saved_and_mapped(tmp_path):
     assert isinstance(found.items.base, np.memmap)
 
 
+def test_the_prices_of_a_bundle_are_saved_and_mapped(tmp_path):
+    bundle = bundle_of(drawn_events())
+    version = bundles.save(bundle, tmp_path, facts=tiny.FACTS)
+    found = bundles.load(tmp_path, version).prices
+    for name in ("rows", "times", "former", "current"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(bundle.prices, name))
+    assert isinstance(found.rows.base, np.memmap)
+    nothing = bundles.save(replace(bundle, prices=no_changes()), tmp_path, facts=tiny.FACTS)
+    assert len(bundles.load(tmp_path, nothing).prices) == 0
+    manifest = tmp_path / "bundles" / version / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"changes": 40', '"changes": 41'))
+    with pytest.raises(BundleError, match="expected 41 changes"):
+        bundles.load(tmp_path, version)
+
+
 def test_a_bundle_of_before_has_none(tmp_path):
     [version] = tiny.saved(tmp_path)
-    assert bundles.load(tmp_path, version).demand is None
+    found = bundles.load(tmp_path, version)
+    assert (found.demand, found.prices) == (None, None)
     assert "demand" not in json.loads((tmp_path / "bundles" / version / "manifest.json").read_text())
 
 
