@@ -49,7 +49,7 @@ LAYERS = (
     {"config"},
     {"data"},
     {"store", "index"},
-    {"source", "sample"},
+    {"source", "sample", "related"},
     {"models"},
     {"bundle"},
     {"serving"},

@@ -33,6 +33,8 @@ from recsys.index import registry as indexes
 from recsys.index.exact import Items
 from recsys.index.registry import EXACT, BuiltIndex, Index
 from recsys.models.vectors import Vectors
+from recsys.related import tables
+from recsys.related.tables import Related
 
 FORMAT = 1
 _LIBRARIES = ("recsys", "numpy", "scipy", "pyarrow", "faiss-cpu", "onnxruntime", "torch", "torchrec")
@@ -54,6 +56,7 @@ class Bundle:
     most_popular: Int32  # [I]: rows by popularity, highest first, ties by row
     demand: Demand | None = None  # events by day, over the I items; None: a bundle of before version 0.2 has none
     prices: PriceChanges | None = None  # how prices changed from one training to the next; None: as demand
+    related: Related | None = None  # what belongs together, over the I items; None: as of demand
 
     def codes_of(self, kinds: Sequence[str]) -> list[int]:
         """The codes of the kinds of events that the bundle knows; others are left out."""
@@ -158,6 +161,9 @@ def save(bundle: Bundle, folder: Path, *, facts: dict[str, Any]) -> str:
         records = {} if bundle.demand is None else {"demand": write_demand(temporary, bundle.demand)}
         if bundle.prices is not None:
             records["prices"] = write_prices(temporary, bundle.prices)
+        if bundle.related is not None:
+            tables.write(temporary, bundle.related)
+            records["related"] = bundle.related.facts
         return manifest | records
 
     folders.write_folder(bundles_folder(folder), version, fill)
@@ -242,6 +248,7 @@ def _open(name: str, place: Path, manifest: dict[str, Any]) -> Bundle:
         most_popular=_by_popularity(popularity),
         demand=open_demand(place, manifest["demand"]) if "demand" in manifest else None,
         prices=open_prices(place, manifest["prices"]) if "prices" in manifest else None,
+        related=tables.open_related(place, manifest["related"], count) if "related" in manifest else None,
     )
 
 

@@ -25,6 +25,9 @@ from recsys.models.budget import Budget
 from recsys.models.contract import MODELS, Score, TrainingData, Workers, find_model, settings_of
 from recsys.models.vectors import Vectors
 from recsys.progress import Progress, no_progress
+from recsys.related import training as related
+from recsys.related.tables import Related
+from recsys.related.training import RelatedData
 from recsys.source.dataset import Dataset
 from recsys.training import gate
 from recsys.training.evaluation import EvaluationResult, ValidationScore, evaluate
@@ -296,7 +299,27 @@ def refit(run: TrainingRun, winner: Candidate, baseline: Candidate, live: Bundle
     prices = no_changes()
     if live is not None:
         prices = next_changes(live.prices, live.catalog, bundle.catalog, run.dataset.watermark)
-    return replace(bundle, evaluation=winner.vectors, demand=demand, prices=prices)
+    return replace(bundle, evaluation=winner.vectors, demand=demand, prices=prices, related=relate(run))
+
+
+def relate(run: TrainingRun) -> Related:
+    """Choose on validation how to tell which items belong together, and learn it from all events."""
+    splits = run.splits
+    with run.step("related items") as counts:
+        choices = related.choose(
+            related_data(run, splits.known, splits.holdout_start),
+            start=splits.validation_start,
+            end=splits.holdout_start,
+        )
+        counts.update({name: facts["method"] for name, facts in choices.facts.items()})
+        return related.fit(related_data(run, run.dataset.events, run.as_of), choices, now=run.as_of)
+
+
+def related_data(run: TrainingRun, events: Interactions, now: int) -> RelatedData:
+    """What tells which items belong together: `events`, and what visitors did before `now` (microseconds)."""
+    config, visits = run.config, run.dataset.visits.before(now)
+    events = stack(events, visits) if len(visits) else events
+    return RelatedData(events, run.dataset.catalog, config.bought_codes, config.training.seed)
 
 
 def with_popularity(
