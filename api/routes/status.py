@@ -40,7 +40,7 @@ class Serving(BaseModel):
     )
     index: dict[str, Any] = Field(
         description="The kind of the index, the kind that was asked for, and its measured recall against exact search",
-        examples=[{"kind": "flat", "asked": "flat", "recall@20": {"plain": 1.0, "filtered": 1.0}}],
+        examples=[{"kind": "flat", "asked": "auto", "recall@20": {"plain": 1.0, "filtered": 1.0}}],
     )
 
 

@@ -26,17 +26,19 @@ from recsys.data.demand import Demand
 from recsys.data.folder import failpoint
 from recsys.data.interactions import Histories
 from recsys.data.prices import PriceChanges
+from recsys.data.ragged import Ragged
 from recsys.data.times import MICROSECONDS_PER_DAY, to_datetime
 from recsys.errors import BundleError, RecsysError
-from recsys.index import flat
+from recsys.index import choice, flat
 from recsys.index import registry as indexes
-from recsys.index.exact import Items
+from recsys.index.exact import Items, search_exactly
 from recsys.index.registry import EXACT, BuiltIndex, Index
 from recsys.models.vectors import Vectors
 from recsys.related import tables
 from recsys.related.tables import Related
 
 FORMAT = 1
+_DIRECTIONS, _WITH_VECTOR = "directions.faiss", "with_vector.npy"
 _LIBRARIES = ("recsys", "numpy", "scipy", "pyarrow", "faiss-cpu", "onnxruntime", "torch", "torchrec")
 
 
@@ -54,6 +56,7 @@ class Bundle:
     evaluation: Vectors | None  # before the refit; only the gate uses them
     with_vector: Bool  # [I]: whether an item's vector is not zero, so that a personal score can rank it
     most_popular: Int32  # [I]: rows by popularity, highest first, ties by row
+    directions_index: Index | None = None  # by cosine, over the personal columns; None: exact search finds them
     demand: Demand | None = None  # events by day, over the I items; None: a bundle of before version 0.2 has none
     prices: PriceChanges | None = None  # how prices changed from one training to the next; None: as demand
     related: Related | None = None  # what belongs together, over the I items; None: as of demand
@@ -66,6 +69,14 @@ class Bundle:
     def directions(self) -> Items:
         """The personal part of the item vectors, for search by cosine. Computed on first use."""
         return Items(self.vectors.personal_columns(self.vectors.item_vectors), cosine=True)
+
+    def search_directions(
+        self, queries: Float32, k: int, *, allowed: Bool | None = None, excluded: Ragged | None = None
+    ) -> tuple[Float32, Int32]:
+        """Find the k eligible items of the directions nearest to queries [B, D] of length 1; see Index.search."""
+        if self.directions_index is None:
+            return search_exactly(self.directions, queries, k, allowed=allowed, excluded=excluded)
+        return self.directions_index.search(queries, k, allowed=allowed, excluded=excluded)
 
     @cached_property
     def arrived(self) -> Int64:
@@ -109,13 +120,21 @@ def assemble(
             raise RecsysError(f"the vectors of {which.model} and a catalog of {len(catalog)} items do not fit: {fault}")
     if popularity.shape != (len(catalog),):
         raise RecsysError(f"popularity is {popularity.shape}, the catalog has {len(catalog)} items")
+    directions = None
     if queries is None:
         built = BuiltIndex(flat.build(vectors.item_vectors), EXACT, recall={})
     else:
-        built = indexes.build(index_settings.kind, vectors.item_vectors, queries, min_recall=index_settings.min_recall)
+        least = index_settings.min_recall
+        built = choice.build(index_settings.kind, vectors.item_vectors, queries, min_recall=least)
+        if index_settings.kind == choice.AUTO:
+            personal = Items(vectors.personal_columns(vectors.item_vectors), cosine=True)
+            directions = choice.build_directions(personal, min_recall=least)
+    manifest = {"index": _index_facts(built) | {"asked": index_settings.kind}}
+    if directions is not None:
+        manifest["directions"] = _index_facts(directions)
     return Bundle(
         version="",
-        manifest={"index": {"kind": built.kind, "asked": index_settings.kind, "recall@20": built.recall}},
+        manifest=manifest,
         kinds=kinds,
         catalog=catalog,
         vectors=vectors,
@@ -124,6 +143,7 @@ def assemble(
         evaluation=evaluation,
         with_vector=_rows_with_vector(vectors.item_vectors),
         most_popular=_by_popularity(popularity),
+        directions_index=directions.index if directions is not None else None,
     )
 
 
@@ -158,6 +178,9 @@ def save(bundle: Bundle, folder: Path, *, facts: dict[str, Any]) -> str:
         if bundle.evaluation is not None:
             bundle_files.write_vectors(temporary / "evaluation", bundle.evaluation)
         bundle.index.write(temporary / "index.faiss")
+        if bundle.directions_index is not None:
+            bundle.directions_index.write(temporary / _DIRECTIONS)
+        np.save(temporary / _WITH_VECTOR, bundle.with_vector, allow_pickle=False)
         records = {} if bundle.demand is None else {"demand": write_demand(temporary, bundle.demand)}
         if bundle.prices is not None:
             records["prices"] = write_prices(temporary, bundle.prices)
@@ -228,10 +251,17 @@ def _open(name: str, place: Path, manifest: dict[str, Any]) -> Bundle:
     earlier = manifest["evaluation"]
     popularity = folders.open_array(place / "popularity.npy")
     index = indexes.load(place / "index.faiss", manifest["index"]["kind"], vectors.item_vectors)
+    directions = None
+    if "directions" in manifest:
+        personal = vectors.personal_columns(vectors.item_vectors)
+        directions = indexes.load(place / _DIRECTIONS, manifest["directions"]["kind"], personal)
+    known = place / _WITH_VECTOR  # a bundle of before version 0.2 has none
+    with_vector = folders.open_array(known) if known.exists() else _rows_with_vector(vectors.item_vectors)
     for what, size, expected in (
         ("items.arrow", (len(catalog),), (count,)),
         ("popularity.npy", popularity.shape, (count,)),
         ("index.faiss", (len(index), index.dim), (count, vectors.dim)),
+        (_WITH_VECTOR, with_vector.shape, (count,)),
     ):
         if size != expected:
             raise BundleError(f"{place}: {what}: expected {expected}, found {size}")
@@ -244,12 +274,17 @@ def _open(name: str, place: Path, manifest: dict[str, Any]) -> Bundle:
         popularity=popularity,
         index=index,
         evaluation=None if earlier is None else bundle_files.open_vectors(place / "evaluation", earlier, count),
-        with_vector=_rows_with_vector(vectors.item_vectors),
+        with_vector=with_vector,
         most_popular=_by_popularity(popularity),
+        directions_index=directions,
         demand=open_demand(place, manifest["demand"]) if "demand" in manifest else None,
         prices=open_prices(place, manifest["prices"]) if "prices" in manifest else None,
         related=tables.open_related(place, manifest["related"], count) if "related" in manifest else None,
     )
+
+
+def _index_facts(built: BuiltIndex) -> dict[str, Any]:
+    return {"kind": built.kind, "recall@20": built.recall, **built.facts}
 
 
 def _rows_with_vector(item_vectors: Float32) -> Bool:

@@ -456,11 +456,15 @@ class GateSettings(Section):
 
 
 class IndexSettings(Section):
-    """The FAISS index."""
+    """The search index over item vectors."""
 
-    kind: str = Field("flat", description="Name in recsys.index.registry.INDEXES or a dotted name")
+    kind: str = Field(
+        "auto",
+        description='"auto": the fastest that is measured to find enough. Or a name in recsys.index.registry.INDEXES '
+        "or a dotted name",
+    )
     min_recall: float = Field(
-        0.99, gt=0, le=1, description="Least recall@20 against exact search; below it the exact index is used"
+        0.99, gt=0, le=1, description="Least recall@20 against exact search; below it an exact index is used"
     )
 
 

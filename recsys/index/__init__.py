@@ -2,6 +2,6 @@
 
 `INDEXES` in `registry` lists the kinds: adding one is a file and a line.
 
-Other rooms import `registry` (the kinds: build, load, measured recall), `flat` (the exact index) and `exact`
-(search without an index).
+Other rooms import `choice` (the index of a bundle, chosen by measuring), `registry` (the kinds: build, load, measured
+recall), `flat` (the exact index) and `exact` (search without an index).
 """

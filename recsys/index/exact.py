@@ -56,6 +56,11 @@ class Items:
         vectors = self.vectors[rows]
         return vectors if self.scales is None else vectors * self.scales[rows, None]
 
+    def scan(self, query: Float32) -> Float32:
+        """The scores of all items for one query [D]: [I]."""
+        products = self.vectors @ query
+        return products if self.scales is None else products * self.scales
+
     def scores(self, query: Float32, rows: Int32 | Int64) -> Float32:
         """The scores of rows [N] for one query [D]."""
         products = self.vectors[rows] @ query

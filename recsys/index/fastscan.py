@@ -8,7 +8,6 @@ Shapes: I items, D dim, N candidates.
 """
 
 import ctypes
-import math
 import weakref
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
@@ -30,7 +29,8 @@ _BITS = 4
 _TRAINED_ON = 20_000  # items that the centroids are learned from
 _ENCODED_AT_ONCE = 2**14
 _GATHER = 100  # scoring one item by its vector takes as long as scanning the codes of so many
-_PER_K = 5  # candidates of a shard for each item asked for, at least
+_SHRINKING = 0.75
+_PER_K = 8  # candidates of a shard for each item asked for, at least
 
 _ALIGNMENT = 32  # of the bytes that FAISS reads
 
@@ -55,16 +55,16 @@ class _Codes:
     blocks: _Bytes  # the codes, shard after shard, packed as FAISS scans them
 
 
-def build(item_vectors: Float32, settings: FastScanSettings | None = None, *, cosine: bool = False) -> "FastScanIndex":
-    """Build the index over item vectors [I, D]; cosine: for search by direction.
-
-    Raises RecsysError when a vector is not finite.
-    """
+def build(item_vectors: Float32) -> "FastScanIndex":
+    """Build the index over item vectors [I, D]. Raises RecsysError when a vector is not finite."""
     check_finite(item_vectors)
-    settings = settings or FastScanSettings()
-    norms = norms_of(item_vectors)
-    items = Items(item_vectors, cosine=cosine, norms=norms)
-    order = NormOrder.of((norms > 0).astype(np.float32) if cosine else norms)
+    return build_from(Items(item_vectors, norms=norms_of(item_vectors)), FastScanSettings())
+
+
+def build_from(items: Items, settings: FastScanSettings) -> "FastScanIndex":
+    """Build the index over items, whose scores may be cosines."""
+    norms = norms_of(items.vectors)
+    order = NormOrder.of(norms if items.scales is None else (norms > 0).astype(np.float32))
     scanner = _scanner(items.dim, settings)
     if len(items):
         random = np.random.default_rng(0)
@@ -120,16 +120,23 @@ class FastScanIndex:
         """What the index was built with."""
         return self._codes.settings
 
-    def tuned(self, *, candidates: int, bound: float) -> "FastScanIndex":
+    @property
+    def size(self) -> int:
+        """Bytes beside the item vectors."""
+        return sum(array.nbytes for array in self._arrays())
+
+    def tuned(self, settings: FastScanSettings) -> "FastScanIndex":
         """The same codes, searched with other settings."""
-        settings = FastScanSettings(self.settings.dims_per_code, candidates, bound)
         return FastScanIndex(self._order, replace(self._codes, settings=settings), self._items)
 
     def write(self, path: Path) -> None:
         """See Index."""
+        write_arrays(path, self._arrays())
+
+    def _arrays(self) -> list[Any]:
         scales = self._items.scales if self._items.scales is not None else np.zeros(0, np.float32)
         numbers = np.array(astuple(self.settings), np.float64)
-        write_arrays(path, [*self._order.arrays, numbers, scales, self._codes.centroids, self._codes.blocks])
+        return [*self._order.arrays, numbers, scales, self._codes.centroids, self._codes.blocks]
 
     def search(
         self, queries: Float32, k: int, *, allowed: Bool | None = None, excluded: Ragged | None = None
@@ -155,8 +162,8 @@ class FastScanIndex:
         if share * size <= asked.count + size / _GATHER:
             rows = self._order.rows[positions] if eligible is None else eligible.within(positions)
             return rows, self._items.scores(asked.query, rows)
-        # Of fewer items fewer are near: the root keeps recall where it is without a filter.
-        count = min(size, int(asked.count / math.sqrt(share)) + 1)
+        # Of fewer items fewer are near, so not as many have to be left as without a filter.
+        count = min(size, int(asked.count / share**_SHRINKING) + 1)
         rows = self._order.rows[positions.start + self._shards[shard].nearest(asked.query, count)]
         if eligible is not None:
             rows = rows[eligible.allowed[rows]]

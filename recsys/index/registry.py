@@ -5,9 +5,9 @@ Shapes: I items, D dim, B queries, K top-k.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -72,6 +72,7 @@ class BuiltIndex:
     index: Index
     kind: str  # under which `load` opens it: a key of INDEXES or a dotted name
     recall: dict[str, float]  # recall@20 against exact search: "plain", and "filtered" with half of the items allowed
+    facts: dict[str, Any] = field(default_factory=dict)  # what else the manifest says: settings, times, why this one
 
 
 def find_kind(name: str) -> IndexKind:

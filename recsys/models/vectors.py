@@ -163,7 +163,12 @@ class Vectors:
         personal = np.repeat(
             [not isinstance(p.encoder, Constant) for p in self.parts], [p.history_vectors.shape[1] for p in self.parts]
         )
-        return vectors if personal.all() or not personal.any() else np.ascontiguousarray(vectors[:, personal])
+        if personal.all() or not personal.any():
+            return vectors
+        columns = np.flatnonzero(personal)
+        if columns[-1] - columns[0] + 1 == len(columns):  # one run of columns needs no copy of a large table
+            return vectors[:, columns[0] : columns[-1] + 1]
+        return np.ascontiguousarray(vectors[:, personal])
 
     def encode(self, histories: Histories) -> Float32:
         """B histories -> user vectors float32 [B, D], the parts side by side."""

@@ -15,7 +15,6 @@ from recsys.bundle.bundle import Bundle
 from recsys.data.arrays import Bool, Float32, Int32, Int64
 from recsys.data.interactions import Histories
 from recsys.data.ragged import Ragged
-from recsys.index.exact import search_exactly
 from recsys.serving.fresh_items import CatalogView
 
 REASONS = ("personal", "visitor", "similar", "popular")
@@ -142,7 +141,7 @@ def _nearest(
     hits = _empty(len(queries), k)
     asked = (queries != 0).any(axis=1)
     excluded = None if left_out is None else left_out.take(asked)
-    found = search_exactly(bundle.directions, queries[asked], k, allowed=scorable, excluded=excluded)
+    found = bundle.search_directions(queries[asked], k, allowed=None if scorable.all() else scorable, excluded=excluded)
     hits.scores[asked], hits.rows[asked] = found
     hits.reasons[hits.rows >= 0] = _SIMILAR
     if fill:

@@ -19,6 +19,7 @@ from recsys.data.prices import next_changes, no_changes
 from recsys.data.splits import Splits, split_by_time
 from recsys.errors import ConfigError
 from recsys.imports import resolve
+from recsys.index.choice import AUTO
 from recsys.index.registry import find_kind
 from recsys.models import contract
 from recsys.models.budget import Budget
@@ -129,7 +130,8 @@ def check_names(config: Config) -> None:
         others = {name: found for name, found in MODELS.items() if name != "auto"}
         _check("[models.auto] candidates", config.models.auto.candidates, others)
     with _naming("[index] kind"):
-        find_kind(config.index.kind)
+        if config.index.kind != AUTO:
+            find_kind(config.index.kind)
 
 
 def _check(key: str, names: tuple[str, ...], known: Mapping[str, str]) -> None:

@@ -7,12 +7,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import tiny
+from contracts import long_tailed
 
 from recsys.bundle import bundle as bundles
 from recsys.bundle import versions
+from recsys.bundle.bundle import assemble
 from recsys.config.settings import IndexSettings
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import BundleError, RecsysError
+from recsys.index import choice, norm_order
+from recsys.index.exact import Items, search_exactly
 from recsys.models.vectors import Constant, ItemEncoder, Part, Vectors, WeightedSum
 
 ITEMS = 40
@@ -118,7 +122,13 @@ def test_the_manifest_tells_where_the_bundle_comes_from(tmp_path):
     assert manifest["format"] == bundles.FORMAT
     assert manifest["configuration"] == tiny.FACTS["configuration"]
     assert manifest["metrics"] == tiny.FACTS["metrics"]
-    assert manifest["index"] == {"kind": "flat", "asked": "flat", "recall@20": {"plain": 1.0, "filtered": 1.0}}
+    assert manifest["index"] == {
+        "kind": "flat",
+        "asked": "auto",
+        "recall@20": {"plain": 1.0, "filtered": 1.0},
+        "reason": "exact search of so few items takes less than a millisecond",
+    }
+    assert "directions" not in manifest
     assert (manifest["items"], manifest["vectors"]["dim"], manifest["vectors"]["model"]) == (
         ITEMS,
         7,
@@ -148,6 +158,7 @@ def test_a_bundle_holds_items_and_nothing_else(tmp_path):
             for name in ("token_hashes", "item_weights", "history_weights_0", "history_weights_1")
         ),
         "popularity.npy",
+        "with_vector.npy",
         "index.faiss",
         "evaluation/item_vectors.npy",
         "evaluation/parts/0/history_vectors.npy",
@@ -311,3 +322,41 @@ def test_a_disk_that_takes_no_more_leaves_the_live_bundle_and_nothing_else(tmp_p
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
         assert [path.name for path in (tmp_path / "bundles").glob("*-*")] == [version]
     assert bundles.load(tmp_path).version == version
+
+
+def test_indexes_that_were_chosen_are_saved_and_answer_the_same_once_opened(tmp_path, monkeypatch):
+    monkeypatch.setattr(choice, "_SMALL", 0)
+    monkeypatch.setattr(norm_order, "_FIRST", 256)
+    monkeypatch.setattr(choice, "_milliseconds", lambda search, _: {"mean": 9.0 if "scan" in str(search) else 1.0})
+    vectors = long_tailed(3000, 8, seed=3)
+    queries = long_tailed(60, 8, seed=4)
+    popularity = np.ones(len(vectors), np.float32)
+    made = assemble(
+        tiny.vectors(vectors),
+        tiny.catalog(len(vectors)),
+        popularity,
+        kinds=tiny.KINDS,
+        index_settings=IndexSettings(),
+        queries=queries,
+    )
+    version = bundles.save(made, tmp_path, facts=tiny.FACTS)
+    opened = bundles.load(tmp_path, version)
+    assert (opened.manifest["index"]["kind"], opened.manifest["directions"]["kind"]) == ("fastscan", "fastscan")
+    unit = queries / np.linalg.norm(queries, axis=1, keepdims=True)
+    for mine, theirs in (
+        (opened.index.search(queries, 9), made.index.search(queries, 9)),
+        (opened.search_directions(unit, 9), made.search_directions(unit, 9)),
+    ):
+        np.testing.assert_array_equal(mine[1], theirs[1])
+    exact = search_exactly(Items(vectors, cosine=True), unit, 9)[1]
+    assert (opened.search_directions(unit, 9)[1] == exact).mean() > 0.97
+
+
+def test_a_bundle_from_before_there_was_a_file_for_it_knows_which_items_have_a_vector(tmp_path):
+    version = bundles.save(tiny.bundle(np.diag([1.0, 0, 1])), tmp_path, facts=tiny.FACTS)
+    place = tmp_path / "bundles" / version
+    manifest = json.loads((place / "manifest.json").read_text())
+    del manifest["files"]["with_vector.npy"]
+    (place / "manifest.json").write_text(json.dumps(manifest))
+    (place / "with_vector.npy").unlink()
+    assert bundles.load(tmp_path, version).with_vector.tolist() == [True, False, True]

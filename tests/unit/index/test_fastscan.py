@@ -32,8 +32,8 @@ def queries():
     return long_tailed(40, DIM, seed=2)
 
 
-def built(vectors, candidates=300, **named):
-    return fastscan.build(vectors, FastScanSettings(dims_per_code=2, candidates=candidates), **named)
+def built(vectors, candidates=300, *, cosine=False):
+    return fastscan.build_from(Items(vectors, cosine=cosine), FastScanSettings(dims_per_code=2, candidates=candidates))
 
 
 def recall(rows, right):
@@ -73,7 +73,7 @@ def test_many_excluded_items_take_nobody_elses_place(items, queries):
 
 def test_dimensions_that_fill_no_whole_code_are_filled_up(queries):
     items = long_tailed(3000, 7, seed=4)
-    found = fastscan.build(items, FastScanSettings(dims_per_code=2, candidates=200))
+    found = built(items, 200)
     _, rows = found.search(queries[:, :7], K)
     assert recall(rows, search_exactly(Items(items), queries[:, :7], K)[1]) >= 0.97
 
@@ -101,7 +101,7 @@ def test_a_bound_leaves_out_shards(items, queries, monkeypatch):
     found.search(queries, K)
     all_of_them = len(shards)
     shards.clear()
-    found.tuned(candidates=300, bound=0.5).search(queries, K)
+    found.tuned(FastScanSettings(2, 300, bound=0.5)).search(queries, K)
     assert len(queries) <= len(shards) < all_of_them
 
 
