@@ -1,4 +1,4 @@
-"""Items similar to one, and items that come or change between two trainings."""
+"""Items: similar ones, what is known of one, and those that come, change or go between two trainings."""
 
 import re
 from collections.abc import Mapping
@@ -9,18 +9,23 @@ import pyarrow as pa
 from fastapi import APIRouter, Body, Depends, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, FiniteFloat, StrictBool, Tag
+from pydantic_core import to_json
 from starlette.responses import Response
 
 from api import answers
 from api.auth import needs
-from api.problems import documented
+from api.caching import CONTROL, is_held, not_modified, tag_of
+from api.problems import ProblemError, documented
 from api.routes.recommendations import Answer, Asked, Warning_
 from api.schemas import Id, JsonRoute, Time
 from api.state import AppState, state_of
+from recsys.data.times import rfc3339
+from recsys.serving.answer import Query as EngineQuery
+from recsys.serving.answer import fields_of
 from recsys.serving.attributes import fit, misspelled
 from recsys.serving.snapshot import Snapshot
 from recsys.store.database import Store
-from recsys.store.items import keep_marks, stored_items, upsert_items
+from recsys.store.items import delete_item, keep_marks, stored_items, upsert_items
 from recsys.store.tables import UNREADABLE
 
 router = APIRouter(route_class=JsonRoute, tags=["items"])
@@ -69,6 +74,26 @@ class Stored(BaseModel):
     warnings: list[Warning_] = []
 
 
+class KnownItem(BaseModel):
+    """An item as the service knows it."""
+
+    request_id: str
+    bundle: str = Field(description="The version of the bundle", examples=["20261123T020000.000000Z-mf-1a2b3c4d"])
+    item_id: str = Field(examples=["85123A"])
+    trained: bool = Field(description="Whether the bundle was trained with it; else its vector comes from its columns")
+    listed: bool = Field(description="Whether it is in the shop's catalog, so that it may be recommended")
+    fields: dict[str, Any] = Field(description="Its columns, without those that are unknown", examples=[{"price": 4.5}])
+
+
+class ItemReceipt(BaseModel):
+    """What was deleted."""
+
+    request_id: str
+    item_id: str
+    known: bool = Field(description="Whether the item was known; if not, is it misspelled?")
+    deleted_at: str | None = Field(description="Null when it was not known", examples=["2026-11-23T08:00:00Z"])
+
+
 def _tag(value: Any) -> str:
     return "many" if isinstance(value, list) else "one"
 
@@ -91,6 +116,62 @@ def similar_to_item(item_id: ItemId, asked: Annotated[Asked, Query()], request: 
     """The items most similar to one."""
     query = replace(asked.query(), box="similar", items=[item_id])
     return answers.answer(state_of(request), query, request_id=request.state.request_id, same_for_all=request)
+
+
+@router.get(
+    "/v1/items/{item_id:id}",
+    response_model=KnownItem,
+    responses=documented(400, 401, 403, 404, 422, 503),
+    dependencies=[Depends(needs("recommend"))],
+)
+def show_item(item_id: ItemId, request: Request) -> Response:
+    """What the service knows of an item: the columns of the catalog, with what was posted since the training."""
+    snapshot = answers.gather_context(state_of(request), EngineQuery()).snapshot
+    row = snapshot.view.row_of(item_id)
+    if row < 0:
+        raise ProblemError(404, "unknown_item", f"This item is not among the {len(snapshot.view)} that are known.")
+    etag = tag_of(snapshot.bundle.version, snapshot.revision, item_id)
+    if is_held(request, etag):
+        return not_modified(etag)
+    values = fields_of(snapshot, row, snapshot.view.schema.names)
+    bundle, own = snapshot.view.place(row)
+    body = {
+        "request_id": request.state.request_id,
+        "bundle": snapshot.bundle.version,
+        "item_id": item_id,
+        "trained": snapshot.bundle.catalog.ids.row_of(item_id) >= 0,
+        "listed": bool(bundle.catalog.is_listed[own]),
+        "fields": {name: value for name, value in values.items() if value is not None},
+    }
+    headers = {"ETag": etag, "Cache-Control": CONTROL}
+    return Response(to_json(body, inf_nan_mode="null"), headers=headers, media_type="application/json")
+
+
+@router.delete(
+    "/v1/items/{item_id:id}",
+    response_model=ItemReceipt,
+    responses=documented(400, 401, 403, 422, 503),
+    dependencies=[Depends(needs("admin"))],
+)
+def remove_item(item_id: ItemId, request: Request) -> dict[str, Any]:
+    """Delete an item: no answer lists it from now on, in every worker. Twice is no error."""
+    state = state_of(request)
+    snapshot = _latest(state)
+
+    def delete(store: Store) -> tuple[int, bool]:
+        now = store.now()
+        known = bool(stored_items(store, [item_id])) or (snapshot is not None and snapshot.view.row_of(item_id) >= 0)
+        if known:
+            delete_item(store, item_id, now=now)
+        return now, known
+
+    deleted_at, known = state.store.write(delete)
+    return {
+        "request_id": request.state.request_id,
+        "item_id": item_id,
+        "known": known,
+        "deleted_at": rfc3339(deleted_at) if known else None,
+    }
 
 
 @router.post(

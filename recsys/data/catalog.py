@@ -62,3 +62,4 @@ class ChangedItem:
     image_url: str | None
     created_at: int | None  # microseconds UTC
     attributes: str | None  # a JSON object
+    is_deleted: bool = False

@@ -36,6 +36,7 @@ class FreshItems:
     items: dict[str, ChangedItem]  # [J] what the own tables say of them, in the order of the rows
     new_rows: dict[str, int]  # id -> joint row, of those that the main bundle does not know
     replaced: Bool  # [I]: catalog rows that a fresh item stands for
+    deleted: Bool  # [J]: those that are no answer, since somebody deleted them
 
     def __len__(self) -> int:
         return len(self.replaces)
@@ -50,7 +51,8 @@ class CatalogView:
 
     def __len__(self) -> int:
         """How many items there are, each counted once."""
-        return len(self.main.catalog) + (len(self.fresh.new_rows) if self.fresh else 0)
+        fresh = self.fresh
+        return len(self.main.catalog) + (len(fresh.new_rows) - int(fresh.deleted.sum()) if fresh else 0)
 
     def trained_row(self, item_id: str) -> int:
         """The joint row under which histories name an item, -1 when it is unknown."""
@@ -58,9 +60,11 @@ class CatalogView:
         return self.fresh.new_rows.get(item_id, -1) if row < 0 and self.fresh else row
 
     def row_of(self, item_id: str) -> int:
-        """The joint row under which an item is answered, -1 when it is unknown."""
+        """The joint row under which an item is answered, -1 when it is unknown or was deleted."""
         row = self.trained_row(item_id)
-        return row if row < 0 else int(self.current_row(np.array([row], np.int32))[0])
+        row = row if row < 0 else int(self.current_row(np.array([row], np.int32))[0])
+        at = row - len(self.main.catalog)
+        return -1 if at >= 0 and self.fresh is not None and self.fresh.deleted[at] else row
 
     def current_row(self, rows: Int32) -> Int32:
         """Joint rows [N] under which histories name items -> those under which they are answered: int32 [N]."""
@@ -99,8 +103,10 @@ class CatalogView:
 
     @property
     def standing(self) -> tuple[Bool | None, ...]:
-        """For each of the bundles which rows are answers, those without the replaced ones; None: all of them."""
-        return (None,) if self.fresh is None else (~self.fresh.replaced, None)
+        """For each of the bundles which rows are answers, none that is replaced or deleted; None: all of them."""
+        if self.fresh is None:
+            return (None,)
+        return (~self.fresh.replaced, ~self.fresh.deleted if self.fresh.deleted.any() else None)
 
     @cached_property
     def arrivals(self) -> tuple[Int32, Int64]:
@@ -153,7 +159,8 @@ def extend(main: Bundle, fresh: FreshItems | None, items: Iterable[ChangedItem])
     catalog = Catalog(Vocabulary.from_ids(held), columns)
     small = assemble(vectors, catalog, popularity, kinds=main.kinds, index_settings=IndexSettings())
     new_rows = {item: len(replaced) + at for at, item in enumerate(held) if replaces[at] < 0}
-    return FreshItems(small, replaces, held, new_rows, replaced)
+    deleted = np.array([item.is_deleted for item in held.values()], np.bool_)
+    return FreshItems(small, replaces, held, new_rows, replaced, deleted)
 
 
 def _columns(main: Bundle, items: dict[str, ChangedItem], earlier: pa.Schema | None) -> tuple[pa.Table, Int32]:

@@ -103,6 +103,7 @@ def grow(config: Config, snapshot: Snapshot, items: Sequence[ChangedItem]) -> Sn
     changed = [item for item in items if item.revision > snapshot.revision]
     changed = [item for item in changed if item.revision > snapshot.knows_until or ids.row_of(item.item_id) < 0]
     held = snapshot.view.fresh.items if snapshot.view.fresh else {}
+    changed = [item for item in changed if not item.is_deleted or item.item_id in held or ids.row_of(item.item_id) >= 0]
     room = max(0, config.api.max_fresh_items - len(held))
     again = [item for item in changed if item.item_id in held]
     new = [item for item in changed if item.item_id not in held]

@@ -106,7 +106,7 @@ def _statement(tables: Tables, by_user: _Condition | None, by_visitor: _Conditio
     events, deletions = tables.events.c, tables.deletions.c
     # The items come first and the nulls of the other parts stand outermost: there they take the items' types.
     parts = [sa.select(_changed(tables).subquery())]
-    nothing = [sa.null()] * 6
+    nothing = [sa.null()] * 7
 
     def newest(what: int, owner: Any, *conditions: Any) -> Any:
         columns = (owner, events.item_id, events.kind, events.occurred_at)
@@ -144,15 +144,14 @@ def _is_later(tables: Tables, deleted_at: Any, of_owner: Any) -> sa.ColumnElemen
 def _changed(tables: Tables) -> Any:
     items = tables.items.c
     columns = [items.item_id, items.title, items.category, items.own_revision, items.price, items.available]
-    columns += [items.created_at, items.brand, items.image_url, items.attributes]
+    columns += [items.created_at, items.brand, items.image_url, items.attributes, items.own_deleted_at]
     query = sa.select(sa.literal_column(str(_ITEM)).label("what"), *columns)
     query = query.where(items.own_revision > sa.bindparam("revision"))
     return query.order_by(items.own_revision).limit(sa.bindparam("item_limit"))
 
 
 def _item(row: Any) -> ChangedItem:
-    _, item_id, title, category, revision, price, available, created_at, brand, image_url, attributes = row
+    _, item_id, title, category, revision, price, available, created_at, brand, image_url, attributes, deleted = row
     created_at = None if created_at is None else int(created_at)
-    return ChangedItem(
-        item_id, int(revision), title, category, brand, price, available, image_url, created_at, attributes
-    )
+    said = (title, category, brand, price, available, image_url, created_at, attributes)
+    return ChangedItem(item_id, int(revision), *said, is_deleted=deleted is not None)

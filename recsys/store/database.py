@@ -155,13 +155,12 @@ def _code(error: BaseException) -> str | int | None:
 
 
 def count_rows(store: Store) -> dict[str, int]:
-    """Count the rows of items, users and events."""
+    """Count the rows of items (without deleted ones), users and events."""
     tables = (("items", store.tables.items), ("users", store.tables.users), ("events", store.tables.events))
     with store.reading() as connection:
-        return {
-            name: int(connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
-            for name, table in tables
-        }
+        counts = {name: sa.select(sa.func.count()).select_from(table) for name, table in tables}
+        counts["items"] = counts["items"].where(store.tables.items.c.own_deleted_at.is_(None))
+        return {name: int(connection.execute(query).scalar_one()) for name, query in counts.items()}
 
 
 def _is_no_row(record: logging.LogRecord) -> bool:

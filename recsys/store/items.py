@@ -1,4 +1,4 @@
-"""The rows of items, stored by id; `changes` reads which of them changed."""
+"""The rows of items, stored by id, and the tombstones of deleted ones; `changes` reads which of them changed."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,28 +8,41 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from recsys.progress import Progress
-from recsys.store.bulk import MANY_IDS, upsert
+from recsys.store.bulk import MANY_IDS, check_id, upsert
 from recsys.store.database import Store
 from recsys.store.tables import UNREADABLE
+
+_TOMBSTONE = "own_deleted_at"
 
 
 def upsert_items(store: Store, *items: pa.Table, progress: Progress | None = None) -> int:
     """Store items by item_id, in one transaction; return how many. A missing column leaves stored values as they are.
 
+    An item that was deleted is there again, with these values alone.
+
     Known columns: title, category, brand, image_url (string), price (float), available (bool), created_at (int64
     microseconds UTC). All others become `attributes`. The last of several rows with the same id counts.
     Raises RefusedError, with nothing written, when an id or a value cannot be stored.
     """
-    return upsert(store, store.tables.items, items, progress)
+    return upsert(store, store.tables.items, [_with_tombstone(part, None) for part in items], progress)
+
+
+def delete_item(store: Store, item_id: str, *, now: int) -> None:
+    """Forget what is stored of an item and leave a tombstone. now: microseconds UTC."""
+    columns = store.tables.items.columns
+    nothing = {column.name: pa.nulls(1) for column in columns if not column.name.startswith("own_")}
+    row = pa.table(nothing | {"item_id": pa.array([check_id("item_id", item_id)])})
+    upsert(store, store.tables.items, [_with_tombstone(row, now)], None)
 
 
 def stored_items(store: Store, item_ids: Sequence[str]) -> set[str]:
-    """Those of the ids that the own tables hold."""
+    """Those of the ids that the own tables hold, but for deleted ones."""
     found: set[str] = set()
-    ids = store.tables.items.c.item_id
+    items = store.tables.items.c
     with store.reading() as connection:
         for start in range(0, len(item_ids), MANY_IDS):
-            found |= set(connection.scalars(sa.select(ids).where(ids.in_(item_ids[start : start + MANY_IDS]))))
+            mine = items.item_id.in_(item_ids[start : start + MANY_IDS]) & items.own_deleted_at.is_(None)
+            found |= set(connection.scalars(sa.select(items.item_id).where(mine)))
     return found
 
 
@@ -61,3 +74,10 @@ def _with_marks(item: Mapping[str, Any], marked: dict[str, dict[str, Any]], know
     marked[item["item_id"]] = attributes  # for what else the same items say of it
     text = json.dumps({name: value for name, value in attributes.items() if value is not None}, ensure_ascii=False)
     return {name: value for name, value in item.items() if name in known} | {"attributes": text if attributes else None}
+
+
+def _with_tombstone(rows: pa.Table, deleted_at: int | None) -> pa.Table:
+    """The rows with that time of deletion; a column of that name that came with them is no attribute."""
+    if _TOMBSTONE in rows.column_names:
+        rows = rows.drop_columns([_TOMBSTONE])
+    return rows.append_column(_TOMBSTONE, pa.array([deleted_at] * rows.num_rows, pa.int64()))

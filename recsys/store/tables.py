@@ -55,6 +55,7 @@ def own_tables(prefix: str) -> Tables:
             sa.Column("attributes", text),
             # Grows with every change of any item. A process reads the items above the last revision it has seen.
             sa.Column("own_revision", number),
+            sa.Column("own_deleted_at", number),  # of a deleted item, whose other columns are null
             sa.Index(f"{prefix}items_revision", "own_revision"),
         ),
         users=table(
@@ -181,10 +182,10 @@ def own_queries(tables: Tables, *, received_until: int | None = None) -> tuple[s
     """
     events, items, users = tables.events, tables.items, tables.users
     owners = "user_id, visitor_id"
-    catalog = ", ".join(column.name for column in items.columns if column.name != "own_revision")
+    catalog = ", ".join(column.name for column in items.columns if not column.name.startswith("own_"))
     until = "" if received_until is None else f" WHERE received_at <= {int(received_until)}"
     return (
         f"SELECT {owners}, item_id, kind AS event, occurred_at AS timestamp, value, order_id FROM {events.name}{until}",
-        f"SELECT {catalog} FROM {items.name}",
+        f"SELECT {catalog} FROM {items.name} WHERE own_deleted_at IS NULL",
         f"SELECT {', '.join(users.columns.keys())} FROM {users.name}",
     )

@@ -27,6 +27,7 @@ REQUESTS = {  # one for each scope
     "admin": ("DELETE", "/v1/users/u", None),
 }
 ADMIN_ONLY = [("POST", "/v1/items", {"item_id": "i"}), ("DELETE", "/v1/visitors/v", None)]
+ADMIN_ONLY += [("DELETE", "/v1/items/i", None)]
 ADMIN_ONLY += [("GET", path, None) for path in ("/metrics", "/v1/status", "/v1/runs", "/v1/users/u/history")]
 
 

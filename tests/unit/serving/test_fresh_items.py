@@ -178,3 +178,15 @@ def test_the_number_of_new_columns_is_bounded():
     before = len(extend(main, None, [said("n")]).bundle.catalog.columns.column_names)
     grown = extend(main, None, [said("n", attributes=many)])
     assert len(grown.bundle.catalog.columns.column_names) == before + MAX_NEW_COLUMNS
+
+
+def test_a_deleted_item_is_no_answer_and_its_events_still_count():
+    bundle = tiny.bundle(np.eye(4, DIM, dtype=np.float32))
+    gone = [replace(said("i1"), is_deleted=True), said("new"), replace(said("mistake"), is_deleted=True)]
+    view = CatalogView(bundle, extend(bundle, None, gone))
+    assert len(view) == 4
+    assert [view.row_of(item) for item in ("i0", "i1", "new", "mistake")] == [0, -1, 5, -1]
+    assert view.trained_row("i1") == 1
+    assert [mask.tolist() for mask in view.standing] == [[True, False, True, True], [False, True, False]]
+    back = CatalogView(bundle, extend(bundle, view.fresh, [said("i1", revision=2)]))
+    assert (len(back), back.row_of("i1") >= 4) == (5, True)
