@@ -1,12 +1,15 @@
 """Measure what share of the forms that programs write is read right: `python -m benchmarks.readable`.
 
 Each form of ids, times, prices and words is written as CSV and as a spreadsheet of 50 rows, and imported as a shop
-would import it, without any setting. A row counts as right when its value is the one that was written. What is refused
-is listed with the reason. Needs the tests' requirements.
+would import it, without any setting. Where pandas is installed, it writes each form as CSV, JSON lines, Parquet and a
+spreadsheet, too, and the types that it has itself. A row counts as right when its value is the one that was written.
+What is refused is listed with the reason. Needs the tests' requirements; pandas is in none of the lock files:
+`pip install --target FOLDER pandas`, and FOLDER in PYTHONPATH.
 """
 
+import importlib.util
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from email.utils import format_datetime
@@ -123,25 +126,58 @@ def _frame(form: Form) -> dict[str, Sequence[Any]]:
     return plain[form.what] | {form.column: form.cells}
 
 
-def _write(folder: Path, columns: dict[str, Sequence[Any]], suffix: str) -> Path:
-    path = folder / f"rows.{suffix}"
-    if suffix == "csv":
-        pl.DataFrame({name: [str(cell) for cell in cells] for name, cells in columns.items()}).write_csv(path)
-        return path
+Columns = dict[str, Sequence[Any]]
+
+
+def _write_csv(columns: Columns, path: Path) -> None:
+    pl.DataFrame({name: [str(cell) for cell in cells] for name, cells in columns.items()}).write_csv(path)
+
+
+def _write_spreadsheet(columns: Columns, path: Path) -> None:
     book = openpyxl.Workbook()
     sheet = book.worksheets[0]
     for row in [list(columns), *zip(*columns.values(), strict=True)]:
         sheet.append(row)
     book.save(path)
-    return path
+
+
+def _pandas_writers() -> dict[str, Callable[[Columns, Path], None]]:
+    import pandas  # noqa: PLC0415  # in no lock file
+
+    return {
+        "csv": lambda columns, path: pandas.DataFrame(columns).to_csv(path, index=False),
+        "jsonl": lambda columns, path: pandas.DataFrame(columns).to_json(path, orient="records", lines=True),
+        "parquet": lambda columns, path: pandas.DataFrame(columns).to_parquet(path),
+        "xlsx": lambda columns, path: pandas.DataFrame(columns).to_excel(path, index=False),
+    }
+
+
+WRITERS: dict[str, Callable[[Columns, Path], None]] = {"csv": _write_csv, "xlsx": _write_spreadsheet}
+
+
+def _typed_forms() -> list[Form]:
+    """Columns as pandas holds them: numbers that became floats because one is missing, moments, booleans."""
+    micros = [int(moment.timestamp() * 1e6) for moment in MOMENTS]
+    naive = [moment.replace(tzinfo=None) for moment in MOMENTS]
+    gaps = [None if at == 7 else float(number) for at, number in enumerate(IDS)]
+    return [
+        Form(
+            "events", "visitor_id", "whole numbers with a gap", gaps, [None if g is None else str(int(g)) for g in gaps]
+        ),
+        Form("events", "timestamp", "datetime64", naive, micros),
+        Form("events", "timestamp", "datetime64 with a zone", MOMENTS, micros),
+        Form("items", "available", "booleans", [True, False] * 25, [True, False] * 25),
+        Form("items", "price", "floats with a gap", [None, *PRICES[1:]], [None, *PRICES[1:]]),
+    ]
 
 
 _READ = {"timestamp": "time", "user_id": "owner"}  # what the column is called once it is read
 
 
-def read_right(folder: Path, form: Form, suffix: str) -> tuple[int, str]:
+def read_right(folder: Path, form: Form, suffix: str, write: Callable[[Columns, Path], None]) -> tuple[int, str]:
     """How many rows of the form are read right, and why others are not."""
-    path = _write(folder, _frame(form), suffix)
+    path = folder / f"rows.{suffix}"
+    write(_frame(form), path)
     try:
         found = understand(Config(), [path], what=form.what, preset=None, columns={}, now=NOW, progress=no_progress)
     except RecsysError as error:
@@ -158,14 +194,27 @@ def read_right(folder: Path, form: Form, suffix: str) -> tuple[int, str]:
 
 def main() -> None:
     """Write, read and count every form."""
+    _print("CSV and spreadsheets", WRITERS, _forms())
+    if importlib.util.find_spec("pandas"):
+        _print("pandas", _pandas_writers(), [*_forms(), *_typed_forms()])
+    else:
+        print("\npandas is not installed: what it writes was not tried")
+
+
+def _print(title: str, writers: Mapping[str, Callable[[Columns, Path], None]], forms: Sequence[Form]) -> None:
     right = total = 0
-    print("| column | form | CSV | spreadsheet |\n|---|---|---|---|")
     reasons = dict[str, str]()
+    print(f"\n{title}\n\n| column | form | {' | '.join(writers)} |\n|---|---|{'---|' * len(writers)}")
     with tempfile.TemporaryDirectory() as folder:
-        for form in _forms():
+        for form in forms:
             shown = []
-            for suffix in ("csv", "xlsx"):
-                count, reason = read_right(Path(folder), form, suffix)
+            for suffix, write in writers.items():
+                try:
+                    count, reason = read_right(Path(folder), form, suffix, write)
+                except ValueError as error:  # a spreadsheet holds no zones
+                    shown.append("not written")
+                    reasons[f"{form.column}, {form.label}, {suffix}"] = str(error)
+                    continue
                 right, total = right + count, total + ROWS
                 shown.append(f"{count} of {ROWS}")
                 if reason:
