@@ -1,5 +1,6 @@
 """The door of the command line to the answer engine: it asks recsys.serving.answer and prints what comes back."""
 
+import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -36,6 +37,7 @@ def recommend(
     filters: Sequence[str] = (),
     exclude: Sequence[str] = (),
     fields: Sequence[str] = (),
+    rules: str | None = None,
     as_of: str | None = None,
     progress: Progress,
 ) -> Output:
@@ -45,7 +47,13 @@ def recommend(
     short form of HTTP or as JSON. as_of: as if it were then; None: now. Raises ConfigError for an option that is wrong.
     """
     query = Query(
-        visitor_id=visitor, k=k, exclude=exclude, filters=filters, fields=_names(fields), as_of=_moment(as_of)
+        visitor_id=visitor,
+        k=k,
+        exclude=exclude,
+        filters=filters,
+        fields=_names(fields),
+        as_of=_moment(as_of),
+        rules=_rules(rules),
     )
     with closing(open_configured(config)) as store:
         snapshot = _load(config, store, progress)
@@ -86,13 +94,14 @@ def similar(
     filters: Sequence[str] = (),
     exclude: Sequence[str] = (),
     fields: Sequence[str] = (),
+    rules: str | None = None,
     progress: Progress,
 ) -> Output:
     """The k items most similar to each. Options as in `recommend`.
 
     Raises NotFoundError when one of the items is unknown, ConfigError for an option that is wrong.
     """
-    query = Query(k=k, exclude=exclude, filters=filters, fields=_names(fields))
+    query = Query(k=k, exclude=exclude, filters=filters, fields=_names(fields), rules=_rules(rules))
     with closing(open_configured(config)) as store:
         context = _context(config, store, _load(config, store, progress), query)
     snapshot = context.snapshot
@@ -125,6 +134,7 @@ def box(
     filters: Sequence[str],
     exclude: Sequence[str],
     fields: Sequence[str],
+    rules: str | None,
     window_days: int | None,
     category: str | None,
     as_of: str | None,
@@ -145,6 +155,7 @@ def box(
         items=items,
         window_days=window_days,
         category=category,
+        rules=_rules(rules),
     )
     query = replace(query, k=k or engine.default_k(query))
     with _options():
@@ -230,6 +241,18 @@ def _moment(text: str | None) -> int | None:
         allowed = "allowed is ISO 8601 from 1970 on, as 2026-11-23 or 2026-11-23T08:00Z"
         raise ConfigError(f"--as-of {text!r} is no time; {allowed}")
     return moment
+
+
+def _rules(text: str | None) -> Any:
+    """The rules of --rules, decoded: JSON, or the name of a file that holds it. Raises ConfigError."""
+    if text is None:
+        return None
+    try:
+        return json.loads(text if text.lstrip().startswith("{") else Path(text).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"--rules: {text}: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise ConfigError("--rules: this is no JSON in UTF-8") from None
 
 
 def _table(title: str, rows: list[dict[str, Any]], first: tuple[str, ...], fields: Sequence[str] = ()) -> Table:

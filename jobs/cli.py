@@ -106,6 +106,10 @@ HistoryOption = Annotated[
         help="Further events that count: JSON lines, a JSON array or CSV of item_id, kind, occurred_at.",
     ),
 ]
+RulesOption = Annotated[
+    str | None,
+    typer.Option("--rules", help="Pins, boosts, caps and the like as JSON, or the name of a file of JSON."),
+]
 AsOfOption = Annotated[
     str | None, typer.Option("--as-of", help="As if it were then, as 2026-11-23T08:00Z; default: now.")
 ]
@@ -277,6 +281,7 @@ def recommend(
     exclude: ExcludeOption = None,
     fields: FieldsOption = None,
     as_of: AsOfOption = None,
+    rules: RulesOption = None,
     config: ConfigOption = CONFIG,
     as_json: JsonOption = False,
 ) -> None:
@@ -299,6 +304,7 @@ def recommend(
         filters=filters or [],
         exclude=exclude or [],
         fields=fields or [],
+        rules=rules,
         as_of=as_of,
     )
 
@@ -310,6 +316,7 @@ def similar(
     filters: FilterOption = None,
     exclude: ExcludeOption = None,
     fields: FieldsOption = None,
+    rules: RulesOption = None,
     config: ConfigOption = CONFIG,
     as_json: JsonOption = False,
 ) -> None:
@@ -326,6 +333,7 @@ def similar(
         filters=filters or [],
         exclude=exclude or [],
         fields=fields or [],
+        rules=rules,
     )
 
 
@@ -359,6 +367,7 @@ def box(
         str | None, typer.Option("--category", help="Only this category and those below it, as Food.")
     ] = None,
     as_of: AsOfOption = None,
+    rules: RulesOption = None,
     config: ConfigOption = CONFIG,
     as_json: JsonOption = False,
 ) -> None:
@@ -379,6 +388,7 @@ def box(
         filters=filters or [],
         exclude=exclude or [],
         fields=fields or [],
+        rules=rules,
         window_days=window_days,
         category=category,
         as_of=as_of,

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api import answers
 from api.auth import needs
 from api.problems import documented
+from api.rules import Rules
 from api.schemas import MAX_HISTORY, Cursor, Excluded, Fields, Form, Id, JsonRoute, K, ShortFilter, Time
 from api.state import state_of
 from recsys.serving.answer import Query as EngineQuery
@@ -31,17 +32,25 @@ class PriceDrop(BaseModel):
     changed_at: str = Field(description="When the last change was seen", examples=["2026-11-23T02:00:00Z"])
 
 
+class Moved(BaseModel):
+    """What rules did to an item."""
+
+    from_: int | None = Field(alias="from", description="Its place without rules; null: far behind", examples=[7])
+    by: list[str] = Field(description="pin, exploration, boost, bury, max_per or diversity", examples=[["boost"]])
+
+
 class Hit(BaseModel):
     """One item of an answer."""
 
     item_id: str = Field(examples=["85123A"])
     score: float | None = Field(description="Compares within one reason only", examples=[0.8713])
     reason: str = Field(
-        description="personal, visitor, similar, popular or the name of the box that it comes from",
+        description="personal, visitor, similar, popular, new, pinned or the box that it comes from",
         examples=["personal"],
     )
     fields: dict[str, Any] = Field({}, description="The columns asked for", examples=[{"title": "Lantern"}])
     price_drop: PriceDrop | None = Field(None, description="Of the box price_drops")
+    moved: Moved | None = Field(None, description="Only where a rule moved the item")
 
 
 class Dropped(BaseModel):
@@ -119,6 +128,7 @@ class Question(Form):
     fields: Fields = Field([])
     as_of: Time | None = Field(None, description="As if it were then; later events do not count. Unset: now")
     cursor: Cursor | None = None
+    rules: Rules | None = None
 
     def query(self) -> EngineQuery:
         """The same for the engine."""
@@ -132,6 +142,7 @@ class Question(Form):
             fields=self.fields,
             as_of=self.as_of,
             cursor=self.cursor,
+            rules=None if self.rules is None else self.rules.plain(),
         )
 
 

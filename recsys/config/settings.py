@@ -410,6 +410,9 @@ class RecommendationSettings(Section):
         False, description="Recommend items that have events but no row in the shop's catalog, such as deleted ones"
     )
     exclude_sold_out: bool = Field(True, description="Leave out items whose `available` is false")
+    exploration: float = Field(
+        0.02, ge=0, le=1, description="Share of the places of for_you that new items get, the last of a list first"
+    )
 
 
 class TrainingSettings(Section):

@@ -3,9 +3,9 @@
 `answer` takes a query and a snapshot through history, eligibility and search; evaluation asks `recommender` in bulk.
 Nothing here knows HTTP, the command line or the metrics of the service.
 
-`BOXES` in `boxes` lists the boxes of a shop's pages, and `FILTERS` in `filters` the operators of a filter: adding one
+`BOXES` in `boxes` lists the boxes of a shop's pages, and `FILTERS` in `operators` the operators of a filter: adding one
 is a function and a line.
 
 Other rooms import `answer`, `attributes`, `boxes`, `eligibility`, `filters`, `fresh_items`, `history`, `recommender`,
-`several` and `snapshot`.
+`rules`, `several` and `snapshot`.
 """

@@ -14,15 +14,19 @@ from recsys.config.settings import Config
 from recsys.data.arrays import Int32
 from recsys.data.catalog import ChangedItem
 from recsys.data.nobody import no_visitors
-from recsys.data.times import rfc3339
+from recsys.data.times import MICROSECONDS_PER_DAY, rfc3339
 from recsys.errors import NotFoundError, RefusedError
 from recsys.serving import filters, masks
 from recsys.serving.asked import Asked, join
 from recsys.serving.boxes import BOXES, Box
 from recsys.serving.cursor import mark_of, read_cursor, write_cursor
 from recsys.serving.eligibility import Eligibility, bought_rows, decide
+from recsys.serving.explore import seed_of
 from recsys.serving.history import Events, InlineEvent, ShownEvent, events_of
 from recsys.serving.recommender import Hits
+from recsys.serving.ruled import Ruled, apply, known_rows
+from recsys.serving.rules import NO_RULES, Rules
+from recsys.serving.rules import parse as parse_rules
 from recsys.serving.snapshot import ITEMS_AT_ONCE, Snapshot
 from recsys.spelling import meant
 from recsys.store.changes import NO_EVENTS, Changes, NewEvents, read_changes
@@ -48,6 +52,7 @@ class Query:
     window_days: int | None = None  # how far back the box looks; None: as far as it does by itself
     category: str | None = None  # only items of this category and those below it, as "Food" for "Food > Coffee"
     cursor: str | None = None  # next_cursor of an earlier answer to the same question: what it answered is left out
+    rules: Any = None  # decoded JSON, see recsys.serving.rules; None: no rules
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class Answer:
     """The items, best first, how many there were to choose from, and what a caller may want to know."""
 
     bundle: str  # its version
-    hits: list[dict[str, Any]]  # item_id, score, reason and, where columns were asked for, fields
+    hits: list[dict[str, Any]]  # item_id, score, reason, fields where columns were asked for, moved where a rule did
     eligible: int
     excluded_counts: dict[str, int]  # see Eligibility
     warnings: list[dict[str, str]]  # code, detail
@@ -121,17 +126,23 @@ def answer(config: Config, context: RequestContext, query: Query) -> Answer:
     snapshot, box = context.snapshot, find_box(query)
     check_fields(snapshot, query.fields)
     _check_kinds(snapshot, query.history)
-    asked, unknown = _asked(config, context, query, box)
+    rules = NO_RULES if query.rules is None else parse_rules(query.rules, snapshot.columns)
+    asked, unknown = _asked(config, context, query, box, rules)
     names = (query.box, *box.fallbacks)
     # Whatever came in between: so many are enough to leave out what was shown and to have k others.
     shown = [] if query.cursor is None else read_cursor(query.cursor)
-    hits = _ranked(asked, names, query.k + len(shown))
+    listed = _ruled(asked, names, query, rules, query.k + len(shown))
+    hits = listed.hits
     warnings = _warnings(context, query, asked.eligibility, len(shown))
+    warnings += [_warning("pin_left_out", message) for message in listed.pins_left_out]
+    count = hits.rows.shape[1]
+    if count < min(query.k + len(shown), asked.eligibility.eligible):
+        warnings.append(_warning("fewer_than_k", f"Only {count} items are listed: max_per allows no more."))
     if query.category is not None and not asked.eligibility.eligible:
         warnings += _unknown_category(snapshot, query.category)
     if box.reason == "personal" and not len(asked.histories.items):
         warnings.append(_warning("no_history", "Nothing is known of this user yet; these items are popular."))
-    elif hits.rows.size and (hits.reasons > 0).all():
+    elif hits.rows.size and not (hits.reasons == 0).any():
         message = f"The box {query.box} has no items of its own; `reason` says which box these come from."
         warnings.append(_warning("fallback", message))
     if unknown:
@@ -139,7 +150,8 @@ def answer(config: Config, context: RequestContext, query: Query) -> Answer:
         warnings.append(_warning("unknown_items", message))
     reasons = [BOXES[name].reason or name for name in names]
     reasons = ["visitor" if query.user_id is None and reason == "personal" else reason for reason in reasons]
-    return _answer(asked, hits, query, warnings, reasons, shown)
+    reasons += ["new", "pinned"]
+    return _answer(asked, listed, query, warnings, reasons, shown)
 
 
 def find_box(query: Query) -> Box:
@@ -219,7 +231,7 @@ def _events(context: RequestContext, query: Query) -> Events:
     )
 
 
-def _asked(config: Config, context: RequestContext, query: Query, box: Box) -> tuple[Asked, int]:
+def _asked(config: Config, context: RequestContext, query: Query, box: Box, rules: Rules) -> tuple[Asked, int]:
     """The question as a box gets it, and how many of the items that it names are unknown."""
     snapshot, view = context.snapshot, context.snapshot.view
     rows = np.array([view.row_of(item) for item in dict.fromkeys(query.items)], np.int32)
@@ -227,10 +239,13 @@ def _asked(config: Config, context: RequestContext, query: Query, box: Box) -> t
         raise NotFoundError(f"This item is not among the {len(view)} that are known.")
     events, length = _events(context, query), config.events.history_length
     histories = events.histories(1, context.as_of, length, snapshot.bought_codes)
-    bought = np.zeros(0, np.int32)
-    if not config.recommendations.allow_repurchase and not box.lists_bought:
+    bought, may_repeat = np.zeros(0, np.int32), rules.allow_repurchase
+    if may_repeat is None:
+        may_repeat = config.recommendations.allow_repurchase or box.lists_bought
+    if not may_repeat:
         bought = bought_rows(view, histories, snapshot.bought_codes).values
-    eligibility = _decide(snapshot, query, bought)
+    known = view.current_row(known_rows(histories, snapshot.bundle.kinds, snapshot.bought_codes, rules))
+    eligibility = _decide(snapshot, query, bought, known)
     seeds = rows[rows >= 0]
     asked = Asked(
         config=config,
@@ -264,14 +279,26 @@ def _ranked(asked: Asked, names: Sequence[str], k: int) -> Hits:
     return join(answers)
 
 
-def _decide(snapshot: Snapshot, query: Query, bought: Int32) -> Eligibility:
+def _ruled(asked: Asked, names: Sequence[str], query: Query, rules: Rules, k: int) -> Ruled:
+    """The k best items of the boxes under the rules."""
+    share = rules.exploration
+    if share is None:
+        share = asked.config.recommendations.exploration if BOXES[names[0]].explores else 0.0
+    if not share and not rules.moves:
+        return Ruled(_ranked(asked, names, k), [None] * k, [])
+    who = (query.user_id, query.visitor_id, tuple(query.history), tuple(query.items))
+    seed = seed_of(who, query.box, asked.snapshot.bundle.version, asked.as_of // MICROSECONDS_PER_DAY)
+    return apply(asked, lambda each, depth: _ranked(each, names, depth), k, rules, share=share, seed=seed)
+
+
+def _decide(snapshot: Snapshot, query: Query, bought: Int32, known: Int32) -> Eligibility:
     parts = [
         filters.parse_short(one, snapshot.columns) if isinstance(one, str) else filters.parse(one, snapshot.columns)
         for one in query.filters
     ]
     if query.category is not None:
         parts.append(_category(snapshot, query.category))
-    excluded = np.array([snapshot.view.row_of(item) for item in query.exclude], np.int32)
+    excluded = np.array([*(snapshot.view.row_of(item) for item in query.exclude), *known], np.int32)
     return decide(snapshot.view, snapshot.stock, filters.join(parts), bought=bought, excluded=excluded)
 
 
@@ -294,7 +321,7 @@ def _unknown_category(snapshot: Snapshot, category: str) -> list[dict[str, str]]
 
 def _answer(
     asked: Asked,
-    hits: Hits,
+    ruled: Ruled,
     query: Query,
     warnings: list[dict[str, str]],
     reasons: Sequence[str],
@@ -302,18 +329,21 @@ def _answer(
 ) -> Answer:
     """The hits in words. reasons: those that the codes of the hits stand for, the box's own first."""
     snapshot, eligibility, details = asked.snapshot, asked.eligibility, BOXES[query.box].details
-    found, marks = list[dict[str, Any]](), dict.fromkeys(shown)
-    for row, score, code in zip(hits.rows[0].tolist(), hits.scores[0].tolist(), hits.reasons[0].tolist(), strict=True):
+    found, marks, hits = list[dict[str, Any]](), dict.fromkeys(shown), ruled.hits
+    columns = (hits.rows[0].tolist(), hits.scores[0].tolist(), hits.reasons[0].tolist())
+    for row, score, code, moved in zip(*columns, ruled.moved, strict=False):
         bundle, own = snapshot.view.place(row)
         item_id = bundle.catalog.ids.id_of(own)
         if (mark := mark_of(item_id)) in marks or len(found) == query.k:
             continue
         marks[mark] = None
-        hit: dict[str, Any] = {"item_id": item_id, "score": score, "reason": reasons[code]}
+        hit: dict[str, Any] = {"item_id": item_id, "score": None if np.isnan(score) else score, "reason": reasons[code]}
         if details is not None and code == 0:
             hit |= details(asked, row)
         if query.fields:
             hit["fields"] = fields_of(snapshot, row, query.fields)
+        if moved:
+            hit["moved"] = moved
         found.append(hit)
     has_more = len(found) == query.k and eligibility.eligible > len(marks)
     return Answer(

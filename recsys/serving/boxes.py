@@ -34,6 +34,7 @@ class Box:
     lists_bought: bool = False  # whether what was bought may be listed although [recommendations] leaves it out
     reason: str | None = None  # of its hits; None: its name
     details: Callable[[Asked, int], dict[str, Any]] | None = None  # what it says of a hit beside its fields, by its row
+    explores: bool = False  # whether new items get a share of its places where the question does not say
 
 
 def _for_you(asked: Asked, depth: int) -> Hits:
@@ -86,7 +87,7 @@ def _recently_viewed(asked: Asked, depth: int) -> Hits:
 
 
 BOXES: dict[str, Box] = {
-    "for_you": Box(_for_you, fallbacks=("popular",), reason="personal"),
+    "for_you": Box(_for_you, explores=True, fallbacks=("popular",), reason="personal"),
     "similar": Box(_similar, needs="item", fallbacks=("popular",)),
     "popular": Box(popular),
     "trending": Box(trending, fallbacks=("bestsellers", "popular"), takes_window=True),

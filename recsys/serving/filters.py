@@ -118,7 +118,7 @@ class _Parser:
         if depth > MAX_DEPTH:
             raise RefusedError(f"{where}: nested deeper than {MAX_DEPTH}")
         if not isinstance(expression, dict):
-            raise RefusedError(f"{where}: expected an object, found {_name(expression)}")
+            raise RefusedError(f"{where}: expected an object, found {name_of(expression)}")
         keys = set(expression)
         if keys - {"exact"} == {"column", "op", "value"}:
             return self._condition(expression, where)
@@ -130,14 +130,14 @@ class _Parser:
             raise RefusedError(f"{where}: {expected}{meant(wrong, (*_CONDITION, *_WORDS))}")
         word, inner = next(iter(expression.items()))
         if not isinstance(inner, list) or not 1 <= len(inner) <= MAX_CONDITIONS:
-            raise RefusedError(f"{where}.{word}: expected a list of 1 to {MAX_CONDITIONS}, found {_name(inner)}")
+            raise RefusedError(f"{where}.{word}: expected a list of 1 to {MAX_CONDITIONS}, found {name_of(inner)}")
         parts = tuple(self.parse(part, f"{where}.{word}[{at}]", depth + 1) for at, part in enumerate(inner))
         return All(parts) if word == "and" else Any_(parts)
 
     def _not(self, expression: dict[str, Any], where: str, depth: int) -> Not:
         unknown = expression.get("unknown", "in")
         if unknown not in ("in", "out"):
-            raise RefusedError(f'{where}.unknown: allowed are "in" and "out", found {_name(unknown)}')
+            raise RefusedError(f'{where}.unknown: allowed are "in" and "out", found {name_of(unknown)}')
         return Not(self.parse(expression["not"], f"{where}.not", depth + 1), with_unknown=unknown == "in")
 
     def _condition(self, expression: dict[str, Any], where: str) -> Condition:
@@ -159,7 +159,7 @@ class _Parser:
             )
         exact = expression.get("exact", False)
         if not isinstance(exact, bool):
-            raise RefusedError(f"{where}.exact: expected true or false, found {_name(exact)}")
+            raise RefusedError(f"{where}.exact: expected true or false, found {name_of(exact)}")
         return Condition(column, op, self._values(column, op, value, f"{where}.value"), exact)
 
     def _values(self, column: str, op: str, value: Any, where: str) -> tuple[Value | None, ...]:
@@ -167,10 +167,10 @@ class _Parser:
         fewest, most = COUNTS.get(op, (1, 1))
         if not isinstance(values, list) or not fewest <= len(values) <= most:
             expected = f"{most}" if fewest == most else f"{fewest} to {most}"
-            raise RefusedError(f"{where}: {op!r} takes a list of {expected} values, found {_name(value)}")
+            raise RefusedError(f"{where}: {op!r} takes a list of {expected} values, found {name_of(value)}")
         if op == EXISTS:
             if not isinstance(value, bool):
-                raise RefusedError(f"{where}: {op!r} takes true or false, found {_name(value)}")
+                raise RefusedError(f"{where}: {op!r} takes true or false, found {name_of(value)}")
             return (value,)
         if op == OPEN and values == [None, None]:
             raise RefusedError(f"{where}: {op!r} takes at least one end that is not null")
@@ -192,7 +192,7 @@ def _typed(value: Any, kind: Kind, column: str, where: str) -> Value:
         except (ValueError, OverflowError):
             raise RefusedError(f"{where}: {column!r} takes times as 2026-11-23T08:00:00Z") from None
     limit = f" of at most {MAX_TEXT} characters" if kind == "text" else ""
-    raise RefusedError(f"{where}: {column!r} takes a {kind}{limit}, found {_name(value)}")
+    raise RefusedError(f"{where}: {column!r} takes a {kind}{limit}, found {name_of(value)}")
 
 
 def _read(text: str, kind: Kind | None) -> Any:
@@ -241,7 +241,7 @@ def _is_text(value: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
-def _name(value: Any) -> str:
+def name_of(value: Any) -> str:
     """What a value is, without saying it."""
     if isinstance(value, list):
         return f"a list of {len(value)}"

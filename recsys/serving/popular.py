@@ -40,7 +40,7 @@ def popular(asked: Asked, depth: int) -> Hits:
         scores: Scores = bundle.popularity[bundle.most_popular[places]]
     else:
         stop = demand.days_before(asked.as_of)
-        ranking = _popularity(demand, stop, _targets(asked), len(bundle.catalog))
+        ranking = _popularity(demand, stop, target_weights(asked), len(bundle.catalog))
         found, places = asked.places(ranking.rows, depth)
         scores = ranking.scores[places]
     first = hits_of(found, scores)
@@ -57,7 +57,7 @@ def bestsellers(asked: Asked, depth: int) -> Hits:
         return no_hits()
     stop = demand.days_before(asked.as_of)
     days = asked.window_days or BESTSELLER_DAYS
-    ranking = _sold(demand, stop - days, stop, _targets(asked), len(asked.snapshot.bundle.catalog))
+    ranking = _sold(demand, stop - days, stop, target_weights(asked), len(asked.snapshot.bundle.catalog))
     return asked.first(*ranking, depth)
 
 
@@ -99,7 +99,7 @@ def _arrived(asked: Asked) -> tuple[Int32, Int64]:
     return rows[start:stop], times[start:stop]
 
 
-def _targets(asked: Asked) -> Weights:
+def target_weights(asked: Asked) -> Weights:
     """1 for the kinds that models predict; where nobody did any of these, for all, as the popularity model counts."""
     bundle = asked.snapshot.bundle
     codes = bundle.codes_of(asked.config.evaluation.targets)

@@ -89,7 +89,7 @@ def similar(
         out = Ragged(np.arange(len(own) + 1, dtype=np.int64), own)
         if excluded is not None:
             out = out.merge(excluded.slice(start, start + len(own)))
-        vectors = _item_vectors(view, own)
+        vectors = item_vectors(view, own)
         found = [
             _nearest(bundle, vectors, k, mask, left_out, fill)
             for bundle, mask, left_out in zip(view.bundles, masks, _by_bundle(view, out), strict=True)
@@ -149,7 +149,7 @@ def _nearest(
     return hits
 
 
-def _item_vectors(view: CatalogView, rows: Int32) -> Float32:
+def item_vectors(view: CatalogView, rows: Int32) -> Float32:
     """The item vectors of joint rows [B]: float32 [B, D]."""
     if view.fresh is None:
         return np.asarray(view.main.vectors.item_vectors[rows])

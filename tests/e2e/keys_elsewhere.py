@@ -16,6 +16,10 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "integration/source/test_connections.py",
         "test_a_table_that_stays_locked_is_named_instead_of_waited_for",
     ),
+    "recommendations.exploration": (
+        "unit/serving/test_ruled.py",
+        "test_new_items_get_the_configured_share_of_the_places_of_for_you",
+    ),
     "store.url_file": (CONFIG, "test_a_url_may_lie_in_a_file_of_its_own"),
     "source.url_file": (CONFIG, "test_a_url_may_lie_in_a_file_of_its_own"),
     "alerts.webhook_url_file": (CONFIG, "test_a_url_may_lie_in_a_file_of_its_own"),

@@ -186,7 +186,7 @@ def test_five_hundred_questions_get_the_same_answers_from_the_command_line_and_o
             warnings |= {warning["code"] for warning in ours["warnings"]}
             dropped |= {reason for reason, count in ours["dropped"].items() if count}
         asked += len(questions)
-    assert reasons == {"personal", "visitor", "similar", "popular"}  # every sort of answer was among them
+    assert reasons == {"personal", "new", "visitor", "similar", "popular"}  # every sort of answer was among them
     assert warnings == {"fewer_than_k", "no_history", "fallback"}
     assert dropped == {"sold_out", "filtered", "bought", "excluded", "not_in_box"}
 
