@@ -343,8 +343,8 @@ def box(
         str,
         typer.Argument(
             metavar="NAME",
-            help="for_you, similar, popular, trending, bestsellers, new_arrivals, price_drops, recently_viewed or "
-            "rerank.",
+            help="for_you, similar, bought_together, viewed_together, cart, buy_again, popular, trending, bestsellers, "
+            "new_arrivals, price_drops, recently_viewed or rerank.",
         ),
     ],
     user: Annotated[str | None, typer.Option("--user", callback=_id, help="A user_id.")] = None,

@@ -10,12 +10,18 @@ from tiny import DAY, KINDS
 
 from recsys.bundle.bundle import Bundle
 from recsys.config.settings import Config
-from recsys.data.catalog import ChangedItem
+from recsys.data.catalog import Catalog, ChangedItem
 from recsys.data.demand import count_events
 from recsys.data.extract import Extract
 from recsys.data.interactions import Interactions
 from recsys.data.prices import PriceChanges
 from recsys.data.vocabulary import Vocabulary
+from recsys.related import training
+from recsys.related.buy_again import ChosenRepeats
+from recsys.related.cart import COSINE, ChosenCart
+from recsys.related.tables import Related
+from recsys.related.together import RAW, Chosen
+from recsys.related.training import Choices, RelatedData
 from recsys.serving import answer as engine
 from recsys.serving import snapshot as snapshots
 from recsys.serving.answer import Answer, Query
@@ -53,7 +59,23 @@ def bundle_of(events: Interactions, **columns: Any) -> Bundle:
     } | columns
     demand = count_events(events, kind_count=3, half_life_days=HALF_LIFE)
     popularity = np.zeros(ITEMS) if demand is None else demand.decayed(demand.end_day, (0, 0, 1), ITEMS)
-    return replace(tiny.bundle(vectors, popularity, **columns), demand=demand, prices=prices_until(DAYS))
+    bundle = tiny.bundle(vectors, popularity, **columns)
+    return replace(bundle, demand=demand, prices=prices_until(DAYS), related=related_of(events, bundle.catalog))
+
+
+def related_of(events: Interactions, catalog: Catalog) -> Related:
+    """What belongs together, counted plainly: what one user did within ten days is one basket."""
+    orders = replace(events, orders=events.times // (10 * DAY))
+    counted = Chosen(RAW, False, {"method": "co-occurrence"})
+    choices = Choices(
+        bought_together=counted,
+        viewed_together=counted,
+        cart=ChosenCart(COSINE, {"method": "cosine"}),
+        buy_again=ChosenRepeats(240.0, 0.5, False, {"method": "decayed frequency times popularity"}),
+        window=10 * DAY,
+    )
+    data = RelatedData(orders, catalog, [tiny.PURCHASE], seed=0)
+    return training.fit(data, choices, now=int(events.times.max(initial=0)) + 1)
 
 
 def prices_until(day: float) -> PriceChanges:

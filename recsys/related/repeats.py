@@ -28,6 +28,11 @@ class Repeats:
     network: Network | None
 
 
+def without_training(item_count: int) -> Repeats:
+    """Rank by frequency alone, where nothing is known of items: for a bundle of before there were boxes."""
+    return Repeats(np.broadcast_to(np.zeros(ITEM_COLUMNS, np.float32), (item_count, ITEM_COLUMNS)), np.inf, 0.0, None)
+
+
 @dataclass(frozen=True)
 class Purchases:
     """The P distinct (user, item) of N purchases, by user: user b owns offsets[b]:offsets[b + 1]."""

@@ -17,6 +17,7 @@ from recsys.serving.asked import Asked, no_hits
 from recsys.serving.popular import arrived_rows, bestsellers, new_arrivals, popular, trending
 from recsys.serving.price_drops import drop_of, dropped_rows, price_drops
 from recsys.serving.recommender import Hits
+from recsys.serving.related_items import bought, bought_together, buy_again, cart, viewed_together
 
 Needs = Literal["nothing", "item", "items", "person"]
 
@@ -53,6 +54,8 @@ def _for_you(asked: Asked, depth: int) -> Hits:
 
 def _similar(asked: Asked, depth: int) -> Hits:
     """What is most like the first item that the question names."""
+    if not len(asked.seeds):
+        return no_hits()
     eligibility = asked.eligibility
     # The search itself leaves out the item asked about, and without further exclusions it is faster.
     others = eligibility.excluded[eligibility.excluded != asked.seeds[0]]
@@ -89,6 +92,10 @@ def _recently_viewed(asked: Asked, depth: int) -> Hits:
 BOXES: dict[str, Box] = {
     "for_you": Box(_for_you, explores=True, fallbacks=("popular",), reason="personal"),
     "similar": Box(_similar, needs="item", fallbacks=("popular",)),
+    "bought_together": Box(bought_together, needs="item", fallbacks=("similar", "popular")),
+    "viewed_together": Box(viewed_together, needs="item", fallbacks=("similar", "popular")),
+    "cart": Box(cart, needs="items", fallbacks=("bought_together", "similar", "popular")),
+    "buy_again": Box(buy_again, needs="person", only=bought, lists_bought=True),
     "popular": Box(popular),
     "trending": Box(trending, fallbacks=("bestsellers", "popular"), takes_window=True),
     "bestsellers": Box(bestsellers, fallbacks=("popular",), takes_window=True),

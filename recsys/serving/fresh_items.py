@@ -79,6 +79,15 @@ class CatalogView:
         found = inside & (self.fresh.replaces[place] == rows) & (rows < count)
         return np.where(found, count + place, rows).astype(np.int32)
 
+    def rows_in_bundle(self, rows: Int32) -> Int32:
+        """Joint rows [N] under which items are answered -> those of the bundle, -1 for what came after training."""
+        if self.fresh is None:
+            return rows
+        count = len(self.main.catalog)
+        is_fresh = rows >= count
+        replaced = self.fresh.replaces[np.where(is_fresh, rows - count, 0)]
+        return np.where(is_fresh, replaced, rows).astype(np.int32)
+
     def place(self, row: int) -> tuple[Bundle, int]:
         """The bundle that a joint row lies in, and its row there."""
         count = len(self.main.catalog)
