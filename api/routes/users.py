@@ -16,7 +16,7 @@ from recsys.errors import RefusedError
 from recsys.store.bulk import in_full
 from recsys.store.database import Store
 from recsys.store.users import Deleted, bury_user, bury_visitor, remove_some
-from recsys.store.visitors import claim_some, link_visitor
+from recsys.store.visitors import claim, link_visitor
 
 router = APIRouter(route_class=JsonRoute, tags=["users"])
 
@@ -68,7 +68,7 @@ def merge_guest(user_id: Annotated[Id, Path()], guest: Guest, request: Request) 
             raise RefusedError(f"{name}: {given!r} stands for all guests ([source] guest_ids); allowed is one person's")
 
     state.store.write(lambda store: link_visitor(store, user_id, guest.visitor_id, now=store.now()))
-    events = in_full(lambda: state.store.write(lambda store: claim_some(store, [guest.visitor_id])))
+    events = claim(state.store.write, [guest.visitor_id])
     names = {"user_id": user_id, "visitor_id": guest.visitor_id}
     return {"request_id": request.state.request_id, **names, "events": events}
 

@@ -5,6 +5,7 @@ store it.
 """
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,7 +19,8 @@ from recsys.store.database import Store, read_clock
 from recsys.store.tables import MAX_ID_LENGTH, NO_STAYS
 
 MANY_IDS = 1000  # above, reading the rows of all users is faster than naming the users
-MANY_ROWS = 5_000  # events that one transaction changes where there may be very many
+MANY_ROWS = 2_000  # events that one transaction changes where there may be very many
+_PAUSE_SECONDS = 0.05  # between two such transactions, so that others get their turn in SQLite too
 _REVISION = "own_revision"
 _BLOCK = 20_000  # rows a statement: fast, and below the packet limit of every database
 
@@ -174,10 +176,11 @@ def delete_some(store: Store, condition: sa.ColumnElement[bool]) -> int:
     events = store.tables.events
 
     def delete(connection: sa.Connection) -> int:
-        ids = connection.scalars(sa.select(events.c.event_id).where(condition).limit(MANY_ROWS)).all()
+        # Once they are locked, the rows are named by their key alone: a planner that has another choice may err.
+        query = sa.select(events.c.event_id).where(condition).limit(MANY_ROWS).with_for_update()
+        ids = sorted(connection.scalars(query))
         for start in range(0, len(ids), MANY_IDS):
-            these = events.c.event_id.in_(sorted(ids[start : start + MANY_IDS]))
-            connection.execute(events.delete().where(these, condition))
+            connection.execute(events.delete().where(events.c.event_id.in_(ids[start : start + MANY_IDS])))
         return len(ids)
 
     return store.transact(delete)
@@ -187,6 +190,7 @@ def in_full(step: Callable[[], int]) -> int:
     """Repeat a step that takes at most MANY_ROWS rows until none is left; return how many it took."""
     total = taken = step()
     while taken >= MANY_ROWS:
+        time.sleep(_PAUSE_SECONDS)
         taken = step()
         total += taken
     return total

@@ -15,6 +15,7 @@ from recsys.store.tables import Tables
 from recsys.store.users import select_deletions
 from recsys.store.visitors import (
     Visitors,
+    claim,
     claim_some,
     later_than,
     link,
@@ -31,9 +32,11 @@ def insert_events(store: Store, events: pa.Table, *, progress: Progress | None =
     Required columns: event_id, kind, item_id, occurred_at, received_at (microseconds UTC), and user_id or visitor_id
     or both: these merge the visitor with the user, for good. Optional: value, request_id, quantity, price, currency,
     order_id, properties (a JSON object as text). Events of a deleted user or visitor up to the deletion are left out.
+    Of visitors who are merged now, the newest MANY_ROWS earlier events come to the user at once, and the others with
+    the next training: what an answer counts are the newest ones.
     Raises RefusedError, with nothing written, when a column is missing or unknown or an id cannot be stored.
     """
-    return import_events(store, events, reduced={}, gone=(), progress=progress)[0]
+    return _write(store, events, {}, progress, is_import=False)[0]
 
 
 def import_events(
@@ -48,11 +51,22 @@ def import_events(
 
     reduced: event_id -> its new value. gone: ids of events to remove, because they were revoked.
     """
+    return _write(store, events, {**reduced, **dict.fromkeys(gone)}, progress, is_import=True)
+
+
+def _write(
+    store: Store,
+    events: pa.Table,
+    changed: Mapping[str, float | None],
+    progress: Progress | None,
+    *,
+    is_import: bool,
+) -> tuple[int, int]:
+    """Insert and correct events, in one transaction. is_import: it may take long."""
     rows = conform(events, store.tables.events)
     if pc.any(pc.and_(pc.is_null(rows["user_id"]), pc.is_null(rows["visitor_id"]))).as_py():
         raise RefusedError("events: a row has neither user_id nor visitor_id; one of them is required")
     rows = rows.sort_by("event_id")  # one order for all writers, so that two seldom wait for each other
-    changed = {**reduced, **dict.fromkeys(gone)}
 
     def write(connection: sa.Connection) -> tuple[pa.Table, Collection[str], int, int]:
         kept, merged = _settle_owners(connection, store.tables, rows)
@@ -61,7 +75,7 @@ def import_events(
         return kept, merged, inserted, corrected
 
     kept, merged, inserted, corrected = store.transact(write)
-    _follow_up(store, kept, merged)
+    _follow_up(store, kept, merged, is_import=is_import)
     return inserted, corrected
 
 
@@ -94,7 +108,7 @@ def _of_living_users(connection: sa.Connection, tables: Tables, rows: pa.Table) 
     return rows.filter(later_than(rows, "user_id", deleted)) if deleted else rows
 
 
-def _follow_up(store: Store, rows: pa.Table, merged: Collection[str]) -> None:
+def _follow_up(store: Store, rows: pa.Table, merged: Collection[str], *, is_import: bool) -> None:
     """Do what others decided about the owners of rows while these were being stored, and claim the visits of `merged`.
 
     A deletion or a merge that has been committed by now may not have seen the rows, since it does not wait for them.
@@ -109,8 +123,14 @@ def _follow_up(store: Store, rows: pa.Table, merged: Collection[str]) -> None:
     late |= set(visits.filter(pc.invert(later_than(visits, "visitor_id", known.deleted)))["event_id"].to_pylist())
     for ids in _parts(sorted(late)):
         in_full(partial(delete_some, store, store.tables.events.c.event_id.in_(ids)))
-    for ids in _parts(sorted({*merged, *known.merged.keys() & set(strangers)})):
-        in_full(partial(claim_some, store, ids))
+    met = visits.filter(pc.is_in(visits["visitor_id"], pa.array(known.merged.keys(), pa.string())))
+    for ids in _parts(sorted(met["event_id"].to_pylist())):
+        claim_some(store, sorted(known.merged.keys() & set(strangers)), event_ids=ids)
+    for ids in _parts(sorted(merged)):
+        if is_import:
+            claim(lambda use: use(store), ids)
+        else:
+            claim_some(store, ids)
 
 
 def settle(store: Store) -> None:
@@ -126,7 +146,7 @@ def settle(store: Store) -> None:
         deleted = select_deletions(connection, store.tables.deletions, None)
         strangers = select_visitors(connection, store.tables, None).deleted
     for ids in _parts(merged):
-        in_full(partial(claim_some, store, ids))
+        claim(lambda use: use(store), ids)
     gone = store.tables.deletions.c
     until = sa.select(gone.deleted_at).where(gone.user_id == events.user_id).scalar_subquery()
     for ids in _parts(sorted(deleted)):

@@ -7,7 +7,7 @@ Who merges or deletes locks the user first (`lock_users`), then the visitor's ro
 then asks for one of the others, so that a merge and a deletion take place one after the other.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -52,7 +52,7 @@ def merge_visitor(store: Store, user_id: str, visitor_id: str, *, now: int) -> i
     Raises RefusedError, with nothing changed, when an id cannot be stored or the visitor was merged with another user.
     """
     link_visitor(store, user_id, visitor_id, now=now)
-    return in_full(lambda: claim_some(store, [visitor_id]))
+    return claim(lambda use: use(store), [visitor_id])
 
 
 def link_visitor(store: Store, user_id: str, visitor_id: str, *, now: int) -> None:
@@ -167,36 +167,71 @@ def link(connection: sa.Connection, tables: Tables, merges: Mapping[str, Merge],
         connection.execute(table.update().where(mine).values(values))
 
 
-def claim_some(store: Store, visitor_ids: Sequence[str]) -> int:
+def claim(run: Callable[[Callable[[Store], tuple[int, int]]], tuple[int, int]], visitor_ids: Sequence[str]) -> int:
     """Give events without a user of merged visitors to their users, the newest first; return how many.
 
     They count as received now: who reads what is new of a user has not seen them. Those from before the deletion of the
-    user are removed. At most MANY_ROWS in one transaction, as `delete_some`; visitor_ids: at most MANY_IDS.
+    user are removed. run: calls its argument with a store, for each transaction of at most MANY_ROWS events.
+    visitor_ids: at most MANY_IDS.
     """
-    return store.transact(lambda connection: _claim(connection, store.tables, visitor_ids))
+    before = ALWAYS
+
+    def some() -> int:
+        nonlocal before
+        taken, before = run(lambda store: claim_some(store, visitor_ids, before=before))
+        return taken
+
+    return in_full(some)
 
 
-def _claim(connection: sa.Connection, tables: Tables, visitor_ids: Sequence[str]) -> int:
-    events, visitors, gone = tables.events, tables.visitors, tables.deletions
+def claim_some(
+    store: Store, visitor_ids: Sequence[str], *, before: int = ALWAYS, event_ids: Sequence[str] | None = None
+) -> tuple[int, int]:
+    """Do one transaction of `claim`; return how many events it took, and the time of the oldest.
+
+    before: events that happened later are left alone (microseconds UTC); earlier calls have taken them. event_ids: only
+    these, at most MANY_IDS.
+    """
+    events = store.tables.events.c
+    wanted = events.occurred_at <= before
+    if event_ids is not None:
+        wanted &= events.event_id.in_(event_ids)
+    return store.transact(lambda connection: _claim(connection, store.tables, visitor_ids, wanted, before))
+
+
+def _claim(
+    connection: sa.Connection,
+    tables: Tables,
+    visitor_ids: Sequence[str],
+    wanted: sa.ColumnElement[bool],
+    before: int,
+) -> tuple[int, int]:
+    events, visitors = tables.events, tables.visitors
     # While their rows are locked, nobody deletes the visitors or their users.
     mine = visitors.c.visitor_id.in_(visitor_ids) & visitors.c.user_id.is_not(None)
-    merged = connection.scalars(
-        sa.select(visitors.c.visitor_id).where(mine).order_by(visitors.c.visitor_id).with_for_update(read=True)
-    ).all()
+    query = sa.select(visitors.c.visitor_id, visitors.c.user_id).where(mine).order_by(visitors.c.visitor_id)
+    merged = {row.visitor_id: row.user_id for row in connection.execute(query.with_for_update(read=True))}
     if not merged:
-        return 0
-    strays = events.c.visitor_id.in_(merged) & events.c.user_id.is_(None)
-    query = sa.select(events.c.event_id).where(strays).order_by(events.c.occurred_at.desc()).limit(MANY_ROWS)
-    ids = sorted(connection.scalars(query))
+        return 0, before
+    strays = events.c.visitor_id.in_(merged) & events.c.user_id.is_(None) & wanted
+    newest = sa.select(events.c.event_id, events.c.visitor_id, events.c.occurred_at).where(strays)
+    newest = newest.order_by(events.c.occurred_at.desc()).limit(MANY_ROWS)
+    found = connection.execute(newest.with_for_update()).all()
+    gone = tables.deletions.c
+    deleted = sa.select(gone.user_id, gone.deleted_at).where(gone.user_id.in_(set(merged.values())))
+    until = {user: int(at) for user, at in connection.execute(deleted)}
+    old = {event for event, visitor, at in found if at <= until.get(merged[visitor], _NEVER)}
+    ids, now = sorted(event for event, _, _ in found), read_clock(connection)
     user = sa.select(visitors.c.user_id).where(visitors.c.visitor_id == events.c.visitor_id).scalar_subquery()
-    until = sa.select(gone.c.deleted_at).where(gone.c.user_id == events.c.user_id).scalar_subquery()
-    now = read_clock(connection)
     for start in range(0, len(ids), MANY_IDS):
-        these = events.c.event_id.in_(ids[start : start + MANY_IDS])
-        free = these & events.c.user_id.is_(None)
-        connection.execute(events.update().where(free).values(user_id=user, received_at=now))
-        connection.execute(events.delete().where(these, events.c.occurred_at <= until))
-    return len(ids)
+        part = ids[start : start + MANY_IDS]
+        alive, dead = [event for event in part if event not in old], [event for event in part if event in old]
+        if alive:
+            change = events.update().where(events.c.event_id.in_(alive))
+            connection.execute(change.values(user_id=user, received_at=now))
+        if dead:
+            connection.execute(events.delete().where(events.c.event_id.in_(dead)))
+    return len(found), min((int(at) for _, _, at in found), default=before)
 
 
 def bury_visitors_of(connection: sa.Connection, tables: Tables, user_id: str, now: int) -> list[str]:
