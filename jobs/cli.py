@@ -236,13 +236,21 @@ def evaluate(
     holdout: Annotated[
         Path | None, typer.Option(help="CSV of user_id, item_id that is in no event; default: the last days.")
     ] = None,
+    box: Annotated[
+        str | None, typer.Option("--box", help="Evaluate this box of `recsys box` beside the plain boxes of its kind.")
+    ] = None,
     config: ConfigOption = CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """Evaluate every configured model beside popularity; nothing is saved or published.
+    """Evaluate every configured model beside popularity, or a box; nothing is saved or published.
 
     Example: recsys evaluate --holdout test_purchases.csv
     """
+    if box is not None:
+        if holdout is not None:
+            raise typer.BadParameter("--box is evaluated on the last days; --holdout is for models")
+        _call("jobs.evaluate_box:evaluate", config, as_json, box=box)
+        return
     _call("jobs.evaluate:evaluate", config, as_json, holdout=holdout)
 
 

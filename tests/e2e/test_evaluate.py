@@ -7,6 +7,10 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 from road import parsed
+from tiny import quiet
+
+from jobs.evaluate_box import evaluate as evaluate_box
+from recsys.config.loading import load_config
 
 Run = Callable[..., CompletedProcess[str]]
 LISTED, LEFT_OUT = "everything listed", "bought before left out"
@@ -73,3 +77,18 @@ def test_the_last_days_are_judged_as_a_night_would(shop: Path, recsys: Run) -> N
     assert found["models"]["mf"]["all"]["ndcg@20"] > found["models"]["popularity"]["all"]["ndcg@20"]
     runs = parsed(recsys("runs", "--config", shop / "recsys.toml", "--json"))
     assert [(run["job"], run["status"]) for run in runs] == [("evaluate", "done")]
+
+
+def test_a_box_is_evaluated_beside_the_plain_ones_of_its_kind(shop: Path, recsys: Run) -> None:
+    output = evaluate_box(load_config(shop / "recsys.toml", {}), box="bestsellers", progress=quiet)
+    found = output.data
+    assert (found["box"], list(found["ways"])) == ("bestsellers", ["bestsellers", "popular", "trending"])
+    assert found["ways"]["bestsellers"]["ndcg@20"] > 1.5 * found["ways"]["trending"]["ndcg@20"] > 0
+    assert set(found["differences"]) == {"popular", "trending"}
+    assert found["differences"]["trending"]["low"] > 0
+    assert any(str(part).startswith("bestsellers is above trending (NDCG@20 +0.") for part in output.parts)
+    wrong = recsys("evaluate", "--box", "trendin", "--config", shop / "recsys.toml")
+    assert (wrong.returncode, "allowed are for_you" in wrong.stderr) == (2, True)
+    both = recsys("evaluate", "--box", "trending", "--holdout", "x.csv", "--config", shop / "recsys.toml")
+    assert both.returncode == 2
+    assert not (shop / "recsys-data" / "bundles").exists()

@@ -1,0 +1,224 @@
+"""Evaluation of a box by time: what it lists at moments of the holdout beside what happened after them.
+
+A box is asked as the service asks it, one question at a time, and so are the plain boxes of its kind, on the same
+questions. Shapes: Q questions, I items, N wanted items.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from recsys.bundle.bundle import Bundle
+from recsys.config.settings import Config
+from recsys.data.arrays import Int32
+from recsys.data.demand import Demand, Float64, count_events
+from recsys.data.extract import Extract
+from recsys.data.interactions import Interactions
+from recsys.data.splits import Splits
+from recsys.data.targets import targets_of
+from recsys.data.times import MICROSECONDS_PER_DAY
+from recsys.errors import ConfigError, RefusedError
+from recsys.serving import answer as engine
+from recsys.serving import snapshot as snapshots
+from recsys.serving.answer import Query, RequestContext
+from recsys.serving.snapshot import Snapshot
+from recsys.source.dataset import Dataset
+from recsys.store.changes import NO_EVENTS
+from recsys.training.metrics import K
+
+SESSION_MICROSECONDS = 30 * 60 * 1_000_000  # a longer pause of the same user begins another session
+MOST_QUESTIONS = 1_000  # drawn by the seed
+WEEKS = 12  # the moments at which a box is asked that is the same for everybody
+_BEFORE = 4  # weeks that tell what is usual in one
+_WEEK = 7
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question and what happened then."""
+
+    query: Query
+    wanted: Int32  # [N] rows of items
+    gains: Float64  # [N] what each of them is worth, above 0
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What questions are made of."""
+
+    config: Config
+    dataset: Dataset
+    splits: Splits
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """How a kind of box is evaluated."""
+
+    questions: Callable[[Inputs], Iterator[Question]]
+    plain: tuple[str, ...]  # the boxes that it has to beat
+    needs_model: bool = True  # False: counts by day answer it and the plain ones
+
+
+@dataclass(frozen=True)
+class BoxResult:
+    """How one box did on Q questions."""
+
+    metrics: dict[str, float]  # questions; ndcg@20; recall@20: the share of all gains that the list holds
+    ndcg: Float64  # [Q]
+
+
+def find_evaluated(name: str) -> Evaluated:
+    """How a box is evaluated. Raises ConfigError for one that is not."""
+    if name not in EVALUATED:
+        raise ConfigError(f"the box {name!r} is not evaluated; allowed are {', '.join(EVALUATED)}")
+    return EVALUATED[name]
+
+
+def evaluate_box(name: str, inputs: Inputs, bundle: Bundle) -> dict[str, BoxResult]:
+    """Ask a box and the plain boxes of its kind. By name, the box first.
+
+    bundle: has learned from nothing in the holdout. Its counts by day are replaced by those of all days, since they
+    answer as of any moment. Sold-out and deleted items are listed, as it is not known what could be bought then.
+    Raises RefusedError when nothing in the holdout can evaluate the box.
+    """
+    evaluated = find_evaluated(name)
+    questions = _drawn(list(evaluated.questions(inputs)), inputs.config.training.seed)
+    if not questions:
+        raise RefusedError(f"nothing in the last days can evaluate the box {name}; a longer holdout_days may")
+    everything = inputs.config.recommendations.model_copy(update={"allow_unlisted": True, "exclude_sold_out": False})
+    config = inputs.config.model_copy(update={"recommendations": everything})
+    snapshot = _snapshot(config, inputs.dataset, bundle)
+    return {each: _ask(config, snapshot, each, questions) for each in (name, *evaluated.plain)}
+
+
+def difference(box: BoxResult, other: BoxResult) -> tuple[float, float, float]:
+    """By how much the mean NDCG@20 of a box is above another's, and a 95 % interval of it, paired by question."""
+    each = box.ndcg - other.ndcg
+    mean, half = float(each.mean()), 0.0
+    if len(each) > 1:
+        half = 1.96 * float(each.std(ddof=1)) / len(each) ** 0.5
+    return mean, mean - half, mean + half
+
+
+def _snapshot(config: Config, dataset: Dataset, bundle: Bundle) -> Snapshot:
+    """What answers come from, with the events of all days: a question sees those before its moment."""
+    until = int(dataset.events.times.max()) + 1
+    extract = Extract(dataset.users, dataset.catalog.ids, dataset.events, dataset.kinds, dataset.watermark, until)
+    return snapshots.load(
+        config, lambda _: [], bundle=replace(bundle, demand=_demand(dataset, bundle.demand)), extract=extract
+    )
+
+
+def _demand(dataset: Dataset, counted: Demand | None) -> Demand | None:
+    half_life = counted.half_life_days if counted is not None else 28.0
+    return count_events(dataset.events, kind_count=len(dataset.kinds), half_life_days=half_life)
+
+
+def _drawn(questions: list[Question], seed: int) -> list[Question]:
+    if len(questions) <= MOST_QUESTIONS:
+        return questions
+    drawn = np.random.default_rng(seed).choice(len(questions), MOST_QUESTIONS, replace=False)
+    return [questions[at] for at in np.sort(drawn)]
+
+
+def _ask(config: Config, snapshot: Snapshot, name: str, questions: Sequence[Question]) -> BoxResult:
+    discounts, ids = 1 / np.log2(np.arange(2, K + 2)), snapshot.bundle.catalog.ids
+    ndcg, recall = np.zeros(len(questions)), np.zeros(len(questions))
+    for at, question in enumerate(questions):
+        query, gains = replace(question.query, box=name, k=K), dict(zip(question.wanted, question.gains, strict=True))
+        assert query.as_of is not None  # each question is one of a moment
+        found = engine.answer(config, RequestContext(snapshot, NO_EVENTS, query.as_of), query)
+        listed = np.array([gains.get(ids.row_of(hit["item_id"]), 0.0) for hit in found.hits])
+        best = np.sort(question.gains)[::-1][:K]
+        ndcg[at] = (listed * discounts[: len(listed)]).sum() / (best * discounts[: len(best)]).sum()
+        recall[at] = listed.sum() / question.gains.sum()
+    metrics = {"questions": len(questions), f"ndcg@{K}": float(ndcg.mean()), f"recall@{K}": float(recall.mean())}
+    return BoxResult(metrics, ndcg)
+
+
+def _weeks(inputs: Inputs, weigh: Callable[[Demand, int], Float64]) -> Iterator[Question]:
+    """What everybody does in each of the last weeks, asked for when it begins."""
+    demand = _demand(inputs.dataset, None)
+    if demand is None:
+        return
+    for week in range(1, WEEKS + 1):
+        day = demand.end_day - week * _WEEK
+        if day <= demand.first_day:
+            return
+        gains = weigh(demand, day)
+        wanted = np.flatnonzero(gains > 0)
+        if len(wanted):
+            yield Question(Query(as_of=day * MICROSECONDS_PER_DAY), wanted.astype(np.int32), gains[wanted])
+
+
+def _bought_next_week(inputs: Inputs) -> Iterator[Question]:
+    """How often each item is bought in the week."""
+    codes, count = inputs.config.target_codes, len(inputs.dataset.catalog)
+    weights = [float(code in codes) for code in range(len(inputs.dataset.kinds))]
+    return _weeks(inputs, lambda demand, day: demand.between(day, day + _WEEK, weights, count))
+
+
+def _rising_next_week(inputs: Inputs) -> Iterator[Question]:
+    """By how much the demand for each item in the week exceeds that of a usual week of the four before."""
+    count, named = len(inputs.dataset.catalog), inputs.config.events.weights
+    weights = [named.get(kind, 0.0) for kind in inputs.dataset.kinds]
+
+    def rise(demand: Demand, day: int) -> Float64:
+        usual = demand.between(day - _BEFORE * _WEEK, day, weights, count) / _BEFORE
+        return demand.between(day, day + _WEEK, weights, count) - usual
+
+    return _weeks(inputs, rise)
+
+
+def _bought_by_user(inputs: Inputs) -> Iterator[Question]:
+    """What each known user buys in the holdout, asked for when it begins."""
+    config, splits = inputs.config, inputs.splits
+    left_out = [] if config.recommendations.allow_repurchase else config.bought_codes
+    targets = targets_of(splits.holdout, splits.known, target_codes=config.target_codes, bought_codes=left_out)
+    for at, user in enumerate(targets.users.tolist()):
+        wanted = targets.items[targets.offsets[at] : targets.offsets[at + 1]]
+        query = Query(inputs.dataset.users.id_of(user), as_of=splits.holdout_start)
+        yield Question(query, wanted, np.ones(len(wanted)))
+
+
+def _visited_again(inputs: Inputs) -> Iterator[Question]:
+    """The items of each session of a known user, asked for when it begins."""
+    known = np.diff(inputs.splits.known.offsets) > 0
+    for user, start, items in _sessions(inputs.splits.holdout):
+        if known[user]:
+            query = Query(inputs.dataset.users.id_of(user), as_of=start)
+            yield Question(query, np.unique(items), np.ones(len(np.unique(items))))
+
+
+def _seen_beside(inputs: Inputs) -> Iterator[Question]:
+    """The other items of each session, asked for with its first one."""
+    for _, start, items in _sessions(inputs.splits.holdout):
+        others = np.setdiff1d(items, items[:1])
+        if len(others):
+            query = Query(items=[inputs.dataset.catalog.ids.id_of(int(items[0]))], as_of=start)
+            yield Question(query, others, np.ones(len(others)))
+
+
+def _sessions(events: Interactions) -> Iterator[tuple[int, int, Int32]]:
+    """Each session: its user's row, when it begins, and the items in their order."""
+    if not len(events):
+        return
+    users = events.users
+    begins = np.append(True, (np.diff(users) != 0) | (np.diff(events.times) > SESSION_MICROSECONDS))
+    starts = np.flatnonzero(begins)
+    for start, stop in zip(starts, np.append(starts[1:], len(events)), strict=True):
+        yield int(users[start]), int(events.times[start]), events.items[start:stop]
+
+
+# Which question evaluates a box, and the plain boxes beside it.
+EVALUATED: dict[str, Evaluated] = {
+    "for_you": Evaluated(_bought_by_user, ("popular", "bestsellers")),
+    "similar": Evaluated(_seen_beside, ("popular",)),
+    "recently_viewed": Evaluated(_visited_again, ("popular", "for_you")),
+    "popular": Evaluated(_bought_next_week, ("bestsellers", "trending"), needs_model=False),
+    "bestsellers": Evaluated(_bought_next_week, ("popular", "trending"), needs_model=False),
+    "trending": Evaluated(_rising_next_week, ("bestsellers", "popular"), needs_model=False),
+    "new_arrivals": Evaluated(_rising_next_week, ("popular",), needs_model=False),
+}
