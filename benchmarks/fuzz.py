@@ -14,7 +14,7 @@ import tempfile
 import venv
 from pathlib import Path
 
-from benchmarks.serve import serving
+from benchmarks.serving import serving
 
 VERSION = "4.32.5"
 # All checks of schemathesis but "positive_data_acceptance": what columns, kinds of events and times there are is known

@@ -1,244 +1,201 @@
-"""Measure latency, throughput and memory of the service: `python -m benchmarks.serve`.
+"""Measure the latency of the service at the dimensions that it serves: `python -m benchmarks.serve --data DIR`.
 
-A shop of random vectors is saved as a bundle and served by `recsys serve`, with one worker bound to one core. wrk
-(https://github.com/wg/wrk, Debian package `wrk`), bound to another core, asks for users with a history of 20, with and
-without a filter that half of the items match, and for the server's constant answer. The CPU time of a request is the
-kernel's count for the service; it is the most reliable figure on a machine with other work. Then the memory of several
-workers is read from /proc/PID/smaps_rollup. Prints tables in Markdown.
+Vectors are trained from a public set and multiplied to each size (see `benchmarks.multiplied`; how alike both are is
+printed). The bundle is made as training makes it, with the index that it chooses. One worker of `recsys serve`, with a
+key, limits and logs as shipped, is bound to one core. A client on another core asks over one connection. Recall counts
+an answer's items among those of exact search with the same history and rules. Prints tables in Markdown.
 """
 
 import argparse
+import json
 import os
-import re
-import shutil
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from recsys.bundle import bundle as bundles
-from recsys.bundle import versions
-from recsys.bundle.bundle import assemble
-from recsys.config.settings import IndexSettings
-from recsys.data import extract
-from recsys.data.catalog import Catalog
-from recsys.data.interactions import Interactions
-from recsys.data.times import MICROSECONDS_PER_DAY
-from recsys.data.vocabulary import Vocabulary
-from recsys.models.vectors import ItemEncoder, Part, Vectors, WeightedSum
+from benchmarks.multiplied import likeness, multiply, train
+from benchmarks.one_connection import Connection
+from benchmarks.serve_shop import BRANDS, CATEGORIES, KINDS, RARE, make_shop
+from benchmarks.serving import memory, serving
+from recsys.bundle.bundle import Bundle
+from recsys.config.loading import load_config
+from recsys.config.settings import Config, IndexSettings
+from recsys.data.interactions import Histories
+from recsys.index import flat
+from recsys.serving import answer as engine
+from recsys.serving import snapshot as snapshots
+from recsys.serving.answer import Query
+from recsys.store.migrate import open_store
 
-DIM = 64
-USERS = 20_000
-HISTORY = 20
-CATEGORIES = 50
-TOKENS = 20_000  # of the item encoder
-KINDS = ("view", "cart", "purchase")
-LUA = """
-local at = tonumber(os.getenv("BENCH_SEED") or "1")
-request = function()
-   at = (at * 48271) % 2147483647
-   return wrk.format("GET", string.format(os.getenv("BENCH_PATH"), at % tonumber(os.getenv("BENCH_COUNT"))))
-end
-"""
-PATHS = {
-    "constant answer": "/v1/health/live",
-    "20 items for a user": "/v1/users/u%d/recommendations?k=20",
-    "the same, filter on": "/v1/users/u%d/recommendations?k=20&filter=price:between:0,50&filter=available:eq:true",
-    "20 similar items": "/v1/items/i%d/similar?k=20",
-}
+K = 20
+LIKENESS_USERS = 100
+WARM_UP = 60  # questions before those that are measured
+JUDGED = 25  # answers of a row that are compared with exact search
 
 
 @dataclass(frozen=True)
-class Load:
-    """What wrk measured."""
+class Row:
+    """One kind of question: the address for a user or an item, and what the engine is asked to compare."""
 
-    requests: int
-    per_second: float
-    p50: str
-    p99: str
-    failed: int
+    name: str
+    path: Callable[[int], str]  # from a random number
+    query: Callable[[int], Query] | None = None  # None: there is no exact search to compare with
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the public set to train on")
     parser.add_argument("--items", type=int, nargs="+", default=[100_000, 1_000_000])
-    parser.add_argument("--seconds", type=int, default=10)
-    parser.add_argument("--workers", type=int, default=4, help="for the table of memory")
+    parser.add_argument("--dim", type=int, default=512)
+    parser.add_argument("--asked", type=int, default=300, help="questions of each row")
+    parser.add_argument("--store", nargs="+", default=["sqlite"], help="sqlite, and URLs of other databases")
+    parser.add_argument("--workers", type=int, default=0, help="so many for a table of memory")
     arguments = parser.parse_args()
-    if shutil.which("wrk") is None:
-        sys.exit("wrk is needed: apt-get install wrk, or build https://github.com/wg/wrk")
-    print("| items | request | connections | requests/s | p50 | p99 | processor, ms |\n|---|---|---|---|---|---|---|")
-    sizes = []
+    vectors, histories = train(arguments.data, arguments.dim)
+    histories = in_kinds(histories)
+    asked = np.random.default_rng(0).choice(len(histories), LIKENESS_USERS, replace=False)
+    print(
+        "| vectors | norms, 1 / 10 / 90 / 99 / 100 % | singular values 2, 8, 32, 128 | score(1) / (20), / (100) | ivf |"
+    )
+    print("|---|---|---|---|---|")
+    print_likeness("trained", vectors.item_vectors, vectors.encode(histories)[asked])
     for items in arguments.items:
-        with tempfile.TemporaryDirectory(prefix="recsys-bench-") as name:
-            folder = Path(name)
-            make_shop(folder, items)
-            with serving(folder, workers=1, core=0) as (url, pids):
-                for label, path in PATHS.items():
-                    for connections in (1, 8):
-                        count = items if "items/" in path else USERS
-                        before = processor_seconds(pids[0])
-                        load = wrk(url, path, count, connections, arguments.seconds)
-                        each = (processor_seconds(pids[0]) - before) / load.requests * 1000
-                        figures = f"{load.per_second:,.0f} | {load.p50} | {load.p99} | {each:.2f}"
-                        print(f"| {items:,} | {label} | {connections} | {figures} |", flush=True)
-                        if load.failed:
-                            sys.exit(f"{load.failed} requests failed")
-            with serving(folder, workers=arguments.workers, core=None) as (url, pids):
-                wrk(url, PATHS["the same, filter on"], USERS, 16, arguments.seconds)
-                wrk(url, PATHS["20 similar items"], items, 16, arguments.seconds)
-                sizes.append((items, [memory(pid) for pid in pids]))
-    print("\n| items | workers | own memory of each, MB | shared with the others, MB |\n|---|---|---|---|")
-    for items, measured in sizes:
-        own = ", ".join(f"{private / 2**20:.0f}" for private, _ in measured)
-        shared = max(together for _, together in measured) / 2**20
-        print(f"| {items:,} | {len(measured)} | {own} | {shared:.0f} |")
+        made = multiply(vectors, histories, items)
+        users = np.concatenate([made.vectors.encode(made.histories.slice(user, user + 1)) for user in asked.tolist()])
+        print_likeness(f"{items:,}", made.vectors.item_vectors, users)
+        for store in arguments.store:
+            with tempfile.TemporaryDirectory(prefix="recsys-bench-") as name:
+                folder, started = Path(name), time.perf_counter()
+                url = None if store == "sqlite" else store
+                bundle, key = make_shop(folder, made.vectors, made.histories, index=IndexSettings(), store_url=url)
+                say(f"made in {time.perf_counter() - started:.0f} s; index {json.dumps(bundle.manifest['index'])}")
+                say(f"directions {json.dumps(bundle.manifest.get('directions'))}")
+                measure(folder, bundle, key, arguments.asked, store.partition(":")[0], arguments.workers)
 
 
-def make_shop(folder: Path, items: int) -> None:
-    """A bundle of random vectors and a catalog, an extract of users with 20 events each, and their configuration."""
-    random = np.random.default_rng(0)
-    ids = Vocabulary.from_ids(f"i{row}" for row in range(items))
-    item_vectors = random.standard_normal((items, DIM), np.float32)
-    item_vectors *= np.exp(0.3 * random.standard_normal((items, 1), np.float32))
-    weights = (random.standard_normal((TOKENS, DIM), np.float32) for _ in range(2))
-    encoder = ItemEncoder(np.sort(random.integers(0, 2**63, TOKENS, np.uint64)), next(weights), (next(weights),))
-    part = Part(random.standard_normal((items, DIM), np.float32), WeightedSum((0.2, 0.5, 1.0), 90.0))
-    columns = pa.table(
-        {
-            "title": [f"Item {row}" for row in range(items)],
-            "category": np.char.add("Category ", random.integers(0, CATEGORIES, items).astype(str)),
-            "price": random.random(items) * 100,
-            "available": random.random(items) < 0.95,
-        }
-    )
-    catalog = Catalog(ids, columns)
-    fresh = assemble(
-        Vectors("mf", item_vectors, (part,), encoder, {}),
-        catalog,
-        random.random(items, np.float32),
-        kinds=KINDS,
-        index_settings=IndexSettings(),
-    )
-    version = bundles.save(fresh, folder / "data", facts={"config_hash": "00000000"})
-    versions.publish(folder / "data", version)
-    readings = SimpleNamespace(
-        users=Vocabulary.from_ids(f"u{row}" for row in range(USERS)),
-        catalog=catalog,
-        events=_events(random, items),
-        kinds=KINDS,
-        watermark=time.time_ns() // 1000,
-    )
-    extract.publish(folder / "data", extract.write(folder / "data", readings))
-    (folder / "recsys.toml").write_text('[storage]\npath = "data"\n')
+def in_kinds(histories: Histories) -> Histories:
+    """The same histories with all kinds of events; a tenth are purchases."""
+    kinds = np.random.default_rng(2).choice(len(KINDS), len(histories.items), p=[0.7, 0.2, 0.1]).astype(np.int8)
+    return replace(histories, kinds=kinds)
 
 
-def _events(random: np.random.Generator, items: int) -> Interactions:
-    count = USERS * HISTORY
-    now = time.time_ns() // 1000
-    return Interactions.from_rows(
-        np.repeat(np.arange(USERS, dtype=np.int32), HISTORY),
-        random.integers(0, items, count).astype(np.int32),
-        random.integers(0, len(KINDS), count).astype(np.int8),
-        now - (random.random(count) * 90 * MICROSECONDS_PER_DAY).astype(np.int64),
-        np.full(count, np.nan, np.float32),
-        user_count=USERS,
-        item_count=items,
-    )
+def print_likeness(name: str, item_vectors: Any, queries: Any) -> None:
+    """One line about how hard vectors are to search."""
+    cells = [" / ".join(f"{value:.2f}" for value in values) for values in likeness(item_vectors, queries).values()]
+    print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
-@contextmanager
-def serving(folder: Path, *, workers: int, core: int | None, key: str = "") -> Iterator[tuple[str, list[int]]]:
-    """The service, warm: its address and the processes that answer. core: the only one that it may use."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "jobs.cli", "serve", "--config", str(folder / "recsys.toml"), "--port", str(port)]
-    if core is not None:
-        command = ["taskset", "--cpu-list", str(core), *command]
-    log = (folder / "serve.log").open("wb")
-    process = subprocess.Popen([*command, "--workers", str(workers)], stderr=log, start_new_session=True)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(workers):
-            _wait(url, key)
-        yield url, [process.pid] if workers == 1 else _workers(process.pid)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        log.close()
+def measure(folder: Path, bundle: Bundle, key: str, asked: int, store: str, workers: int) -> None:
+    """Ask one worker every kind of question and print a row for each."""
+    config = load_config(folder / "recsys.toml")
+    items, users = len(bundle.catalog), 10_000
+    print(f"\n| {items:,} items, {store} | p50, ms | p99, ms | most, ms | recall@20 |\n|---|---|---|---|---|")
+    with serving(folder, workers=1, core=0, key=key):
+        pass  # the first start reads all files once for their checksums
+    started = time.perf_counter()
+    with serving(folder, workers=1, core=0, key=key) as (url, pids):
+        ready = time.perf_counter() - started
+        os.sched_setaffinity(0, {(os.cpu_count() or 1) - 1})
+        with exact_answers(config, bundle) as exact:
+            for row in rows(users, items):
+                print(measured(row, int(url.rpartition(":")[2]), key, asked, exact), flush=True)
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))
+        own, shared = (size / 2**20 for size in memory(pids[0]))
+    say(f"ready after {ready:.1f} s; memory {own:.0f} MB of its own, {shared:.0f} MB shared")
+    if workers:
+        with serving(folder, workers=workers, core=None, key=key) as (url, pids):
+            for _ in range(workers):
+                connection = Connection(int(url.rpartition(":")[2]), key)
+                for number in range(asked):
+                    connection.ask(f"/v1/users/u{number}/recommendations?k={K}")
+                    connection.ask(f"/v1/items/i{number}/similar?k={K}")
+                connection.close()
+            sizes = [tuple(round(size / 2**20) for size in memory(pid)) for pid in pids]
+        say(f"{workers} workers, MB of their own and shared: {sizes}")
 
 
-def _wait(url: str, key: str) -> None:
-    request = urllib.request.Request(f"{url}/v1/users/u0/recommendations", headers={"X-API-Key": key})
-    for _ in range(600):
-        try:
-            with urllib.request.urlopen(request, timeout=30):
-                return
-        except OSError:
-            time.sleep(0.1)
-    sys.exit("the service does not answer")
+def rows(users: int, items: int) -> Iterator[Row]:
+    """The kinds of questions."""
 
+    def for_you(name: str, *filters: str) -> Row:
+        asked = "".join(f"&filter={text.replace(' ', '%20')}" for text in filters)
+        return Row(
+            name,
+            lambda number: f"/v1/users/u{number % users}/recommendations?k={K}{asked}",
+            lambda number: Query(f"u{number % users}", k=K, filters=filters),
+        )
 
-def _workers(parent: int) -> list[int]:
-    """The processes that hold the bundle: uvicorn has a helper besides."""
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    return [int(pid) for pid in children if b"index.faiss" in Path(f"/proc/{pid}/maps").read_bytes()]
-
-
-def wrk(url: str, path: str, count: int, connections: int, seconds: int) -> Load:
-    """Ask with wrk from the last core."""
-    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(LUA)
-        script.flush()
-        command = ["taskset", "--cpu-list", str((os.cpu_count() or 1) - 1), "wrk", "-t1", f"-c{connections}"]
-        command += [f"-d{seconds}s", "--latency", "-s", script.name, url]
-        environment = {**os.environ, "BENCH_PATH": path, "BENCH_COUNT": str(count)}
-        printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-    failed = re.search(r"Non-2xx or 3xx responses: (\d+)", printed)
-    errors = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", printed)
-    return Load(
-        requests=int(_find(r"(\d+) requests in", printed)),
-        per_second=float(_find(r"Requests/sec:\s+([\d.]+)", printed)),
-        p50=_find(r"\n +50% +(\S+)", printed),
-        p99=_find(r"\n +99% +(\S+)", printed),
-        failed=int(failed[1]) if failed else sum(map(int, errors.groups())) if errors else 0,
+    yield Row("constant answer", lambda _: "/v1/health/live")
+    yield for_you("for you")
+    yield for_you("for you, 50 %", "price:between:0,50")
+    yield for_you("for you, 5 %", f"category:eq:Category {CATEGORIES // 2}")
+    yield for_you("for you, .1 %", f"brand:eq:Brand {BRANDS // 2}")
+    yield for_you(f"for you, {RARE} items", "series:eq:77")
+    yield Row(
+        "similar",
+        lambda number: f"/v1/items/i{number % items}/similar?k={K}",
+        lambda number: Query(k=K, box="similar", items=(f"i{number % items}",)),
     )
 
 
-def processor_seconds(pid: int) -> float:
-    """What a process has used so far."""
-    used = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-    return sum(map(int, used)) / os.sysconf("SC_CLK_TCK")
+def measured(row: Row, port: int, key: str, asked: int, exact: Callable[[Query], list[str]]) -> str:
+    """A line of the table. Exits when an answer is no answer."""
+    random, connection, times, found = np.random.default_rng(3), Connection(port, key), list[float](), list[float]()
+    for at in range(WARM_UP + asked):
+        number = int(random.integers(0, 2**31))
+        status, body, milliseconds = connection.ask(row.path(number))
+        if status != 200:
+            sys.exit(f"{row.path(number)}: {status} {body.decode()[:300]}")
+        if at >= WARM_UP:
+            times.append(milliseconds)
+        if row.query and at < JUDGED:
+            right = exact(row.query(number))
+            ids = [hit["item_id"] for hit in json.loads(body)["hits"]]
+            found.append(len(set(ids) & set(right)) / max(1, len(right)))
+    connection.close()
+    p50, p99 = np.quantile(times, [0.5, 0.99])
+    recall = f"{np.mean(found):.4f}" if found else ""
+    return f"| {row.name} | {p50:.2f} | {p99:.2f} | {max(times):.2f} | {recall} |"
 
 
-def memory(pid: int) -> tuple[int, int]:
-    """Bytes of a process that are its own, and those that it shares."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.endswith(" kB")}
-    return (
-        sizes["Private_Clean"] + sizes["Private_Dirty"],
-        sizes["Shared_Clean"] + sizes["Shared_Dirty"],
-    )
+class exact_answers:  # noqa: N801  used as a function
+    """Answers of the same engine with exact search."""
+
+    def __init__(self, config: Config, bundle: Bundle) -> None:
+        """bundle: whose vectors, history and rules count."""
+        self._config = config
+        self._store = open_store(config.store.url, config.store.table_prefix)
+        exact = replace(bundle, index=flat.build(bundle.vectors.item_vectors), directions_index=None)
+        self._snapshot = snapshots.load(config, lambda _: [], bundle=exact)
+
+    def __enter__(self) -> Callable[[Query], list[str]]:
+        return self._ask
+
+    def __exit__(self, *_: object) -> None:
+        self._store.close()
+
+    def _ask(self, query: Query) -> list[str]:
+        context = engine.gather_context(
+            self._config,
+            self._snapshot,
+            query,
+            now=time.time_ns() // 1000,
+            read=lambda use: use(self._store),
+            grow=lambda snapshot, _: snapshot,
+        )
+        return [hit["item_id"] for hit in engine.answer(self._config, context, query).hits]
 
 
-def _find(pattern: str, text: str) -> str:
-    found = re.search(pattern, text)
-    if found is None:
-        sys.exit(f"wrk printed something unexpected:\n{text}")
-    return found[1]
+def say(text: str) -> None:
+    """What is no part of a table."""
+    print(f"\n{text}", flush=True)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.serve import USERS, make_shop, serving
+from benchmarks.serve_shop import USERS, make_shop, random_histories, random_vectors
+from benchmarks.serving import serving
 from recsys.bundle import bundle as bundles
 from recsys.bundle import versions
 from recsys.bundle.bundle import Bundle, assemble
@@ -45,7 +46,7 @@ request = function()
    at = at + 1
    local user = users[at %% #users + 1]
    local body = string.format('{"user_id": "%%s", "k": %(k)d, "as_of": "%(as_of)s"}', user)
-   local headers = {["Content-Type"] = "application/json", ["X-Request-ID"] = user}
+   local headers = {["Content-Type"] = "application/json", ["X-Request-ID"] = user, ["X-API-Key"] = "%(key)s"}
    return wrk.format("POST", "/v1/recommendations", headers, body)
 end
 response = function(status, headers, body)
@@ -81,9 +82,9 @@ def main() -> None:
     for workers in arguments.workers:
         with tempfile.TemporaryDirectory(prefix="recsys-bench-") as name:
             folder = Path(name)
-            make_shop(folder, arguments.items)
-            script = prepare(folder)
-            with serving(folder, workers=workers, core=None) as (url, _):
+            _, key = make_shop(folder, random_vectors(arguments.items), random_histories(arguments.items))
+            script = prepare(folder, key)
+            with serving(folder, workers=workers, core=None, key=key) as (url, _):
                 load = [
                     "wrk",
                     "-t1",
@@ -96,7 +97,7 @@ def main() -> None:
                     url,
                 ]
                 wrk = subprocess.Popen(load, stdout=subprocess.PIPE, text=True)
-                swap(folder / "data", url, workers, arguments.swaps)
+                swap(folder / "data", url, workers, arguments.swaps, key)
                 wrk.send_signal(signal.SIGINT)  # it then says what it found
                 printed, _ = wrk.communicate()
         found = re.search(r"FOUND (\d+) (\d+) (\d+) ([\d.]+) ([\d.]+)", printed)
@@ -109,9 +110,10 @@ def main() -> None:
     sys.exit(1 if bad else 0)
 
 
-def prepare(folder: Path) -> Path:
+def prepare(folder: Path, key: str) -> Path:
     """Save the other bundle and what both have to answer; returns wrk's script."""
-    (folder / "recsys.toml").write_text('[storage]\npath = "data"\n[api]\npoll_seconds = 0.2\n')
+    with (folder / "recsys.toml").open("a") as file:
+        file.write("\n[api]\npoll_seconds = 0.2\n")
     first = bundles.load(folder / "data")
     second = bundles.load(folder / "data", bundles.save(turned(first), folder / "data", facts={"config_hash": "1" * 8}))
     events = extract.open_extract(folder / "data")
@@ -125,7 +127,7 @@ def prepare(folder: Path) -> Path:
     table.write_text(f"return {{{rows}}}, {{{','.join(map(json.dumps, users))}}}\n")
     script = folder / "swaps.lua"
     script.write_text(
-        LUA % {"table": table, "k": K, "as_of": (EPOCH + timedelta(microseconds=events.as_of)).isoformat()}
+        LUA % {"table": table, "k": K, "key": key, "as_of": (EPOCH + timedelta(microseconds=events.as_of)).isoformat()}
     )
     return script
 
@@ -158,7 +160,7 @@ def expected(bundle: Bundle, events: extract.Extract, users: list[str]) -> dict[
     return {user: " ".join(bundle.catalog.ids.ids_of(row)) for user, row in zip(users, hits.rows, strict=True)}
 
 
-def swap(folder: Path, url: str, workers: int, swaps: int) -> None:
+def swap(folder: Path, url: str, workers: int, swaps: int, key: str) -> None:
     """Publish one bundle and the other in turn, each when all workers answer from the one before."""
     live = bundles.load(folder).version
     saved = sorted(path.parent.name for path in (folder / "bundles").glob("*/manifest.json"))
@@ -166,16 +168,17 @@ def swap(folder: Path, url: str, workers: int, swaps: int) -> None:
     for at in range(1, swaps + 1):
         versions.publish(folder, names[at % 2])
         deadline = time.monotonic() + 120
-        while swapped(url) < workers * (at + 1):
+        while swapped(url, key) < workers * (at + 1):
             if time.monotonic() > deadline:
                 sys.exit(f"swap {at} did not come")
             time.sleep(0.1)
         time.sleep(0.3)
 
 
-def swapped(url: str) -> int:
+def swapped(url: str, key: str) -> int:
     """How many swaps all workers have made."""
-    with urllib.request.urlopen(f"{url}/metrics", timeout=60) as answer:
+    request = urllib.request.Request(f"{url}/metrics", headers={"X-API-Key": key})
+    with urllib.request.urlopen(request, timeout=60) as answer:
         found = re.search(r'recsys_bundle_swaps_total\{outcome="swapped"\} (\d+)', answer.read().decode())
     return int(found[1]) if found else 0
 

@@ -31,7 +31,7 @@ _DIMS_PER_CODE = (2, 4)
 _FINE_FROM = 256  # dimensions from which codes of more than the fewest are worth a try
 _USERS = 128  # who choose, and as many who judge
 _TIMED = 64
-_MARGIN = 0.6  # share of the missing recall that may be missing with those who choose
+_MARGIN = 0.4  # share of the missing recall that may be missing with those who choose
 _BOUND_MARGIN = 0.02  # beyond the largest cosine that was seen
 
 
