@@ -9,10 +9,12 @@ from pathlib import Path
 import httpx
 from serving import said
 
+from recsys.serving.boxes import BOXES
 from recsys.store.migrate import open_store
 from recsys.store.runs import add_step, finish_run, start_run
 
 TEXT = (Path(__file__).parents[3] / "docs" / "http.md").read_text(encoding="utf-8")
+FRONT_END = Path(__file__).parents[3] / "docs" / "front-end.md"
 HOME = "http://127.0.0.1:8000"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -81,3 +83,25 @@ def test_every_address_is_documented_with_a_request(serve):
             pattern = re.sub(r"\{\w+\}", "[^/]+", path)
             assert any(m == method.upper() and re.fullmatch(pattern, p) for m, p in requests), f"{method} {path}"
             assert re.sub(r"\{\w+\}", "{id}", path) in TEXT
+
+
+def test_every_recipe_of_the_front_end_is_answered_with_items(serve):
+    server = serve()
+    for item, kind in (("P00024", "view"), ("P00031", "cart")):
+        server.event(None, item, kind, visitor_id="v-81")
+        server.event("1003", item, kind)
+    text = FRONT_END.read_text(encoding="utf-8")
+    recipes = re.findall(r"^`POST (\S+)`\n\n```json\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert len(recipes) == text.count("```json") == 7
+    asked = set()
+    for path, body in recipes:
+        question, answer = json.loads(body), server.post(path, json.loads(body))
+        lists = answer.get("boxes") or answer.get("answers") or [answer | {"box": path.rpartition("/")[2]}]
+        for one in lists:
+            asked.add(one["box"])
+            assert "error" not in one, (path, one)
+            known = [warning["code"] for warning in one["warnings"]]
+            assert one["hits"] or one["box"] in ("buy_again", "price_drops", "recently_viewed"), (path, one, known)
+            fields = question.get("fields") or question.get("questions", [{}])[0].get("fields", [])
+            assert all(list(hit.get("fields", [])) == fields for hit in one["hits"]), (path, one)
+    assert asked == set(BOXES) - {"popular"}
