@@ -17,6 +17,7 @@ from recsys.serving import answer as engine
 from recsys.serving import several
 from recsys.serving.answer import Answer, Query, RequestContext
 from recsys.serving.snapshot import Snapshot
+from recsys.store.requests import KeptRequest
 
 
 def current(state: AppState) -> Snapshot:
@@ -59,8 +60,27 @@ def answer(state: AppState, query: Query, *, request_id: str, same_for_all: Requ
     except NotFoundError as error:
         raise ProblemError(404, "unknown_item", str(error)) from None
     _count(found, query)
-    body = {"request_id": request_id} | plain(found)
+    told = plain(found)
+    if state.requests.wants(request_id):
+        state.requests.keep(_kept(request_id, context, query, told))
+    body = {"request_id": request_id} | told
     return Response(to_json(body, inf_nan_mode="null"), headers=headers, media_type="application/json")
+
+
+def _kept(request_id: str, context: RequestContext, query: Query, told: dict[str, Any]) -> KeptRequest:
+    question = to_json({name: value for name, value in vars(query).items() if value not in (None, (), [])}).decode()
+    answer = to_json({name: told[name] for name in ("hits", "eligible", "dropped", "warnings")}, inf_nan_mode="null")
+    return KeptRequest(
+        request_id=request_id,
+        user_id=query.user_id,
+        visitor_id=query.visitor_id,
+        asked_at=time.time_ns() // 1000,
+        as_of=context.as_of,
+        bundle=context.snapshot.bundle.version,
+        revision=context.snapshot.revision,
+        question=question,
+        answer=answer.decode(),
+    )
 
 
 def answer_page(state: AppState, common: Query, queries: Sequence[Query], *, request_id: str) -> Response:

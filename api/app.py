@@ -15,7 +15,8 @@ from api import problems
 from api.auth import KeyAuth
 from api.live import Live
 from api.middleware import Middleware
-from api.routes import boxes, docs, events, health, history, items, page, runs, status, users
+from api.request_log import RequestLog
+from api.routes import boxes, docs, events, health, history, items, page, requests, runs, status, users
 from api.routes import recommendations as recommend
 from api.state import AppState
 from recsys.config.loading import load_config
@@ -38,7 +39,7 @@ def create_app(config: Config | None = None) -> FastAPI:
         config.store, patience_seconds=settings.database_timeout_seconds, size=settings.threads + _SPARE_CONNECTIONS
     )
     auth = KeyAuth(settings.host)
-    state = AppState(config, store, Live(config, store), auth)
+    state = AppState(config, store, Live(config, store), auth, RequestLog(config.requests, store))
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -50,7 +51,7 @@ def create_app(config: Config | None = None) -> FastAPI:
 
     app = FastAPI(title="recsys", version="1", lifespan=lifespan, openapi_url=None, redirect_slashes=False)
     app.state.shared, app.state.auth = state, auth
-    for room in (recommend, boxes, items, events, users, history, status, runs, health, page, docs):
+    for room in (recommend, boxes, items, events, users, history, requests, status, runs, health, page, docs):
         app.include_router(room.router)
     problems.install(app)
     app.add_middleware(Middleware, max_body_bytes=settings.max_body_bytes)

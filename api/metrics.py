@@ -27,6 +27,7 @@ LATENCY = Histogram("recsys_http_request_seconds", "From the first byte to the l
 HITS = Counter("recsys_hits", "Items that were recommended, by reason", ["reason"])
 SHORT = Counter("recsys_short_answers", "Answers with fewer items than asked for")
 EVENTS = Counter("recsys_events", "Events posted, by what became of them", ["outcome"])
+KEPT = Counter("recsys_kept_requests", "Requests to be kept, by what became of them", ["outcome"])
 SWAPS = Counter("recsys_bundle_swaps", "Bundles that were loaded, by what became of them", ["outcome"])
 AWAY = Counter("recsys_database_away_answers", "Answers given without the database")
 LIVE = Gauge("recsys_bundle_live", "1 for the bundle that a worker serves", ["version"], multiprocess_mode="liveall")

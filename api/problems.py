@@ -115,7 +115,15 @@ async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = _CODES.get(error.status_code, "invalid_request")
     detail = _WORDS.get(code, str(error.detail))
-    return respond(error.status_code, code, detail, request_id=_id(request), headers=error.headers)
+    headers = dict(error.headers or {}) | ({"Allow": _allowed_methods(request)} if error.status_code == 405 else {})
+    return respond(error.status_code, code, detail, request_id=_id(request), headers=headers)
+
+
+def _allowed_methods(request: Request) -> str:
+    """The methods of an address. The framework names those of one of its routes only."""
+    routes = [route for route in request.app.routes if getattr(route, "methods", None)]
+    here = [route for route in routes if route.path_regex.match(request.scope["path"])]
+    return ", ".join(sorted({method for route in here for method in route.methods}))
 
 
 async def _validation(request: Request, error: Exception) -> Response:

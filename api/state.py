@@ -10,6 +10,7 @@ from fastapi import Request
 from api import metrics
 from api.auth import KeyAuth
 from api.live import Live
+from api.request_log import RequestLog
 from recsys.config.settings import Config
 from recsys.errors import AwayError, RecsysError
 from recsys.serving.snapshot import MARGIN
@@ -30,6 +31,7 @@ class AppState:
     store: ResilientStore
     live: Live
     auth: KeyAuth
+    requests: RequestLog
     tag: str = field(init=False)  # differs between configurations, which shape answers
     deleted: dict[str, int] = field(default_factory=dict)  # tombstones, for when the database is away
     _reached: threading.Event = field(default_factory=threading.Event)  # the database was looked for once
@@ -47,6 +49,7 @@ class AppState:
             thread = threading.Thread(target=loop, name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
+        self.requests.start()
 
     def settle(self) -> None:
         """Wait until the first bundle is loaded, if that is soon: one of several workers shall not answer worse."""
@@ -55,6 +58,7 @@ class AppState:
     def stop(self) -> None:
         """End the threads and close the database."""
         self._stop.set()
+        self.requests.stop()
         for thread in self._threads:
             thread.join(timeout=2 * self.config.api.database_timeout_seconds)
         self.store.close()

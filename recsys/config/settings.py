@@ -490,6 +490,13 @@ class ApiSettings(Section):
     )
 
 
+class RequestSettings(Section):
+    """Which questions and answers are kept, for `GET /v1/requests/{id}`. They are personal data."""
+
+    share: float = Field(0.0, ge=0, le=1, description="Share of the requests that are kept, with their answers")
+    days: float = Field(30.0, gt=0, description="Days after which a kept request is deleted")
+
+
 class ScheduleSettings(Section):
     """When `recsys schedule` runs what."""
 
@@ -572,6 +579,7 @@ class Config(Section):
     gate: GateSettings = GateSettings()
     index: IndexSettings = IndexSettings()
     api: ApiSettings = ApiSettings()
+    requests: RequestSettings = RequestSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     alerts: AlertSettings = AlertSettings()
     audience: AudienceSettings = AudienceSettings()
@@ -610,7 +618,7 @@ class Config(Section):
 
 
 _NOT_HASHED: dict[str, Any] = {
-    **dict.fromkeys(("store", "storage", "imports", "api", "schedule", "alerts", "audience"), True),
+    **dict.fromkeys(("store", "storage", "imports", "api", "requests", "schedule", "alerts", "audience"), True),
     # The URL holds a password; the others say how it is read, not what.
     "source": {"url", "url_file", "dialect", "query_timeout_seconds"},
     "training": {"processes"},  # the result is the same but for rounding

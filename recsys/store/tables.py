@@ -30,6 +30,7 @@ class Tables:
     audiences: sa.Table
     audience_members: sa.Table
     counters: sa.Table
+    requests: sa.Table
 
 
 def own_tables(prefix: str) -> Tables:
@@ -168,6 +169,21 @@ def own_tables(prefix: str) -> Tables:
         ),
         counters=table(
             "counters", sa.Column("name", key, primary_key=True), sa.Column("value", number, nullable=False)
+        ),
+        requests=table(
+            "requests",
+            sa.Column("request_id", key, primary_key=True),
+            sa.Column("user_id", key),
+            sa.Column("visitor_id", key),
+            sa.Column("asked_at", number, nullable=False),
+            sa.Column("as_of", number, nullable=False),
+            sa.Column("bundle", key, nullable=False),
+            sa.Column("revision", number, nullable=False),
+            sa.Column("question", text, nullable=False),
+            sa.Column("answer", text, nullable=False),
+            sa.Index(f"{prefix}requests_user", "user_id"),
+            sa.Index(f"{prefix}requests_visitor", "visitor_id"),
+            sa.Index(f"{prefix}requests_asked", "asked_at"),
         ),
     )
 

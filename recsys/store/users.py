@@ -72,6 +72,7 @@ def bury_visitor(store: Store, visitor_id: str, *, now: int) -> Deleted:
         if user_id is not None:  # in the rare case that the merge is this new, the user is locked only now
             return _bury(connection, tables, user_id, now)
         bury_stranger(connection, tables, visitor_id, now)
+        _forget_requests(connection, tables, [visitor_id])
         return Deleted(None, [visitor_id], 0, known=False)
 
     return store.transact(bury)
@@ -102,9 +103,17 @@ def _bury(connection: sa.Connection, tables: Tables, user_id: str, now: int) -> 
     visitors = bury_visitors_of(connection, tables, user_id, now)
     removed = [
         connection.execute(table.delete().where(table.c.user_id == user_id)).rowcount
-        for table in (tables.users, tables.audience_members)
+        for table in (tables.users, tables.audience_members, tables.requests)
     ]
+    _forget_requests(connection, tables, visitors)
     return Deleted(user_id, visitors, 0, bool(visitors or any(removed)))
+
+
+def _forget_requests(connection: sa.Connection, tables: Tables, visitor_ids: Sequence[str]) -> None:
+    """Remove what visitors asked."""
+    for start in range(0, len(visitor_ids), MANY_IDS):
+        mine = tables.requests.c.visitor_id.in_(visitor_ids[start : start + MANY_IDS])
+        connection.execute(tables.requests.delete().where(mine))
 
 
 def read_deletions(

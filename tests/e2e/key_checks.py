@@ -34,6 +34,7 @@ from recsys.source import dataset as source
 from recsys.store.events import insert_events
 from recsys.store.keys import create_key
 from recsys.store.migrate import open_store
+from recsys.store.requests import KeptRequest, insert_requests
 from recsys.training import gate, pipeline
 from recsys.training.evaluation import evaluate
 from recsys.training.pipeline import TrainingRun
@@ -302,6 +303,25 @@ def status_of_a_long_body(service: ServiceHere, _config: Config) -> int:
 def status_of_a_fresh_item(service: ServiceHere, _config: Config) -> int:
     service.post("/v1/items", {"item_id": "fresh", "title": "Fresh"})
     return service.http.get("/v1/items/fresh/similar").status_code
+
+
+def status_of_a_kept_request(service: ServiceHere, _config: Config) -> int:
+    service.http.get("/v1/boxes/popular", headers={"X-Request-ID": "asked"}).raise_for_status()
+    time.sleep(1)
+    return service.http.get("/v1/requests/asked").status_code
+
+
+def status_of_an_old_request(service: ServiceHere, config: Config) -> int:
+    """What becomes of a request of forty days ago when a service starts."""
+    with closing(open_store(config.store.url, config.store.table_prefix)) as store:
+        at = store.now() - 40 * 24 * 60 * MINUTE
+        texts = {"bundle": "b", "question": "{}", "answer": '{"hits": []}'}
+        insert_requests(store, [KeptRequest("old", None, None, asked_at=at, as_of=at, revision=0, **texts)])
+    other = ServiceHere(config)
+    other.wait()
+    time.sleep(1)
+    other.kill()
+    return service.http.get("/v1/requests/old").status_code
 
 
 def status_after_the_first_key(service: ServiceHere, config: Config) -> int:

@@ -225,6 +225,8 @@ CHANGES: dict[str, Change] = {
         lambda before, after: after < 1.5 <= before,
         {"RECSYS_API__DATABASE_TIMEOUT_SECONDS": "1.5"},
     ),
+    "requests.share": Change("1", outcomes.asked(outcomes.status_of_a_kept_request), become(404, 200)),
+    "requests.days": Change("50", outcomes.asked(outcomes.status_of_an_old_request), become(404, 200)),
     "schedule.train": Change("0 5 * * *", outcomes.due_hour, become(3, 5), {"RECSYS_SCHEDULE__TRAIN": "0 3 * * *"}),
     "schedule.zone": Change("Asia/Tokyo", outcomes.due_hour, become(12, 3), {"RECSYS_SCHEDULE__TRAIN": "0 12 * * *"}),
     "models.two_tower.patience": Change(

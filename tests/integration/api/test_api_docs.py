@@ -49,7 +49,7 @@ def a_run(shop):
 
 def test_every_request_of_the_documentation_is_answered_as_it_says(serve, shop):
     a_run(shop)
-    server = serve()
+    server = serve(RECSYS_REQUESTS__SHARE="1")
     blocks = BLOCK.findall(TEXT)
     asked = shown = 0
     for at, (language, text) in enumerate(blocks):

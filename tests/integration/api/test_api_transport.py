@@ -24,6 +24,8 @@ def test_head_is_get_without_the_body(serve, item):
     refused = http.head("/v1/events")
     assert (refused.status_code, refused.headers["Allow"]) == (405, "POST")
     assert "HEAD" in http.put("/v1/status").headers["Allow"]
+    for path, methods in (("/v1/boxes/trending", "GET, POST, HEAD"), (f"/v1/items/{item}", "DELETE, GET, HEAD")):
+        assert http.options(path).headers["Allow"] == methods
 
 
 def test_long_answers_are_compressed_for_who_takes_it_and_say_the_same(serve):

@@ -1,0 +1,97 @@
+"""Which answers are kept, and the thread that writes them: no answer waits for it.
+
+What it holds is lost with the process, and it drops what comes faster than it can write; `/metrics` counts both.
+"""
+
+import hashlib
+import logging
+import queue
+import threading
+import time
+from contextlib import suppress
+from functools import partial
+
+from api import metrics
+from recsys.config.settings import RequestSettings
+from recsys.data.times import MICROSECONDS_PER_DAY
+from recsys.errors import AwayError
+from recsys.store.database import Store
+from recsys.store.requests import KeptRequest, insert_requests, prune_requests
+from recsys.store.resilient import ResilientStore
+
+_WAITING = 1_000  # answers that wait to be written, at most
+_AT_ONCE = 200
+_PAUSE_SECONDS = 0.2  # so that several answers share a transaction
+_PRUNE_SECONDS = 3_600.0
+
+_log = logging.getLogger("recsys.api")
+
+
+class RequestLog:
+    """Keeps a share of the answers of this process."""
+
+    def __init__(self, settings: RequestSettings, store: ResilientStore) -> None:
+        """Nothing is kept before `start`."""
+        self._settings, self._store = settings, store
+        self._waiting: queue.SimpleQueue[KeptRequest] = queue.SimpleQueue()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="requests", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write. Old requests go also where none is kept any more."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write what waits, and end."""
+        self._stop.set()
+        self._thread.join(timeout=10)
+
+    def wants(self, request_id: str) -> bool:
+        """Whether the answer to a request is kept: the share of all that the configuration says, by the id."""
+        if self._settings.share <= 0:
+            return False
+        drawn = int.from_bytes(hashlib.blake2b(request_id.encode(), digest_size=6).digest()) / 2**48
+        return drawn < self._settings.share
+
+    def keep(self, request: KeptRequest) -> None:
+        """Take a request to be written soon."""
+        if self._waiting.qsize() >= _WAITING:
+            metrics.KEPT.labels("dropped").inc()
+            return
+        self._waiting.put(request)
+
+    def _run(self) -> None:
+        pruned = 0.0
+        while True:
+            is_last = self._stop.wait(_PAUSE_SECONDS)
+            try:
+                self._write()
+                if time.monotonic() - pruned > _PRUNE_SECONDS or not pruned:
+                    self._store.write(self._prune)
+                    pruned = time.monotonic()
+            except AwayError:
+                pass
+            except Exception as error:  # one bad row must not end the thread
+                _log.error("keeping requests failed: %s", type(error).__name__)
+            if is_last:
+                return
+
+    def _write(self) -> None:
+        """Write what waits. Of a batch that cannot be written nothing is tried again."""
+        while batch := self._taken():
+            try:
+                self._store.write(partial(insert_requests, requests=batch))
+            except Exception:
+                metrics.KEPT.labels("failed").inc(len(batch))
+                raise
+            metrics.KEPT.labels("kept").inc(len(batch))
+
+    def _taken(self) -> list[KeptRequest]:
+        taken: list[KeptRequest] = []
+        with suppress(queue.Empty):
+            while len(taken) < _AT_ONCE:
+                taken.append(self._waiting.get_nowait())
+        return taken
+
+    def _prune(self, store: Store) -> int:
+        return prune_requests(store, asked_before=store.now() - round(self._settings.days * MICROSECONDS_PER_DAY))
