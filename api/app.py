@@ -51,8 +51,10 @@ def create_app(config: Config | None = None) -> FastAPI:
 
     app = FastAPI(title="recsys", version="1", lifespan=lifespan, openapi_url=None, redirect_slashes=False)
     app.state.shared, app.state.auth = state, auth
-    for room in (recommend, boxes, items, events, users, history, requests, status, runs, health, page, docs):
+    rooms = (recommend, boxes, items, events, users, history, requests, status, runs, health, page, docs)
+    for room in rooms:
         app.include_router(room.router)
+    app.state.routes = [route for room in rooms for route in room.router.routes]
     problems.install(app)
     app.add_middleware(Middleware, max_body_bytes=settings.max_body_bytes)
     _document(app, list(config.events.weights), list(config.events.returns))

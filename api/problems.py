@@ -121,8 +121,7 @@ async def _http(request: Request, error: Exception) -> Response:
 
 def _allowed_methods(request: Request) -> str:
     """The methods of an address. The framework names those of one of its routes only."""
-    routes = [route for route in request.app.routes if getattr(route, "methods", None)]
-    here = [route for route in routes if route.path_regex.match(request.scope["path"])]
+    here = [route for route in request.app.state.routes if route.path_regex.match(request.scope["path"])]
     return ", ".join(sorted({method for route in here for method in route.methods}))
 
 
