@@ -13,7 +13,7 @@ from scipy import sparse
 
 from recsys.data.arrays import Bool, Float32, Int32
 from recsys.data.catalog import Catalog
-from recsys.data.features import item_tokens
+from recsys.related.content import Content
 from recsys.related.counts import Counted, Pairs, Weighting
 
 FEATURE_WEIGHTINGS = (Weighting(60.0, 0.5), Weighting(size_exponent=1.0), Weighting(20.0, 0.5), Weighting(180.0, 1.0))
@@ -29,9 +29,9 @@ class Known:
     log_price: Float32  # [I], NaN where unknown
 
 
-def read_catalog(catalog: Catalog) -> Known:
+def read_catalog(content: Content, catalog: Catalog) -> Known:
     """Take from the catalog what helps to tell which items belong together."""
-    return Known(_token_matrix(catalog.columns), _log_prices(catalog.columns))
+    return Known(content.matrix, _log_prices(catalog.columns))
 
 
 def features_of(counted: Counted, known: Known, pairs: Pairs) -> Float32:
@@ -97,16 +97,6 @@ def _likeness(tokens: sparse.csr_array, first: Any, second: Int32) -> Float32:
         part = slice(start, start + _PAIRS_AT_ONCE)
         found[part] = tokens[first[part]].multiply(tokens[second[part]]).sum(axis=1)
     return found
-
-
-def _token_matrix(columns: pa.Table) -> sparse.csr_array:
-    tokens = item_tokens(columns)
-    hashes, places = np.unique(tokens.hashes, return_inverse=True)
-    ones = np.ones(len(places), np.float32)
-    matrix = sparse.csr_array((ones, places, tokens.offsets), shape=(len(tokens), len(hashes)))
-    matrix.data = np.log(len(tokens) / np.bincount(places, minlength=1)).astype(np.float32)[matrix.indices]
-    lengths = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1))).ravel()
-    return sparse.csr_array(sparse.diags_array(1 / np.maximum(lengths, 1e-9).astype(np.float32)) @ matrix)
 
 
 def _log_prices(columns: pa.Table) -> Float32:

@@ -13,6 +13,7 @@ from recsys.data.arrays import Float32, Int32, Int64
 from recsys.data.folder import open_array
 from recsys.data.interactions import Histories
 from recsys.errors import BundleError
+from recsys.related.content import Content
 from recsys.related.network import Network
 from recsys.related.repeats import Repeats, rank_repeats
 
@@ -56,6 +57,7 @@ class Related:
     viewed_together: Table
     cart: Table  # its scores add up over the items of a cart
     repeats: Repeats
+    content: Content | None  # None: a bundle of before there was any
     facts: dict[str, Any]  # box -> settings and what they reached on validation, for the manifest
 
     def buy_again(self, history: Histories) -> tuple[Int32, Float32]:
@@ -78,6 +80,9 @@ def write(folder: Path, related: Related) -> None:
     for name in _TABLES:
         for field in fields(Table):
             _save(place, f"{name}_{field.name}", getattr(getattr(related, name), field.name))
+    if related.content is not None:
+        for field in fields(Content):
+            _save(place, f"content_{field.name}", getattr(related.content, field.name))
     _save(place, "repeats_items", related.repeats.items)
     _save(place, "repeats_settings", np.array([related.repeats.half_life_days, related.repeats.popularity_exponent]))
     if related.repeats.network is not None:
@@ -98,8 +103,13 @@ def open_related(folder: Path, facts: dict[str, Any], item_count: int) -> Relate
     network = None
     if (place / "repeats_hidden.npy").exists():
         network = Network(*(np.array(open_array(place / f"repeats_{field.name}.npy")) for field in fields(Network)))
+    content = None
+    if (place / "content_hashes.npy").exists():
+        content = Content(*(open_array(place / f"content_{field.name}.npy") for field in fields(Content)))
+        if len(content.events) != item_count:
+            raise BundleError(f"{place}/content_events.npy: expected {item_count}, found {len(content.events)}")
     half_life, exponent = open_array(place / "repeats_settings.npy").tolist()
-    return Related(**tables, repeats=Repeats(items, half_life, exponent, network), facts=facts)
+    return Related(**tables, repeats=Repeats(items, half_life, exponent, network), content=content, facts=facts)
 
 
 _TABLES = ("bought_together", "viewed_together", "cart")

@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from recsys.data.catalog import Catalog
 from recsys.data.interactions import Interactions
 from recsys.related import buy_again, cart, together
 from recsys.related.baskets import Baskets, find_baskets
 from recsys.related.buy_again import ChosenRepeats
 from recsys.related.cart import ChosenCart
+from recsys.related.content import Content, read_content
 from recsys.related.counts import Counted
 from recsys.related.pair_features import Known, read_catalog
 from recsys.related.tables import Related
@@ -45,9 +48,15 @@ class RelatedData:
         return self.events.of_kinds(self.bought_codes)
 
     @cached_property
-    def known(self) -> Known:
+    def content(self) -> Content:
         """What the catalog says."""
-        return read_catalog(self.catalog)
+        counts = np.bincount(self.events.items, minlength=len(self.catalog))
+        return read_content(self.catalog.columns, counts)
+
+    @cached_property
+    def known(self) -> Known:
+        """What the catalog says, as a network learns from it."""
+        return read_catalog(self.content, self.catalog)
 
 
 @dataclass(frozen=True)
@@ -89,5 +98,6 @@ def fit(data: RelatedData, choices: Choices, *, now: int) -> Related:
         viewed_together=together.fit(data.sessions, data.known, choices.viewed_together, **times),
         cart=cart.fit_cart(Counted(data.baskets.before(now), now), choices.cart.settings),
         repeats=buy_again.fit_repeats(data.purchases, choices.buy_again, **times),
+        content=data.content,
         facts=choices.facts,
     )

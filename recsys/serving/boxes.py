@@ -10,7 +10,6 @@ from typing import Any, Literal
 import numpy as np
 
 from recsys.data.arrays import Int32, Int64
-from recsys.data.ragged import Ragged
 from recsys.data.times import MICROSECONDS_PER_DAY
 from recsys.serving import recommender
 from recsys.serving.asked import Asked, no_hits
@@ -18,6 +17,7 @@ from recsys.serving.popular import arrived_rows, bestsellers, new_arrivals, popu
 from recsys.serving.price_drops import drop_of, dropped_rows, price_drops
 from recsys.serving.recommender import Hits
 from recsys.serving.related_items import bought, bought_together, buy_again, cart, viewed_together
+from recsys.serving.similar import similar
 
 Needs = Literal["nothing", "item", "items", "person"]
 
@@ -52,23 +52,6 @@ def _for_you(asked: Asked, depth: int) -> Hits:
     )
 
 
-def _similar(asked: Asked, depth: int) -> Hits:
-    """What is most like the first item that the question names."""
-    if not len(asked.seeds):
-        return no_hits()
-    eligibility = asked.eligibility
-    # The search itself leaves out the item asked about, and without further exclusions it is faster.
-    others = eligibility.excluded[eligibility.excluded != asked.seeds[0]]
-    return recommender.similar(
-        asked.snapshot.view,
-        asked.seeds[:1],
-        depth,
-        allowed=eligibility.allowed,
-        excluded=Ragged.of_one(others) if len(others) else None,
-        fill=False,
-    )
-
-
 def _viewed(asked: Asked) -> tuple[Int32, Int64]:
     """What the user or visitor looked at, the latest first: rows [N], each once, and when (microseconds UTC).
 
@@ -91,7 +74,7 @@ def _recently_viewed(asked: Asked, depth: int) -> Hits:
 
 BOXES: dict[str, Box] = {
     "for_you": Box(_for_you, explores=True, fallbacks=("popular",), reason="personal"),
-    "similar": Box(_similar, needs="item", fallbacks=("popular",)),
+    "similar": Box(similar, needs="item", fallbacks=("popular",)),
     "bought_together": Box(bought_together, needs="item", fallbacks=("similar", "popular")),
     "viewed_together": Box(viewed_together, needs="item", fallbacks=("similar", "popular")),
     "cart": Box(cart, needs="items", fallbacks=("bought_together", "similar", "popular")),

@@ -147,7 +147,7 @@ def test_an_item_that_is_named_is_not_listed():
 
 
 def test_an_empty_box_shows_its_fallback_and_says_so():
-    vectorless = shop().ask("similar", items=["i11"])
+    vectorless = shop_with_an_old_bundle().ask("similar", items=["i11"])
     assert (set(reasons(vectorless)), codes(vectorless)) == ({"popular"}, ["fallback"])
     old = shop_with_an_old_bundle().ask("trending", k=5)
     assert (reasons(old), codes(old)) == (["popular"] * 5, ["fallback"])
