@@ -1,6 +1,6 @@
 """Items for a user, for a visitor, or for a history that comes with the question."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -39,6 +39,24 @@ class Moved(BaseModel):
     by: list[str] = Field(description="pin, exploration, boost, bury, max_per or diversity", examples=[["boost"]])
 
 
+class Contribution(BaseModel):
+    """What an item of the history adds to the score."""
+
+    item_id: str = Field(examples=["22752"])
+    contribution: float = Field(examples=[0.31])
+
+
+class Explanation(BaseModel):
+    """Which items of the history made an item come."""
+
+    method: Literal["exact", "leave_one_out"] = Field(
+        description="exact: all contributions and rest add up; leave_one_out: how far the score falls without the item"
+    )
+    history: list[Contribution] = Field(description="The five that matter most")
+    score: float = Field(description="Before any rule", examples=[0.8713])
+    rest: float | None = Field(description="What is the same for everybody; null where it is not exact")
+
+
 class Hit(BaseModel):
     """One item of an answer."""
 
@@ -50,6 +68,9 @@ class Hit(BaseModel):
     )
     fields: dict[str, Any] = Field({}, description="The columns asked for", examples=[{"title": "Lantern"}])
     price_drop: PriceDrop | None = Field(None, description="Of the box price_drops")
+    explanation: Explanation | None = Field(
+        None, description="Where it was asked for, of items that come from a history"
+    )
     moved: Moved | None = Field(None, description="Only where a rule moved the item")
 
 
@@ -93,12 +114,20 @@ class Asked(BaseModel):
     filter: ShortFilter = Field([])
     fields: Fields = Field([])
     cursor: Cursor | None = None
+    explain: bool = Field(False, description="Say which items of the history made the items come")
 
     def query(self, user_id: str | None = None, visitor_id: str | None = None) -> EngineQuery:
         """The same for the engine."""
         names = [name for field in self.fields for name in field.split(",")]
         return EngineQuery(
-            user_id, visitor_id, k=self.k, exclude=self.exclude, filters=self.filter, fields=names, cursor=self.cursor
+            user_id,
+            visitor_id,
+            k=self.k,
+            exclude=self.exclude,
+            filters=self.filter,
+            fields=names,
+            cursor=self.cursor,
+            explain=self.explain,
         )
 
 
@@ -128,6 +157,7 @@ class Question(Form):
     fields: Fields = Field([])
     as_of: Time | None = Field(None, description="As if it were then; later events do not count. Unset: now")
     cursor: Cursor | None = None
+    explain: bool = Field(False, description="Say which items of the history made the items come")
     rules: Rules | None = None
 
     def query(self) -> EngineQuery:
@@ -142,6 +172,7 @@ class Question(Form):
             fields=self.fields,
             as_of=self.as_of,
             cursor=self.cursor,
+            explain=self.explain,
             rules=None if self.rules is None else self.rules.plain(),
         )
 

@@ -62,11 +62,21 @@ class WeightedSum:
         used, columns = np.unique(weights.indices, return_inverse=True)
         small = sparse.csr_array((weights.data, columns, weights.indptr), shape=(len(histories), len(used)))
         vectors = np.asarray(small @ history_vectors[used], np.float32)
+        return np.asarray(vectors / self._lengths(weights, vectors), np.float32)
+
+    def terms(self, history_vectors: Float32, histories: Histories) -> Float32:
+        """What each item adds to the vector of the only history: float32 [I, Dp]; the sum is what `encode` returns."""
+        weights = self.weights(histories, len(history_vectors))
+        terms = weights.toarray().T.astype(np.float32) * history_vectors
+        return np.asarray(terms / self._lengths(weights, terms.sum(axis=0)[None]), np.float32)
+
+    def _lengths(self, weights: sparse.csr_array, vectors: Float32) -> Float32:
+        """What the weighted sums [B, Dp] are divided by: [B, 1]."""
         if self.scaling == "unit":
             lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         else:
             lengths = np.sqrt(weights.sum(axis=1, dtype=np.float32))[:, None]
-        return np.asarray(vectors / np.maximum(lengths, np.float32(1e-12)), np.float32)
+        return np.asarray(np.maximum(lengths, np.float32(1e-12)), np.float32)
 
 
 @dataclass(frozen=True)

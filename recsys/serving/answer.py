@@ -4,7 +4,7 @@
 eligible, has the box rank them, and fills a list that is short from the box's fallbacks.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from recsys.serving.asked import Asked, join
 from recsys.serving.boxes import BOXES, Box
 from recsys.serving.cursor import mark_of, read_cursor, write_cursor
 from recsys.serving.eligibility import Eligibility, bought_rows, decide
+from recsys.serving.explain import contributions
 from recsys.serving.explore import seed_of
 from recsys.serving.history import Events, InlineEvent, ShownEvent, events_of
 from recsys.serving.recommender import Hits
@@ -52,6 +53,7 @@ class Query:
     window_days: int | None = None  # how far back the box looks; None: as far as it does by itself
     category: str | None = None  # only items of this category and those below it, as "Food" for "Food > Coffee"
     cursor: str | None = None  # next_cursor of an earlier answer to the same question: what it answered is left out
+    explain: bool = False  # whether hits that come from a history say which items of it made them come
     rules: Any = None  # decoded JSON, see recsys.serving.rules; None: no rules
 
 
@@ -331,6 +333,7 @@ def _answer(
     snapshot, eligibility, details = asked.snapshot, asked.eligibility, BOXES[query.box].details
     found, marks, hits = list[dict[str, Any]](), dict.fromkeys(shown), ruled.hits
     columns = (hits.rows[0].tolist(), hits.scores[0].tolist(), hits.reasons[0].tolist())
+    explained: dict[int, dict[str, Any]] = {}
     for row, score, code, moved in zip(*columns, ruled.moved, strict=False):
         bundle, own = snapshot.view.place(row)
         item_id = bundle.catalog.ids.id_of(own)
@@ -344,7 +347,10 @@ def _answer(
             hit["fields"] = fields_of(snapshot, row, query.fields)
         if moved:
             hit["moved"] = moved
+        if query.explain and hit["reason"] in ("personal", "visitor"):
+            explained[row] = hit
         found.append(hit)
+    _explain(asked, explained)
     has_more = len(found) == query.k and eligibility.eligible > len(marks)
     return Answer(
         bundle=snapshot.bundle.version,
@@ -354,6 +360,15 @@ def _answer(
         warnings=warnings,
         next_cursor=write_cursor(marks) if has_more else None,
     )
+
+
+def _explain(asked: Asked, hits: Mapping[int, dict[str, Any]]) -> None:
+    """Add to the hits of joint rows which items of the history made them come."""
+    if not hits:
+        return
+    found = contributions(asked.snapshot.view, asked.histories, [*hits])
+    for at, hit in enumerate(hits.values()):
+        hit["explanation"] = found.told(asked.snapshot.view, at)
 
 
 def _check_kinds(snapshot: Snapshot, history: Sequence[InlineEvent]) -> None:

@@ -104,15 +104,22 @@ def encode(view: CatalogView, histories: Histories) -> Float32:
         return view.main.vectors.encode(histories)
     used, items = np.unique(histories.items, return_inverse=True)
     small = Histories(histories.offsets, items.astype(np.int32), histories.kinds, histories.ages_days)
-    count = len(view.main.catalog)
-    of_main = used < count
-    encoded = []
+    parts = zip(view.main.vectors.parts, history_vectors(view, used), strict=True)
+    return np.concatenate([part.encoder.encode(vectors, small) for part, vectors in parts], axis=1)
+
+
+def history_vectors(view: CatalogView, rows: Int32) -> list[Float32]:
+    """What the items of joint rows [N] are in a history: for each part float32 [N, Dp]."""
+    if view.fresh is None:
+        return [np.asarray(part.history_vectors[rows]) for part in view.main.vectors.parts]
+    count, found = len(view.main.catalog), []
+    of_main = rows < count
     for part, newer in zip(view.main.vectors.parts, view.fresh.bundle.vectors.parts, strict=True):
-        vectors = np.empty((len(used), part.history_vectors.shape[1]), np.float32)
-        vectors[of_main] = part.history_vectors[used[of_main]]
-        vectors[~of_main] = newer.history_vectors[used[~of_main] - count]
-        encoded.append(part.encoder.encode(vectors, small))
-    return np.concatenate(encoded, axis=1)
+        vectors = np.empty((len(rows), part.history_vectors.shape[1]), np.float32)
+        vectors[of_main] = part.history_vectors[rows[of_main]]
+        vectors[~of_main] = newer.history_vectors[rows[~of_main] - count]
+        found.append(vectors)
+    return found
 
 
 def _personal(

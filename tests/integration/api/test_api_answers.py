@@ -322,3 +322,20 @@ def test_sold_out_items_are_answered_when_configured(serve):
     answer = serve(RECSYS_RECOMMENDATIONS__EXCLUDE_SOLD_OUT="false").user("u", k=500, fields="available")
     assert answer["dropped"]["sold_out"] == 0
     assert any(hit["fields"]["available"] is False for hit in answer["hits"])
+
+
+def test_an_explanation_names_the_items_of_the_history_and_adds_up(serve, shop):
+    server = serve()
+    catalog = bundles.load(shop / "recsys-data").catalog.ids
+    history = [{"item_id": catalog.id_of(row), "kind": kind} for row, kind in ((3, "cart"), (8, "view"), (3, "view"))]
+    answer = server.ask(history=history, k=4, explain=True)
+    for hit in answer["hits"]:
+        told = hit["explanation"]
+        assert told["method"] == "exact"
+        assert {one["item_id"] for one in told["history"]} == {catalog.id_of(3), catalog.id_of(8)}
+        total = sum(one["contribution"] for one in told["history"]) + told["rest"]
+        assert abs(total - told["score"]) < 1e-4
+        assert abs(told["score"] - hit["score"]) < 1e-4
+    assert "explanation" not in server.ask(history=history, k=4)["hits"][0]
+    assert "explanation" not in server.ask(k=4, explain=True)["hits"][0]  # popular items come from no history
+    assert said(server.http.get("/v1/users/u/recommendations?explain=true&k=1"))["hits"]
