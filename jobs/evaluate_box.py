@@ -1,6 +1,7 @@
 """Evaluate a box by time, beside the plain boxes of its kind. Nothing is saved or published."""
 
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 from jobs import ledger
@@ -28,6 +29,8 @@ def evaluate(config: Config, *, box: str, progress: Progress) -> Output:
         pipeline.check_settings(config)
         run = TrainingRun(config, read(config, store, record, now=None, progress=progress), record.step, progress)
         bundle = _bundle(run) if evaluated.needs_model else _counts_only(run)
+        if evaluated.needs_related:
+            bundle = replace(bundle, related=pipeline.relate_before_holdout(run))
         with run.step(f"evaluate {box}"):
             results = evaluate_box(box, Inputs(run.config, run.dataset, run.splits), bundle)
         record.metrics = {"box": box, "ways": {name: result.metrics for name, result in results.items()}}

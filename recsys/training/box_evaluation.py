@@ -19,6 +19,9 @@ from recsys.data.splits import Splits
 from recsys.data.targets import targets_of
 from recsys.data.times import MICROSECONDS_PER_DAY
 from recsys.errors import ConfigError, RefusedError
+from recsys.related.baskets import find_baskets
+from recsys.related.questions import ask
+from recsys.related.training import BASKET_GAP_MINUTES
 from recsys.serving import answer as engine
 from recsys.serving import snapshot as snapshots
 from recsys.serving.answer import Query, RequestContext
@@ -59,6 +62,7 @@ class Evaluated:
     questions: Callable[[Inputs], Iterator[Question]]
     plain: tuple[str, ...]  # the boxes that it has to beat
     needs_model: bool = True  # False: counts by day answer it and the plain ones
+    needs_related: bool = False  # whether what belongs together answers it
 
 
 @dataclass(frozen=True)
@@ -201,6 +205,47 @@ def _seen_beside(inputs: Inputs) -> Iterator[Question]:
             yield Question(query, others, np.ones(len(others)))
 
 
+def _rest_of_basket(inputs: Inputs) -> Iterator[Question]:
+    """The other items of each order, asked for with one of them."""
+    return _rest(inputs, inputs.config.bought_codes, share=0)
+
+
+def _rest_of_cart(inputs: Inputs) -> Iterator[Question]:
+    """Half of the items of each order, asked for with the other half."""
+    return _rest(inputs, inputs.config.bought_codes, share=0.5)
+
+
+def _rest_of_visit(inputs: Inputs) -> Iterator[Question]:
+    """What else is looked at in a visit, asked for with one of its items."""
+    bought = inputs.config.bought_codes
+    return _rest(inputs, [code for code in range(len(inputs.dataset.kinds)) if code not in bought], share=0)
+
+
+def _rest(inputs: Inputs, codes: Sequence[int], *, share: float) -> Iterator[Question]:
+    """Items of each basket of these kinds of events that ask for the others; all had an event before the holdout."""
+    known = np.bincount(inputs.splits.known.items, minlength=len(inputs.dataset.catalog)) > 0
+    baskets = find_baskets(inputs.splits.holdout, codes, gap_minutes=BASKET_GAP_MINUTES).of_items(known)
+    asked = ask(baskets, share=share, most=MOST_QUESTIONS, seed=inputs.config.training.seed)
+    ids = inputs.dataset.catalog.ids
+    for at in range(len(asked)):
+        wanted = asked.wanted.row(at)
+        named = [ids.id_of(item) for item in asked.asked.row(at).tolist()]
+        yield Question(Query(items=named, as_of=inputs.splits.holdout_start), wanted, np.ones(len(wanted)))
+
+
+def _bought_again(inputs: Inputs) -> Iterator[Question]:
+    """What each user buys again in the holdout, asked for when it begins."""
+    config, splits = inputs.config, inputs.splits
+    targets = targets_of(splits.holdout, splits.known, target_codes=config.bought_codes, bought_codes=[])
+    had = splits.known.of_kinds(config.bought_codes)
+    for at, user in enumerate(targets.users.tolist()):
+        wanted = targets.items[targets.offsets[at] : targets.offsets[at + 1]]
+        wanted = wanted[np.isin(wanted, had.items[had.offsets[user] : had.offsets[user + 1]])]
+        if len(wanted):
+            query = Query(inputs.dataset.users.id_of(user), as_of=splits.holdout_start)
+            yield Question(query, wanted, np.ones(len(wanted)))
+
+
 def _sessions(events: Interactions) -> Iterator[tuple[int, int, Int32]]:
     """Each session: its user's row, when it begins, and the items in their order."""
     if not len(events):
@@ -215,7 +260,11 @@ def _sessions(events: Interactions) -> Iterator[tuple[int, int, Int32]]:
 # Which question evaluates a box, and the plain boxes beside it.
 EVALUATED: dict[str, Evaluated] = {
     "for_you": Evaluated(_bought_by_user, ("popular", "bestsellers")),
-    "similar": Evaluated(_seen_beside, ("popular",)),
+    "similar": Evaluated(_seen_beside, ("popular",), needs_related=True),
+    "bought_together": Evaluated(_rest_of_basket, ("similar", "popular"), needs_related=True),
+    "viewed_together": Evaluated(_rest_of_visit, ("similar", "popular"), needs_related=True),
+    "cart": Evaluated(_rest_of_cart, ("bought_together", "similar", "popular"), needs_related=True),
+    "buy_again": Evaluated(_bought_again, ("recently_viewed", "for_you"), needs_related=True),
     "recently_viewed": Evaluated(_visited_again, ("popular", "for_you")),
     "popular": Evaluated(_bought_next_week, ("bestsellers", "trending"), needs_model=False),
     "bestsellers": Evaluated(_bought_next_week, ("popular", "trending"), needs_model=False),

@@ -306,15 +306,23 @@ def refit(run: TrainingRun, winner: Candidate, baseline: Candidate, live: Bundle
 
 def relate(run: TrainingRun) -> Related:
     """Choose on validation how to tell which items belong together, and learn it from all events."""
-    splits = run.splits
     with run.step("related items") as counts:
-        choices = related.choose(
-            related_data(run, splits.known, splits.holdout_start),
-            start=splits.validation_start,
-            end=splits.holdout_start,
-        )
+        choices = _choose_related(run)
         counts.update({name: facts["method"] for name, facts in choices.facts.items()})
         return related.fit(related_data(run, run.dataset.events, run.as_of), choices, now=run.as_of)
+
+
+def relate_before_holdout(run: TrainingRun) -> Related:
+    """As relate, learned from what is before the holdout."""
+    with run.step("related items"):
+        now = run.splits.holdout_start
+        return related.fit(related_data(run, run.splits.known, now), _choose_related(run), now=now)
+
+
+def _choose_related(run: TrainingRun) -> related.Choices:
+    splits = run.splits
+    known = related_data(run, splits.known, splits.holdout_start)
+    return related.choose(known, start=splits.validation_start, end=splits.holdout_start)
 
 
 def related_data(run: TrainingRun, events: Interactions, now: int) -> RelatedData:
