@@ -110,7 +110,9 @@ def _gather_contexts(state: AppState, queries: Sequence[Query]) -> list[RequestC
     """As `gather_context` for many queries."""
     snapshot, now = current(state), time.time_ns() // 1000
     try:
-        return several.gather_contexts(snapshot, queries, now=now, read=state.store.read, grow=state.live.catch_up)
+        return several.gather_contexts(
+            state.config, snapshot, queries, now=now, read=state.store.read, grow=state.live.catch_up
+        )
     except AwayError:
         metrics.AWAY.inc(len(queries))
         return [engine.context_without_store(snapshot, query, now=now, deleted=state.deleted) for query in queries]

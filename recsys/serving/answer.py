@@ -93,13 +93,12 @@ def gather_context(
     now: microseconds UTC. read: calls its argument with a store. grow: makes the snapshot that has the changed items
     too. Raises what `read` raises.
     """
-    # An id that all guests share is nobody's, also where older versions stored events of it.
-    is_visitor = query.visitor_id is not None and query.visitor_id not in no_visitors(config.source.guest_ids)
+    visitor_id = visitor_of(config, query)
     changes = read(
         lambda store: read_changes(
             store,
             [query.user_id] if query.user_id is not None else [],
-            [str(query.visitor_id)] if is_visitor else [],
+            [visitor_id] if visitor_id is not None else [],
             received_after=snapshot.log.extract.watermark,
             occurred_before=now + SKEW_MICROSECONDS if query.as_of is None else query.as_of,
             length=config.events.history_length,
@@ -110,6 +109,11 @@ def gather_context(
     # An event of a clock that is ahead of ours has happened all the same.
     as_of = query.as_of if query.as_of is not None else max(now, max(changes.events.times, default=0) + 1)
     return RequestContext(grow(snapshot, changes.items), changes.events, as_of)
+
+
+def visitor_of(config: Config, query: Query) -> str | None:
+    """The visitor whose events count. An id that all guests share is nobody's, also where it has stored events."""
+    return None if query.visitor_id in no_visitors(config.source.guest_ids) else query.visitor_id
 
 
 def context_without_store(snapshot: Snapshot, query: Query, *, now: int, deleted: dict[str, int]) -> RequestContext:
@@ -188,7 +192,7 @@ def shown_history(
     """
     length = min(limit or config.events.history_length, config.events.history_length)
     always = context.snapshot.bought_codes if with_all_bought else ()
-    return _events(context, query).shown(length, always)
+    return _events(config, context, query).shown(length, always)
 
 
 def fields_of(snapshot: Snapshot, row: int, fields: Sequence[str]) -> dict[str, Any]:
@@ -220,7 +224,7 @@ def context_warnings(context: RequestContext) -> list[dict[str, str]]:
     return warnings
 
 
-def _events(context: RequestContext, query: Query) -> Events:
+def _events(config: Config, context: RequestContext, query: Query) -> Events:
     snapshot = context.snapshot
     return events_of(
         snapshot.log,
@@ -228,7 +232,7 @@ def _events(context: RequestContext, query: Query) -> Events:
         context.events,
         [query.user_id],
         context.as_of,
-        visitor_ids=[query.visitor_id],
+        visitor_ids=[visitor_of(config, query)],
         inline=query.history,
     )
 
@@ -239,7 +243,7 @@ def _asked(config: Config, context: RequestContext, query: Query, box: Box, rule
     rows = np.array([view.row_of(item) for item in dict.fromkeys(query.items)], np.int32)
     if box.needs == "item" and rows[0] < 0:
         raise NotFoundError(f"This item is not among the {len(view)} that are known.")
-    events, length = _events(context, query), config.events.history_length
+    events, length = _events(config, context, query), config.events.history_length
     histories = events.histories(1, context.as_of, length, snapshot.bought_codes)
     bought, may_repeat = np.zeros(0, np.int32), rules.allow_repurchase
     if may_repeat is None:

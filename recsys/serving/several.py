@@ -10,7 +10,7 @@ from dataclasses import replace
 from recsys.config.settings import Config
 from recsys.data.catalog import ChangedItem
 from recsys.errors import NotFoundError, RefusedError
-from recsys.serving.answer import SKEW_MICROSECONDS, Answer, Query, RequestContext, answer
+from recsys.serving.answer import SKEW_MICROSECONDS, Answer, Query, RequestContext, answer, visitor_of
 from recsys.serving.snapshot import ITEMS_AT_ONCE, Snapshot
 from recsys.store.changes import Changes, NewEvents, read_changes
 from recsys.store.database import Store
@@ -35,6 +35,7 @@ def answer_batch(config: Config, contexts: Sequence[RequestContext], queries: Se
 
 
 def gather_contexts(
+    config: Config,
     snapshot: Snapshot,
     queries: Sequence[Query],
     *,
@@ -52,7 +53,7 @@ def gather_contexts(
 
     def changes_of(some: Sequence[Query], item_limit: int) -> Changes:
         users = dict.fromkeys(query.user_id for query in some if query.user_id is not None)
-        visitors = dict.fromkeys(query.visitor_id for query in some if query.visitor_id is not None)
+        visitors = dict.fromkeys(visitor for query in some if (visitor := visitor_of(config, query)) is not None)
         return read(
             lambda store: read_changes(
                 store,
@@ -66,20 +67,22 @@ def gather_contexts(
         )
 
     with_user = [query for query in queries if query.user_id is not None]
-    alone = [query for query in queries if query.user_id is None and query.visitor_id is not None]
+    alone = [query for query in queries if query.user_id is None and visitor_of(config, query) is not None]
     first = changes_of(with_user or alone, _item_limit(snapshot))
     of_visitors = changes_of(alone, 0).events if with_user and alone else first.events
     grown = grow(snapshot, first.items)
     return [
-        _context(grown, query, of_visitors if query.user_id is None else first.events, now=now) for query in queries
+        _context(config, grown, query, of_visitors if query.user_id is None else first.events, now=now)
+        for query in queries
     ]
 
 
-def _context(snapshot: Snapshot, query: Query, events: NewEvents, *, now: int) -> RequestContext:
+def _context(config: Config, snapshot: Snapshot, query: Query, events: NewEvents, *, now: int) -> RequestContext:
+    visitor_id = visitor_of(config, query)
     own = [
         time
         for owner, is_visitor, time in zip(events.owners, events.visitors, events.times, strict=True)
-        if owner == (query.visitor_id if is_visitor else query.user_id)
+        if owner == (visitor_id if is_visitor else query.user_id)
     ]
     as_of = max(now, max(own, default=0) + 1) if query.as_of is None else query.as_of
     return RequestContext(snapshot, events, as_of)

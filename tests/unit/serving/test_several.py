@@ -9,7 +9,7 @@ from tiny import DAY
 from recsys.errors import NotFoundError, RefusedError
 from recsys.serving.answer import Answer, Query, gather_context
 from recsys.serving.several import answer_batch, answer_page, gather_contexts
-from recsys.store.changes import Changes
+from recsys.store.changes import Changes, NewEvents
 
 POSTED = (
     ("u1", False, "i2", "purchase", 99.5),
@@ -65,10 +65,30 @@ def test_a_batch_answers_each_question_as_if_it_came_alone(moment):
         return Changes(shop().posted, [])
 
     contexts = gather_contexts(
-        shop().snapshot, queries, now=(DAYS + 1) * DAY, read=read, grow=lambda snapshot, _: snapshot
+        shop().config, shop().snapshot, queries, now=(DAYS + 1) * DAY, read=read, grow=lambda snapshot, _: snapshot
     )
     found = answer_batch(shop().config, contexts, queries)
     assert len(readings) == 2
     assert found == [shop().answer(query) for query in queries]
     assert all(isinstance(answer, Answer) for answer in found)
     assert "no_history" in codes(found[9])
+
+
+def test_a_visitor_id_of_all_guests_is_nobody_in_a_batch():
+    """What an older version stored of such an id changes neither an answer nor its moment."""
+    guests = NewEvents(["null"], [True], ["i8"], ["cart"], [round(102.9 * DAY)], {})
+    readings = []
+
+    def read(use):
+        readings.append(use)
+        return Changes(guests, [])
+
+    queries = [Query(None, "NULL"), Query("u3", "null"), Query(None, "null")]
+    contexts = gather_contexts(
+        shop().config, shop().snapshot, queries, now=(DAYS + 1) * DAY, read=read, grow=lambda snapshot, _: snapshot
+    )
+    assert len(readings) == 1  # a visitor alone would be one more
+    assert {context.as_of for context in contexts} == {(DAYS + 1) * DAY}
+    stranger, user, other = answer_batch(shop().config, contexts, queries)
+    assert [codes(answer) for answer in (stranger, user, other)] == [["no_history"], [], ["no_history"]]
+    assert ids(user) == ids(shop().ask("for_you", user_id="u3", visitor_id="null"))
