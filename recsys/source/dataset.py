@@ -360,7 +360,7 @@ def _report(
         "events": len(events),
         "users": present["user"],
         "items": present["item"],
-        "catalog": len(catalog),
+        "catalog": int(np.count_nonzero(catalog.is_listed)),
         "visitors": visits.user_count,
         "visitor_events": len(visits),
     }

@@ -22,7 +22,8 @@ from recsys.store.database import parse_url
 _BLOCK = 20_000  # rows held as Python objects at a time
 # What databases call a query that took too long, or waited too long for a lock.
 _TOO_LONG = {"57014", "55P03", 1205, 1969, 3024, "SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_INTERRUPT"}
-_TWO_TYPES = {"42804", "22P02"}  # of PostgreSQL: types that do not match, and a word that is none of an enum
+# Of PostgreSQL: types that do not match, of which neither becomes the other, and a word that is none of an enum.
+_TWO_TYPES = {"42804", "42846", "22P02"}
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,10 @@ class Reader:
             )
         text = str(error).lower()
         if code in _TWO_TYPES and ("union" in text or "case" in text or "enum" in text):
-            return "; an enum is no text: cast it in each part of the UNION, as CAST(status AS text)"
+            return (
+                "; an enum is no text, nor is a uuid, and NULL alone is text: cast the column in each part of the "
+                "UNION, as CAST(status AS text)"
+            )
         return ""
 
 

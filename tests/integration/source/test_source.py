@@ -175,6 +175,7 @@ def test_the_catalog_comes_in_its_order_then_items_that_only_events_know(shop: S
     assert found(report, "price of items cannot be read").rows == 1
     missing = found(report, "item without catalog row")
     assert (missing.severity, missing.rows, missing.examples) == ("note", 1, ("item_id='x'",))
+    assert report.counts["catalog"] == 3  # `x` is not in it
 
 
 def test_a_catalog_that_most_items_are_missing_from_is_a_warning(shop: Shop, sqlite_store: Store) -> None:
