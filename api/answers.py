@@ -68,7 +68,9 @@ def answer(state: AppState, query: Query, *, request_id: str, same_for_all: Requ
 
 
 def _kept(request_id: str, context: RequestContext, query: Query, told: dict[str, Any]) -> KeptRequest:
-    question = to_json({name: value for name, value in vars(query).items() if value not in (None, (), [])}).decode()
+    question = to_json(
+        {name: value for name, value in vars(query).items() if value not in (None, (), []) and value is not False}
+    ).decode()
     answer = to_json({name: told[name] for name in ("hits", "eligible", "dropped", "warnings")}, inf_nan_mode="null")
     return KeptRequest(
         request_id=request_id,
