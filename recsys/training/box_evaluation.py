@@ -25,6 +25,7 @@ from recsys.related.training import BASKET_GAP_MINUTES
 from recsys.serving import answer as engine
 from recsys.serving import snapshot as snapshots
 from recsys.serving.answer import Query, RequestContext
+from recsys.serving.boxes import BOXES
 from recsys.serving.snapshot import Snapshot
 from recsys.source.dataset import Dataset
 from recsys.store.changes import NO_EVENTS
@@ -84,15 +85,19 @@ def evaluate_box(name: str, inputs: Inputs, bundle: Bundle) -> dict[str, BoxResu
     """Ask a box and the plain boxes of its kind. By name, the box first.
 
     bundle: has learned from nothing in the holdout. Its counts by day are replaced by those of all days, since they
-    answer as of any moment. Sold-out and deleted items are listed, as it is not known what could be bought then.
+    answer as of any moment. Sold-out and deleted items are listed, as it is not known what could be bought then. Beside
+    a box that lists what was bought, the plain ones list it too.
     Raises RefusedError when nothing in the holdout can evaluate the box.
     """
     evaluated = find_evaluated(name)
     questions = _drawn(list(evaluated.questions(inputs)), inputs.config.training.seed)
     if not questions:
         raise RefusedError(f"nothing in the last days can evaluate the box {name}; a longer holdout_days may")
-    everything = inputs.config.recommendations.model_copy(update={"allow_unlisted": True, "exclude_sold_out": False})
-    config = inputs.config.model_copy(update={"recommendations": everything})
+    settings = {"allow_unlisted": True, "exclude_sold_out": False}
+    if BOXES[name].lists_bought:  # so may the plain ones, or there would be nothing to compare with
+        settings["allow_repurchase"] = True
+    changed = inputs.config.recommendations.model_copy(update=settings)
+    config = inputs.config.model_copy(update={"recommendations": changed})
     snapshot = _snapshot(config, inputs.dataset, bundle)
     return {each: _ask(config, snapshot, each, questions) for each in (name, *evaluated.plain)}
 
