@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from api import problems
+from api.admission import Admission
 from api.auth import KeyAuth
 from api.live import Live
 from api.middleware import Middleware
@@ -56,7 +57,8 @@ def create_app(config: Config | None = None) -> FastAPI:
         app.include_router(room.router)
     app.state.routes = [route for room in rooms for route in room.router.routes]
     problems.install(app)
-    app.add_middleware(Middleware, max_body_bytes=settings.max_body_bytes)
+    admission = Admission(threads=settings.threads, max_wait_seconds=settings.max_wait_seconds)
+    app.add_middleware(Middleware, max_body_bytes=settings.max_body_bytes, admission=admission)
     _document(app, list(config.events.weights), list(config.events.returns))
     return app
 

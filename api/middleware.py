@@ -18,6 +18,7 @@ import anyio.to_thread
 from starlette.datastructures import Headers, MutableHeaders
 
 from api import metrics
+from api.admission import Admission
 from api.problems import ProblemError, respond
 
 Scope = MutableMapping[str, Any]
@@ -28,6 +29,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _log = logging.getLogger("recsys.api")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+/=-]{0,127}")
+OVERLOADED_SECONDS = 1  # Retry-After of a request that found too many waiting
+_ALWAYS = ("/v1/health/", "/metrics")  # watchers are answered even when others have to come again
 _BODY_SECONDS = 30.0  # a body that takes longer is refused
 _DRAIN_SECONDS = 5.0  # how long the rest of a body that is too long is read, so that the caller sees the response
 _GZIP_BYTES = range(8_192, 4 * 2**20)  # what is shorter gains little, what is longer would take too long
@@ -40,9 +43,9 @@ _HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "R
 class Middleware:
     """The outermost layer of the service."""
 
-    def __init__(self, app: App, max_body_bytes: int) -> None:
-        """Wrap `app`. max_body_bytes: longer bodies are refused while they are read."""
-        self._app, self._limit = app, max_body_bytes
+    def __init__(self, app: App, max_body_bytes: int, admission: Admission) -> None:
+        """Wrap `app`. max_body_bytes: longer bodies are refused while they are read. admission: who is answered."""
+        self._app, self._limit, self._admission = app, max_body_bytes, admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection."""
@@ -74,14 +77,26 @@ class Middleware:
                 response.request_id = scope["state"]["request_id"] = given
             _take_address(scope)
             receive = await self._read(headers, receive)
+            if scope["path"].startswith(_ALWAYS):
+                await self._app(scope, receive, response)
+            else:
+                await self._admitted(scope, receive, response)
         except ProblemError as problem:
             refusal = respond(
                 problem.status, problem.code, problem.detail, request_id=response.request_id, headers=problem.headers
             )
             response.drain = receive if problem.status == 413 else None
             await refusal(scope, receive, response)
-            return
-        await self._app(scope, receive, response)
+
+    async def _admitted(self, scope: Scope, receive: Receive, response: "_Response") -> None:
+        """Answer a request when it need not wait for long. Raises ProblemError: 503."""
+        if not self._admission.admit(time.perf_counter()):
+            busy = "More requests are waiting than can be answered soon."
+            raise ProblemError(503, "overloaded", busy, {"Retry-After": str(OVERLOADED_SECONDS)})
+        try:
+            await self._app(scope, receive, response)
+        finally:
+            self._admission.leave(time.perf_counter())
 
     async def _read(self, headers: Headers, receive: Receive) -> Receive:
         """Read the body, if there is one, and pass it on as one message. Raises ProblemError: 408, 413."""

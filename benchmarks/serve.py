@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import overload
 from benchmarks.multiplied import likeness, multiply, train
 from benchmarks.one_connection import Connection
 from benchmarks.serve_shop import BRANDS, CATEGORIES, KINDS, RARE, make_shop
@@ -57,6 +58,7 @@ def main() -> None:
     parser.add_argument("--asked", type=int, default=300, help="questions of each row")
     parser.add_argument("--store", nargs="+", default=["sqlite"], help="sqlite, and URLs of other databases")
     parser.add_argument("--workers", type=int, default=0, help="so many for a table of memory")
+    parser.add_argument("--overload", type=float, default=0.0, help="seconds at each rate; 0: leave it out")
     arguments = parser.parse_args()
     vectors, histories = train(arguments.data, arguments.dim)
     histories = in_kinds(histories)
@@ -77,7 +79,7 @@ def main() -> None:
                 bundle, key = make_shop(folder, made.vectors, made.histories, index=IndexSettings(), store_url=url)
                 say(f"made in {time.perf_counter() - started:.0f} s; index {json.dumps(bundle.manifest['index'])}")
                 say(f"directions {json.dumps(bundle.manifest.get('directions'))}")
-                measure(folder, bundle, key, arguments.asked, store.partition(":")[0], arguments.workers)
+                measure(folder, bundle, key, store.partition(":")[0], arguments)
 
 
 def in_kinds(histories: Histories) -> Histories:
@@ -92,10 +94,10 @@ def print_likeness(name: str, item_vectors: Any, queries: Any) -> None:
     print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
-def measure(folder: Path, bundle: Bundle, key: str, asked: int, store: str, workers: int) -> None:
+def measure(folder: Path, bundle: Bundle, key: str, store: str, arguments: argparse.Namespace) -> None:
     """Ask one worker every kind of question and print a row for each."""
     config = load_config(folder / "recsys.toml")
-    items, users = len(bundle.catalog), 10_000
+    items, users, asked, workers = len(bundle.catalog), 10_000, arguments.asked, arguments.workers
     print(f"\n| {items:,} items, {store} | p50, ms | p99, ms | most, ms | recall@20 |\n|---|---|---|---|---|")
     with serving(folder, workers=1, core=0, key=key):
         pass  # the first start reads all files once for their checksums
@@ -106,6 +108,10 @@ def measure(folder: Path, bundle: Bundle, key: str, asked: int, store: str, work
         with exact_answers(config, bundle) as exact:
             for row in rows(users, items):
                 print(measured(row, int(url.rpartition(":")[2]), key, asked, exact), flush=True)
+        if arguments.overload:
+            say(f"| for you, {items:,} items | answers a second | p50, ms | p99, ms | refused | p50 of these, ms |")
+            print("|---|---|---|---|---|---|")
+            print("\n".join(overload.measure(int(url.rpartition(":")[2]), key, users, arguments.overload)), flush=True)
         os.sched_setaffinity(0, range(os.cpu_count() or 1))
         own, shared = (size / 2**20 for size in memory(pids[0]))
     say(f"ready after {ready:.1f} s; memory {own:.0f} MB of its own, {shared:.0f} MB shared")

@@ -478,6 +478,11 @@ class ApiSettings(Section):
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0: any free port, with one worker only")
     workers: int = Field(1, ge=1, le=256, description="Worker processes; they share one memory-mapped bundle")
     threads: int = Field(8, ge=1, le=256, description="Requests that one worker answers concurrently")
+    max_wait_seconds: float = Field(
+        0.5,
+        gt=0,
+        description="Wait for the processor from which a request is answered 503 with Retry-After instead of queueing",
+    )
     max_body_bytes: int = Field(1_000_000, ge=1_000, description="Maximum size of a request body")
     poll_seconds: float = Field(
         1.0, gt=0, description="Seconds between checks for a new bundle and for new and revoked keys"

@@ -125,12 +125,12 @@ class Best:
         return self._worst - self._margin
 
     def add(self, rows: Int32, scores: Float32, excluded: Int32) -> None:
-        """Add candidates, rows and scores [N]; excluded: rows that do not count."""
+        """Add candidates, rows and scores [N]; excluded: rows that do not count, ascending."""
         floor = max(self.floor, _kth(scores, self._k + len(excluded)) - self._margin)
         good = np.flatnonzero(scores >= floor)
         rows, scores = rows[good], scores[good]
         if len(excluded) and len(rows):
-            keep = np.isin(rows, excluded, invert=True)
+            keep = excluded[np.minimum(np.searchsorted(excluded, rows), len(excluded) - 1)] != rows
             rows, scores = rows[keep], scores[keep]
         rows, scores = np.concatenate([self.rows, rows]), np.concatenate([self._scores, scores])
         self._worst = _kth(scores, self._k)
@@ -165,7 +165,7 @@ def search_in_order(
     margins, lengths = items.margin(queries), np.linalg.norm(queries, axis=1)
     eligible = None if allowed is None else Eligible(order, allowed)
     for b in range(len(queries)):
-        out = _NO_ROWS if excluded is None else excluded.row(b)
+        out = _NO_ROWS if excluded is None else np.sort(excluded.row(b))
         best = Best(k, float(margins[b]))
         if eligible is not None and eligible.count <= max(_FEW, candidates):
             best.add(eligible.rows, items.scores(queries[b], eligible.rows), out)

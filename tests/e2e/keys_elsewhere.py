@@ -39,6 +39,10 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "integration/source/test_unread.py",
         "test_the_configured_words_and_language_are_read",
     ),
+    "api.max_wait_seconds": (
+        "unit/api/test_admission.py",
+        "test_quick_requests_may_queue_in_numbers_that_the_configuration_limits",
+    ),
     "index.min_recall": (
         "unit/index/test_index.py",
         "test_an_index_below_the_asked_recall_gives_way_to_the_exact_one",
