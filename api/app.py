@@ -50,7 +50,14 @@ def create_app(config: Config | None = None) -> FastAPI:
         yield
         state.stop()
 
-    app = FastAPI(title="recsys", version="1", lifespan=lifespan, openapi_url=None, redirect_slashes=False)
+    app = FastAPI(
+        title="recsys",
+        version="1",
+        lifespan=lifespan,
+        openapi_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,  # the names of the methods of generated clients
+    )
     app.state.shared, app.state.auth = state, auth
     rooms = (recommend, boxes, items, events, users, history, requests, status, runs, health, page, docs)
     for room in rooms:

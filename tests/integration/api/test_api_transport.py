@@ -96,3 +96,10 @@ def test_a_wrong_cursor_is_refused_and_one_of_another_question_only_leaves_out(s
     whole = ids(server.similar(item, k=10))
     assert ids(first) + ids(more) == whole
     assert not set(ids(first)) & set(ids(server.user("u", k=50, cursor=first["next_cursor"])))
+
+
+def test_every_operation_has_a_short_name_of_its_own(serve):
+    paths = said(serve().http.get("/openapi.json"))["paths"]
+    names = [operation["operationId"] for methods in paths.values() for operation in methods.values()]
+    assert len(set(names)) == len(names) > 15
+    assert all(len(name) < 30 and "v1" not in name for name in names)
