@@ -83,7 +83,9 @@ class _Catalog:
     def met(self, wanted: Filter) -> Bool:
         if self._columns.num_rows < MIN_ROWS:
             return self._met(wanted)
-        bits = _masks.get(self._columns, wanted, lambda: np.packbits(self._met(wanted)), lambda bits: len(bits) + 500)
+        bits = _masks.get(
+            self._columns, wanted, lambda: np.packbits(self._met(wanted)), lambda bits: len(bits) + _size_of(wanted)
+        )
         return np.unpackbits(bits, count=self._columns.num_rows).view(np.bool_)
 
     def _met(self, wanted: Filter) -> Bool:
@@ -126,6 +128,13 @@ class _Catalog:
                 lambda chunks: 500 + sum(map(_bytes_of, chunks)),
             )
         return self._own[column]
+
+
+def _size_of(wanted: Filter) -> int:
+    """About how many bytes a filter takes as the key of its mask, which may be more than the mask itself."""
+    if isinstance(wanted, Condition):
+        return 500 + sum(100 + 4 * len(value) if isinstance(value, str) else 50 for value in wanted.values)
+    return 500 + sum(map(_size_of, [wanted.part] if isinstance(wanted, Not) else wanted.parts))
 
 
 def _bytes_of(values: Any) -> int:
