@@ -41,6 +41,12 @@ class FreshItems:
     def __len__(self) -> int:
         return len(self.replaces)
 
+    @cached_property
+    def by_replaced(self) -> tuple[Int64, Int32]:
+        """The order [J] of the rows by what they replace, and `replaces` in that order. Computed on first use."""
+        order = np.argsort(self.replaces, kind="stable")
+        return order, self.replaces[order]
+
 
 @dataclass(frozen=True)
 class CatalogView:
@@ -61,23 +67,24 @@ class CatalogView:
 
     def row_of(self, item_id: str) -> int:
         """The joint row under which an item is answered, -1 when it is unknown or was deleted."""
-        row = self.trained_row(item_id)
-        row = row if row < 0 else int(self.current_row(np.array([row], np.int32))[0])
-        at = row - len(self.main.catalog)
-        return -1 if at >= 0 and self.fresh is not None and self.fresh.deleted[at] else row
+        return int(self.rows_of([item_id])[0])
+
+    def rows_of(self, item_ids: Sequence[str]) -> Int32:
+        """As `row_of` for many items: int32 [N]."""
+        rows = self.current_row(np.fromiter(map(self.trained_row, item_ids), np.int32, len(item_ids)))
+        if self.fresh is None:
+            return rows
+        at = rows - len(self.main.catalog)
+        return np.where((at >= 0) & self.fresh.deleted[np.maximum(at, 0)], -1, rows).astype(np.int32)
 
     def current_row(self, rows: Int32) -> Int32:
         """Joint rows [N] under which histories name items -> those under which they are answered: int32 [N]."""
         if self.fresh is None or not len(rows):
             return rows
-        count = len(self.main.catalog)
-        place = np.full(len(rows), -1, np.int64)
-        order = np.argsort(self.fresh.replaces, kind="stable")
-        at = np.searchsorted(self.fresh.replaces, rows, sorter=order)
-        inside = at < len(order)
-        place[inside] = order[at[inside]]
-        found = inside & (self.fresh.replaces[place] == rows) & (rows < count)
-        return np.where(found, count + place, rows).astype(np.int32)
+        count, (order, replaced) = len(self.main.catalog), self.fresh.by_replaced
+        at = np.minimum(np.searchsorted(replaced, rows), len(order) - 1)
+        found = (replaced[at] == rows) & (rows >= 0)
+        return np.where(found, count + order[at], rows).astype(np.int32)
 
     def rows_in_bundle(self, rows: Int32) -> Int32:
         """Joint rows [N] under which items are answered -> those of the bundle, -1 for what came after training."""

@@ -169,8 +169,7 @@ def factors_of(asked: Asked, boosts: Sequence[Boost], rows: Int32) -> Float32:
     view, factors = asked.snapshot.view, np.ones(len(rows), np.float32)
     for boost in boosts:
         if boost.wanted is None:
-            named = [view.row_of(item) for item in boost.item_ids]
-            factors[np.isin(rows, named)] *= boost.factor
+            factors[np.isin(rows, view.rows_of(boost.item_ids))] *= boost.factor
             continue
         for bundle, start in zip(view.bundles, view.starts, strict=True):
             inside = (rows >= start) & (rows < start + len(bundle.catalog))

@@ -190,3 +190,16 @@ def test_a_deleted_item_is_no_answer_and_its_events_still_count():
     assert [mask.tolist() for mask in view.standing] == [[True, False, True, True], [False, True, False]]
     back = CatalogView(bundle, extend(bundle, view.fresh, [said("i1", revision=2)]))
     assert (len(back), back.row_of("i1") >= 4) == (5, True)
+
+
+def test_rows_of_many_items_are_those_of_each_and_what_is_unknown_stays_unknown():
+    bundle = tiny.bundle(np.eye(5, DIM, dtype=np.float32))
+    items = [said("new", 1), said("i3", 2), replace(said("i4", 3), is_deleted=True)]
+    for view in (CatalogView(bundle), CatalogView(bundle, extend(bundle, None, items))):
+        asked = ["i4", "i3", "nobody", "new", "i3", "i0"]
+        rows = view.rows_of(asked)
+        assert rows.tolist() == [view.row_of(item) for item in asked]
+        assert rows[2] == -1
+        assert (rows[3] == -1) == (view.fresh is None)
+        assert view.rows_of([]).tolist() == []
+        assert view.current_row(np.array([-1], np.int32)).tolist() == [-1]
