@@ -80,6 +80,10 @@ def parse(expression: Any, kinds: Mapping[str, Kind], where: str = "rules") -> R
     boosts = [
         _boost(one, kinds, f"{where}.boost[{at}]") for at, one in enumerate(_list(given, "boost", MAX_BOOSTS, where))
     ]
+    try:
+        filters.join([boost.wanted for boost in boosts if boost.wanted is not None])
+    except RefusedError as error:
+        raise RefusedError(f"{where}.boost.{error}") from None
     return Rules(
         pin=tuple(pins),
         boost=tuple(boosts),

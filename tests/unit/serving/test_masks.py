@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 
 from recsys.serving import masks
-from recsys.serving.filters import column_kinds, parse_short
+from recsys.serving.filters import column_kinds, parse, parse_short
 from recsys.serving.masks import MIN_ROWS, Kept, mask
 
 
@@ -57,6 +57,14 @@ def test_what_is_kept_has_a_bound_and_the_oldest_goes_first():
     ask("too large", size=31)
     ask("too large", size=31)
     assert computed[-2:] == ["too large", "too large"]
+
+
+def test_a_mask_that_is_kept_counts_with_the_texts_of_its_filter():
+    columns = catalog()
+    before = masks._masks.size
+    texts = [f"{at} {'x' * 500}" for at in range(1_000)]
+    mask(parse({"column": "title", "op": "in", "value": texts}, column_kinds(columns)), columns)
+    assert masks._masks.size - before > 500 * len(texts)
 
 
 def test_a_catalog_that_is_gone_is_forgotten():

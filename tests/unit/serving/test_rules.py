@@ -59,6 +59,10 @@ def test_rules_are_read_from_json():
             {"boost": [{"filter": "band:eq:x", "factor": 2}]},
             "rules.boost[0].filter.column: no such column; allowed are brand",
         ),
+        (
+            {"boost": [{"filter": {"or": [{"column": "price", "op": "lt", "value": 5}] * 13}, "factor": 2}] * 5},
+            "rules.boost.filter: 65 conditions; at most 64 are allowed",
+        ),
         ({"max_per": {"bramd": 1}}, "rules.max_per: no such column; allowed are brand, price; is brand meant?"),
         ({"max_per": {"stores": 1}}, "rules.max_per: no such column"),
         ({"max_per": {"brand": 0}}, "rules.max_per.brand: expected a whole number from 1 on"),
