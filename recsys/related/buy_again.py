@@ -28,7 +28,7 @@ from recsys.related.repeats import (
     purchases_of,
 )
 
-_WINDOWS, _FEWEST_LISTS, _USERS = 3, 200, 5000
+_WINDOWS, _FEWEST_LISTS, _USERS = 5, 200, 5000
 _RECENT_DAYS = 28
 _USUAL_GAP_DAYS, _DRAWN = 60.0, 5.0  # what an item's gap and share are drawn towards, as by five more buyers
 _SOON_DAYS = 0.5  # purchases of one item that lie closer are one
@@ -84,7 +84,9 @@ def choose_repeats(purchases: Interactions, *, start: int, end: int, seed: int) 
     learned = False
     if network is not None:
         figures["learned"] = judge_scores(asked, network.score(features_of(asked.purchases, asked.items)))
-        learned = is_better(figures["learned"], found)
+        # More than chance beside the plain way; of two that are, the better one.
+        is_highest = figures["learned"].ndcg.sum() > found.ndcg.sum()
+        learned = bool(is_highest) and is_better(figures["learned"], plain[ties])
     facts = {
         "method": "learned" if learned else method,
         "settings": {"half_life_days": min(best[0], 36500.0), "popularity_exponent": best[1]},

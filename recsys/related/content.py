@@ -12,10 +12,11 @@ from scipy import sparse
 
 from recsys.data.arrays import Bool, Float32, Int32, Int64
 from recsys.data.features import item_tokens
+from recsys.data.ragged import Ragged
 
 _READ = ("title", "category", "brand")
 _CATEGORY = 2.0  # a level of the category counts as much as two words that are as rare
-_ITEMS_OF_A_TOKEN = 500  # that are compared, those with the most events
+_ITEMS_OF_A_TOKEN = 300  # that are compared, those with the most events
 _LOOKED_AT = 4000  # of them at most, where many may not be answered
 _MOST_TASTE, _USUAL_EVENTS = 0.5, 20.0
 
@@ -56,10 +57,13 @@ class Content:
             profiles.append(Profile(tokens, np.asarray(weights / length, np.float32), 0.0))
         return profiles
 
-    def candidates(self, profile: "Profile") -> list[Int32]:
-        """The items that share a token with a profile, token by token, those with the most events first."""
-        parts = [slice(self.item_offsets[token], self.item_offsets[token + 1]) for token in profile.tokens.tolist()]
-        return [self.items[part][:_LOOKED_AT] for part in parts]
+    def candidates(self, profile: "Profile") -> Ragged:
+        """The items that share each token of a profile, those with the most events first; 4,000 of each at most."""
+        starts = self.item_offsets[profile.tokens]
+        sizes = np.minimum(self.item_offsets[profile.tokens + 1] - starts, _LOOKED_AT)
+        offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        places = np.repeat(starts - offsets[:-1], sizes) + np.arange(offsets[-1])
+        return Ragged(offsets, self.items[places])
 
     def likeness(self, profile: "Profile", rows: Int32) -> Float32:
         """The cosine of a profile and items of the catalog [C]: float32 [C]."""
@@ -132,8 +136,9 @@ def _read(columns: pa.Table) -> pa.Table:
     return columns.select([name for name in _READ if name in columns.column_names])
 
 
-def first_of_each(kept: list[Int32]) -> Int32:
-    """The first items of each token that may be answered, each once: int32 [C], ascending."""
-    return np.unique(np.concatenate([rows[:_ITEMS_OF_A_TOKEN] for rows in kept] or [np.zeros(0, np.int32)])).astype(
-        np.int32
-    )
+def first_of_each(candidates: Ragged, kept: Bool) -> Int32:
+    """The first 300 kept candidates of each token, each once: int32 [C], ascending. kept: one for each candidate."""
+    count = np.cumsum(kept)
+    before = np.concatenate([[0], count])[candidates.offsets[:-1]]
+    is_first = kept & (count - before[candidates.owners] <= _ITEMS_OF_A_TOKEN)
+    return np.unique(candidates.values[is_first]).astype(np.int32)

@@ -58,10 +58,8 @@ def _by_taste(asked: Asked, depth: int) -> Hits:
 
 def _by_content(asked: Asked, content: Content, profile: Profile, count: int) -> Int32:
     """The items of the bundle that may be answered whose content is nearest, under the rows that are answered."""
-    view, kept = asked.snapshot.view, list[Int32]()
-    for rows in content.candidates(profile):
-        kept.append(rows[asked.eligibility.keeps(view, view.current_row(rows))])
-    rows = first_of_each(kept)
+    view, found = asked.snapshot.view, content.candidates(profile)
+    rows = first_of_each(found, asked.eligibility.keeps(view, view.current_row(found.values)))
     likeness = content.likeness(profile, rows)
     best = np.argsort(-likeness, kind="stable")[:count]
     return view.current_row(rows[best[likeness[best] > 0]])
