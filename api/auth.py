@@ -14,6 +14,7 @@ from api.problems import RETRY_SECONDS, ProblemError
 from recsys.store.keys import Key, digest_of
 
 ADMIN = "admin"
+NOBODY = "without a key"
 
 
 def is_loopback(host: str) -> bool:
@@ -52,8 +53,9 @@ class KeyAuth:
         if not keys and self._is_private:
             _check_host(request)
             return
-        scopes = _scopes(keys, _credential(request))
-        if scope not in scopes and ADMIN not in scopes:
+        key = _find(keys, _credential(request))
+        request.state.actor = f"{key.name} ({key.key_id})"
+        if scope not in key.scopes and ADMIN not in key.scopes:
             needed = " or ".join(dict.fromkeys((scope, ADMIN)))
             raise ProblemError(403, "wrong_scope", f"This key may not do that; it takes the scope {needed}.")
 
@@ -67,14 +69,19 @@ def needs(scope: str) -> Callable[[Request], Awaitable[None]]:
     return check
 
 
-def _scopes(keys: Sequence[Key], key: str) -> tuple[str, ...]:
-    digest, scopes = digest_of(key), None
+def actor_of(request: Request) -> str:
+    """Who asks: the name and the id of the key. While there are no keys, everybody on this machine."""
+    return str(getattr(request.state, "actor", NOBODY))
+
+
+def _find(keys: Sequence[Key], key: str) -> Key:
+    digest, found = digest_of(key), None
     for known in keys:  # always all of them, so that the time does not reveal which one fits
         if hmac.compare_digest(known.digest, digest) and known.revoked_at is None:
-            scopes = known.scopes
-    if scopes is None:
+            found = known
+    if found is None:
         raise _unauthorized("This key is unknown or revoked.")
-    return scopes
+    return found
 
 
 def _credential(request: Request) -> str:

@@ -15,6 +15,7 @@ from recsys.config.settings import Config
 from recsys.errors import AwayError, RecsysError
 from recsys.serving.snapshot import MARGIN
 from recsys.store.keys import list_keys
+from recsys.store.placements import PlacementChange, list_placements
 from recsys.store.resilient import ResilientStore
 from recsys.store.users import read_deletions
 
@@ -34,6 +35,7 @@ class AppState:
     requests: RequestLog
     tag: str = field(init=False)  # differs between configurations, which shape answers
     deleted: dict[str, int] = field(default_factory=dict)  # tombstones, for when the database is away
+    placements: dict[str, PlacementChange] = field(default_factory=dict)  # those of the own tables, as last read
     _reached: threading.Event = field(default_factory=threading.Event)  # the database was looked for once
     _looked: threading.Event = field(default_factory=threading.Event)  # and the bundle
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -74,18 +76,23 @@ class AppState:
             self._stop.wait(self.config.api.poll_seconds)
 
     def _visit_database(self) -> bool:
-        """Read keys, tombstones and changed items; whether the database was there."""
+        """Read keys, tombstones, placements and changed items; whether the database was there."""
         if self.store.is_away and not self.store.revive():
             return False
         try:
             self.auth.learn(self.store.read(list_keys))
             self._learn_deletions()
+            self.learn_placements(self.store.read(list_placements))
             self.live.poll_items()
         except AwayError:
             return False
         except Exception as error:  # one bad row must not end the thread
             _log.error("looking after the database failed: %s", type(error).__name__)
         return True
+
+    def learn_placements(self, stored: dict[str, PlacementChange]) -> None:
+        """Replace the placements of the own tables by those just read."""
+        self.placements = stored
 
     def _learn_deletions(self) -> None:
         """Older tombstones are heeded by the extract already."""

@@ -18,8 +18,10 @@ from recsys.errors import ConfigError, NotFoundError, RefusedError
 from recsys.progress import Progress
 from recsys.serving import answer as engine
 from recsys.serving.answer import Answer, Query, RequestContext, fields_of, shown_history
+from recsys.serving.placements import known_placements, question
 from recsys.serving.snapshot import Snapshot, grow, items_after, load
 from recsys.store.database import Store
+from recsys.store.placements import list_placements
 
 SHOWN = ("title", "category", "brand", "price")
 HISTORY_SHOWN = 10
@@ -161,16 +163,49 @@ def box(
     with _options():
         engine.find_box(query)  # before the bundle is loaded
     with closing(open_configured(config)) as store:
-        snapshot = _load(config, store, progress)
-        if history is not None:
-            query = replace(query, history=read_history(history, snapshot.bundle.kinds))
-        context = _context(config, store, snapshot, query)
+        return _show_box(config, store, query, history, name, progress)
+
+
+def preview(
+    config: Config,
+    *,
+    name: str,
+    user: str | None,
+    visitor: str | None,
+    items: Sequence[str],
+    history: Path | None,
+    k: int | None,
+    as_of: str | None,
+    progress: Progress,
+) -> Output:
+    """What a placement lists for a user, visitor or basket, whether or not it is active. Options as in `box`.
+
+    Raises NotFoundError when there is no such placement, ConfigError for an option that is wrong.
+    """
+    with closing(open_configured(config)) as store:
+        known = known_placements(config, list_placements(store))
+        placement = next((placement for placement in known if placement.name == name), None)
+        if placement is None:
+            names = ", ".join(dict.fromkeys(placement.name for placement in known)) or "none"
+            raise NotFoundError(f"there is no placement {name!r}; there are {names}")
+        query = question(placement.settings, Query(user, visitor, items=items, as_of=_moment(as_of)), k=k)
+        with _options():
+            engine.find_box(query)
+        return _show_box(config, store, query, history, f"placement {name}", progress)
+
+
+def _show_box(
+    config: Config, store: Store, query: Query, history: Path | None, title: str, progress: Progress
+) -> Output:
+    snapshot = _load(config, store, progress)
+    if history is not None:
+        query = replace(query, history=read_history(history, snapshot.bundle.kinds))
+    context = _context(config, store, snapshot, query)
     with _options():
         found = engine.answer(config, context, query)
-    data = {"box": name, "bundle": found.bundle} | _data(context, found)
-    title = f"{name} from {found.bundle}"
-    details = [warning["detail"] for warning in found.warnings]
-    return Output(data, [_table(title, data["hits"], ("rank", "reason", "score"), query.fields), *details])
+    data = {"box": query.box, "bundle": found.bundle} | _data(context, found)
+    table = _table(f"{title} from {found.bundle}", data["hits"], ("rank", "reason", "score"), query.fields)
+    return Output(data, [table, *(warning["detail"] for warning in found.warnings)])
 
 
 def _load(config: Config, store: Store, progress: Progress) -> Snapshot:
@@ -243,12 +278,12 @@ def _moment(text: str | None) -> int | None:
     return moment
 
 
-def _rules(text: str | None) -> Any:
+def _rules(text: str | None) -> list[Any]:
     """The rules of --rules, decoded: JSON, or the name of a file that holds it. Raises ConfigError."""
     if text is None:
-        return None
+        return []
     try:
-        return json.loads(text if text.lstrip().startswith("{") else Path(text).read_text(encoding="utf-8"))
+        return [json.loads(text if text.lstrip().startswith("{") else Path(text).read_text(encoding="utf-8"))]
     except OSError as error:
         raise ConfigError(f"--rules: {text}: {error.strerror}") from None
     except (ValueError, RecursionError):

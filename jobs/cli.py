@@ -38,6 +38,8 @@ source = typer.Typer(help="Look at the shop's database.", no_args_is_help=True, 
 app.add_typer(source, name="source")
 key = typer.Typer(help="The keys that the service asks for.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(key, name="key")
+placements = typer.Typer(help="The places on the shop's pages.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(placements, name="placements")
 
 ConfigOption = Annotated[Path, typer.Option("--config", envvar="RECSYS_CONFIG", help="The configuration file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
@@ -454,6 +456,88 @@ def key_revoke(
     Example: recsys key revoke 1a2b3c4d
     """
     _call("jobs.serve:key_revoke", config, as_json, key_id=key_id)
+
+
+@placements.command("list")
+def placements_list(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> None:
+    """List the placements of the configuration and those that are stored.
+
+    Example: recsys placements list
+    """
+    _call("jobs.placements:show_all", config, as_json)
+
+
+@placements.command("put")
+def placements_put(
+    name: Annotated[str, typer.Argument(help="Its name: small letters, digits, - and _.")],
+    definition: Annotated[str, typer.Argument(help="JSON, or the name of a file of JSON; see docs/http.md.")],
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a placement, or change what it is. A service that runs knows within seconds.
+
+    Example: recsys placements put home '{"box": "for_you", "k": 8, "rules": {"max_per": {"brand": 2}}}'
+    """
+    _call("jobs.placements:put", config, as_json, name=name, definition=definition)
+
+
+@placements.command("delete")
+def placements_delete(
+    name: Annotated[str, typer.Argument(help="As `recsys placements list` shows it.")],
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete a stored placement. Its history stays, and one of the configuration takes its place.
+
+    Example: recsys placements delete home
+    """
+    _call("jobs.placements:delete", config, as_json, name=name)
+
+
+@placements.command("history")
+def placements_history(
+    name: Annotated[str, typer.Argument(help="The name of a placement.")],
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Show who changed a stored placement when, and to what.
+
+    Example: recsys placements history home
+    """
+    _call("jobs.placements:history", config, as_json, name=name)
+
+
+@placements.command("preview")
+def placements_preview(
+    name: Annotated[str, typer.Argument(help="The name of a placement, active or not.")],
+    user: Annotated[str | None, typer.Option("--user", callback=_id, help="A user_id.")] = None,
+    visitor: Annotated[str | None, typer.Option("--visitor", callback=_id, help="A visitor_id.")] = None,
+    items: Annotated[
+        list[str] | None,
+        typer.Option("--item", callback=_ids, help="An item of the page or the basket; may come several times."),
+    ] = None,
+    history: HistoryOption = None,
+    k: Annotated[int | None, typer.Option("-k", min=1, max=500, help="How many items.")] = None,
+    as_of: AsOfOption = None,
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a placement lists for a user, a visitor or a basket.
+
+    Example: recsys placements preview home --user 1001
+    """
+    _call(
+        "jobs.answers:preview",
+        config,
+        as_json,
+        name=name,
+        user=user,
+        visitor=visitor,
+        items=items or [],
+        history=history,
+        k=k,
+        as_of=as_of,
+    )
 
 
 @app.command()

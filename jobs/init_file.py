@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from jobs.output import Output
 from recsys.config.loading import RENAMED
-from recsys.config.settings import Config, field_name
+from recsys.config.settings import Config, PlacementSettings, field_name
 from recsys.config.toml import toml_value
 from recsys.errors import ConfigError
 from recsys.progress import Progress
@@ -101,7 +101,7 @@ def commented_toml(config: Config) -> str:
 def configuration_page() -> str:
     """Write the tables of docs/configuration.md: every key with its default and its meaning."""
     lines: list[str] = []
-    for table, section in _sections(Config()):
+    for table, section in [*_sections(Config()), ("placements.NAME", PlacementSettings())]:
         lines += [
             "",
             f"## `[{table}]`",
@@ -130,7 +130,7 @@ def configuration_page() -> str:
 
 def _sections(config: Config) -> Iterator[tuple[str, BaseModel]]:
     """Yield the tables that hold keys, with their dotted names."""
-    open_tables: list[tuple[str, BaseModel]] = [(field_name(type(config), name), value) for name, value in config]
+    open_tables = [(field_name(type(config), name), value) for name, value in config if isinstance(value, BaseModel)]
     while open_tables:
         name, section = open_tables.pop(0)
         inner = [(f"{name}.{key}", value) for key, value in section if isinstance(value, BaseModel)]

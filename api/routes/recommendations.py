@@ -173,7 +173,7 @@ class Question(Form):
             as_of=self.as_of,
             cursor=self.cursor,
             explain=self.explain,
-            rules=None if self.rules is None else self.rules.plain(),
+            rules=[] if self.rules is None else [self.rules.plain()],
         )
 
 

@@ -11,7 +11,7 @@ import os
 import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -235,6 +235,9 @@ def _found(location: tuple[int | str, ...], value: Any) -> str:
 
 def _keys_at(section: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     for part in location:
+        if get_origin(section) is dict:  # sections by names that are free
+            section = get_args(section)[1]
+            continue
         names = {field_name(section, name): field for name, field in section.model_fields.items()}
         section = names[str(part)].annotation  # type: ignore[assignment]
     return sorted(field_name(section, name) for name in section.model_fields)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from recsys.config.cron import parse_cron, time_zone
 from recsys.errors import ConfigError
@@ -415,6 +415,29 @@ class RecommendationSettings(Section):
     )
 
 
+class PlacementSettings(Section):
+    """A place on the shop's pages, under a name of its own: [placements.home]."""
+
+    box: str = Field("for_you", description="What is listed: a box of docs/http.md")
+    k: int | None = Field(None, ge=1, le=500, description="How many items; unset: 20")
+    filter: str | dict[str, Any] | None = Field(None, description="Has to be met, beside the filter of a question")
+    rules: dict[str, Any] = Field({}, description="Pins, boosts and the like; those of a question are added")
+    fallbacks: tuple[str, ...] | None = Field(
+        None, max_length=5, description="Boxes that fill a list that is short; unset: those of the box"
+    )
+    fields: tuple[str, ...] = Field((), max_length=50, description="Columns of the catalog that come with every item")
+    window_days: int | None = Field(None, ge=1, le=3650, description="How many days the box looks back")
+    category: str | None = Field(None, min_length=1, max_length=1000, description="Only items of it and those below it")
+    starts_at: AwareDatetime | None = Field(None, description="Not answered before; with a zone")
+    ends_at: AwareDatetime | None = Field(None, description="Not answered from then on; with a zone")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "PlacementSettings":
+        if self.starts_at is not None and self.ends_at is not None and self.ends_at <= self.starts_at:
+            raise ValueError("a placement's ends_at has to be after its starts_at")
+        return self
+
+
 class TrainingSettings(Section):
     """Which models are trained, and with what."""
 
@@ -588,6 +611,7 @@ class Config(Section):
     schedule: ScheduleSettings = ScheduleSettings()
     alerts: AlertSettings = AlertSettings()
     audience: AudienceSettings = AudienceSettings()
+    placements: dict[str, PlacementSettings] = Field({}, description="Places on the shop's pages, by name")
 
     @model_validator(mode="after")
     def _targets_known(self) -> "Config":
@@ -624,9 +648,10 @@ class Config(Section):
 
 _NOT_HASHED: dict[str, Any] = {
     **dict.fromkeys(("store", "storage", "imports", "api", "requests", "schedule", "alerts", "audience"), True),
+    "placements": True,
     # The URL holds a password; the others say how it is read, not what.
     "source": {"url", "url_file", "dialect", "query_timeout_seconds"},
     "training": {"processes"},  # the result is the same but for rounding
     # Read by answers; evaluation ranks sold-out and deleted items too.
-    "recommendations": {"allow_unlisted", "exclude_sold_out"},
+    "recommendations": {"allow_unlisted", "exclude_sold_out", "exploration"},
 }

@@ -18,7 +18,7 @@ from recsys.data.times import MICROSECONDS_PER_DAY, rfc3339
 from recsys.errors import NotFoundError, RefusedError
 from recsys.serving import filters, masks
 from recsys.serving.asked import Asked, join
-from recsys.serving.boxes import BOXES, Box
+from recsys.serving.boxes import BOXES, Box, fallbacks_of
 from recsys.serving.cursor import mark_of, read_cursor, write_cursor
 from recsys.serving.eligibility import Eligibility, bought_rows, decide
 from recsys.serving.explain import contributions
@@ -26,8 +26,7 @@ from recsys.serving.explore import seed_of
 from recsys.serving.history import Events, InlineEvent, ShownEvent, events_of
 from recsys.serving.recommender import Hits
 from recsys.serving.ruled import Ruled, apply, known_rows
-from recsys.serving.rules import NO_RULES, Rules
-from recsys.serving.rules import parse as parse_rules
+from recsys.serving.rules import Rules, parse_all
 from recsys.serving.snapshot import ITEMS_AT_ONCE, Snapshot
 from recsys.spelling import meant
 from recsys.store.changes import NO_EVENTS, Changes, NewEvents, read_changes
@@ -54,7 +53,8 @@ class Query:
     category: str | None = None  # only items of this category and those below it, as "Food" for "Food > Coffee"
     cursor: str | None = None  # next_cursor of an earlier answer to the same question: what it answered is left out
     explain: bool = False  # whether hits that come from a history say which items of it made them come
-    rules: Any = None  # decoded JSON, see recsys.serving.rules; None: no rules
+    rules: Sequence[Any] = ()  # each decoded JSON, see recsys.serving.rules; the last counts where they contradict
+    fallbacks: Sequence[str] | None = None  # boxes that fill a list that is short; None: those of the box
 
 
 @dataclass(frozen=True)
@@ -132,9 +132,9 @@ def answer(config: Config, context: RequestContext, query: Query) -> Answer:
     snapshot, box = context.snapshot, find_box(query)
     check_fields(snapshot, query.fields)
     _check_kinds(snapshot, query.history)
-    rules = NO_RULES if query.rules is None else parse_rules(query.rules, snapshot.columns)
+    rules = parse_all(query.rules, snapshot.columns)
     asked, unknown = _asked(config, context, query, box, rules)
-    names = (query.box, *box.fallbacks)
+    names = (query.box, *fallbacks_of(query.box, query.fallbacks, asked))
     # Whatever came in between: so many are enough to leave out what was shown and to have k others.
     shown = [] if query.cursor is None else read_cursor(query.cursor)
     listed = _ruled(asked, names, query, rules, query.k + len(shown))

@@ -3,7 +3,7 @@
 `BOXES` lists them. Adding one is a function from `Asked` to hits and one line here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from recsys.data.arrays import Int32, Int64
 from recsys.data.times import MICROSECONDS_PER_DAY
+from recsys.errors import RefusedError
 from recsys.serving import recommender
 from recsys.serving.asked import Asked, no_hits
 from recsys.serving.popular import arrived_rows, bestsellers, new_arrivals, popular, trending
@@ -18,6 +19,7 @@ from recsys.serving.price_drops import drop_of, dropped_rows, price_drops
 from recsys.serving.recommender import Hits
 from recsys.serving.related_items import bought, bought_together, buy_again, cart, viewed_together
 from recsys.serving.similar import similar
+from recsys.spelling import meant
 
 Needs = Literal["nothing", "item", "items", "person"]
 
@@ -95,3 +97,24 @@ BOXES: dict[str, Box] = {
         reason="personal",
     ),
 }
+
+
+def check_fallbacks(names: Sequence[str]) -> None:
+    """Raise RefusedError for a box that there is not, or that cannot fill the list of another."""
+    allowed = [name for name, box in BOXES.items() if not box.lists_named]
+    for name in names:
+        if name not in allowed:
+            near = meant(name, allowed)
+            raise RefusedError(f"fallbacks: {name!r} fills no list; allowed are {', '.join(allowed)}{near}")
+
+
+def fallbacks_of(name: str, wanted: Sequence[str] | None, asked: Asked) -> Sequence[str]:
+    """The boxes that fill the list of a box; None: its own. Those that need what nobody named are left out.
+
+    Raises RefusedError as `check_fallbacks`.
+    """
+    if wanted is None:
+        return BOXES[name].fallbacks
+    check_fallbacks(wanted)
+    has = {"item": bool(len(asked.seeds)), "items": bool(len(asked.seeds)), "person": bool(len(asked.histories.items))}
+    return [other for other in dict.fromkeys(wanted) if other != name and has.get(BOXES[other].needs, True)]

@@ -6,6 +6,7 @@ Rules come as JSON with a request, a placement or the configuration, and are che
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import reduce
 from typing import Any
 
 from recsys.errors import RefusedError
@@ -95,6 +96,11 @@ def parse(expression: Any, kinds: Mapping[str, Kind], where: str = "rules") -> R
         allow_in_basket=_flag(given.get("allow_in_basket"), f"{where}.allow_in_basket"),
         allow_repurchase=_flag(given.get("allow_repurchase"), f"{where}.allow_repurchase"),
     )
+
+
+def parse_all(expressions: Sequence[Any], kinds: Mapping[str, Kind]) -> Rules:
+    """Several sets of rules as one, as `parse` and `join` make it. Raises RefusedError as `parse`."""
+    return reduce(join, (parse(one, kinds) for one in expressions), NO_RULES)
 
 
 def join(first: Rules, second: Rules) -> Rules:

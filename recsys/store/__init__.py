@@ -4,5 +4,5 @@
 `database` are the only places that tell the three databases apart.
 
 Other rooms import `audiences`, `bulk`, `changes`, `database`, `events`, `items`, `keys`, `leases`, `migrate`,
-`requests`, `resilient`, `runs`, `schedule`, `tables`, `users` and `visitors`.
+`placements`, `requests`, `resilient`, `runs`, `schedule`, `tables`, `users` and `visitors`.
 """

@@ -31,6 +31,7 @@ class Tables:
     audience_members: sa.Table
     counters: sa.Table
     requests: sa.Table
+    placements: sa.Table
 
 
 def own_tables(prefix: str) -> Tables:
@@ -184,6 +185,15 @@ def own_tables(prefix: str) -> Tables:
             sa.Index(f"{prefix}requests_user", "user_id"),
             sa.Index(f"{prefix}requests_visitor", "visitor_id"),
             sa.Index(f"{prefix}requests_asked", "asked_at"),
+        ),
+        placements=table(
+            "placements",
+            sa.Column("change_id", serial, primary_key=True, autoincrement=True),
+            sa.Column("name", key, nullable=False),
+            sa.Column("definition", text),  # null: deleted
+            sa.Column("changed_at", number, nullable=False),
+            sa.Column("changed_by", text, nullable=False),
+            sa.Index(f"{prefix}placements_name", "name", "change_id"),
         ),
     )
 

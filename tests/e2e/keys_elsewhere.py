@@ -16,6 +16,10 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "integration/source/test_connections.py",
         "test_a_table_that_stays_locked_is_named_instead_of_waited_for",
     ),
+    "placements": (
+        "integration/api/test_api_placements.py",
+        "test_a_placement_of_the_configuration_is_answered_while_it_is_active",
+    ),
     "recommendations.exploration": (
         "unit/serving/test_ruled.py",
         "test_new_items_get_the_configured_share_of_the_places_of_for_you",

@@ -96,8 +96,8 @@ def check_list(query, rules):
     if needs == "person" and query["user_id"] is None:
         query["user_id"] = "u1"
     flags = {name: rules[name] for name in FLAGS if name in rules} | {"exploration": 0}
-    eligible = set(ids(shop().ask(**query | {"k": 500}, rules=flags)))
-    found = shop().ask(**query, rules=rules)
+    eligible = set(ids(shop().ask(**query | {"k": 500}, rules=[flags])))
+    found = shop().ask(**query, rules=[rules])
     listed, pins, caps = (
         ids(found),
         {pin["item_id"]: pin["place"] for pin in rules.get("pin", [])},

@@ -28,6 +28,8 @@ REQUESTS = {  # one for each scope
 }
 ADMIN_ONLY = [("POST", "/v1/items", {"item_id": "i"}), ("DELETE", "/v1/visitors/v", None)]
 ADMIN_ONLY += [("DELETE", "/v1/items/i", None)]
+ADMIN_ONLY += [("PUT", "/v1/placements/p", {}), ("POST", "/v1/placements/p/preview", {})]
+ADMIN_ONLY += [("GET", "/v1/placements", None), ("GET", "/v1/placements/p/history", None)]
 ADMIN_ONLY += [("GET", path, None) for path in ("/metrics", "/v1/status", "/v1/runs", "/v1/users/u/history")]
 
 

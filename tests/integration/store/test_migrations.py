@@ -20,7 +20,7 @@ from recsys.store.users import delete_user, delete_visitor, read_deletions
 from recsys.store.visitors import read_visitors
 
 NAMES = {"items", "users", "events", "deletions", "runs", "leases", "due", "keys", "counters", "migrations"}
-NAMES |= {"audiences", "audience_members", "visitors"}
+NAMES |= {"audiences", "audience_members", "visitors", "requests", "placements"}
 
 
 def shapes(store: Store):

@@ -3,6 +3,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 from tiny import quiet
 
 from jobs.init_file import commented_toml, sample, write
@@ -88,7 +89,7 @@ def test_every_line_that_is_commented_out_is_right_when_it_is_taken_in() -> None
     text = re.sub(r"^# (\w+ = )", r"\1", commented_toml(Config()), flags=re.MULTILINE)
     config = Config.model_validate(tomllib.loads(text))
     for name, section in config:
-        for key in type(section).model_fields:
+        for key in type(section).model_fields if isinstance(section, BaseModel) else ():
             default = getattr(getattr(Config(), name), key)
             found = getattr(section, key)
             assert found == default if default is not None else found is not None, f"{name}.{key}"

@@ -28,7 +28,7 @@ def shop_with_new_items(share):
 
 
 def ask(rules=None, **query):
-    return shop().ask(query.pop("box", "for_you"), user_id="u1", rules=NO_NEW | (rules or {}), **query)
+    return shop().ask(query.pop("box", "for_you"), user_id="u1", rules=[NO_NEW | (rules or {})], **query)
 
 
 def test_a_pin_is_placed_and_told_of_or_it_is_said_why_not():
@@ -99,7 +99,7 @@ def test_known_items_come_or_stay_out_as_asked():
 
     def listed(**rules):
         return {"i20", "i21", "i22", "i23"} & set(
-            ids(shop().ask("for_you", history=history, k=100, rules=NO_NEW | rules))
+            ids(shop().ask("for_you", history=history, k=100, rules=[NO_NEW | rules]))
         )
 
     assert listed() == {"i20", "i21"}
@@ -108,7 +108,7 @@ def test_known_items_come_or_stay_out_as_asked():
     assert listed(allow_in_basket=False) == {"i20"}
     assert listed(allow_in_basket=False, allow_repurchase=True) == {"i20", "i22", "i23"}
     assert listed(allow_seen=False, allow_repurchase=True) == set()
-    assert ids(shop().ask("for_you", history=history, k=100, rules={"allow_seen": False})).count("i9") == 1
+    assert ids(shop().ask("for_you", history=history, k=100, rules=[{"allow_seen": False}])).count("i9") == 1
 
 
 @pytest.mark.parametrize(("share", "low", "high"), [(0.0, 0, 0), (0.1, 1.6, 2.4), (1.0, 19, 19)])
@@ -122,7 +122,7 @@ def test_new_items_get_the_configured_share_of_the_places_of_for_you(share, low,
     if share == 0.1:
         assert len({item for found in answers for item in ids(found) if item.startswith("new")}) > 10
         assert "new" not in reasons(shop.ask("trending", k=20))
-        assert "new" in reasons(shop.ask("trending", k=20, rules={"exploration": 0.5}))
+        assert "new" in reasons(shop.ask("trending", k=20, rules=[{"exploration": 0.5}]))
 
 
 def test_the_same_question_gets_the_same_answer_and_a_day_later_others():
