@@ -25,7 +25,7 @@ from recsys.serving.answer import fields_of
 from recsys.serving.attributes import fit, misspelled
 from recsys.serving.snapshot import Snapshot
 from recsys.store.database import Store
-from recsys.store.items import delete_item, keep_marks, stored_items, upsert_items
+from recsys.store.items import add_stored_attributes, delete_item, stored_items, upsert_items
 from recsys.store.tables import UNREADABLE
 
 router = APIRouter(route_class=JsonRoute, tags=["items"])
@@ -205,7 +205,7 @@ def post_items(
 
     def write(store: Store) -> tuple[int, set[str]]:
         known = stored_items(store, ids)
-        return sum(upsert_items(store, table) for table in _tables(keep_marks(store, fitted))), known
+        return sum(upsert_items(store, table) for table in _tables(add_stored_attributes(store, fitted))), known
 
     stored, known = state.store.write(write)
     new = [item for item in ids if item not in known and (snapshot is None or snapshot.view.row_of(item) < 0)]

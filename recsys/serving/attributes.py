@@ -38,9 +38,12 @@ def fit(items: Sequence[Mapping[str, Any]], kinds: Mapping[str, Kind]) -> tuple[
         for name, value in item.items():
             if name in ("item_id", *KNOWN) or value is None:
                 continue
-            values[name] = _converted(value, types.setdefault(name, _kind(value)))
-            if values[name] is None:
+            fitting = _converted(value, types.setdefault(name, _kind(value)))
+            if fitting is None:
                 lost[name] = lost.get(name, 0) + 1
+                del values[name]
+            else:
+                values[name] = fitting
         fitted.append(values)
     return fitted, lost
 

@@ -46,34 +46,40 @@ def stored_items(store: Store, item_ids: Sequence[str]) -> set[str]:
     return found
 
 
-def keep_marks(store: Store, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The items as they are to be stored where an import could not read a value of them.
+def add_stored_attributes(store: Store, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The items with what is stored of their attributes: a value takes the place of the stored one, null forgets it.
 
-    items: column -> value, with item_id. A column that is given now is no longer marked as unreadable; the marks of
-    others stay, and so do stored attributes where an item gives none. Such an item's `attributes` are JSON.
+    items: column -> value, with item_id. Where an item says something of attributes, `attributes` are their JSON. A
+    column that is given now is no longer marked as one that an import could not read; the marks of others stay.
     """
     table = store.tables.items
     ids = sorted({str(item["item_id"]) for item in items})
-    marked: dict[str, dict[str, Any]] = {}
-    is_marked = table.c.attributes.like(f'%"{UNREADABLE}"%')
+    stored: dict[str, dict[str, Any]] = {}
     with store.reading() as connection:
         for start in range(0, len(ids), MANY_IDS):
-            mine = table.c.item_id.in_(ids[start : start + MANY_IDS]) & is_marked
+            mine = table.c.item_id.in_(ids[start : start + MANY_IDS]) & table.c.attributes.is_not(None)
             query = sa.select(table.c.item_id, table.c.attributes).where(mine)
-            marked |= {item_id: json.loads(text) for item_id, text in connection.execute(query)}
+            stored |= {item_id: json.loads(text) for item_id, text in connection.execute(query)}
     known = set(table.columns.keys())
-    return [_with_marks(item, marked, known) if item["item_id"] in marked else dict(item) for item in items]
+    merged = [_with_attributes(item, stored, known) for item in items]
+    for item in merged:  # of rows with the same id every one has what all of them say
+        if "attributes" in item:
+            attributes = stored[item["item_id"]]
+            item["attributes"] = json.dumps(attributes, ensure_ascii=False) if attributes else None
+    return merged
 
 
-def _with_marks(item: Mapping[str, Any], marked: dict[str, dict[str, Any]], known: set[str]) -> dict[str, Any]:
-    stored = marked[item["item_id"]]
-    left = {column: text for column, text in stored.get(UNREADABLE, {}).items() if column not in item}
+def _with_attributes(item: Mapping[str, Any], stored: dict[str, dict[str, Any]], known: set[str]) -> dict[str, Any]:
+    """The item with a place for `attributes` where it changes them; `stored` has them afterwards."""
+    before = stored.get(item["item_id"], {})
+    marks = before.get(UNREADABLE, {})
+    left = {column: text for column, text in marks.items() if column not in item}
     given = {name: value for name, value in item.items() if name not in known}
-    attributes = given or {name: value for name, value in stored.items() if name != UNREADABLE}
-    attributes |= {UNREADABLE: left} if left else {}
-    marked[item["item_id"]] = attributes  # for what else the same items say of it
-    text = json.dumps({name: value for name, value in attributes.items() if value is not None}, ensure_ascii=False)
-    return {name: value for name, value in item.items() if name in known} | {"attributes": text if attributes else None}
+    if not given and left == marks:
+        return dict(item)
+    attributes = {name: value for name, value in (before | given).items() if value is not None and name != UNREADABLE}
+    stored[item["item_id"]] = attributes | ({UNREADABLE: left} if left else {})
+    return {name: value for name, value in item.items() if name in known} | {"attributes": None}
 
 
 def _with_tombstone(rows: pa.Table, deleted_at: int | None) -> pa.Table:

@@ -189,6 +189,19 @@ def test_posted_attributes_are_fields_and_filters_at_once_and_keep_the_type_of_t
     assert said(server.http.get("/v1/status"))["serving"]["columns"]["watts"] == "number"
 
 
+def test_a_posted_attribute_leaves_the_others_as_they_are(server):
+    server.post("/v1/items", {"item_id": "n1", "color": "red", "watts": 40, "sizes": ["s", "m"]})
+    # The second has other columns than the first and the third.
+    rows = [{"item_id": "n1", "eco": True}, {"item_id": "n1", "title": "Lamp", "watts": "much"}]
+    assert codes(server.post("/v1/items", [*rows, {"item_id": "n1", "color": "blue"}])) == ["wrong_type"]
+    columns = "title,color,watts,sizes,eco"
+    shown = {"title": "Lamp", "color": "blue", "watts": 40.0, "sizes": ["s", "m"], "eco": True}
+    assert [hit["fields"] for hit in server.user("u", filter="eco:eq:true", fields=columns)["hits"]] == [shown]
+    server.post("/v1/items", {"item_id": "n1", "color": None})
+    found = server.user("u", filter="eco:eq:true", fields=columns)["hits"]
+    assert [hit["fields"] for hit in found] == [shown | {"color": None}]
+
+
 def test_posted_lists_are_fields_and_can_be_filtered(server):
     lists = {"stores": ["Bonn", "Köln"], "sizes": [38, 40.5]}
     assert server.post("/v1/items", {"item_id": "n1", **lists})["warnings"] == []

@@ -16,7 +16,7 @@ from recsys.source.findings import Finding
 from recsys.source.importer import Imported, import_files
 from recsys.source.reader import open_reader
 from recsys.store.database import Store
-from recsys.store.items import keep_marks, upsert_items
+from recsys.store.items import add_stored_attributes, upsert_items
 from recsys.store.tables import own_queries
 
 NOW = 1_577_880_000_000_000
@@ -75,15 +75,16 @@ def test_a_value_that_is_posted_takes_the_mark_off_and_no_other_does(store: Stor
     unread = json.loads(stored(store)["a"]["attributes"])
 
     def post(*items: dict[str, Any]) -> dict[str, Any]:
-        for item in keep_marks(store, items):
+        for item in add_stored_attributes(store, items):
             upsert_items(store, pa.table({name: [value] for name, value in item.items()}))
         return dict(json.loads(stored(store)["a"]["attributes"] or "{}"))
 
     assert post({"item_id": "a", "title": "Lamp"}, {"item_id": "b", "price": 2.0}) == unread
-    assert post({"item_id": "a", "size": "L"}) == {"size": "L", "own_unreadable": unread["own_unreadable"]}
-    assert post({"item_id": "a", "price": 8.5}) == {"size": "L", "own_unreadable": {"available": "soon"}}
+    assert post({"item_id": "a", "size": "L"}) == unread | {"size": "L"}
+    both = {"color": ["red"], "size": "L"}
+    assert post({"item_id": "a", "price": 8.5}) == both | {"own_unreadable": {"available": "soon"}}
     assert (stored(store)["a"]["price"], told(store, "price of items cannot be read")) == (8.5, [])
-    assert post({"item_id": "a", "price": 8.0}, {"item_id": "a", "available": False}) == {"size": "L"}
+    assert post({"item_id": "a", "price": 8.0}, {"item_id": "a", "available": False}) == both
     assert told(store, "available of items cannot be read") == []
 
 
