@@ -50,13 +50,16 @@ class Eligibility:
 
     def only(self, view: CatalogView, rows: Int32) -> "Eligibility":
         """Leave only these joint rows [N]; all others are not in the box."""
-        kept = np.unique(rows[self.keeps(view, rows)]).astype(np.int32)
-        masks = []
-        for bundle, start in zip(view.bundles, view.starts, strict=True):
+        masks, left = list[Bool](), 0
+        for bundle, start, allowed in zip(view.bundles, view.starts, self.allowed, strict=True):
             mask = np.zeros(len(bundle.catalog), np.bool_)
-            mask[kept[(kept >= start) & (kept < start + len(mask))] - start] = True
+            for own, is_kept in ((rows, True), (self.excluded, False)):
+                mask[own[(own >= start) & (own < start + len(mask))] - start] = is_kept
+            if allowed is not None:
+                mask &= allowed
             masks.append(mask)
-        return Eligibility(tuple(masks), np.zeros(0, np.int32), len(kept), self._moved(self.eligible - len(kept)))
+            left += int(np.count_nonzero(mask))
+        return Eligibility(tuple(masks), np.zeros(0, np.int32), left, self._moved(self.eligible - left))
 
     def without(self, view: CatalogView, rows: Int32) -> "Eligibility":
         """Leave out these joint rows [N] too; they are not in the box."""

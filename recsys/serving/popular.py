@@ -82,7 +82,8 @@ def trending(asked: Asked, depth: int) -> Hits:
 def new_arrivals(asked: Asked, depth: int) -> Hits:
     """The items that came last, the newest first, their scores minus their ages in days."""
     rows, times = _arrived(asked)
-    return asked.first(rows, (times - asked.as_of) / MICROSECONDS_PER_DAY, depth)
+    found, places = asked.places(rows, depth)
+    return hits_of(found, (times[places] - asked.as_of) / MICROSECONDS_PER_DAY)
 
 
 def arrived_rows(asked: Asked) -> Int32:
@@ -92,10 +93,10 @@ def arrived_rows(asked: Asked) -> Int32:
 
 def _arrived(asked: Asked) -> tuple[Int32, Int64]:
     rows, times = asked.snapshot.view.arrivals
-    start = np.searchsorted(-times, -asked.as_of)  # the first that is not after the moment
-    stop = len(times)
+    ascending = times[::-1]
+    start, stop = len(times) - int(np.searchsorted(ascending, asked.as_of, side="right")), len(times)
     if asked.window_days is not None:
-        stop = int(np.searchsorted(-times, -(asked.as_of - asked.window_days * MICROSECONDS_PER_DAY), side="right"))
+        stop -= int(np.searchsorted(ascending, asked.as_of - asked.window_days * MICROSECONDS_PER_DAY))
     return rows[start:stop], times[start:stop]
 
 
