@@ -20,6 +20,7 @@ from recsys.store.requests import KeptRequest, insert_requests, prune_requests
 from recsys.store.resilient import ResilientStore
 
 _WAITING = 1_000  # answers that wait to be written, at most
+_WAITING_BYTES = 32 * 2**20  # of their questions and answers: one alone may have a megabyte
 _AT_ONCE = 200
 _PAUSE_SECONDS = 0.2  # so that several answers share a transaction
 _PRUNE_SECONDS = 3_600.0
@@ -34,6 +35,7 @@ class RequestLog:
         """Nothing is kept before `start`."""
         self._settings, self._store = settings, store
         self._waiting: queue.SimpleQueue[KeptRequest] = queue.SimpleQueue()
+        self._bytes, self._lock = 0, threading.Lock()  # of what waits
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="requests", daemon=True)
 
@@ -55,10 +57,13 @@ class RequestLog:
 
     def keep(self, request: KeptRequest) -> None:
         """Take a request to be written soon."""
-        if self._waiting.qsize() >= _WAITING:
+        with self._lock:
+            is_full = self._waiting.qsize() >= _WAITING or self._bytes + _size_of(request) > _WAITING_BYTES
+            if not is_full:
+                self._bytes += _size_of(request)
+                self._waiting.put(request)
+        if is_full:
             metrics.KEPT.labels("dropped").inc()
-            return
-        self._waiting.put(request)
 
     def _run(self) -> None:
         pruned = 0.0
@@ -91,7 +96,13 @@ class RequestLog:
         with suppress(queue.Empty):
             while len(taken) < _AT_ONCE:
                 taken.append(self._waiting.get_nowait())
+        with self._lock:
+            self._bytes -= sum(map(_size_of, taken))
         return taken
 
     def _prune(self, store: Store) -> int:
         return prune_requests(store, asked_before=store.now() - round(self._settings.days * MICROSECONDS_PER_DAY))
+
+
+def _size_of(request: KeptRequest) -> int:
+    return len(request.question) + len(request.answer)

@@ -77,7 +77,7 @@ def expected_demand(view: CatalogView, rows: Int32, as_of: int, weights: Weights
     """
     stop = _stop(view.main, as_of)
     columns = view.main.catalog.columns
-    means = _kept.get(columns, ("means", stop), lambda: _means(view.main, stop, weights), lambda _: 2**20)
+    means = _kept.get(columns, ("means", stop, weights), lambda: _means(view.main, stop, weights), lambda _: 2**20)
     expected = np.zeros(len(rows), np.float32)
     for bundle, start in zip(view.bundles, view.starts, strict=True):
         inside = (rows >= start) & (rows < start + len(bundle.catalog))
