@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Iterable
 
+MOST = 2_000  # names that are compared letter by letter: 20,000 categories would take half a second
 ALIKE = 0.7  # from which two names may be one: `titel` and `title` have 0.8, `color` and `stock` 0.2
 
 # What other services call the same thing -> our names; a name counts where it is allowed.
@@ -26,13 +27,16 @@ _ELSEWHERE: dict[str, tuple[str, ...]] = {
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str | None:
-    """The one of the allowed names that is most likely meant by a wrong one; None when none is near."""
+    """The one of the allowed names that is most likely meant by a wrong one; None when none is near.
+
+    Of more than MOST names only one that differs in case, or that other services use, is found.
+    """
     names = list(dict.fromkeys(allowed))
     folded = {known.lower(): known for known in reversed(names)}
     for known in (name.lower(), *_ELSEWHERE.get(name.lower(), ())):
         if known in folded:
             return folded[known]
-    found = difflib.get_close_matches(name.lower()[:100], folded, 1, ALIKE)
+    found = difflib.get_close_matches(name.lower()[:100], folded, 1, ALIKE) if len(folded) <= MOST else []
     return folded[found[0]] if found else None
 
 
