@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything runs in .venv, which the first target that needs it creates from the lock files.
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo shops test test-slow wheel-test mutations lint format docs docs-site notebook fuzz \
+.PHONY: help install install-dev demo shops test test-slow wheel-test mutations lint format docs docs-site notebook types fuzz \
 	release images clean
 
 # Processes that may not keep what they compile compile torch anew each time: seconds for each of hundreds in the tests.
@@ -76,6 +76,9 @@ format: $(INSTALLED)-dev ## put every file into the form that lint asks for
 
 docs: $(INSTALLED)-dev ## write the keys, commands and files of the code into docs/
 	$(BIN)/python docs/generate.py
+
+types: ## compile a client against TypeScript types made from docs/openapi.json (needs Node)
+	cd clients/typescript && npm install --no-audit --no-fund --no-package-lock --silent && npm run --silent check
 
 notebook: $(INSTALLED)-notebook ## run docs/quickstart.ipynb from its first cell to its last; nothing is written
 	OMP_NUM_THREADS=1 $(BIN)/jupyter-execute docs/quickstart.ipynb

@@ -1,5 +1,6 @@
 """`create_app`: the routes, the errors, and the lifespan of a worker. uvicorn calls it once in every worker."""
 
+import json
 import logging
 import os
 from collections.abc import AsyncIterator
@@ -70,6 +71,15 @@ def create_app(config: Config | None = None) -> FastAPI:
     return app
 
 
+def _say_defaults(shape: dict[str, Any]) -> None:
+    """Move the defaults of a schema into its descriptions: generators of clients demand what has one."""
+    for about in shape.get("properties", {}).values():
+        default = about.pop("default", None)
+        if default not in (None, [], {}):
+            words = [about.get("description"), f"Unset: {json.dumps(default)}"]
+            about["description"] = ". ".join(word for word in words if word)
+
+
 def _document(app: FastAPI, kinds: list[str], returns: list[str]) -> None:
     """Complete the OpenAPI document: problem responses, bearer keys, and the kinds of events."""
 
@@ -83,6 +93,8 @@ def _document(app: FastAPI, kinds: list[str], returns: list[str]) -> None:
             schemas.pop("ValidationError", None)
             schemas["Event"]["properties"]["kind"]["examples"] = kinds + returns
             schemas["PastEvent"]["properties"]["kind"]["examples"] = kinds
+            for shape in schemas.values():
+                _say_defaults(shape)
             schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
             schema["security"] = [{}, {"key": []}]
             app.openapi_schema = schema

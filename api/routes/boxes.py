@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, SkipValidation, ValidationError, field_va
 from api import answers
 from api.auth import needs
 from api.problems import documented, first_fault
-from api.routes.recommendations import Answer, AskedOfUser, Dropped, Hit, Question, Warning_
+from api.routes.recommendations import Answer, AnswerWarning, AskedOfUser, Dropped, Hit, Question
 from api.schemas import (
     MAX_NAMED,
     Box,
@@ -153,7 +153,7 @@ class BoxAnswer(BaseModel):
     hits: list[Hit] = Field(description="Best first; fewer than k only when fewer are eligible")
     eligible: int | None = None
     dropped: Dropped | None = None
-    warnings: list[Warning_] = []
+    warnings: list[AnswerWarning]
     next_cursor: str | None = Field(None, description="For /v1/boxes/{box}, to go on with this box alone")
     error: BoxError | None = None
 

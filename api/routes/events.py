@@ -24,7 +24,7 @@ from pydantic import (
 from api import metrics
 from api.auth import needs
 from api.problems import documented
-from api.routes.recommendations import Warning_
+from api.routes.recommendations import AnswerWarning
 from api.schemas import Form, Id, JsonRoute, Time
 from api.state import AppState, state_of
 from recsys.config.settings import Config, EventSettings
@@ -114,7 +114,7 @@ class Received(BaseModel):
     received: int = Field(description="Events in the request: all are stored, but for those warned of", examples=[1])
     stored: int = Field(description="How many of them are new", examples=[1])
     unknown_items: list[str] = Field(description="Items that nobody knows; their events count once they are known")
-    warnings: list[Warning_] = []
+    warnings: list[AnswerWarning]
 
 
 def _tag(value: Any) -> str:

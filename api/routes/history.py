@@ -10,7 +10,7 @@ from pydantic_core import to_json
 from api import answers
 from api.auth import needs
 from api.problems import documented
-from api.routes.recommendations import Warning_
+from api.routes.recommendations import AnswerWarning
 from api.schemas import Fields, Id, JsonRoute
 from api.state import state_of
 from recsys.data.times import rfc3339
@@ -38,7 +38,7 @@ class Known(BaseModel):
     bundle: str = Field(description="The version of the bundle", examples=["20261123T020000.000000Z-mf-1a2b3c4d"])
     user_id: str
     events: list[HistoryEvent] = Field(description="Newest first; nothing from before a deletion")
-    warnings: list[Warning_] = []
+    warnings: list[AnswerWarning]
 
 
 class AskedOfHistory(BaseModel):

@@ -16,7 +16,7 @@ from api import answers
 from api.auth import needs
 from api.caching import CONTROL, is_held, not_modified, tag_of
 from api.problems import ProblemError, documented
-from api.routes.recommendations import Answer, Asked, Warning_
+from api.routes.recommendations import Answer, AnswerWarning, Asked
 from api.schemas import Id, JsonRoute, Time
 from api.state import AppState, state_of
 from recsys.data.times import rfc3339
@@ -71,7 +71,7 @@ class Stored(BaseModel):
     request_id: str
     stored: int = Field(description="How many items", examples=[1])
     new: list[str] = Field(description="Ids that nobody knew before; if that is unexpected, they are misspelled")
-    warnings: list[Warning_] = []
+    warnings: list[AnswerWarning]
 
 
 class KnownItem(BaseModel):

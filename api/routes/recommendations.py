@@ -85,7 +85,7 @@ class Dropped(BaseModel):
     not_in_box: int = Field(description="Never listed by the box asked for; the item asked about", examples=[0])
 
 
-class Warning_(BaseModel):  # noqa: N801  the name is taken
+class AnswerWarning(BaseModel):
     """Something that a caller may want to know."""
 
     code: str = Field(examples=["fewer_than_k"])
@@ -100,7 +100,7 @@ class Answer(BaseModel):
     hits: list[Hit] = Field(description="Best first; fewer than k only when fewer are eligible")
     eligible: int = Field(description="How many items could have been answered", examples=[874])
     dropped: Dropped
-    warnings: list[Warning_] = []
+    warnings: list[AnswerWarning]
     next_cursor: str | None = Field(None, description="For the items behind these; null: there are none")
 
 
