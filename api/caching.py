@@ -17,9 +17,9 @@ def tag_of(*parts: object) -> str:
 
 
 def is_held(request: Request, etag: str) -> bool:
-    """Whether the caller holds the answer with this tag."""
+    """Whether the caller holds the answer with this tag. `*` names none, as it is not known yet if there is one."""
     held = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
-    return etag in held or held == ["*"]
+    return etag in held
 
 
 def not_modified(etag: str) -> Response:

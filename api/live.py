@@ -71,7 +71,7 @@ class Live:
 
     def poll_items(self) -> None:
         """Read what changed in the catalog, so that no request has to carry a large import alone."""
-        while (seen := self._snapshot) is not None and not seen.is_full:
+        while (seen := self._snapshot) is not None:
             items = self._read_items(seen.revision)
             self.catch_up(seen, items)
             if len(items) < ITEMS_AT_ONCE:

@@ -514,7 +514,10 @@ class ApiSettings(Section):
         3.0, gt=0, description="Seconds without an answer after which the database counts as unavailable"
     )
     max_fresh_items: int = Field(
-        20_000, ge=0, description="Maximum number of items new or changed since training; later ones wait for the next"
+        20_000,
+        ge=0,
+        description="Maximum number of items new or changed since training; later ones wait for the next, unless they "
+        "are deleted or sold out",
     )
 
 

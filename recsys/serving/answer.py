@@ -103,7 +103,7 @@ def gather_context(
             occurred_before=now + SKEW_MICROSECONDS if query.as_of is None else query.as_of,
             length=config.events.history_length,
             revision=snapshot.revision,
-            item_limit=0 if snapshot.is_full else ITEMS_AT_ONCE,
+            item_limit=ITEMS_AT_ONCE,
         )
     )
     # An event of a clock that is ahead of ours has happened all the same.

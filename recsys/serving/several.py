@@ -62,13 +62,14 @@ def gather_contexts(
                 received_after=snapshot.log.extract.watermark,
                 occurred_before=before,
                 revision=snapshot.revision,
+                length=config.events.history_length,
                 item_limit=item_limit,
             )
         )
 
     with_user = [query for query in queries if query.user_id is not None]
     alone = [query for query in queries if query.user_id is None and visitor_of(config, query) is not None]
-    first = changes_of(with_user or alone, _item_limit(snapshot))
+    first = changes_of(with_user or alone, ITEMS_AT_ONCE)
     of_visitors = changes_of(alone, 0).events if with_user and alone else first.events
     grown = grow(snapshot, first.items)
     return [
@@ -86,10 +87,6 @@ def _context(config: Config, snapshot: Snapshot, query: Query, events: NewEvents
     ]
     as_of = max(now, max(own, default=0) + 1) if query.as_of is None else query.as_of
     return RequestContext(snapshot, events, as_of)
-
-
-def _item_limit(snapshot: Snapshot) -> int:
-    return 0 if snapshot.is_full else ITEMS_AT_ONCE
 
 
 def _outcome(config: Config, context: RequestContext, query: Query) -> Outcome:

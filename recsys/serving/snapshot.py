@@ -79,7 +79,7 @@ def load(
     # Where the shop's database is the source, the bundle knows nothing of the own items, however old.
     revision = watermark if config.source.interactions is None else 0
     snapshot = replace(_snapshot(config, CatalogView(bundle), log, revision), knows_until=watermark)
-    while not snapshot.is_full:
+    while True:
         try:
             items = read_items(snapshot.revision)
         except AwayError:
@@ -96,7 +96,11 @@ def items_after(store: Store, revision: int) -> list[ChangedItem]:
 
 
 def grow(config: Config, snapshot: Snapshot, items: Sequence[ChangedItem]) -> Snapshot:
-    """A snapshot with more changed items, in the order of their revisions. It holds [api] max_fresh_items at most."""
+    """A snapshot with more changed items, in the order of their revisions.
+
+    It holds [api] max_fresh_items at most, and beyond these only items of the bundle that were deleted or sold out:
+    what must not be answered any more never waits.
+    """
     if not items:
         return snapshot
     ids = snapshot.bundle.catalog.ids
@@ -107,10 +111,12 @@ def grow(config: Config, snapshot: Snapshot, items: Sequence[ChangedItem]) -> Sn
     room = max(0, config.api.max_fresh_items - len(held))
     again = [item for item in changed if item.item_id in held]
     new = [item for item in changed if item.item_id not in held]
-    taken = sorted(again + new[:room], key=lambda item: item.revision)
+    known_beyond = [item for item in new[room:] if ids.row_of(item.item_id) >= 0]
+    beyond = [item for item in known_beyond if item.is_deleted or item.available is False]
+    taken = sorted(again + new[:room] + beyond, key=lambda item: item.revision)
     view = CatalogView(snapshot.bundle, extend(snapshot.bundle, snapshot.view.fresh, taken))
     grown = _snapshot(config, view, snapshot.log, items[-1].revision)
-    return replace(grown, is_full=snapshot.is_full or len(new) > room, knows_until=snapshot.knows_until)
+    return replace(grown, is_full=snapshot.is_full or len(new) - len(beyond) > room, knows_until=snapshot.knows_until)
 
 
 def warm_up(snapshot: Snapshot) -> None:

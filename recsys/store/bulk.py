@@ -168,19 +168,20 @@ def _new_value(column: sa.Column[Any], new: str) -> str:
     return f"CASE WHEN {new} IS NULL AND NOT {old} THEN {old} ELSE {new} END"
 
 
-def delete_some(store: Store, condition: sa.ColumnElement[bool]) -> int:
-    """Delete events that meet a condition, at most MANY_ROWS of them, in one transaction; return how many were met.
+def delete_some(store: Store, table: sa.Table, condition: sa.ColumnElement[bool]) -> int:
+    """Delete rows that meet a condition, at most MANY_ROWS of them, in one transaction; return how many were met.
 
-    Fewer than MANY_ROWS: none is left. However many there are, others wait for a short transaction only.
+    table: one with a key of one column. Fewer than MANY_ROWS: none is left. However many there are, others wait for a
+    short transaction only.
     """
-    events = store.tables.events
+    key = table.primary_key.columns[0]
 
     def delete(connection: sa.Connection) -> int:
         # Once they are locked, the rows are named by their key alone: a planner that has another choice may err.
-        query = sa.select(events.c.event_id).where(condition).limit(MANY_ROWS).with_for_update()
+        query = sa.select(key).where(condition).limit(MANY_ROWS).with_for_update()
         ids = sorted(connection.scalars(query))
         for start in range(0, len(ids), MANY_IDS):
-            connection.execute(events.delete().where(events.c.event_id.in_(ids[start : start + MANY_IDS])))
+            connection.execute(table.delete().where(key.in_(ids[start : start + MANY_IDS])))
         return len(ids)
 
     return store.transact(delete)

@@ -17,6 +17,7 @@ _EVENT, _VISITOR_EVENT, _DELETION, _ITEM = range(4)  # what a row of the answer 
 _NEVER = -(2**63)
 
 _Condition = Callable[[sa.ColumnElement[Any]], sa.ColumnElement[bool]]
+_Limit = Callable[[Any, Any], Any]  # a query whose second column is the owner, its time -> that of the newest events
 
 
 @dataclass(frozen=True)
@@ -57,24 +58,23 @@ def read_changes(
 
     Events: those of the users received after `received_after`, and those of the visitors without a user (the extract
     holds none of these); all of them before `occurred_before`. Where no user is asked for, what a merged visitor did
-    comes too: beside its user it would come twice. Times are microseconds UTC. With `length`, which at most one user
-    and one visitor may ask for, the newest so many of each. For many ids everybody's events come.
+    comes too: beside its user it would come twice. Times are microseconds UTC. With `length` the newest so many of each
+    user and visitor. For very many ids everybody's events come.
     Items: at most `item_limit`, those that changed first.
     """
-    if length is not None and max(len(user_ids), len(visitor_ids)) > 1:
-        raise ValueError(f"a length for {len(user_ids)} users and {len(visitor_ids)} visitors; allowed is one of each")
     values: dict[str, Any] = {"revision": revision, "item_limit": item_limit}
-    if length is None and (user_ids or visitor_ids):
+    is_of_one = max(len(user_ids), len(visitor_ids)) <= 1 and (length is not None or not (user_ids or visitor_ids))
+    if is_of_one:
+        statement = _statement_of_one(store.tables, bool(user_ids), bool(visitor_ids))
+    else:
         by_user = functools.partial(among, ids=user_ids) if user_ids else None
         by_visitor = functools.partial(among, ids=visitor_ids) if visitor_ids else None
-        statement = _statement(store.tables, by_user, by_visitor, is_limited=False)
-    else:
-        statement = _statement_of_one(store.tables, bool(user_ids), bool(visitor_ids))
+        statement = _statement(store.tables, by_user, by_visitor, None if length is None else _limit_each)
     if user_ids or visitor_ids:
         values |= {"before": occurred_before} | ({} if length is None else {"length": length})
     if user_ids:
-        values |= {"after": received_after} | ({} if length is None else {"user": user_ids[0]})
-    if visitor_ids and length is not None:
+        values |= {"after": received_after} | ({"user": user_ids[0]} if is_of_one else {})
+    if visitor_ids and is_of_one:
         values["visitor"] = visitor_ids[0]
     with store.reading() as connection:
         rows = connection.execute(statement, values).all()
@@ -99,10 +99,21 @@ def _statement_of_one(tables: Tables, user: bool, visitor: bool) -> Any:
         (lambda column, name=name: column == sa.bindparam(name)) if wanted else None
         for name, wanted in (("user", user), ("visitor", visitor))
     )
-    return _statement(tables, by_user, by_visitor, is_limited=True)
+    return _statement(tables, by_user, by_visitor, _limit_one)
 
 
-def _statement(tables: Tables, by_user: _Condition | None, by_visitor: _Condition | None, *, is_limited: bool) -> Any:
+def _limit_one(query: Any, time: Any) -> Any:
+    return query.order_by(time.desc()).limit(sa.bindparam("length"))
+
+
+def _limit_each(query: Any, time: Any) -> Any:
+    owner = query.selected_columns[1]
+    place = sa.func.row_number().over(partition_by=owner, order_by=time.desc()).label("place")
+    *columns, place = query.add_columns(place).subquery().c
+    return sa.select(*columns).where(place <= sa.bindparam("length"))
+
+
+def _statement(tables: Tables, by_user: _Condition | None, by_visitor: _Condition | None, limit: _Limit | None) -> Any:
     events, deletions = tables.events.c, tables.deletions.c
     # The items come first and the nulls of the other parts stand outermost: there they take the items' types.
     parts = [sa.select(_changed(tables).subquery())]
@@ -112,8 +123,8 @@ def _statement(tables: Tables, by_user: _Condition | None, by_visitor: _Conditio
         columns = (owner, events.item_id, events.kind, events.occurred_at)
         query = sa.select(sa.literal_column(str(what)).label("what"), *columns)
         query = query.where(events.occurred_at < sa.bindparam("before"), *conditions)
-        if is_limited:
-            query = query.order_by(events.occurred_at.desc()).limit(sa.bindparam("length"))
+        if limit is not None:
+            query = limit(query, events.occurred_at)
         return sa.select(*query.subquery().c, *nothing)
 
     if by_user is not None:

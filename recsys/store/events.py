@@ -122,7 +122,7 @@ def _follow_up(store: Store, rows: pa.Table, merged: Collection[str], *, is_impo
     late = set(rows["event_id"].to_pylist()).difference(kept["event_id"].to_pylist())
     late |= set(visits.filter(pc.invert(later_than(visits, "visitor_id", known.deleted)))["event_id"].to_pylist())
     for ids in _parts(sorted(late)):
-        in_full(partial(delete_some, store, store.tables.events.c.event_id.in_(ids)))
+        in_full(partial(delete_some, store, store.tables.events, store.tables.events.c.event_id.in_(ids)))
     met = visits.filter(pc.is_in(visits["visitor_id"], pa.array(known.merged.keys(), pa.string())))
     for ids in _parts(sorted(met["event_id"].to_pylist())):
         claim_some(store, sorted(known.merged.keys() & set(strangers)), event_ids=ids)
@@ -150,11 +150,13 @@ def settle(store: Store) -> None:
     gone = store.tables.deletions.c
     until = sa.select(gone.deleted_at).where(gone.user_id == events.user_id).scalar_subquery()
     for ids in _parts(sorted(deleted)):
-        in_full(partial(delete_some, store, events.user_id.in_(ids) & (events.occurred_at <= until)))
+        in_full(
+            partial(delete_some, store, store.tables.events, events.user_id.in_(ids) & (events.occurred_at <= until))
+        )
     until = sa.select(visitors.deleted_at).where(visitors.visitor_id == events.visitor_id).scalar_subquery()
     for ids in _parts(sorted(strangers)):
         old = events.visitor_id.in_(ids) & events.user_id.is_(None) & (events.occurred_at <= until)
-        in_full(partial(delete_some, store, old))
+        in_full(partial(delete_some, store, store.tables.events, old))
 
 
 def _parts(ids: Sequence[str]) -> list[Sequence[str]]:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from recsys.errors import NotFoundError
-from recsys.store.bulk import MANY_IDS, bulk_insert, conform
+from recsys.store.bulk import MANY_IDS, bulk_insert, conform, delete_some, in_full
 from recsys.store.database import Store
 
 
@@ -55,9 +55,7 @@ def find_request(store: Store, request_id: str) -> KeptRequest:
 def prune_requests(store: Store, *, asked_before: int) -> int:
     """Remove the requests from before a moment (microseconds UTC); return how many."""
     table = store.tables.requests
-    return store.transact(
-        lambda connection: connection.execute(table.delete().where(table.c.asked_at < asked_before)).rowcount
-    )
+    return in_full(lambda: delete_some(store, table, table.c.asked_at < asked_before))
 
 
 def _remove_deleted(connection: sa.Connection, store: Store, request_ids: Sequence[str]) -> int:

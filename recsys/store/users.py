@@ -83,9 +83,12 @@ def remove_some(store: Store, deleted: Deleted) -> int:
     events, visitors = store.tables.events.c, deleted.visitor_ids
     parts = [visitors[start : start + MANY_IDS] for start in range(0, len(visitors), MANY_IDS)]
     # A claim that is under way turns visits into events of the user, which come last.
-    removed = sum(delete_some(store, events.visitor_id.in_(part) & events.user_id.is_(None)) for part in parts)
+    removed = sum(
+        delete_some(store, store.tables.events, events.visitor_id.in_(part) & events.user_id.is_(None))
+        for part in parts
+    )
     if deleted.user_id is not None:
-        removed += delete_some(store, events.user_id == deleted.user_id)
+        removed += delete_some(store, store.tables.events, events.user_id == deleted.user_id)
     return removed
 
 

@@ -78,7 +78,7 @@ def prune_visitors(store: Store, *, received_before: int) -> int:
     """Remove the events of visitors who are no user that were received before a moment (microseconds UTC)."""
     events = store.tables.events
     old = events.c.user_id.is_(None) & (events.c.received_at < received_before)
-    return in_full(lambda: delete_some(store, old))
+    return in_full(lambda: delete_some(store, store.tables.events, old))
 
 
 def select_visitors(connection: sa.Connection, tables: Tables, visitor_ids: Sequence[str] | None) -> Visitors:

@@ -58,6 +58,19 @@ def test_a_deleted_item_is_in_no_answer_until_it_is_posted_again(server, item):
     assert item in ids(server.user("u", k=500))
 
 
+def test_what_is_gone_is_in_no_answer_where_no_more_new_items_are_held(serve, item):
+    server = serve(RECSYS_API__MAX_FRESH_ITEMS="1")
+    other = next(one for one in ids(server.user("u", k=500)) if one != item)
+    server.post("/v1/items", [{"item_id": "first"}, {"item_id": "second"}])
+    assert server.http.get("/v1/items/first").status_code == 200
+    assert server.http.get("/v1/items/second").status_code == 404
+    server.http.delete(f"/v1/items/{item}")
+    server.post("/v1/items", {"item_id": other, "available": False})
+    answer = server.user("u", k=500)
+    assert "too_many_new_items" in codes(answer)
+    assert {item, other}.isdisjoint(ids(answer))
+
+
 def test_a_posted_item_that_is_deleted_is_forgotten_with_its_values(server):
     server.post("/v1/items", {"item_id": "mistake", "title": "Lantern", "color": "red"})
     assert said(server.http.delete("/v1/items/mistake"))["known"] is True

