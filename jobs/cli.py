@@ -481,19 +481,6 @@ def placements_put(
     _call("jobs.placements:put", config, as_json, name=name, definition=definition)
 
 
-@placements.command("delete")
-def placements_delete(
-    name: Annotated[str, typer.Argument(help="As `recsys placements list` shows it.")],
-    config: ConfigOption = CONFIG,
-    as_json: JsonOption = False,
-) -> None:
-    """Delete a stored placement. Its history stays, and one of the configuration takes its place.
-
-    Example: recsys placements delete home
-    """
-    _call("jobs.placements:delete", config, as_json, name=name)
-
-
 @placements.command("history")
 def placements_history(
     name: Annotated[str, typer.Argument(help="The name of a placement.")],
@@ -538,6 +525,19 @@ def placements_preview(
         k=k,
         as_of=as_of,
     )
+
+
+@placements.command("delete")
+def placements_delete(
+    name: Annotated[str, typer.Argument(help="As `recsys placements list` shows it.")],
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete a stored placement. Its history stays, and one of the configuration takes its place.
+
+    Example: recsys placements delete home
+    """
+    _call("jobs.placements:delete", config, as_json, name=name)
 
 
 @app.command()

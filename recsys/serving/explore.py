@@ -41,9 +41,9 @@ class _Means:
     overall: float
     ratios: dict[str, dict[Any, float]]  # column -> value -> mean of the value / mean of all
 
-    def expect(self, columns: pa.Table) -> Float32:
-        """The expected demand of N catalog rows: float32 [N], above 0."""
-        expected = np.full(columns.num_rows, self.overall, np.float32)
+    def expect(self, columns: pa.Table, count: int) -> Float32:
+        """The expected demand of `count` catalog rows: float32 [N], above 0. A table without columns has no rows."""
+        expected = np.full(count, self.overall, np.float32)
         for name, ratios in self.ratios.items():
             if name in columns.column_names:
                 values, codes = _encoded(columns.column(name))
@@ -83,7 +83,7 @@ def expected_demand(view: CatalogView, rows: Int32, as_of: int, weights: Weights
         inside = (rows >= start) & (rows < start + len(bundle.catalog))
         columns = bundle.catalog.columns
         columns = columns.select([name for name in _COLUMNS if name in columns.column_names])
-        expected[inside] = means.expect(columns.take(pa.array(rows[inside] - start)))
+        expected[inside] = means.expect(columns.take(pa.array(rows[inside] - start)), int(inside.sum()))
     return expected
 
 

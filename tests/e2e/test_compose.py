@@ -114,6 +114,7 @@ def reader(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow  # a night of its own: what compose would start is tested by itself elsewhere
 def test_every_command_about_compose_runs_by_hand(databases: Databases, reader: Path) -> None:
     text = commands()
     ports = {8000: free_port(), 8001: free_port()}

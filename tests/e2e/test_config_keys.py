@@ -288,7 +288,7 @@ VECTORS: dict[str, tuple[str, str]] = {
     "models.sequence.epochs": ("sequence", "2"),
     "models.sequence.max_events_per_epoch": ("sequence", "50"),
     "models.sequence.batch_size": ("sequence", "64"),
-    "models.sequence.full_softmax_items": ("sequence", "0"),
+    "models.sequence.full_softmax_items": ("sampled", "20000"),
     "models.sequence.negatives": ("sampled", "8"),
     "models.sequence.temperatures": ("sequence", "[0.5]"),
     "models.sequence.trend_weights": ("sequence", "[3.0]"),

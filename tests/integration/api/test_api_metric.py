@@ -21,7 +21,7 @@ K = 20
 
 
 def test_metrics_of_answers_over_http_equal_the_evaluation_to_the_last_digit(serve, shop):
-    server = serve(RECSYS_RECOMMENDATIONS__EXCLUDE_SOLD_OUT="false")
+    server = serve(RECSYS_RECOMMENDATIONS__EXCLUDE_SOLD_OUT="false", RECSYS_RECOMMENDATIONS__EXPLORATION="0")
     extract, bundle = open_extract(shop / "recsys-data"), bundles.load(shop / "recsys-data")
     cut = extract.as_of - DAYS * MICROSECONDS_PER_DAY
     known, holdout = extract.events.before(cut), extract.events.between(cut, extract.as_of)
@@ -75,7 +75,7 @@ def test_the_published_figures_of_the_holdout_come_out_of_answers_over_http_to_t
     )
     version = bundles.save(judged, folder, facts={"config_hash": "00000000"})
     versions.publish(folder, version)
-    server = serve(RECSYS_RECOMMENDATIONS__EXCLUDE_SOLD_OUT="false")
+    server = serve(RECSYS_RECOMMENDATIONS__EXCLUDE_SOLD_OUT="false", RECSYS_RECOMMENDATIONS__EXPLORATION="0")
     codes = {"target_codes": config.target_codes, "bought_codes": config.bought_codes}
     targets = targets_of(splits.holdout, splits.known, **codes)
     rows = np.full((len(targets), K), -1, np.int32)
@@ -91,7 +91,7 @@ def test_the_published_figures_of_the_holdout_come_out_of_answers_over_http_to_t
 
 
 def test_a_user_gets_what_the_engine_finds_for_the_history_on_disk_one_by_one_and_all_at_once(serve, shop):
-    server = serve()
+    server = serve(RECSYS_RECOMMENDATIONS__EXPLORATION="0")
     extract, bundle = open_extract(shop / "recsys-data"), bundles.load(shop / "recsys-data")
     users = np.arange(0, len(extract.users), 3)
     view, allowed = CatalogView(bundle), [available_items(bundle.catalog)]

@@ -44,7 +44,8 @@ def expected(folder, version, users):
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_twenty_swaps_under_load_fail_no_request_and_mix_no_answer(serve, serve_apart, shop, workers):
     folder = shop / "recsys-data"
-    server = serve() if workers == "1" else serve_apart("--workers", workers)
+    plain = {"RECSYS_RECOMMENDATIONS__EXPLORATION": "0"}
+    server = serve(**plain) if workers == "1" else serve_apart("--workers", workers, **plain)
     first, second = bundles.load(folder).version, save_opposite(folder)
     events = extract.open_extract(folder)
     active = np.flatnonzero(np.diff(events.events.offsets) > 3)

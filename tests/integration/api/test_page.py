@@ -37,13 +37,14 @@ def test_every_file_comes_whole_with_its_tag_and_what_protects_it(serve):
         assert policy["default-src"] == "'none'"
         assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
         assert policy["img-src"] == "'self' http: https:"
-        tag = answer.headers["ETag"]
+        tag = answer.headers["ETag"].removeprefix("W/")  # weak where the answer was compressed
         for held in (tag, f"W/{tag}", f'"other", {tag}'):
             again = http.get(address, headers={"If-None-Match": held})
-            assert (again.status_code, again.content, again.headers["ETag"]) == (304, b"", tag)
+            assert (again.status_code, again.content) == (304, b"")
+            assert again.headers["ETag"].removeprefix("W/") == tag
         assert http.get(address, headers={"If-None-Match": '"other"'}).status_code == 200
         head = http.head(address)
-        assert (head.status_code, head.content, head.headers["ETag"]) == (200, b"", tag)
+        assert (head.status_code, head.content, head.headers["ETag"].removeprefix("W/")) == (200, b"", tag)
     for address in ("/static/", "/static/page.html", "/static/..%2Fpage.py", "/static/../page.py", "/page.html"):
         assert http.get(address).status_code == 404
 
