@@ -17,7 +17,6 @@ from api.state import AppState, state_of
 from recsys.config.settings import PlacementSettings
 from recsys.data.times import rfc3339
 from recsys.errors import NotFoundError
-from recsys.serving.answer import Query as EngineQuery
 from recsys.serving.placements import (
     Placement,
     check_placement,
@@ -115,8 +114,7 @@ ERRORS = documented(400, 401, 403, 404, 422, 503)
 )
 def get_placement(name: Name, asked: Annotated[AskedOfBox, Query()], request: Request) -> Response:
     """The items of a placement."""
-    k = asked.k if "k" in asked.model_fields_set else None
-    return _answer(request, name, asked.box_query("for_you"), k)
+    return _answer(request, name, asked)
 
 
 @router.post(
@@ -127,8 +125,7 @@ def get_placement(name: Name, asked: Annotated[AskedOfBox, Query()], request: Re
 )
 def ask_placement(name: Name, asked: BoxQuestion, request: Request) -> Response:
     """The items of a placement, asked for in the body: with a history, and with rules that are added to its own."""
-    k = asked.k if "k" in asked.model_fields_set else None
-    return _answer(request, name, asked.box_query("for_you"), k)
+    return _answer(request, name, asked)
 
 
 @router.post(
@@ -220,14 +217,15 @@ def history_of(name: Name, request: Request) -> dict[str, Any]:
     return {"request_id": request.state.request_id, "name": name, "changes": shown}
 
 
-def _answer(request: Request, name: str, query: EngineQuery, k: int | None) -> Response:
-    state = state_of(request)
+def _answer(request: Request, name: str, asked: AskedOfBox | BoxQuestion) -> Response:
+    state, query = state_of(request), asked.box_query("for_you")
     try:
         placement = find_placement(_known(state), name, query.as_of or time.time_ns() // 1000)
     except NotFoundError as error:
         raise ProblemError(404, "unknown_placement", str(error)) from None
-    asked = question(placement.settings, replace(query, box=placement.settings.box), k=k)
-    return answers.answer(state, asked, request_id=request.state.request_id)
+    k = asked.k if "k" in asked.model_fields_set else None
+    query = question(placement.settings, replace(query, box=placement.settings.box), k=k)
+    return answers.answer(state, query, request_id=request.state.request_id)
 
 
 def _known(state: AppState) -> list[Placement]:

@@ -240,7 +240,7 @@ def _events(config: Config, context: RequestContext, query: Query) -> Events:
 def _asked(config: Config, context: RequestContext, query: Query, box: Box, rules: Rules) -> tuple[Asked, int]:
     """The question as a box gets it, and how many of the items that it names are unknown."""
     snapshot, view = context.snapshot, context.snapshot.view
-    rows = np.array([view.row_of(item) for item in dict.fromkeys(query.items)], np.int32)
+    rows = view.rows_of(list(dict.fromkeys(query.items)))
     if box.needs == "item" and rows[0] < 0:
         raise NotFoundError(f"This item is not among the {len(view)} that are known.")
     events, length = _events(config, context, query), config.events.history_length
@@ -304,7 +304,7 @@ def _decide(snapshot: Snapshot, query: Query, bought: Int32, known: Int32) -> El
     ]
     if query.category is not None:
         parts.append(_category(snapshot, query.category))
-    excluded = np.array([*(snapshot.view.row_of(item) for item in query.exclude), *known], np.int32)
+    excluded = np.concatenate([snapshot.view.rows_of(query.exclude), known])
     return decide(snapshot.view, snapshot.stock, filters.join(parts), bought=bought, excluded=excluded)
 
 

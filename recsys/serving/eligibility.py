@@ -42,10 +42,9 @@ class Eligibility:
     def keeps(self, view: CatalogView, rows: Int32) -> Bool:
         """Which of the joint rows [N] may be answered: bool [N]."""
         kept = (rows >= 0) & ~np.isin(rows, self.excluded)
-        for bundle, start, mask in zip(view.bundles, view.starts, self.allowed, strict=True):
+        for (_, inside, own), mask in zip(view.split(rows), self.allowed, strict=True):
             if mask is not None:
-                inside = (rows >= start) & (rows < start + len(bundle.catalog))
-                kept[inside] &= mask[rows[inside] - start]
+                kept[inside] &= mask[own]
         return kept
 
     def only(self, view: CatalogView, rows: Int32) -> "Eligibility":
@@ -138,8 +137,7 @@ def _allowed_rows(view: CatalogView, allowed: Sequence[Bool | None], rows: Int32
     """Those of the rows, each once and ascending, that are allowed."""
     rows = np.unique(rows[rows >= 0]).astype(np.int32)
     kept = np.ones(len(rows), np.bool_)
-    for bundle, start, mask in zip(view.bundles, view.starts, allowed, strict=True):
+    for (_, inside, own), mask in zip(view.split(rows), allowed, strict=True):
         if mask is not None:
-            inside = (rows >= start) & (rows < start + len(bundle.catalog))
-            kept[inside] = mask[rows[inside] - start]
+            kept[inside] = mask[own]
     return rows[kept]

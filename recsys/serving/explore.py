@@ -79,11 +79,10 @@ def expected_demand(view: CatalogView, rows: Int32, as_of: int, weights: Weights
     columns = view.main.catalog.columns
     means = _kept.get(columns, ("means", stop, weights), lambda: _means(view.main, stop, weights), lambda _: 2**20)
     expected = np.zeros(len(rows), np.float32)
-    for bundle, start in zip(view.bundles, view.starts, strict=True):
-        inside = (rows >= start) & (rows < start + len(bundle.catalog))
+    for bundle, inside, own in view.split(rows):
         columns = bundle.catalog.columns
         columns = columns.select([name for name in _COLUMNS if name in columns.column_names])
-        expected[inside] = means.expect(columns.take(pa.array(rows[inside] - start)), int(inside.sum()))
+        expected[inside] = means.expect(columns.take(pa.array(own)), len(own))
     return expected
 
 

@@ -100,6 +100,14 @@ class CatalogView:
         count = len(self.main.catalog)
         return (self.main, row) if row < count or self.fresh is None else (self.fresh.bundle, row - count)
 
+    def split(self, rows: Int32) -> list[tuple[Bundle, Int64, Int32]]:
+        """Joint rows [N] by bundle, in the order of `bundles`: which of the N lie in it, and their rows there."""
+        found = []
+        for bundle, start in zip(self.bundles, self.starts, strict=True):
+            inside = np.flatnonzero((rows >= start) & (rows < start + len(bundle.catalog)))
+            found.append((bundle, inside, rows[inside] - np.int32(start)))
+        return found
+
     @property
     def schema(self) -> pa.Schema:
         """The columns of the catalog, and then those that only fresh items have."""

@@ -171,10 +171,9 @@ def factors_of(asked: Asked, boosts: Sequence[Boost], rows: Int32) -> Float32:
         if boost.wanted is None:
             factors[np.isin(rows, view.rows_of(boost.item_ids))] *= boost.factor
             continue
-        for bundle, start in zip(view.bundles, view.starts, strict=True):
-            inside = (rows >= start) & (rows < start + len(bundle.catalog))
+        for bundle, inside, own in view.split(rows):
             met = masks.mask(boost.wanted, bundle.catalog.columns)
-            factors[np.flatnonzero(inside)[met[rows[inside] - start]]] *= boost.factor
+            factors[inside[met[own]]] *= boost.factor
     return factors
 
 
@@ -182,11 +181,10 @@ def values_of(asked: Asked, column: str, rows: Int32) -> list[Any]:
     """What the catalog says of joint rows [N] in a column, texts without case and Unicode form; None: nothing."""
     view = asked.snapshot.view
     found: list[Any] = [None] * len(rows)
-    for bundle, start in zip(view.bundles, view.starts, strict=True):
-        inside = np.flatnonzero((rows >= start) & (rows < start + len(bundle.catalog)))
+    for bundle, inside, own in view.split(rows):
         columns = bundle.catalog.columns
         if column in columns.column_names:
-            for at, value in zip(inside, columns.column(column).take(rows[inside] - start).to_pylist(), strict=True):
+            for at, value in zip(inside, columns.column(column).take(own).to_pylist(), strict=True):
                 found[at] = fold(value) if isinstance(value, str) else value
     return found
 
