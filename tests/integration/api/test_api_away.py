@@ -45,7 +45,7 @@ def behind(
             "RECSYS_STORE__URL": url.render_as_string(hide_password=False),
             "RECSYS_API__DATABASE_TIMEOUT_SECONDS": "1",
         }
-        return serve_apart(*arguments, **environment) if arguments else serve(**environment, **options)
+        return serve_apart(*arguments, **environment) if arguments else serve(**(environment | options))
 
     return start
 
@@ -188,8 +188,9 @@ def test_a_server_that_starts_without_its_database_finds_it_later(behind, proxy,
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @ON_SERVERS
 def test_connections_that_the_server_closed_are_replaced_without_anybody_noticing(behind, proxy):
-    # Who looks after the database keeps still: his second try must not be hit by the next cut.
-    server = behind(RECSYS_API__POLL_SECONDS="600")
+    # Who looks after the database keeps still: his second try must not be hit by the next cut. A statement is tried
+    # again within half the time limit, which a busy machine needs for more than a moment.
+    server = behind(RECSYS_API__POLL_SECONDS="600", RECSYS_API__DATABASE_TIMEOUT_SECONDS="20")
     for number in range(5):
         proxy.drop()
         assert "database_away" not in codes(server.user("u", k=3))
