@@ -2,7 +2,9 @@
 
 import json
 import logging
+import multiprocessing
 import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,6 +25,7 @@ from api.routes import recommendations as recommend
 from api.state import AppState
 from recsys.config.loading import load_config
 from recsys.config.settings import Config
+from recsys.process import end_with_parent
 from recsys.store.resilient import ResilientStore
 
 CONFIG = "RECSYS_CONFIG"  # environment variable that names the configuration file; `recsys serve` sets it
@@ -34,6 +37,7 @@ def create_app(config: Config | None = None) -> FastAPI:
 
     Nothing is opened before the process starts to serve. Raises ConfigError.
     """
+    _end_with_server()
     config = config or load_config(Path(os.environ.get(CONFIG, "recsys.toml")))
     logging.getLogger("recsys").setLevel(logging.INFO)
     settings = config.api
@@ -69,6 +73,16 @@ def create_app(config: Config | None = None) -> FastAPI:
     app.add_middleware(Middleware, max_body_bytes=settings.max_body_bytes, admission=admission)
     _document(app, list(config.events.weights), list(config.events.returns))
     return app
+
+
+def _end_with_server() -> None:
+    """End with the process that started this one as one of several workers, even when that is killed by SIGKILL.
+
+    A worker that lived on would answer from the port that the next start needs, and nobody could stop it.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None and sys.platform == "linux":
+        end_with_parent(str(parent.pid))
 
 
 def _say_defaults(shape: dict[str, Any]) -> None:

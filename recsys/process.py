@@ -1,7 +1,8 @@
 """Run a command that the kernel kills when its parent dies: `python -m recsys.process PARENT COMMAND…`.
 
-So a job never outlives its scheduler, and a training process never its job, even when the parent is killed by
-SIGKILL. PARENT is the parent's process id: a different parent shows that it died before the request to the kernel.
+So a job never outlives its scheduler, a training process never its job, and a worker of the service never the process
+that started it, even when the parent is killed by SIGKILL. PARENT is the parent's process id: a different parent shows
+that it died before the request to the kernel.
 """
 
 import ctypes

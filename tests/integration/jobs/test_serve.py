@@ -1,10 +1,14 @@
 """Starting the service, and saying why it does not start."""
 
+import os
+import signal
 import socket
 from importlib import metadata
 
+import psutil
 import pytest
 from command_line import run_here
+from serving import Server, wait_until
 
 
 @pytest.fixture
@@ -47,3 +51,25 @@ def test_a_service_that_does_not_start_has_failed_and_is_not_refused(config, mon
 def test_the_version_is_that_of_the_package():
     done = run_here("--version")
     assert (done.returncode, done.stdout) == (0, f"recsys {metadata.version('recsys')}\n")
+
+
+def test_no_worker_outlives_the_process_that_started_it(config):
+    server = Server(config.parent, "--workers", "2")
+    try:
+        server.wait("/v1/health/live")
+        server.each_worker(2)
+        workers = psutil.Process(server.process.pid).children(recursive=True)
+        os.kill(server.process.pid, signal.SIGKILL)
+        server.process.wait()
+        wait_until(lambda: all(has_ended(each) for each in workers), seconds=30)
+        with socket.create_server(("127.0.0.1", server.port)):
+            pass  # the next start finds the port free
+    finally:
+        server.kill()
+
+
+def has_ended(process):
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE  # nobody asked yet how it ended
+    except psutil.NoSuchProcess:
+        return True
