@@ -72,8 +72,9 @@ def arrange(order: Int64, wanted: Wanted, vectors: Float32 | None = None) -> Arr
     room.reserve(list(kept.values()))
     while len(chosen) < wanted.k:
         place, best = len(chosen), room.best()
-        if best < 0:  # whoever is left moves up
-            pins, kept = _moved_up(pins, place), _moved_up(kept, place + len(pins))
+        if best < 0:  # whoever is left moves up; pins only where nothing else is left to stand before them
+            kept = _moved_up({at: position for at, position in kept.items() if room.is_open(position)}, place)
+            pins = pins if kept else _moved_up(pins, place)
         if place in pins:
             chosen.append((pins.pop(place), False, False))
         elif place in kept and room.is_open(kept[place]):
@@ -81,8 +82,6 @@ def arrange(order: Int64, wanted: Wanted, vectors: Float32 | None = None) -> Arr
         elif best >= 0:
             chosen.append((int(order[best]), room.has_passed(best), room.is_diverse(best)))
             room.take(int(order[best]))
-        elif place in kept:
-            kept.pop(place)
         else:
             break
     columns = list(zip(*chosen, strict=True)) or [(), (), ()]

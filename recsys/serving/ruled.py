@@ -96,7 +96,8 @@ class _Table:
         self._factors = factors_of(asked, rules.boost, hits.rows[0])
         order = arrange.boosted_order(self._factors)
         own = [row for row in explored.rows[0].tolist() if row not in pins.values()]
-        self._kept = {k - len(own) + at: place[row] for at, row in enumerate(own)}
+        free = [at for at in range(1, k) if at not in pins]  # the last ones that no pin has
+        self._kept = {at: place[row] for at, row in zip(free[max(0, len(free) - len(own)) :], own, strict=False)}
         self._scores = dict(zip(explored.rows[0].tolist(), explored.scores[0].tolist(), strict=True))
         self._values = {column: values_of(asked, column, self.rows) for column in rules.max_per}
         caps = [Cap(_codes(values), rules.max_per[column]) for column, values in self._values.items()]

@@ -47,7 +47,10 @@ def test_kept_places_go_to_others_unless_a_cap_forbids_it():
     assert listed(range(5), k=4, kept={3: 4}, caps=[([0, 1, 2, 3, 0], 1)]) == [0, 1, 2, 3]
     assert listed([0], k=4, kept={3: 1}) == [0, 1]
     assert listed([0], k=4, kept={1: 1, 2: 2}, caps=[([0, 0, 1], 1)]) == [0, 2]
-    assert listed([0], k=4, pins={3: 1}, kept={2: 2}) == [0, 1, 2]
+    assert listed([0], k=4, pins={3: 1}, kept={2: 2}) == [0, 2, 1]
+    # Where a cap leaves too few, kept ones move up and the pin stays at its place.
+    assert listed([0, 1, 2], k=4, pins={3: 3}, kept={1: 4, 2: 5}, caps=[([0, 0, 0, 1, 2, 3], 1)]) == [0, 4, 5, 3]
+    assert listed([0, 1, 2], k=4, pins={3: 3}, kept={2: 4, 1: 5}, caps=[([0, 0, 0, 1, 1, 3], 1)]) == [0, 5, 3]
 
 
 def test_caps_count_pins_first_and_leave_out_who_has_no_group():

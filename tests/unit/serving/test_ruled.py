@@ -125,6 +125,14 @@ def test_new_items_get_the_configured_share_of_the_places_of_for_you(share, low,
         assert "new" in reasons(shop.ask("trending", k=20, rules=[{"exploration": 0.5}]))
 
 
+def test_new_items_get_the_last_places_that_no_pin_has():
+    pins = [{"item_id": "i55", "place": 20}, {"item_id": "i54", "place": 19}]
+    rules = {"exploration": 0.1, "pin": pins, "allow_repurchase": True}
+    for user in range(5):
+        found = shop_with_new_items(0.1).ask("for_you", user_id=f"u{user}", k=20, rules=[rules])
+        assert reasons(found)[16:] == ["new", "new", "pinned", "pinned"]
+
+
 def test_the_same_question_gets_the_same_answer_and_a_day_later_others():
     shop = shop_with_new_items(0.1)
     days = [
