@@ -16,6 +16,8 @@ from recsys.errors import ConfigError
 Unit = Literal["seconds", "milliseconds", "microseconds", "nanoseconds", "dates"]
 
 _NAIVE = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
+_WHOLE_SECONDS = "%Y-%m-%d %H:%M:%S"  # is read in a quarter of the time that a form with fractions takes
+_SAMPLE = 100  # rows of a batch that are looked at for fractions
 _ZONED = ("%Y-%m-%d %H:%M:%S%.f%:z", "%Y-%m-%d %H:%M%:z", "%a, %d %b %Y %H:%M:%S%:z")
 _DAYS = (  # as spreadsheets and programs write them; the column decides which
     *("%Y/%m/%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y"),
@@ -123,7 +125,8 @@ class TimeReader:
         self.unit = unit
 
     def _read_text(self, text: pl.Series) -> Times:
-        us = _localize(text.str.to_datetime(_NAIVE[0], time_unit="us", strict=False), self.zone)
+        usual = _NAIVE[0] if text.head(_SAMPLE).str.contains(".", literal=True).any() else _WHOLE_SECONDS
+        us = _localize(text.str.to_datetime(usual, time_unit="us", strict=False), self.zone)
         naive = us.is_not_null()
         rest = (us.is_null() & text.is_not_null()).arg_true()
         if len(rest) == 0:
