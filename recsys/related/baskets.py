@@ -47,6 +47,14 @@ class Baskets:
         """The baskets of each item: sparse float32 [I, B]."""
         return self.matrix.T.tocsr()
 
+    def contain(self, owners: Int64, items: Int32) -> Bool:
+        """Whether each of the baskets `owners` [P] has the item beside it in `items` [P]: bool [P]."""
+        keys = np.repeat(np.arange(len(self)), self.sizes) * np.int64(self.item_count) + self.items
+        wanted = owners * np.int64(self.item_count) + items
+        if not len(keys):
+            return np.zeros(len(wanted), np.bool_)
+        return np.asarray(keys[np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)] == wanted)
+
     def take(self, which: Bool) -> "Baskets":
         """The baskets where `which` [B] is true."""
         sizes = self.sizes

@@ -6,6 +6,7 @@ at once it would be EASE (Steck, 2019, "Embarrassingly Shallow Autoencoders for 
 Shapes: I items, A items with a basket, M neighbors, P pairs.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ _NEIGHBOR_WORK = 2_000_000
 _MOST_REGRESSED = 50_000  # the items of the most baskets; what the others complete is told by cosine
 _KEPT = 400  # weights of an item of the cart; it may belong to many
 _QUESTIONS = 2000
+_FEW = 300  # questions below which nothing is tuned: they do not tell the settings apart
 _ROWS_OF_NEIGHBOR, _PAIRS = 1000, 30_000_000  # pairs of a neighbor that a regression reads at most, and of all items
 _DECAYED = 120.0
 
@@ -39,6 +41,7 @@ class CartSettings:
 COSINE = CartSettings()
 _COUNTED = [CartSettings(Weighting(days, size)) for days in (ALL_TIME, _DECAYED) for size in (0.0, 0.5)]
 _RIDGES = (20.0, 5.0, 80.0)
+_USUAL = CartSettings(Weighting(_DECAYED), _RIDGES[0])
 
 
 @dataclass(frozen=True)
@@ -63,15 +66,8 @@ def choose_cart(baskets: Baskets, *, start: int, end: int, seed: int) -> ChosenC
     def quality(settings: CartSettings) -> Quality:
         return judge(fill(answer(fit_cart(counted, settings), questions), popular, questions.asked), questions.wanted)
 
-    found = {settings: quality(settings) for settings in _COUNTED}
-    plain = found[COSINE]
-    for weighting in dict.fromkeys((_best(found).weighting, Weighting(_DECAYED))):
-        settings = CartSettings(weighting, _RIDGES[0])
-        found[settings] = quality(settings)
-    for ridge in _RIDGES[1:]:
-        settings = CartSettings(_best(found).weighting, ridge)
-        found[settings] = quality(settings)
-    best = _best(found)
+    found = _try_settings(quality) if len(questions) >= _FEW else {one: quality(one) for one in (COSINE, _USUAL)}
+    best, plain = _best(found), found[COSINE]
     if not is_better(found[best], plain):
         best = COSINE
     nothing = np.full((len(questions), K), -1, np.int32)
@@ -91,6 +87,18 @@ def choose_cart(baskets: Baskets, *, start: int, end: int, seed: int) -> ChosenC
     validation = {"questions": len(questions), **{name: one.figures for name, one in figures.items()}}
     facts = {"method": POPULARITY if is_useless else method, "settings": values, "validation": validation}
     return ChosenCart(None if is_useless else best, facts)
+
+
+def _try_settings(quality: Callable[[CartSettings], Quality]) -> dict[CartSettings, Quality]:
+    """How settings do: the ways of counting first, then regression on what was counted in the best of them."""
+    found = {settings: quality(settings) for settings in _COUNTED}
+    for weighting in dict.fromkeys((_best(found).weighting, _USUAL.weighting)):
+        settings = CartSettings(weighting, _RIDGES[0])
+        found[settings] = quality(settings)
+    for ridge in _RIDGES[1:]:
+        settings = CartSettings(_best(found).weighting, ridge)
+        found[settings] = quality(settings)
+    return found
 
 
 def _best(found: dict[CartSettings, Quality]) -> CartSettings:

@@ -31,12 +31,15 @@ class Network:
         """features [P, F] -> float32 [P]."""
         scores = np.empty(len(features), np.float32)
         for start in range(0, len(features), _BLOCK):
-            inputs = self._inputs(features[start : start + _BLOCK])
+            inputs = self.inputs(features[start : start + _BLOCK])
             scores[start : start + _BLOCK] = np.maximum(inputs @ self.hidden + self.bias, 0) @ self.output
         return scores
 
-    def _inputs(self, features: Float32) -> Float32:
-        return np.asarray(np.clip((features - self.mean) / self.scale, -_LIMIT, _LIMIT), np.float32)
+    def inputs(self, features: Float32) -> Float32:
+        """Scale features [P, F] to mean 0 and deviation 1, and bound them: float32 [P, F]."""
+        scaled = np.asarray(features - self.mean, np.float32)
+        scaled /= self.scale
+        return np.clip(scaled, -_LIMIT, _LIMIT, out=scaled)
 
 
 @dataclass(frozen=True)
@@ -64,33 +67,37 @@ def train(lists: Lists, *, seed: int) -> Network:
         random.uniform(-1, 1, HIDDEN).astype(np.float32) / np.float32(np.sqrt(HIDDEN)),
     ]
     network = Network(mean, scale, *weights)
+    inputs = network.inputs(lists.features)
     moments = [(np.zeros_like(w), np.zeros_like(w)) for w in weights]
     step = 0
     for _ in range(EPOCHS):
         order = random.permutation(len(lists))
         for start in range(0, len(order), LISTS_A_STEP):
             step += 1
-            gradients = _gradients(network, lists, order[start : start + LISTS_A_STEP])
+            gradients = _gradients(network, inputs, lists, order[start : start + LISTS_A_STEP])
             for weight, gradient, (first, second) in zip(weights, gradients, moments, strict=True):
                 _adam(weight, gradient, first, second, step)
     return network
 
 
-def _gradients(network: Network, lists: Lists, which: Int64) -> tuple[Float32, Float32, Float32]:
-    """The gradients of hidden, bias and output of the mean loss over the lists `which`."""
+def _gradients(network: Network, inputs: Float32, lists: Lists, which: Int64) -> tuple[Float32, Float32, Float32]:
+    """The gradients of hidden, bias and output of the mean loss over the lists `which`. inputs: of all, [P, F]."""
     sizes = np.diff(lists.offsets)[which]
     starts = np.cumsum(sizes) - sizes
     rows = np.repeat(lists.offsets[which] - starts, sizes) + np.arange(sizes.sum())
-    inputs = network._inputs(lists.features[rows])
-    active = np.maximum(inputs @ network.hidden + network.bias, 0)
+    own = inputs[rows]
+    active = own @ network.hidden
+    active += network.bias
+    np.maximum(active, 0, out=active)
     scores = active @ network.output
     shares = np.exp(scores - np.repeat(np.maximum.reduceat(scores, starts), sizes))
     shares /= np.repeat(np.add.reduceat(shares, starts), sizes)
     gains = lists.gains[rows]
     # d/ds of -sum(gain * log softmax(s))
     slope = ((shares * np.repeat(np.add.reduceat(gains, starts), sizes) - gains) / len(which)).astype(np.float32)
-    back = np.outer(slope, network.output) * (active > 0)
-    return inputs.T @ back, back.sum(axis=0), active.T @ slope
+    back = slope[:, None] * network.output
+    back *= active > 0
+    return own.T @ back, back.sum(axis=0), active.T @ slope
 
 
 def _adam(weight: Float32, gradient: Float32, first: Float32, second: Float32, step: int) -> None:

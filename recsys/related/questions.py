@@ -84,15 +84,25 @@ def is_better(candidate: Quality, than: Quality) -> bool:
 
 def fill(lists: Int32, popular: Int32, asked: Ragged) -> Int32:
     """Fill short lists [Q, K] with popular items that do not ask and are not listed: int32 [Q, K]."""
-    filled = lists.copy()
-    for row in np.flatnonzero((lists < 0).any(axis=1)).tolist():
-        own = lists[row][lists[row] >= 0]
-        out = np.concatenate([own, asked.row(row)])
-        more = popular[: len(out) + lists.shape[1]]
-        more = more[~np.isin(more, out)][: lists.shape[1] - len(own)]
-        filled[row, : len(own)], filled[row, len(own) :] = own, -1
-        filled[row, len(own) : len(own) + len(more)] = more
-    return filled
+    is_short = np.asarray((lists < 0).any(axis=1))
+    short, width = lists[is_short], lists.shape[1]
+    if not len(short):
+        return lists.copy()
+    listed = Ragged(np.concatenate([[0], np.cumsum((short >= 0).sum(axis=1))]).astype(np.int64), short[short >= 0])
+    out = listed.merge(asked.take(is_short))
+    most = popular[: np.diff(out.offsets).max() + width]  # enough for each: so many may be out
+    place = np.full(max(int(popular.max(initial=-1)), int(out.values.max(initial=-1))) + 1, -1, np.int64)
+    place[most] = np.arange(len(most))
+    free = np.ones((len(short), len(most) + 1), np.bool_)
+    free[out.owners, place[out.values]] = False  # -1: the last one, which stands for all others
+    number = np.cumsum(free[:, :-1], axis=1) + np.diff(listed.offsets)[:, None]
+    rows, columns = np.nonzero(free[:, :-1] & (number <= width))
+    filled = np.full_like(short, -1)
+    filled[listed.owners, np.arange(len(listed.values)) - listed.offsets[listed.owners]] = listed.values
+    filled[rows, number[rows, columns] - 1] = most[columns]
+    result = lists.copy()
+    result[is_short] = filled
+    return result
 
 
 def ragged(rows: list[npt.NDArray[np.integer]]) -> Ragged:

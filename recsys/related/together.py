@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recsys.data.arrays import Float32, Int32, Int64
+from recsys.data.arrays import Float32, Int64
 from recsys.data.ragged import Ragged
 from recsys.related.baskets import Baskets
 from recsys.related.counts import ALL_TIME, UNWEIGHTED, Counted, Pairs, Weighting, best_of_each
@@ -166,28 +166,27 @@ def learn(baskets: Baskets, known: Known, counting: Counting, *, now: int, windo
 
     None where there are too few.
     """
-    offsets, features, gains = [0], list[Float32](), list[Float32]()
+    recent = baskets.between(now - _WINDOWS * window, now)
+    if np.minimum(recent.sizes, _SEEDS_A_BASKET).sum() < _FEWEST_LISTS:
+        return None
+    sizes, features, gains = list[Int64](), list[Float32](), list[Float32]()
     for number in range(_WINDOWS, 0, -1):
         start = now - number * window
         counted = Counted(baskets.before(start), start)
         later = baskets.between(start, start + window).of_items(counted.total > 0)
         if not len(counted.baskets) or not len(later):
             continue
-        seeds, wanted = _lists(later, seed + number)
+        seeds, owners = _lists(later, seed + number)
         own, rows = np.unique(seeds, return_inverse=True)
         pairs, _ = candidates(counted, own, counting, CANDIDATES, with_features=True)
-        found = features_of(counted, known, pairs)
-        for row, basket in zip(rows.tolist(), wanted, strict=True):
-            low, high = pairs.offsets[row], pairs.offsets[row + 1]
-            hits = np.isin(pairs.items[low:high], basket)
-            if hits.any():
-                offsets.append(offsets[-1] + int(high - low))
-                features.append(found[low:high])
-                gains.append((hits / np.sqrt(hits.sum())).astype(np.float32))
-    if len(features) < _FEWEST_LISTS:
+        lengths, at, gained = _gains(pairs, rows, later, owners)
+        sizes.append(lengths)
+        features.append(features_of(counted, known, pairs)[at])
+        gains.append(gained)
+    if sum(map(len, sizes)) < _FEWEST_LISTS:
         return None
-    lists = Lists(np.array(offsets, np.int64), np.concatenate(features), np.concatenate(gains))
-    return train(lists, seed=seed)
+    offsets = np.concatenate([[0], np.cumsum(np.concatenate(sizes))]).astype(np.int64)
+    return train(Lists(offsets, np.concatenate(features), np.concatenate(gains)), seed=seed)
 
 
 def as_values(counting: Counting) -> dict[str, float]:
@@ -209,18 +208,33 @@ def _climb(validation: "_Validation", start: Counting) -> tuple[Counting, Qualit
     return best, found
 
 
-def _lists(baskets: Baskets, seed: int) -> tuple[Int64, list[Int32]]:
+def _lists(baskets: Baskets, seed: int) -> tuple[Int64, Int64]:
     """Items drawn from baskets, up to four of each, and the basket of each."""
     random = np.random.default_rng(seed)
-    seeds, wanted = list[int](), list[Int32]()
+    seeds, owners = list[int](), list[int]()
     for basket in random.permutation(len(baskets)).tolist():
         items = baskets.items[baskets.offsets[basket] : baskets.offsets[basket + 1]]
         for item in random.permutation(items)[:_SEEDS_A_BASKET].tolist():
             seeds.append(item)
-            wanted.append(items)
+            owners.append(basket)
         if len(seeds) >= _LISTS_A_WINDOW:
             break
-    return np.array(seeds, np.int64), wanted
+    return np.array(seeds, np.int64), np.array(owners, np.int64)
+
+
+def _gains(pairs: Pairs, rows: Int64, baskets: Baskets, owners: Int64) -> tuple[Int64, Int64, Float32]:
+    """What the lists that contain anything wanted are worth to learn from: their lengths, pairs, and gains of those.
+
+    rows: the seed of each list among those of the pairs; owners: the basket of each list, whose items are wanted.
+    """
+    sizes = np.diff(pairs.offsets)[rows]
+    of_list = np.repeat(np.arange(len(rows)), sizes)
+    at = np.repeat(pairs.offsets[rows] - (np.cumsum(sizes) - sizes), sizes) + np.arange(len(of_list))
+    hits = baskets.contain(owners[of_list], pairs.items[at])
+    found = np.bincount(of_list, hits, minlength=len(rows))
+    kept = found[of_list] > 0
+    gains = hits[kept] / np.sqrt(found[of_list[kept]])
+    return sizes[found > 0], at[kept], gains.astype(np.float32)
 
 
 class _Validation:

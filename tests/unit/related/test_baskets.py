@@ -62,3 +62,11 @@ def test_large_baskets_count_with_fewer_items_and_the_work_is_bounded(monkeypatc
 
 def test_nothing_makes_no_basket():
     assert len(nothing().baskets) == 0
+
+
+def test_a_basket_contains_its_own_items_alone():
+    rows = [(0, 1, PURCHASE, 0), (0, 4, PURCHASE, 0), (1, 2, PURCHASE, 1), (1, 4, PURCHASE, 1)]
+    baskets = find_baskets(tiny.events(rows, users=2, items=6), (PURCHASE,), gap_minutes=30)
+    owners, items = np.repeat([0, 1], 6), np.tile(np.arange(6, dtype=np.int32), 2)
+    assert np.flatnonzero(baskets.contain(owners, items)).tolist() == [1, 4, 8, 10]
+    assert not nothing().baskets.contain(np.zeros(2, np.int64), np.zeros(2, np.int32)).any()

@@ -13,8 +13,9 @@ from tiny import DAY, PURCHASE
 from recsys.bundle import bundle as bundles
 from recsys.errors import BundleError
 from recsys.related import training
-from recsys.related.counts import Counted
-from recsys.related.questions import ask, judge
+from recsys.related.cart import COSINE, CartSettings, choose_cart
+from recsys.related.counts import Counted, Weighting
+from recsys.related.questions import ask, fill, judge, ragged
 from recsys.related.tables import empty_table
 
 START, END = 80 * DAY, 100 * DAY
@@ -156,3 +157,23 @@ def test_tables_that_do_not_fit_the_items_are_refused(tmp_path):
 def test_popular_items_of_late_are_counted_as_of_a_moment():
     counted = Counted(shop().baskets.before(START), START)
     assert counted.recent.argmax() == BEST_SELLER
+
+
+def test_lists_are_filled_with_popular_items_that_do_not_ask():
+    random = np.random.default_rng(0)
+    popular = random.permutation(30).astype(np.int32)
+    asked = [random.choice(30, size, replace=False) for size in (0, 1, 5, 29)]
+    lists = np.full((4, 10), -1, np.int32)
+    lists[0, :3], lists[1, :10], lists[2, :2] = [4, 7, 9], random.choice(30, 10, replace=False), [1, 2]
+    filled = fill(lists, popular, ragged(asked))
+    for row in range(4):
+        own = lists[row][lists[row] >= 0].tolist()
+        more = [item for item in popular.tolist() if item not in own and item not in asked[row].tolist()]
+        expected = (own + more)[:10]
+        assert filled[row].tolist() == expected + [-1] * (10 - len(expected))
+
+
+def test_few_questions_choose_between_two_ways_for_a_cart():
+    chosen = choose_cart(shop(seed=1).baskets, start=START, end=END, seed=0)
+    assert 0 < chosen.facts["validation"]["questions"] < 300
+    assert chosen.settings in (COSINE, CartSettings(Weighting(120.0), 20.0))
