@@ -57,9 +57,9 @@ def commands() -> dict[str, Any]:
     while rest:
         words, command = rest.pop(0)
         inner = getattr(command, "commands", None)
-        if inner is None:
+        if inner is None or getattr(command, "invoke_without_command", False):
             found[words] = command
-        else:
+        if inner is not None:
             rest += [(f"{words} {name}".strip(), part) for name, part in inner.items()]
     return found
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jobs.commands import open_configured
+from jobs.commands import open_shop
 from jobs.history_file import read_history
 from jobs.output import Output, Table
 from recsys.config.settings import Config
@@ -57,7 +57,7 @@ def recommend(
         as_of=_moment(as_of),
         rules=_rules(rules),
     )
-    with closing(open_configured(config)) as store:
+    with closing(open_shop(config)) as store:
         snapshot = _load(config, store, progress)
         if history is not None:
             query = replace(query, history=read_history(history, snapshot.bundle.kinds))
@@ -104,7 +104,7 @@ def similar(
     Raises NotFoundError when one of the items is unknown, ConfigError for an option that is wrong.
     """
     query = Query(k=k, exclude=exclude, filters=filters, fields=_names(fields), rules=_rules(rules))
-    with closing(open_configured(config)) as store:
+    with closing(open_shop(config)) as store:
         context = _context(config, store, _load(config, store, progress), query)
     snapshot = context.snapshot
     if unknown := [item_id for item_id in item_ids if snapshot.view.row_of(item_id) < 0]:
@@ -162,7 +162,7 @@ def box(
     query = replace(query, k=k or engine.default_k(query))
     with _options():
         engine.find_box(query)  # before the bundle is loaded
-    with closing(open_configured(config)) as store:
+    with closing(open_shop(config)) as store:
         return _show_box(config, store, query, history, name, progress)
 
 
@@ -182,7 +182,7 @@ def preview(
 
     Raises NotFoundError when there is no such placement, ConfigError for an option that is wrong.
     """
-    with closing(open_configured(config)) as store:
+    with closing(open_shop(config)) as store:
         known = known_placements(config, list_placements(store))
         placement = next((placement for placement in known if placement.name == name), None)
         if placement is None:

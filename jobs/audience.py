@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from jobs import ledger
-from jobs.commands import open_configured
+from jobs.commands import open_shop
 from jobs.output import Output, Table
 from recsys.audience.draw import draw
 from recsys.audience.eligible import describe_left_out, keep_mailable
@@ -59,7 +59,7 @@ def audience(
     if strategy not in STRATEGIES:
         raise NotFoundError(f"there is no strategy {strategy!r}; there are {', '.join(STRATEGIES)}")
     suppressed = None if suppress is None else tuple(read_suppression(suppress))
-    with closing(open_configured(config)) as store, ledger.run(store, LEASE, config) as run:
+    with closing(open_shop(config)) as store, ledger.run(store, LEASE, config) as run:
         progress("load", 0.0)
         with run.step("load") as counts:
             inputs = open_inputs(config, store)

@@ -40,6 +40,10 @@ key = typer.Typer(help="The keys that the service asks for.", no_args_is_help=Tr
 app.add_typer(key, name="key")
 placements = typer.Typer(help="The places on the shop's pages.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(placements, name="placements")
+bundles = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
+app.add_typer(bundles, name="bundles")
+alerts = typer.Typer(help="The alerts of `recsys schedule`.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(alerts, name="alerts")
 
 ConfigOption = Annotated[Path, typer.Option("--config", envvar="RECSYS_CONFIG", help="The configuration file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
@@ -557,6 +561,15 @@ def schedule(
         resolve("jobs.schedule.scheduler:schedule")(settings, config)
 
 
+@alerts.command("test")
+def alerts_test(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> None:
+    """Send a test alert to every channel of [alerts]. Exit code 1 when one does not take it.
+
+    Example: recsys alerts test --config shop.toml
+    """
+    _call("jobs.schedule.alert_test:send_test", config, as_json)
+
+
 @app.command()
 def audience(
     items: Annotated[list[str], typer.Option("--items", callback=_ids, help="An item's id; more ids may follow it.")],
@@ -609,13 +622,36 @@ def runs(
     _call("jobs.commands:runs", config, as_json, limit=limit)
 
 
-@app.command()
-def bundles(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> None:
+@bundles.callback()
+def bundles_list(
+    context: typer.Context,
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
     """List the bundles: which is live, which is pinned, their figures and sizes.
 
     Example: recsys bundles
     """
-    _call("jobs.commands:bundles", config, as_json)
+    if context.invoked_subcommand is None:
+        _call("jobs.commands:bundles", config, as_json)
+
+
+@bundles.command("prune")
+def bundles_prune(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> None:
+    """Delete published bundles beyond [storage] keep_bundles, and bundles of runs that were not published.
+
+    Example: recsys bundles prune
+    """
+    _call("jobs.commands:prune", config, as_json)
+
+
+@bundles.command("claim")
+def bundles_claim(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> None:
+    """Make the data folder this configuration's: for a shop whose database has moved or whose tables are new.
+
+    Example: recsys bundles claim
+    """
+    _call("jobs.commands:claim", config, as_json)
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """The short commands: each takes the configuration and returns what is printed."""
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -12,6 +13,7 @@ from jobs.output import Output, Table
 from recsys.bundle import versions
 from recsys.config.settings import Config
 from recsys.data.times import readable
+from recsys.errors import RecsysError, RefusedError
 from recsys.progress import Progress
 from recsys.source.dataset import check
 from recsys.source.findings import Finding, SourceReport
@@ -19,7 +21,10 @@ from recsys.source.importer import Understood, What, kind_names, understand
 from recsys.source.importer import import_files as import_into
 from recsys.store.database import Store
 from recsys.store.migrate import open_store
-from recsys.store.runs import Run, list_runs
+from recsys.store.runs import Run, failed_bundles, list_runs
+from recsys.store.shop import check_shop, claim_folder
+
+_log = logging.getLogger(__name__)
 
 _FIRST = 5  # rows that a check of files shows
 
@@ -27,6 +32,17 @@ _FIRST = 5  # rows that a check of files shows
 def open_configured(config: Config) -> Store:
     """Open the store that the configuration names."""
     return open_store(config.store.url, config.store.table_prefix)
+
+
+def open_shop(config: Config) -> Store:
+    """Open the store, and check that the data folder is this shop's. Raises RefusedError when it is another's."""
+    store = open_configured(config)
+    try:
+        check_shop(store, config.storage.path, config.source.url)
+    except RecsysError:
+        store.close()
+        raise
+    return store
 
 
 def init(config: Config, *, path: Path, is_new: bool, shop: str | None = None, progress: Progress) -> Output:
@@ -95,6 +111,7 @@ def bundles(config: Config, *, progress: Progress) -> Output:
 def publish(config: Config, *, version: str, progress: Progress) -> Output:
     """Make a version live and remove a pin."""
     progress("publish", 0.0)
+    _check_own_folder(config)
     versions.publish(config.storage.path, version)
     progress("publish", 1.0)
     return Output({"live": version, "pinned": False}, [f"{version} is live"])
@@ -103,10 +120,41 @@ def publish(config: Config, *, version: str, progress: Progress) -> Output:
 def rollback(config: Config, *, progress: Progress) -> Output:
     """Go back to the previously live bundle and pin it."""
     progress("rollback", 0.0)
+    _check_own_folder(config)
     version = versions.rollback(config.storage.path)
     progress("rollback", 1.0)
     note = f"{version} is live and pinned; `recsys publish VERSION` lets the nights publish again"
     return Output({"live": version, "pinned": True}, [note])
+
+
+def claim(config: Config, *, progress: Progress) -> Output:
+    """Make the data folder this configuration's, whoever had it before."""
+    progress("claim", 0.0)
+    folder = config.storage.path
+    with closing(open_configured(config)) as store:
+        claim_folder(store, folder, config.source.url, taken_over=True)
+    progress("claim", 1.0)
+    return Output({"folder": str(folder)}, [f"{folder} belongs to this configuration now"])
+
+
+def prune(config: Config, *, progress: Progress) -> Output:
+    """Delete bundles: those beyond [storage] keep_bundles, and those of runs that failed before they published."""
+    progress("prune", 0.0)
+    with closing(open_shop(config)) as store:
+        failed = failed_bundles(store)
+    gone = versions.prune(config.storage.path, config.storage.keep_bundles, failed=failed)
+    progress("prune", 1.0)
+    return Output({"deleted": gone}, [f"deleted: {', '.join(gone) or 'none'}"])
+
+
+def _check_own_folder(config: Config) -> None:
+    """Raises RefusedError when the data folder is another shop's. Bundles can be changed while the database is away."""
+    try:
+        open_shop(config).close()
+    except RefusedError:
+        raise
+    except RecsysError as error:
+        _log.warning("not checked whose folder it is: %s", error)
 
 
 def source_check(config: Config, *, progress: Progress) -> Output:

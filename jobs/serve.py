@@ -20,6 +20,7 @@ from recsys.errors import ConfigError, RecsysError
 from recsys.progress import Progress
 from recsys.store.keys import RENAMED_SCOPES, Key, create_key, current_scopes, list_keys, revoke_key
 from recsys.store.migrate import open_store
+from recsys.store.shop import check_shop
 
 APP = "api.app:create_app"  # a string: every worker imports it, and jobs do not import api
 _STARTUP_FAILURE = 3
@@ -149,6 +150,11 @@ def _check_keys(config: Config) -> None:
     except RecsysError:
         if _is_loopback(host):
             return  # answers come from the extract until the database is back
+        raise
+    try:
+        check_shop(store, config.storage.path, config.source.url)
+    except RecsysError:
+        store.close()
         raise
     usable = any(key.revoked_at is None for key in list_keys(store))
     store.close()

@@ -21,6 +21,7 @@ from recsys.store.database import Store
 from recsys.store.events import settle
 from recsys.store.leases import holding_lease
 from recsys.store.migrate import open_store
+from recsys.store.shop import claim_folder
 from recsys.store.visitors import prune_visitors
 from recsys.training import pipeline
 from recsys.training.gate import GateResult
@@ -42,6 +43,7 @@ def train(config: Config, *, progress: Progress, now: int | None = None) -> Outp
     ):
         pipeline.check_settings(config)
         check_folder(config.storage.path, writable=True)
+        claim_folder(store, config.storage.path, config.source.url)
         days_kept = round(config.events.visitor_days * MICROSECONDS_PER_DAY)
         settle(store)
         removed = prune_visitors(store, received_before=store.now() - days_kept)  # before what may refuse the run

@@ -9,7 +9,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from jobs import ledger
-from jobs.commands import open_configured
+from jobs.commands import open_shop
 from jobs.output import Output, Table
 from jobs.train import read
 from recsys.config.settings import Config
@@ -37,7 +37,7 @@ def tune(config: Config, *, model: str, trials: int, minutes: float | None, prog
     """
     if model not in SPACES:
         raise ConfigError(f"there is nothing to tune in {model!r}; allowed are {', '.join(SPACES)}")
-    with closing(open_configured(config)) as store, ledger.run(store, LEASE, config) as record:
+    with closing(open_shop(config)) as store, ledger.run(store, LEASE, config) as record:
         pipeline.check_settings(config)
         check_folder(config.storage.path, writable=True)
         run = TrainingRun(config, read(config, store, record, now=None, progress=progress), record.step, progress)

@@ -26,14 +26,17 @@ from apscheduler.triggers.cron import CronTrigger
 from jobs.ledger import DUE, process_name
 from jobs.output import Output, Table
 from jobs.schedule import alerts
+from jobs.schedule.channels import open_channels
+from jobs.schedule.remembered import Remembered
 from recsys.config.cron import parse_cron, time_zone
 from recsys.config.settings import Config, ScheduleSettings
 from recsys.data.times import from_datetime, readable, to_datetime
-from recsys.errors import ConfigError
-from recsys.store.database import Store
+from recsys.errors import ConfigError, RecsysError, RefusedError
+from recsys.store.database import Store, database_url
 from recsys.store.migrate import open_store
 from recsys.store.runs import DIED
 from recsys.store.schedule import ProcessExit, claim_due, list_due, plan_due, renew_due, settle_due
+from recsys.store.shop import check_shop
 
 JOBS = ("train",)  # the keys of [schedule] that are cron entries; each is a command of `recsys` too
 POLL_SECONDS = 5.0  # between two checks of the due times
@@ -107,15 +110,35 @@ def schedule(
     """
     _log_lines()
     entries = planned(config, path, commands or {})
-    store = open_store(config.store.url, config.store.table_prefix)
-    scheduler = Scheduler(store, config.schedule, f"{process_name(os.getpid())}:{uuid.uuid4().hex}")
+    database_url(config.store.url)
     wake: SimpleQueue[bool] = SimpleQueue()  # True: check what is due; False: end
-    with _signals(wake), _alarm_clock(entries, wake), _alerts(store, config, entries, poll_seconds):
-        for entry in entries:
-            plan_due(store, entry.job, entry.text, entry.next_due)
-            _log.info("%s: scheduled for %s", entry.job, entry.text)
+    opened: list[Store] = []
+    with _signals(wake), _alarm_clock(entries, wake), _alerts(opened, config, entries, poll_seconds):
+        if not _open(config, opened, wake, poll_seconds):
+            return
+        scheduler = Scheduler(opened[0], config.schedule, f"{process_name(os.getpid())}:{uuid.uuid4().hex}")
         _work(scheduler, entries, wake, poll_seconds)
-    store.close()
+    opened[0].close()
+
+
+def _open(config: Config, opened: list[Store], wake: SimpleQueue[bool], poll_seconds: float) -> bool:
+    """Open the store into `opened` as soon as it answers; return False when the scheduler is to end before.
+
+    Raises ConfigError for a URL that can never work, RefusedError when the data folder is another shop's.
+    """
+    while True:
+        try:
+            store = open_store(config.store.url, config.store.table_prefix)
+            check_shop(store, config.storage.path, config.source.url)
+        except (ConfigError, RefusedError):
+            raise
+        except RecsysError as error:  # the database is away; the alerts tell it
+            _log.warning("the store cannot be opened; trying again: %s", error)
+        else:
+            opened.append(store)
+            return True
+        if not _woken(wake, poll_seconds):
+            return False
 
 
 def show(config: Config, path: Path) -> Output:
@@ -174,9 +197,10 @@ def _listed(numbers: tuple[int, ...]) -> str:
 def _work(scheduler: Scheduler, entries: list[Entry], wake: SimpleQueue[bool], poll_seconds: float) -> None:
     """Look at every due time, at every end of a child, and every few seconds; finally end the children."""
     children: dict[str, Child] = {}
-    going_on = True
+    going_on, unplanned = True, list(entries)
     while going_on or children:
-        for entry in entries:
+        unplanned = [entry for entry in unplanned if not _guarded(_plan, scheduler, children, entry)]
+        for entry in (entry for entry in entries if entry not in unplanned):
             if entry.job in children:
                 settled = _guarded(_attend, scheduler, children, entry)
                 if not (settled or going_on or children[entry.job].process.returncode is None):
@@ -214,6 +238,11 @@ def _woken(wake: SimpleQueue[bool], seconds: float) -> bool:
     except Empty:
         return True
     return False
+
+
+def _plan(scheduler: Scheduler, _children: dict[str, Child], entry: Entry) -> None:
+    plan_due(scheduler.store, entry.job, entry.text, entry.next_due)
+    _log.info("%s: scheduled for %s", entry.job, entry.text)
 
 
 def _begin(scheduler: Scheduler, children: dict[str, Child], entry: Entry) -> None:
@@ -319,12 +348,18 @@ def _alarm_clock(entries: list[Entry], wake: SimpleQueue[bool]) -> Iterator[None
 
 
 @contextmanager
-def _alerts(store: Store, config: Config, entries: list[Entry], poll_seconds: float) -> Iterator[None]:
+def _alerts(opened: list[Store], config: Config, entries: list[Entry], poll_seconds: float) -> Iterator[None]:
     """Send alerts in a thread. It is not waited for, so that a receiver that hangs does not delay the end."""
-    stop, jobs = Event(), frozenset(entry.job for entry in entries)
-    arguments = (store, config.alerts, jobs, stop)
-    Thread(target=alerts.watch, args=arguments, kwargs={"poll_seconds": poll_seconds}, daemon=True).start()
+    watched = alerts.Watch(
+        store=lambda: opened[0] if opened else None,
+        settings=config.alerts,
+        prefix=config.store.table_prefix,
+        jobs=frozenset(entry.job for entry in entries),
+        sender=alerts.Sender(open_channels(config.alerts), Event()),
+        remembered=Remembered(config.storage.path),
+    )
+    Thread(target=alerts.watch, args=(watched,), kwargs={"poll_seconds": poll_seconds}, daemon=True).start()
     try:
         yield
     finally:
-        stop.set()
+        watched.sender.stop.set()

@@ -4,6 +4,7 @@ The bundles of a folder lie in its `bundles/`, beside CURRENT (the live one), PU
 last) and PINNED (set by a rollback).
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,10 +108,12 @@ def list_versions(folder: Path) -> list[Version]:
     return sorted(found, key=lambda version: (version.created_at, version.version), reverse=True)
 
 
-def prune(folder: Path, keep: int) -> list[str]:
+def prune(folder: Path, keep: int, *, failed: Collection[str] = ()) -> list[str]:
     """Remove all but the newest `keep` bundles and return the removed versions.
 
-    The live bundle, the pinned one, and the one that a rollback would go back to always stay.
+    A bundle that was never published does not count: it is removed when a newer one was published, or when it is among
+    `failed`, those of runs that failed. The live bundle, the pinned one, and the one that a rollback would go back to
+    always stay.
     """
     parent = bundles_folder(folder)
     if not parent.is_dir():
@@ -119,10 +122,20 @@ def prune(folder: Path, keep: int) -> list[str]:
         live = folders.current(parent)
         earlier = [name for name in _lives(parent) if name != live]
         safe = {live, pinned(folder), *earlier[-1:]}
-        gone = [v.version for v in list_versions(folder)[keep:] if v.version not in safe]
+        found = list_versions(folder)
+        remains = _remains(found, set(folders.read_text(parent / _PUBLISHED).split()), failed)
+        kept = [v.version for v in found if v.version not in remains][:keep]
+        gone = [v.version for v in found if v.version not in safe.union(kept)]
         for name in gone:
             folders.remove_folder(parent / name)
     return gone
+
+
+def _remains(found: list[Version], published: set[str], failed: Collection[str]) -> set[str]:
+    """The bundles that were never published and never will be. found: newest first."""
+    newest = max((v.created_at for v in found if v.version in published), default=0)
+    waiting = [v for v in found if v.version not in published]
+    return {v.version for v in waiting if v.created_at < newest or v.version in failed}
 
 
 def _names(parent: Path) -> list[str]:

@@ -37,7 +37,7 @@ RENAMED: dict[tuple[str, ...], tuple[str, ...]] = {
 }
 
 # Keys whose value is a secret that may lie in a file: the same key with `_file` behind it names the file.
-_IN_FILES = (("store", "url"), ("source", "url"), ("alerts", "webhook_url"))
+_IN_FILES = (("store", "url"), ("source", "url"), ("alerts", "webhook_url"), ("alerts", "smtp_password"))
 # Variables that are no keys, by their names or the beginning of them.
 _OTHER_VARIABLES = ("RECSYS_CONFIG", "RECSYS_DUE", "RECSYS_LAUNCHED", "RECSYS_CRASH_AT", "RECSYS_TEST_", "RECSYS_CI_")
 
@@ -126,8 +126,13 @@ def _resolve(config: Config, folder: Path) -> Config:
             "store": config.store.model_copy(update={"url": place_url(config.store.url, folder)}),
             "source": config.source.model_copy(update={"url": place_url(config.source.url, folder)}),
             "storage": config.storage.model_copy(update={"path": folder / config.storage.path}),
+            "alerts": config.alerts.model_copy(update={"smtp_ca_file": _beside(config.alerts.smtp_ca_file, folder)}),
         }
     )
+
+
+def _beside(path: Path | None, folder: Path) -> Path | None:
+    return None if path is None else folder / path
 
 
 def apply_environment(values: dict[str, Any], environment: Mapping[str, str]) -> None:
@@ -229,7 +234,7 @@ def _unknown_key(location: tuple[int | str, ...], tables: type[BaseModel], envir
 
 
 def _found(location: tuple[int | str, ...], value: Any) -> str:
-    is_secret = len(location) < 2 or any(str(part).endswith("url") for part in location)
+    is_secret = len(location) < 2 or any(str(part).endswith(("url", "password")) for part in location)
     return f"a value of type {type(value).__name__}" if is_secret else repr(value)
 
 

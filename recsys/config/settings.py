@@ -556,21 +556,64 @@ class ScheduleSettings(Section):
 
 
 class AlertSettings(Section):
-    """Alerts of `recsys schedule`."""
+    """Alerts of `recsys schedule`, by webhook, e-mail or a command. They are always logged, too."""
 
+    shop: str | None = Field(
+        None,
+        min_length=1,
+        max_length=100,
+        description="Name of the shop in alerts and metrics; unset: table_prefix",
+    )
     webhook_url: SecretStr | None = Field(
         None,
-        description="URL to which failed and refused runs are posted as JSON; unset: they are only logged",
+        description="URL to which alerts are posted; unset: no webhook",
         examples=["https://alerts.example.com/recsys"],
     )
     webhook_url_file: Path | None = Field(
         None, description="File that holds the URL, in place of `webhook_url`", examples=["/run/secrets/webhook_url"]
+    )
+    webhook_form: Literal["json", "slack"] = Field(
+        "json", description='"json": every figure as a key; "slack": one text, for Slack and Mattermost'
+    )
+    command: tuple[str, ...] = Field(
+        (),
+        description="Program and arguments that get each alert as JSON on standard input; empty: none",
+        examples=[("/usr/local/bin/page-operator", "--team", "shop")],
+    )
+    email_to: tuple[str, ...] = Field(
+        (), description="Addresses that get alerts; empty: no e-mail", examples=[("operator@example.com",)]
+    )
+    email_from: str | None = Field(
+        None, description="Sender; unset: recsys@ and the name of the machine", examples=["recsys@example.com"]
+    )
+    smtp_host: str = Field("localhost", min_length=1, description="Server that takes the e-mail")
+    smtp_port: int = Field(587, ge=1, le=65535, description="Its port: usually 587 for starttls, 465 for tls")
+    smtp_security: Literal["starttls", "tls", "none"] = Field(
+        "starttls", description='How the connection is encrypted; "none" only for a server on this machine'
+    )
+    smtp_user: str | None = Field(None, description="Account at the server; unset: without an account")
+    smtp_password: SecretStr | None = Field(None, description="Its password", examples=["secret"])
+    smtp_password_file: Path | None = Field(
+        None, description="File that holds the password", examples=["/run/secrets/smtp_password"]
+    )
+    smtp_ca_file: Path | None = Field(
+        None, description="Certificates that the server's is checked with; unset: the system's"
+    )
+    by_hand: bool = Field(False, description="Alerts about runs that a person started, too")
+    late_minutes: float | None = Field(
+        None,
+        gt=0,
+        description="Minutes after its due time by which a run has to have ended; unset: no alert about a late one",
+        examples=[120.0],
     )
     max_age_hours: float | None = Field(
         None,
         gt=0,
         description="Hours without a successful run after which an alert is sent; unset: never",
         examples=[36.0],
+    )
+    away_minutes: float = Field(
+        5.0, gt=0, description="Minutes without an answer of the service's database after which an alert is sent"
     )
 
     @model_validator(mode="after")
@@ -583,6 +626,21 @@ class AlertSettings(Section):
         if not fits:  # the URL is a secret, so the message does not repeat it
             raise ValueError(
                 "[alerts] webhook_url is none; allowed is http(s)://HOST[:PORT]/PATH without user or password"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _mailable(self) -> "AlertSettings":
+        addresses = [*self.email_to, *([self.email_from] if self.email_from else [])]
+        for address in addresses:
+            if address.count("@") != 1 or any(c.isspace() or c in ",;<>" for c in address):
+                raise ValueError(f"[alerts] {address!r} is no address; allowed is NAME@DOMAIN, one to an entry")
+        if (self.smtp_user is None) != (self.smtp_password is None):
+            raise ValueError("[alerts] smtp_user and smtp_password belong together; only one of them is there")
+        if self.smtp_user is not None and self.smtp_security == "none":
+            raise ValueError(
+                '[alerts] smtp_security = "none" would send the password in the clear; allowed with it is '
+                "starttls or tls"
             )
         return self
 

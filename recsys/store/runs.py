@@ -117,6 +117,14 @@ def list_runs(store: Store, limit: int = 20) -> list[Run]:
     return [parse_run(row) for row in rows]
 
 
+def failed_bundles(store: Store) -> set[str]:
+    """The bundles that runs had saved before they failed."""
+    runs = store.tables.runs
+    with store.reading() as connection:
+        found = sa.select(runs.c.bundle).where(runs.c.status == "failed", runs.c.bundle.is_not(None))
+        return {str(bundle) for bundle in connection.execute(found).scalars()}
+
+
 def _check_due(store: Store, connection: sa.Connection, job: str, due_at: int) -> None:
     due = store.tables.due
     waiting = connection.execute(sa.select(due.c.due_at).where(due.c.job == job).with_for_update()).scalar()

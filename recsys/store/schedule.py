@@ -1,4 +1,4 @@
-"""The due times of the schedule, one row a job, and the alerts that are still to be sent.
+"""The due times of the schedule, one row a job.
 
 * A due time advances only when the ledger holds an ended run for it, so a killed process loses none.
 * A run for a due time starts only under the job's lease and while none has ended, so none happens twice.
@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from recsys.store.bulk import bulk_insert, check_id
 from recsys.store.database import Store, read_clock
-from recsys.store.runs import INTERRUPTED, Run, has_ended, parse_run
+from recsys.store.runs import has_ended
 
 NextDue = Callable[[int], int]  # the first due time after a moment; both microseconds UTC
 
@@ -41,14 +41,6 @@ class ProcessExit:
     error: str  # begins with DIED unless it is an outcome
     counts: bool = True  # whether it was one of the attempts
     pause_seconds: float = 0.0  # before the next attempt
-
-
-@dataclass(frozen=True)
-class Overdue:
-    """A job without a successful run for too long. Times are microseconds UTC."""
-
-    job: str
-    succeeded_at: int | None
 
 
 def plan_due(store: Store, job: str, entry: str, next_due: NextDue) -> None:
@@ -139,41 +131,6 @@ def settle_due(
         wait = {"attempts": died, "owner": None, "free_at": now + round(process_exit.pause_seconds * 1e6)}
         connection.execute(due.update().where(due.c.job == job).values(wait))
         return "again"
-
-
-def list_unalerted_runs(store: Store, *, seconds: float) -> list[Run]:
-    """List failed and refused runs of the last `seconds` without an alert, oldest first.
-
-    Runs that a person started and interrupted are left out.
-    """
-    runs = store.tables.runs
-    with store.reading() as connection:
-        since = read_clock(connection) - round(seconds * 1e6)
-        unalerted = runs.c.status.in_(("failed", "refused")) & runs.c.alerted_at.is_(None)
-        by_hand = runs.c.due_at.is_(None) & (sa.func.coalesce(runs.c.error, "") == INTERRUPTED)
-        found = sa.select(runs).where(unalerted, ~by_hand, runs.c.finished_at >= since).order_by(runs.c.run_id)
-        return [parse_run(row) for row in connection.execute(found).mappings()]
-
-
-def list_overdue_jobs(store: Store, *, seconds: float) -> list[Overdue]:
-    """List jobs that were scheduled for `seconds` but had no successful run, and no alert, in that time."""
-    due, runs = store.tables.due, store.tables.runs
-    last = sa.func.max(runs.c.finished_at)
-    with store.reading() as connection:
-        since = read_clock(connection) - round(seconds * 1e6)
-        done = sa.select(runs.c.job, last).where(runs.c.status == "done").group_by(runs.c.job)
-        succeeded: dict[str, int] = {str(job): int(at) for job, at in connection.execute(done)}
-        quiet = due.c.alerted_at.is_(None) | (due.c.alerted_at < since)
-        jobs = connection.execute(sa.select(due.c.job).where(due.c.planned_at < since, quiet)).scalars().all()
-    return [Overdue(job, succeeded.get(job)) for job in jobs if succeeded.get(job, 0) < since]
-
-
-def mark_alerted(store: Store, subject: Run | Overdue) -> None:
-    """Record that an alert about it was sent."""
-    table: sa.Table = store.tables.runs if isinstance(subject, Run) else store.tables.due
-    mine = table.c.run_id == subject.run_id if isinstance(subject, Run) else table.c.job == subject.job
-    with store.writing() as connection:
-        connection.execute(table.update().where(mine).values(alerted_at=read_clock(connection)))
 
 
 def _lock_due(store: Store, connection: sa.Connection, job: str) -> sa.Row[Any] | None:

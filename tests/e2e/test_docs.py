@@ -100,7 +100,7 @@ def sandbox(small_shop: Path, tmp_path: Path, request: pytest.FixtureRequest) ->
         shutil.copytree(small_shop, folder)
         shutil.copy(folder / "recsys.toml", folder / "shop.toml")
         with (folder / "shop.toml").open("a") as settings:
-            settings.write('\n[schedule]\ntrain = "0 2 * * *"\n')
+            settings.write('\n[schedule]\ntrain = "0 2 * * *"\n[alerts]\ncommand = ["true"]\n')
     (folder / ".venv").symlink_to(sys.prefix)
     (folder / "online_retail.csv.gz").write_bytes(gzip.compress(RETAIL.encode()))
     (folder / "test_purchases.csv").write_text("user_id,item_id\n1003,P00001\n1003,P00002\n1024,P00003\n")

@@ -210,6 +210,14 @@ def test_pruning_keeps_a_live_bundle_that_is_old_and_not_pinned(tmp_path):
     assert bundles.load(tmp_path).version == names[1]
 
 
+def test_pruning_takes_what_was_saved_before_a_newer_one_was_published_and_what_failed(tmp_path):
+    (before,) = tiny.saved(tmp_path, publish=False)
+    (first,) = tiny.saved(tmp_path)
+    waiting, failed = tiny.saved(tmp_path, 2, publish=False)
+    assert versions.prune(tmp_path, 7, failed={failed, first}) == [failed, before]
+    assert [version.version for version in versions.list_versions(tmp_path)] == [waiting, first]
+
+
 @pytest.mark.parametrize("point", ["in save", "in publish"])
 def test_a_process_killed_on_the_way_leaves_the_live_bundle_live(tmp_path, point):
     first, second = tiny.saved(tmp_path, 2)
