@@ -229,12 +229,25 @@ def sample(
 
 
 @app.command()
-def train(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> None:
-    """Read, check, fit, evaluate and, when the gate agrees, publish a bundle. Exit code 3 when refused.
+def train(
+    force: Annotated[
+        str | None,
+        typer.Option("--force", metavar="REASON", help="Publish whatever guards and gate say; the ledger keeps why."),
+    ] = None,
+    scheduled: Annotated[
+        bool,
+        typer.Option("--scheduled", help="Judge it as a nightly run, where guards refuse; for cron and the like."),
+    ] = False,
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Read, check, fit, evaluate and, when guards and gate agree, publish a bundle. Exit code 3 when refused.
 
     Example: recsys train --config shop.toml
     """
-    _call("jobs.train:train", config, as_json)
+    if force is not None and not force.strip():
+        raise typer.BadParameter("is empty; the ledger keeps the reason", param_hint="--force")
+    _call("jobs.train:train", config, as_json, force=force, scheduled=scheduled)
 
 
 @app.command()

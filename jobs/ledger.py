@@ -1,13 +1,16 @@
 """Run a job: hold its lease, and record its steps and outcome in the ledger."""
 
+import getpass
 import logging
 import os
+import resource
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any
 
 from recsys.config.settings import Config
@@ -17,31 +20,39 @@ from recsys.store.leases import acquire_lease, release_lease, renew_lease
 from recsys.store.runs import INTERRUPTED, add_step, finish_run, start_run
 
 RENEW_SECONDS = 10.0
+STARTED = "started"  # of a run's metrics: see describe_start
 DUE = "RECSYS_DUE"  # environment variable of a scheduled process: the job and the due time of its run
 
+_SECRET: Any = {"store": True, "alerts": True, "source": {"url", "url_file"}}  # of the settings that are kept
 _log = logging.getLogger(__name__)
 
 
 @dataclass
 class ActiveRun:
-    """A run in progress. `metrics` and `bundle` are written to its row when it ends."""
+    """A run in progress. `started`, `metrics` and `bundle` are written to its row when it ends."""
 
     store: Store
     run_id: int
     fencing: int
     lease: str
+    started: dict[str, Any]  # who or what started it, where, with which version and settings
+    is_scheduled: bool  # started by the schedule, or as if by it
     metrics: dict[str, Any] = field(default_factory=dict)
     bundle: str | None = None
 
     @contextmanager
     def step(self, name: str) -> Iterator[dict[str, Any]]:
-        """Time a step and record it, also when it fails, with the counts that are put into the yielded dict."""
+        """Time a step and record it, also when it fails, with the counts that are put into the yielded dict.
+
+        peak_mb among them is the largest memory that the process has had until then.
+        """
         counts: dict[str, Any] = {}
         start = time.perf_counter()
         try:
             yield counts
         finally:
-            add_step(self.store, self.run_id, name, round(time.perf_counter() - start, 3), counts)
+            seconds = round(time.perf_counter() - start, 3)
+            add_step(self.store, self.run_id, name, seconds, {**counts, "peak_mb": peak_megabytes()})
 
     def keep_lease(self) -> None:
         """Renew the lease before something is written outside the store. A lease that only expired is kept.
@@ -56,8 +67,10 @@ class ActiveRun:
 
 
 @contextmanager
-def run(store: Store, job: str, config: Config) -> Iterator[ActiveRun]:
+def run(store: Store, job: str, config: Config, *, scheduled: bool = False) -> Iterator[ActiveRun]:
     """Hold and renew the lease of `job`, and write the outcome of the block.
+
+    scheduled: the run counts as one of the schedule, whoever starts it.
 
     Raises RefusedError when another run holds the lease, or when a run for the same due time has ended. An exception
     of the block is recorded and raised again: a RefusedError as `refused`, any other as `failed`. The message of a
@@ -70,8 +83,13 @@ def run(store: Store, job: str, config: Config) -> Iterator[ActiveRun]:
             f"another run of {job!r} is under way; `recsys runs` shows it, and it ends or expires by itself"
         )
     with _renewing_lease(store, job, fencing):
-        run_id = start_run(store, job, config.hash(), owner=owner, fencing=fencing, due_at=_due_at(job))
-        current = ActiveRun(store, run_id, fencing, job)
+        due_at = _due_at(job)
+        is_scheduled = scheduled or due_at is not None
+        started = describe_start(config, is_scheduled=is_scheduled)
+        run_id = start_run(
+            store, job, config.hash(), owner=owner, fencing=fencing, due_at=due_at, metrics={STARTED: started}
+        )
+        current = ActiveRun(store, run_id, fencing, job, started, is_scheduled)
         status, error = "failed", None
         try:
             yield current
@@ -86,7 +104,33 @@ def run(store: Store, job: str, config: Config) -> Iterator[ActiveRun]:
             error = _describe(failure)
             raise
         finally:
-            finish_run(store, current.run_id, status, metrics=current.metrics, error=error, bundle=current.bundle)
+            metrics = {STARTED: current.started, **current.metrics}
+            finish_run(store, current.run_id, status, metrics=metrics, error=error, bundle=current.bundle)
+
+
+def describe_start(config: Config, *, is_scheduled: bool) -> dict[str, Any]:
+    """Who or what starts a run, on which machine, with which version and settings. Secrets are left out."""
+    settings = config.model_dump(mode="json", exclude=_SECRET, exclude_defaults=True)
+    return {
+        "by": "schedule" if is_scheduled else "hand",
+        "user": _user(),
+        "host": socket.gethostname(),
+        "version": version("recsys"),
+        "settings": settings,
+    }
+
+
+def _user() -> str | None:
+    """The name of the account that this process runs under; None in a container without names."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return None
+
+
+def peak_megabytes() -> int:
+    """The largest resident memory that this process has had, in MB."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)
 
 
 def _describe(failure: BaseException) -> str:

@@ -2,9 +2,11 @@
 
 import time
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 from jobs import ledger
+from jobs.guarding import GUARDS, Guarding, doubt_about, guard_lists, guard_source
 from jobs.model_tables import comparisons, holdout_table
 from jobs.output import Output
 from recsys.bundle import bundle as bundles
@@ -30,17 +32,29 @@ from recsys.training.pipeline import HOLDOUT_START, Candidate, TrainingRun
 LEASE = "train"
 
 
-def train(config: Config, *, progress: Progress, now: int | None = None) -> Output:
+def train(
+    config: Config,
+    *,
+    progress: Progress,
+    now: int | None = None,
+    scheduled: bool = False,
+    force: str | None = None,
+) -> Output:
     """Read, check, fit, evaluate, refit and publish, under the lease; one row in the ledger says how it went.
 
-    now: microseconds UTC; an event after it is a fault of the source. Raises RefusedError when a check or the gate says
-    no: the live bundle and the extract are then as they were. Raises ConfigError or RecsysError before anything is
-    read when a model, the index, the device or the folder is not there.
+    now: microseconds UTC; an event after it is a fault of the source. scheduled: judge it as a run of the schedule.
+    force: the reason to publish whatever the guards and the gate say; the ledger keeps it.
+    Raises RefusedError when a check, a guard or the gate says no: the live bundle and the extract are then as they
+    were. Raises ConfigError or RecsysError before anything is read when a model, the index, the device or the folder is
+    not there.
     """
+    now = now if now is not None else time.time_ns() // 1000
     with (
         closing(open_store(config.store.url, config.store.table_prefix)) as store,
-        ledger.run(store, LEASE, config) as record,
+        ledger.run(store, LEASE, config, scheduled=scheduled) as record,
     ):
+        if force is not None:
+            record.started["forced"] = force
         pipeline.check_settings(config)
         check_folder(config.storage.path, writable=True)
         claim_folder(store, config.storage.path, config.source.url)
@@ -48,25 +62,42 @@ def train(config: Config, *, progress: Progress, now: int | None = None) -> Outp
         settle(store)
         removed = prune_visitors(store, received_before=store.now() - days_kept)  # before what may refuse the run
         dataset = read(config, store, record, now=now, progress=progress, removed_visits=removed)
+        guarding = guard_source(record, store, config, dataset, now=now, forced=force)
         run = TrainingRun(config, dataset, record.step, progress)
         candidates = pipeline.evaluate_all(run)
         winner, baseline = pipeline.best(candidates, config), candidates[0]
-        live, skipped = _live(config)
+        live, skipped = _live(config, store)
         result = pipeline.compare(run, winner, baseline, live, skipped)
-        _refuse_unless_better(record, candidates, winner, result, run.dataset.report.doubts)
+        _keep_result(record, candidates, winner, result)
+        _refuse_unless_better(result, run.dataset.report.doubts, force)
         bundle = pipeline.refit(run, winner, baseline, live)
+        guard_lists(guarding, run, bundle, None if "live_skipped" in result.metrics else live)
         failpoint("after fit")
         record.bundle = version = _save(run, record, bundle, live)
         failpoint("before publish")
         published = _publish(run, record, version)
         versions.prune(config.storage.path, config.storage.keep_bundles)
     data = {"run": record.run_id, "bundle": version, "published": published, **record.metrics}
+    data[GUARDS] = [verdict.to_dict() for verdict in guarding.verdicts]
     state = "published" if published else "saved; a rollback keeps another one live until `recsys publish VERSION`"
     tables = [*comparisons(candidates), *(holdout_table(candidates, row) for row in winner.result.rows)]
+    told = [*_told(dataset, guarding, result), f"{winner.name}: {version} {state}"]
+    return Output(data, [*tables, *told])
+
+
+def _told(dataset: Dataset, guarding: Guarding, result: GateResult) -> list[str]:
+    """What the check, the guards and the gate found, a line each, the worst first."""
     skipped = result.metrics.get("live_skipped")
-    warnings = [f"warning: not compared with the live bundle: {skipped}"] if skipped else []
-    warnings += [f"warning: {warning}" for warning in run.dataset.report.warnings]
-    return Output(data, [*tables, *warnings, f"{winner.name}: {version} {state}"])
+    lines = [f"warning: not compared with the live bundle: {skipped}"] if skipped else []
+    lines += [f"warning: {warning}" for warning in result.warnings]
+    if guarding.forced is not None:
+        lines += [f"forced ({guarding.forced}): {reason}" for reason in result.reasons]
+    deviating = [verdict for verdict in guarding.verdicts if verdict.deviates]
+    is_forced = guarding.forced is not None
+    lines += [f"{'forced' if v.outcome == 'refuse' and is_forced else 'warning'}: {v}" for v in deviating]
+    lines += [f"{finding.severity}: {replace(finding, examples=())}" for finding in dataset.report.findings]
+    lines.append(f"guards: {len(guarding.verdicts) - len(deviating)} of {len(guarding.verdicts)} within their bounds")
+    return lines
 
 
 def read(
@@ -74,7 +105,7 @@ def read(
     store: Store,
     record: ledger.ActiveRun,
     *,
-    now: int | None,
+    now: int | None = None,
     progress: Progress,
     is_evaluated: bool = True,
     removed_visits: int = 0,
@@ -100,27 +131,31 @@ def read(
     return dataset
 
 
-def _live(config: Config) -> tuple[Bundle | None, str | None]:
+def _live(config: Config, store: Store) -> tuple[Bundle | None, str | None]:
     """Open the live bundle, or say why it cannot be opened; neither when none is published.
+
+    One from a night that the guards doubted is opened, and why it is no measure is said too.
 
     A live bundle that cannot be opened does not keep tonight's from replacing it.
     """
     if current(bundles.bundles_folder(config.storage.path)) is None:
         return None, None
     try:
-        return bundles.load(config.storage.path), None
+        live = bundles.load(config.storage.path)
+        return live, doubt_about(store, live.version)
     except BundleError as error:
         return None, f"it cannot be opened: {error}"
 
 
-def _refuse_unless_better(
-    record: ledger.ActiveRun, candidates: list[Candidate], winner: Candidate, result: GateResult, doubts: list[str]
-) -> None:
-    """Raises RefusedError with every reason that speaks against the winner, and what the check doubted."""
+def _keep_result(record: ledger.ActiveRun, candidates: list[Candidate], winner: Candidate, result: GateResult) -> None:
     models = {candidate.name: candidate.result.rows for candidate in candidates}
-    gate = {**result.metrics, "reasons": list(result.reasons)}
-    record.metrics = {"winner": winner.name, "gate": gate, "models": models}
-    if not result.publish:
+    gate = {**result.metrics, "reasons": list(result.reasons), "warnings": list(result.warnings)}
+    record.metrics.update(winner=winner.name, gate=gate, models=models)
+
+
+def _refuse_unless_better(result: GateResult, doubts: list[str], force: str | None) -> None:
+    """Raises RefusedError with every reason that speaks against the winner, and what the check doubted."""
+    if not result.publish and force is None:
         lines = [f"  {reason}" for reason in result.reasons]
         lines += [f"  the check of the source: {doubt}" for doubt in doubts]
         raise RefusedError("\n".join(["the gate refused to publish:", *lines]))
@@ -133,7 +168,7 @@ def _save(run: TrainingRun, record: ledger.ActiveRun, bundle: Bundle, live: Bund
             "config_hash": run.config.hash(),
             "data": run.dataset.report.summary(),
             "watermark": run.dataset.watermark,
-            "metrics": record.metrics,
+            "metrics": {name: value for name, value in record.metrics.items() if name != GUARDS},
             "replaces": live.version if live else None,
             HOLDOUT_START: run.splits.holdout_start,
         }

@@ -48,7 +48,7 @@ LAYERS = (
     {"imports", "process", "progress", "spelling"},
     {"config"},
     {"data"},
-    {"store", "index"},
+    {"store", "index", "guards"},
     {"source", "sample", "related"},
     {"models"},
     {"bundle"},

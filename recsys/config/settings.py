@@ -477,7 +477,65 @@ class GateSettings(Section):
         description="Largest share by which NDCG@20 may be below the live bundle's on the same holdout",
     )
     max_data_drop: float = Field(
-        0.3, ge=0, lt=1, description="Largest share by which events may be fewer than those of the live bundle"
+        0.3, ge=0, lt=1, description="Largest share by which events may be fewer than those of the last good night"
+    )
+
+
+class GuardSettings(Section):
+    """Bounds on what a night may be like, beside the last good nights. docs/night.md explains each."""
+
+    max_silence_hours: float = Field(
+        18.0, gt=0, description="Hours by which the newest event of a kind may be older than it usually is"
+    )
+    max_volume_drop: float = Field(
+        0.5, gt=0, lt=1, description="Largest share by which a kind's newest 24 hours may be below what is expected"
+    )
+    max_volume_factor: float = Field(
+        5.0, gt=1, description="Largest multiple of what is expected of a kind in the newest 24 hours"
+    )
+    max_day_change: float = Field(
+        0.3, gt=0, description="Largest share by which the events of a past day may differ from an earlier night's"
+    )
+    max_past_change: float = Field(
+        0.02, gt=0, description="Largest share of a kind's past events that may differ from an earlier night's"
+    )
+    max_repeated: float = Field(
+        0.3, gt=0, description="Largest share of a day's events that may come twice beyond the usual"
+    )
+    max_catalog_drop: float = Field(
+        0.2, gt=0, lt=1, description="Largest share by which the catalog may be smaller than at the last good night"
+    )
+    max_catalog_growth: float = Field(
+        1.0, gt=0, description="Largest share by which the catalog may be larger than at the last good night"
+    )
+    max_available_drop: float = Field(
+        0.3, gt=0, lt=1, description="Largest share of the available items that may have sold out since"
+    )
+    max_text_drop: float = Field(
+        0.2, gt=0, le=1, description="Largest drop of the share of items that have a title, or a price"
+    )
+    max_price_drift: float = Field(
+        0.5, gt=0, le=1, description="Largest share of prices that may have moved to another power of two"
+    )
+    max_category_drift: float = Field(
+        0.5, gt=0, le=1, description="Largest share of items that may have moved to another category"
+    )
+    max_user_share: float = Field(
+        0.1, gt=0, le=1, description="Largest share of the events that one user may have, of all or of the last week"
+    )
+    max_item_share: float = Field(0.3, gt=0, le=1, description="As max_user_share, of one item")
+    max_vanished: float = Field(
+        0.1, gt=0, le=1, description="Largest share of the users, and of the items, that may be gone"
+    )
+    max_new: float = Field(0.3, gt=0, le=1, description="Largest share of the users, and of the items, that may be new")
+    max_form_change: float = Field(
+        0.2, gt=0, le=1, description="Largest share of the ids that may have another form than before"
+    )
+    max_same_item: float = Field(
+        0.9, gt=0, le=1, description="Largest share of the users whose ten best may hold the same item"
+    )
+    min_overlap: float = Field(
+        0.05, ge=0, lt=1, description="Least share of the ten best that users have in common with the live bundle's"
     )
 
 
@@ -666,6 +724,7 @@ class Config(Section):
     models: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
     gate: GateSettings = GateSettings()
+    guards: GuardSettings = GuardSettings()
     index: IndexSettings = IndexSettings()
     api: ApiSettings = ApiSettings()
     requests: RequestSettings = RequestSettings()
@@ -709,6 +768,7 @@ class Config(Section):
 
 _NOT_HASHED: dict[str, Any] = {
     **dict.fromkeys(("store", "storage", "imports", "api", "requests", "schedule", "alerts", "audience"), True),
+    "guards": True,
     "placements": True,
     # The URL holds a password; the others say how it is read, not what.
     "source": {"url", "url_file", "dialect", "query_timeout_seconds"},

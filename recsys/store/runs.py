@@ -1,6 +1,7 @@
 """The ledger: one row a run, with its steps, metrics and outcome."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,11 +37,19 @@ class Run:
 
 
 def start_run(
-    store: Store, job: str, config_hash: str, *, owner: str, fencing: int | None = None, due_at: int | None = None
+    store: Store,
+    job: str,
+    config_hash: str,
+    *,
+    owner: str,
+    fencing: int | None = None,
+    due_at: int | None = None,
+    metrics: dict[str, Any] | None = None,
 ) -> int:
     """Write the row of a run that starts; return its run_id.
 
-    fencing: the number of the job's lease that the run holds. due_at: the due time that the run is for.
+    fencing: the number of the job's lease that the run holds. due_at: the due time that the run is for. metrics: what
+    is known before it ends.
     Raises RefusedError when a run for that due time has ended already.
     """
     with store.writing() as connection:
@@ -56,6 +65,7 @@ def start_run(
             started_at=now,
             heartbeat_at=now,
             steps="[]",
+            metrics=_to_json(metrics or {}),
             due_at=due_at,
         )
         key = connection.execute(row).inserted_primary_key
@@ -109,12 +119,31 @@ def finish_run(
         connection.execute(runs.update().where(running).values(values))
 
 
-def list_runs(store: Store, limit: int = 20) -> list[Run]:
-    """List the latest runs, newest first."""
+def list_runs(
+    store: Store, limit: int = 20, *, job: str | None = None, statuses: Sequence[str] = (), before: int | None = None
+) -> list[Run]:
+    """List the latest runs, newest first: of one job, of some statuses, before a run_id; unset: of all."""
+    runs = store.tables.runs
+    query = sa.select(runs)
+    if job is not None:
+        query = query.where(runs.c.job == job)
+    if statuses:
+        query = query.where(runs.c.status.in_(statuses))
+    if before is not None:
+        query = query.where(runs.c.run_id < before)
+    with store.reading() as connection:
+        rows = connection.execute(query.order_by(runs.c.run_id.desc()).limit(limit)).mappings().all()
+    return [parse_run(row) for row in rows]
+
+
+def read_run(store: Store, run_id: int) -> Run:
+    """Read one run. Raises NotFoundError when there is none of this number."""
     runs = store.tables.runs
     with store.reading() as connection:
-        rows = connection.execute(sa.select(runs).order_by(runs.c.run_id.desc()).limit(limit)).mappings().all()
-    return [parse_run(row) for row in rows]
+        row = connection.execute(sa.select(runs).where(runs.c.run_id == run_id)).mappings().one_or_none()
+    if row is None:
+        raise NotFoundError(f"there is no run {run_id}; `recsys runs` lists them")
+    return parse_run(row)
 
 
 def failed_bundles(store: Store) -> set[str]:

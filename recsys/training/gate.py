@@ -22,10 +22,11 @@ _RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class GateResult:
-    """The decision: `reasons` is empty when the candidate may be published."""
+    """The decision: `reasons` is empty when the candidate may be published. `warnings` keep nothing from it."""
 
     reasons: tuple[str, ...]
     metrics: dict[str, Any]
+    warnings: tuple[str, ...] = ()
 
     @property
     def publish(self) -> bool:
@@ -38,8 +39,6 @@ def decide(
     popularity: Float32 | None,
     live: tuple[Float32, Float32] | None,
     *,
-    events: int,
-    live_events: int | None,
     settings: GateSettings,
     seed: int,
 ) -> GateResult:
@@ -48,17 +47,11 @@ def decide(
     candidate, popularity: each [B] over the same users of tonight's holdout; popularity is None when it is itself what
     is to be published. live: the candidate and the live bundle, each [C] over the users of that part of the holdout
     which neither has seen; None when there is nothing to compare with. Against the live bundle a loss counts when it is
-    larger than `max_relative_drop` and larger than chance (paired bootstrap over the users).
+    larger than `max_relative_drop` and larger than chance (paired bootstrap over the users). A mean above popularity's
+    is enough; a difference that chance may have made is a warning.
     """
-    reasons: list[str] = []
-    metrics: dict[str, Any] = {"candidate": mean_or_zero(candidate), "events": events}
-    if live_events is not None:
-        metrics["live_events"] = live_events
-        if events < live_events * (1 - settings.max_data_drop):
-            reasons.append(
-                f"{events} events are {1 - events / live_events:.0%} fewer than the {live_events} the live bundle was "
-                f"trained on; allowed are {settings.max_data_drop:.0%} ([gate] max_data_drop)"
-            )
+    reasons, warnings = list[str](), list[str]()
+    metrics: dict[str, Any] = {"candidate": mean_or_zero(candidate)}
     if len(candidate) == 0:
         reasons.append(
             "no user of the holdout has both a history and an event of [evaluation] targets, so nothing can be judged; "
@@ -71,9 +64,17 @@ def decide(
                 f"{METRIC} {metrics['candidate']:.4f} is not above popularity's {metrics['popularity']:.4f} "
                 f"on {len(candidate)} users"
             )
+        else:
+            lower, upper = _interval(candidate - popularity, seed)
+            metrics["above_popularity"] = [lower, upper]
+            if lower <= 0:
+                warnings.append(
+                    f"{METRIC} is {metrics['candidate'] - metrics['popularity']:.4f} above popularity's on "
+                    f"{len(candidate)} users, with a 95 % interval from {lower:.4f} to {upper:.4f}: it may be chance"
+                )
     if live is not None:
         ours, theirs = live
-        upper = _upper_bound(ours - theirs, seed)
+        _, upper = _interval(ours - theirs, seed)
         metrics |= {"live": mean_or_zero(theirs), "candidate_beside_live": mean_or_zero(ours), "live_users": len(ours)}
         metrics["live_difference_at_most"] = upper
         if mean_or_zero(ours) < mean_or_zero(theirs) * (1 - settings.max_relative_drop) and upper < 0:
@@ -81,16 +82,17 @@ def decide(
                 f"{METRIC} {mean_or_zero(ours):.4f} is more than {settings.max_relative_drop:.0%} below "
                 f"the live bundle's {mean_or_zero(theirs):.4f} on the same {len(ours)} users ([gate] max_relative_drop)"
             )
-    return GateResult(tuple(reasons), metrics)
+    return GateResult(tuple(reasons), metrics, tuple(warnings))
 
 
-def _upper_bound(differences: Float32, seed: int) -> float:
-    """The 97.5 % point of the mean of resampled paired differences."""
+def _interval(differences: Float32, seed: int) -> tuple[float, float]:
+    """The 2.5 % and 97.5 % points of the mean of resampled paired differences; zeros when there are none."""
     if len(differences) == 0:
-        return 0.0
+        return 0.0, 0.0
     random = np.random.default_rng(seed)
     means = [differences[random.integers(0, len(differences), len(differences))].mean() for _ in range(_RESAMPLES)]
-    return float(np.quantile(means, 0.975))
+    lower, upper = np.quantile(means, (0.025, 0.975))
+    return float(lower), float(upper)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from recsys.bundle.bundle import Bundle, assemble
 from recsys.config.settings import Config
-from recsys.data.arrays import Float32
+from recsys.data.arrays import Float32, Int32, Int64
 from recsys.data.catalog import Catalog
 from recsys.data.demand import count_events
 from recsys.data.interactions import Histories, Interactions, codes_in, stack
@@ -31,7 +31,7 @@ from recsys.related.tables import Related
 from recsys.related.training import RelatedData
 from recsys.source.dataset import Dataset
 from recsys.training import gate
-from recsys.training.evaluation import EvaluationResult, ValidationScore, evaluate
+from recsys.training.evaluation import EvaluationResult, ValidationScore, evaluate, rank
 from recsys.training.gate import METRIC, GateResult
 from recsys.training.libraries import check_installed
 
@@ -247,14 +247,12 @@ def compare(
             winner.result.ndcg_per_user,
             None if winner.name == BASELINE else baseline.result.ndcg_per_user,
             None if live is None or skipped else _beside_live(run, winner, baseline, live),
-            events=len(run.dataset.events),
-            live_events=live.manifest["data"]["events"] if live else None,
             settings=run.config.gate,
             seed=run.config.training.seed,
         )
         if skipped:
             result = replace(result, metrics={**result.metrics, "live_skipped": skipped})
-        counts.update(result.metrics, reasons=list(result.reasons))
+        counts.update(result.metrics, reasons=list(result.reasons), warnings=list(result.warnings))
     return result
 
 
@@ -283,6 +281,28 @@ def _beside_live(run: TrainingRun, winner: Candidate, baseline: Candidate, live:
     ours = winner.result.ndcg_per_user if splits is run.splits else ndcg_of(winner.vectors)
     codes = codes_in(tuple(run.config.events.weights), live.kinds)
     return ours, ndcg_of(gate.align(live.evaluation, live.catalog.ids, run.dataset.catalog.ids, codes))
+
+
+def best_items(run: TrainingRun, bundle: Bundle, users: Int64, k: int) -> Int32:
+    """The k best items of a bundle in tonight's rows, for users [B] with their histories of tonight: int32 [B, k]."""
+    events, config = run.dataset.events, run.config
+    histories = events.histories(users, run.as_of, config.events.history_length, always=config.bought_codes)
+    return rank(bundle, histories, config)[:, :k]
+
+
+def aligned(run: TrainingRun, live: Bundle) -> Bundle:
+    """The live bundle in tonight's rows of items, with an exact index."""
+    codes = codes_in(tuple(run.config.events.weights), live.kinds)
+    vectors = gate.align(live.vectors, live.catalog.ids, run.dataset.catalog.ids, codes)
+    rows = live.catalog.ids.rows_of(list(run.dataset.catalog.ids))
+    popularity = np.where(rows >= 0, live.popularity[np.maximum(rows, 0)], 0).astype(np.float32)
+    return assemble(
+        vectors,
+        run.dataset.catalog,
+        popularity,
+        kinds=tuple(run.config.events.weights),
+        index_settings=run.config.index,
+    )
 
 
 def refit(run: TrainingRun, winner: Candidate, baseline: Candidate, live: Bundle | None = None) -> Bundle:

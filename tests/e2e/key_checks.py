@@ -215,14 +215,14 @@ def published_model(config: Config) -> str:
     return bundles.load(config.storage.path).vectors.model
 
 
-def published_when(*, worse_by: float = 0.0, events: int = 100) -> Callable[[Config], bool]:
-    """Whether the gate publishes a candidate that is so much worse than the live bundle, on so many of 100 events."""
+def published_when(*, worse_by: float) -> Callable[[Config], bool]:
+    """Whether the gate publishes a candidate that is so much worse than the live bundle."""
 
     def publishes(config: Config) -> bool:
         live = np.full(100, 0.5, np.float32)
         mine = live * np.float32(1 - worse_by)
         both = (mine, live)
-        return gate.decide(mine, None, both, events=events, live_events=100, settings=config.gate, seed=0).publish
+        return gate.decide(mine, None, both, settings=config.gate, seed=0).publish
 
     return publishes
 

@@ -2,6 +2,13 @@
 
 SCHEDULER, ALERTS = "integration/jobs/test_scheduler.py", "integration/jobs/test_alerts.py"
 CONFIG = "unit/config/test_config.py"
+GUARDS, LISTS = "unit/guards/test_judge.py", "unit/guards/test_lists.py"
+GUARD_BOUNDS = (
+    *("max_silence_hours", "max_volume_drop", "max_volume_factor", "max_day_change", "max_past_change"),
+    *("max_repeated", "max_catalog_drop", "max_catalog_growth", "max_available_drop", "max_text_drop"),
+    *("max_price_drift", "max_category_drift", "max_user_share", "max_item_share", "max_vanished", "max_new"),
+    "max_form_change",
+)
 # Keys that need processes, a clock or an index of their own: the test that changes them, beside what they set.
 ELSEWHERE: dict[str, tuple[str, str]] = {
     "models.popularity.half_life_days": (
@@ -63,6 +70,10 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         SCHEDULER,
         "test_a_job_that_dies_every_time_is_given_up_in_the_ledger_after_three_attempts",
     ),
+    "gate.max_data_drop": (GUARDS, "test_every_bound_decides"),
+    **{f"guards.{key}": (GUARDS, "test_every_bound_decides") for key in GUARD_BOUNDS},
+    "guards.max_same_item": (LISTS, "test_one_item_in_everybodys_list_is_refused_and_the_bound_decides"),
+    "guards.min_overlap": (LISTS, "test_lists_that_have_nothing_in_common_with_the_live_ones_are_refused"),
     "alerts.webhook_url": (ALERTS, "test_the_scheduler_posts_what_its_runs_come_to"),
     "alerts.max_age_hours": (ALERTS, "test_a_job_without_success_for_too_long_is_told_of_once_until_it_succeeds"),
     "audience.consent": (

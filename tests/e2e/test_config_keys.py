@@ -196,7 +196,6 @@ CHANGES: dict[str, Change] = {
         SINGLE | {"RECSYS_MODELS__AUTO__CANDIDATES": '["popularity", "mf"]'},
     ),
     "gate.max_relative_drop": Change("0.3", outcomes.published_when(worse_by=0.2), become(False, True)),
-    "gate.max_data_drop": Change("0.5", outcomes.published_when(events=60), become(False, True)),
     "index.kind": Change(
         "cubic",
         lambda config: outcomes.refusal(config, lambda config: train(config, progress=quiet)),

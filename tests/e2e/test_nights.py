@@ -3,11 +3,13 @@
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from road import configured
 from tiny import quiet
 
+from jobs.output import Output
 from jobs.train import train
 from recsys.bundle import bundle as bundles
 from recsys.bundle import versions
@@ -18,21 +20,32 @@ from recsys.models.contract import MODELS, Model
 from recsys.sample.shop import END
 from recsys.source.dataset import load
 from recsys.store.migrate import open_store
+from recsys.store.runs import list_runs
 from recsys.training.pipeline import TrainingRun, evaluate_all
 
 DAY = 86_400_000_000
 BROKEN = "broken_models"
 
 
-def night(folder: Path, days_before_end: float = 0, where: str = "", **environment: str) -> None:
+def night(
+    folder: Path,
+    days_before_end: float = 0,
+    where: str = "",
+    *,
+    scheduled: bool = False,
+    force: str | None = None,
+    **environment: str,
+) -> Output:
     config = configured(folder, **environment)
-    moment = (END - int(days_before_end * DAY)) // 1_000_000
+    end = END - int(days_before_end * DAY)
+    moment = end // 1_000_000
     query = (
         f"SELECT * FROM ({config.source.interactions}) AS e "
         f"WHERE CAST(strftime('%s', timestamp) AS INTEGER) < {moment} {where}"
     )
     source = config.source.model_copy(update={"interactions": query})
-    train(config.model_copy(update={"source": source}), progress=quiet)
+    changed = config.model_copy(update={"source": source})
+    return train(changed, progress=quiet, now=end + DAY // 12, scheduled=scheduled, force=force)
 
 
 def halve_prices(folder: Path, *items: str) -> None:
@@ -81,9 +94,8 @@ def test_a_night_of_auto_publishes_its_blend_and_says_what_it_chose_from(shop):
     [
         ({"RECSYS_TRAINING__MODELS": f'["{BROKEN}:SHUFFLED"]'}, "", "live bundle's"),
         ({"RECSYS_TRAINING__MODELS": f'["{BROKEN}:NOISE"]'}, "", "not above popularity's"),
-        ({}, "AND user_id % 2 = 0", "fewer than"),
     ],
-    ids=["shuffled vectors", "worse than popularity", "half the data"],
+    ids=["shuffled vectors", "worse than popularity"],
 )
 def test_a_bad_night_is_refused_and_changes_nothing(trained_shop, environment, where, message):
     before = state(trained_shop)
@@ -91,6 +103,60 @@ def test_a_bad_night_is_refused_and_changes_nothing(trained_shop, environment, w
         night(trained_shop, where=where, **environment)
     assert state(trained_shop) == before
     assert bundles.load(trained_shop / "recsys-data").version == before[0]
+
+
+def guards_of(folder: Path) -> dict[str, Any]:
+    """What the ledger keeps of the guards of the newest run."""
+    with closing(open_store(configured(folder).store.url)) as store:
+        return dict(list_runs(store, 1)[0].metrics["guards"])
+
+
+HALF = "AND user_id % 2 = 0"
+
+
+def test_a_bad_night_blocks_no_good_one_and_force_keeps_the_reason(shop):
+    night(shop, 3)
+    assert guards_of(shop)["night"] == "good"
+    before = state(shop)
+    with pytest.raises(RefusedError, match="fewer than"):
+        night(shop, 2, HALF, scheduled=True)
+    assert state(shop) == before
+    kept = guards_of(shop)
+    assert {v["guard"] for v in kept["verdicts"] if v["outcome"] == "refuse"} >= {"events", "past view"}
+    assert all(len(v["earlier"]) <= 1 for v in kept["verdicts"])
+    output = night(shop, 2, HALF, force="only every other customer has agreed")
+    assert any(line.startswith("warning: events: ") for line in output.parts if isinstance(line, str))
+    with closing(open_store(configured(shop).store.url)) as store:
+        run = list_runs(store, 1)[0]
+    assert run.metrics["started"]["forced"] == "only every other customer has agreed"
+    assert (run.metrics["started"]["by"], run.status, run.metrics["guards"]["night"]) == ("hand", "done", "accepted")
+    forced = state(shop)[0]
+    night(shop, 1, HALF, scheduled=True)  # as the accepted night
+    assert guards_of(shop)["night"] == "good"
+    with pytest.raises(RefusedError, match="past view"):
+        night(shop, 0, scheduled=True)
+    assert state(shop)[0] > forced
+
+
+def test_the_good_night_after_a_bad_one_that_was_forced_publishes_by_itself(shop):
+    night(shop, 2)
+    night(shop, 1, HALF, force="tried")
+    bad = state(shop)[0]
+    output = night(shop, 0, scheduled=True)
+    assert state(shop)[0] > bad
+    assert "had something to say" in output.data["gate"]["live_skipped"]
+    assert guards_of(shop)["night"] == "good"
+
+
+def test_the_lists_of_a_night_are_compared_with_the_live_ones(trained_shop):
+    night(trained_shop)
+    found = {verdict["guard"]: verdict["figure"] for verdict in guards_of(trained_shop)["verdicts"]}
+    assert found["overlap"] > 0.9
+    assert 0 < found["same item"] < 0.9
+    with closing(open_store(configured(trained_shop).store.url)) as store:
+        steps = {step["name"]: step["counts"] for step in list_runs(store, 1)[0].steps}
+    assert all(mover["before"] != mover["now"] for mover in steps["guards of lists"]["movers"])
+    assert steps["read"]["peak_mb"] > 50
 
 
 def test_a_longer_holdout_is_judged_where_the_live_bundle_has_not_looked(shop):
