@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from api.problems import respond
 
@@ -21,6 +21,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **named)
         self._seen = 0  # bytes of this request outside its body
         self._is_in_head, self._is_too_long = True, False
+        self._answered: RequestResponseCycle | None = None  # the request that is being answered
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol. The parser buffers a line without an end, so all bytes are counted."""
@@ -29,6 +30,17 @@ class HttpProtocol(HttpToolsProtocol):
         if self._seen > MAX_HEAD_BYTES and not self.transport.is_closing():
             self._is_too_long = True
             self.send_400_response("")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol. Requests that wait behind the one that is being answered are dropped.
+
+        uvicorn tells only the newest request that its client has gone, and writing to a closed connection raises.
+        """
+        self.pipeline.clear()
+        if self._answered is not None:
+            self._answered.disconnected = True
+            self._answered.message_event.set()
+        super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
         """A request begins. Data that arrived with it counts when its head has ended."""
@@ -47,6 +59,13 @@ class HttpProtocol(HttpToolsProtocol):
             raise ValueError
         self._is_in_head = False
         super().on_headers_complete()
+        if not self.pipeline:  # else it waits there
+            self._answered = self.cycle
+
+    def on_response_complete(self) -> None:
+        """A request is answered; the next one that waits is begun."""
+        self._answered = self.pipeline[-1][0] if self.pipeline else None
+        super().on_response_complete()
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body, which the middleware limits."""
