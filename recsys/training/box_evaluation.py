@@ -89,17 +89,40 @@ def evaluate_box(name: str, inputs: Inputs, bundle: Bundle) -> dict[str, BoxResu
     a box that lists what was bought, the plain ones list it too.
     Raises RefusedError when nothing in the holdout can evaluate the box.
     """
-    evaluated = find_evaluated(name)
-    questions = _drawn(list(evaluated.questions(inputs)), inputs.config.training.seed)
+    questions = draw_questions(name, inputs)
+    config, snapshot = open_questions(name, inputs, bundle)
+    names = (name, *find_evaluated(name).plain)
+    return {each: _ask(config, snapshot, each, questions) for each in names}
+
+
+def draw_questions(name: str, inputs: Inputs) -> list[Question]:
+    """The questions that evaluate a box, at most MOST_QUESTIONS. Raises errors as `evaluate_box`."""
+    questions = list(find_evaluated(name).questions(inputs))
     if not questions:
         raise RefusedError(f"nothing in the last days can evaluate the box {name}; a longer holdout_days may")
+    if len(questions) <= MOST_QUESTIONS:
+        return questions
+    drawn = np.random.default_rng(inputs.config.training.seed).choice(len(questions), MOST_QUESTIONS, replace=False)
+    return [questions[at] for at in np.sort(drawn)]
+
+
+def open_questions(name: str, inputs: Inputs, bundle: Bundle) -> tuple[Config, Snapshot]:
+    """What the questions of a box are answered with; see `evaluate_box`."""
     settings = {"allow_unlisted": True, "exclude_sold_out": False}
     if BOXES[name].lists_bought:  # so may the plain ones, or there would be nothing to compare with
         settings["allow_repurchase"] = True
     changed = inputs.config.recommendations.model_copy(update=settings)
     config = inputs.config.model_copy(update={"recommendations": changed})
-    snapshot = _snapshot(config, inputs.dataset, bundle)
-    return {each: _ask(config, snapshot, each, questions) for each in (name, *evaluated.plain)}
+    return config, _snapshot(config, inputs.dataset, bundle)
+
+
+def quality(rows: Int32, question: Question) -> tuple[float, float]:
+    """NDCG@20 and recall@20 of the rows that a question was answered with, best first: int32 [<= 20]."""
+    discounts, gains = 1 / np.log2(np.arange(2, K + 2)), dict(zip(question.wanted, question.gains, strict=True))
+    listed = np.array([gains.get(row, 0.0) for row in rows.tolist()])
+    best = np.sort(question.gains)[::-1][:K]
+    ndcg = (listed * discounts[: len(listed)]).sum() / (best * discounts[: len(best)]).sum()
+    return float(ndcg), float(listed.sum() / question.gains.sum())
 
 
 def difference(box: BoxResult, other: BoxResult) -> tuple[float, float, float]:
@@ -125,24 +148,14 @@ def _demand(dataset: Dataset, counted: Demand | None) -> Demand | None:
     return count_events(dataset.events, kind_count=len(dataset.kinds), half_life_days=half_life)
 
 
-def _drawn(questions: list[Question], seed: int) -> list[Question]:
-    if len(questions) <= MOST_QUESTIONS:
-        return questions
-    drawn = np.random.default_rng(seed).choice(len(questions), MOST_QUESTIONS, replace=False)
-    return [questions[at] for at in np.sort(drawn)]
-
-
 def _ask(config: Config, snapshot: Snapshot, name: str, questions: Sequence[Question]) -> BoxResult:
-    discounts, ids = 1 / np.log2(np.arange(2, K + 2)), snapshot.bundle.catalog.ids
-    ndcg, recall = np.zeros(len(questions)), np.zeros(len(questions))
+    ids, found = snapshot.bundle.catalog.ids, np.zeros((len(questions), 2))
     for at, question in enumerate(questions):
-        query, gains = replace(question.query, box=name, k=K), dict(zip(question.wanted, question.gains, strict=True))
+        query = replace(question.query, box=name, k=K)
         assert query.as_of is not None  # each question is one of a moment
-        found = engine.answer(config, RequestContext(snapshot, NO_EVENTS, query.as_of), query)
-        listed = np.array([gains.get(ids.row_of(hit["item_id"]), 0.0) for hit in found.hits])
-        best = np.sort(question.gains)[::-1][:K]
-        ndcg[at] = (listed * discounts[: len(listed)]).sum() / (best * discounts[: len(best)]).sum()
-        recall[at] = listed.sum() / question.gains.sum()
+        answer = engine.answer(config, RequestContext(snapshot, NO_EVENTS, query.as_of), query)
+        found[at] = quality(ids.rows_of([hit["item_id"] for hit in answer.hits]), question)
+    ndcg, recall = found.T
     metrics = {"questions": len(questions), f"ndcg@{K}": float(ndcg.mean()), f"recall@{K}": float(recall.mean())}
     return BoxResult(metrics, ndcg)
 
