@@ -1,6 +1,11 @@
-"""A shop for measuring the service: a bundle, an extract, events posted since, and the configuration."""
+"""A shop for measuring the service: a bundle as training makes it, an extract, events posted since, the configuration.
+
+The catalog has words, categories and brands; a hundredth of the items is new; what belongs together is drawn.
+Shapes: I items, D dim.
+"""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,11 +17,16 @@ from recsys.bundle import versions
 from recsys.bundle.bundle import Bundle, assemble
 from recsys.config.settings import IndexSettings
 from recsys.data import extract
+from recsys.data.arrays import Int64
 from recsys.data.catalog import Catalog
+from recsys.data.demand import count_events
 from recsys.data.interactions import Histories, Interactions
 from recsys.data.times import MICROSECONDS_PER_DAY
 from recsys.data.vocabulary import Vocabulary
 from recsys.models.vectors import ItemEncoder, Part, Vectors, WeightedSum
+from recsys.related.content import read_content
+from recsys.related.repeats import without_training
+from recsys.related.tables import Related, Table, empty_table
 from recsys.store.events import insert_events
 from recsys.store.keys import create_key
 from recsys.store.migrate import open_store
@@ -30,6 +40,10 @@ RARE = 10  # items of a series
 POSTED_USERS, POSTED = 2_000, 3  # users with so many events that came after training
 TOKENS = 20_000  # of the item encoder
 KINDS = ("view", "cart", "purchase")
+WORDS, TITLE = 20_000, 4  # words that there are, and so many make a title
+NEW_SHARE, NEW_DAYS, OLD_DAYS = 0.01, 30, 700  # of the items came so lately, the others within so many days
+TOGETHER = 10  # items that belong to each
+HALF_LIFE_DAYS = 28.0
 
 
 def random_vectors(items: int) -> Vectors:
@@ -67,9 +81,11 @@ def make_shop(
     index: the index to build, measured with the histories; None: the exact one. store_url: the database of the
     service; None: SQLite in the folder. Returns the bundle and a key.
     """
-    random = np.random.default_rng(0)
+    random, now = np.random.default_rng(0), time.time_ns() // 1000
     items = len(vectors.item_vectors)
-    catalog = _catalog(random, items)
+    catalog = _catalog(random, items, now)
+    events = _events(histories, items, now)
+    counts = np.bincount(events.items, minlength=items)
     queries = None
     if index is not None:
         chosen = random.choice(len(histories), min(1000, len(histories)), replace=False)
@@ -77,22 +93,15 @@ def make_shop(
     made = assemble(
         _with_item_encoder(random, vectors),
         catalog,
-        random.random(items, np.float32),
+        counts.astype(np.float32),
         kinds=KINDS,
         index_settings=index or IndexSettings(),
         queries=queries,
     )
+    demand = count_events(events, kind_count=len(KINDS), half_life_days=HALF_LIFE_DAYS)
+    made = replace(made, demand=demand, related=_related(random, catalog, counts))
     version = bundles.save(made, folder / "data", facts={"config_hash": "00000000"})
     versions.publish(folder / "data", version)
-    now = time.time_ns() // 1000
-    events = Interactions(
-        histories.offsets,
-        histories.items,
-        histories.kinds,
-        now - (histories.ages_days.astype(np.float64) * MICROSECONDS_PER_DAY).astype(np.int64) - 1,
-        np.full(len(histories.items), np.nan, np.float32),
-        items,
-    )
     users = Vocabulary.from_ids(f"u{row}" for row in range(len(histories)))
     readings = SimpleNamespace(users=users, catalog=catalog, events=events, kinds=KINDS, watermark=now)
     extract.publish(folder / "data", extract.write(folder / "data", readings))
@@ -103,18 +112,45 @@ def make_shop(
     return made, _fill_store(random, url, items, len(histories), now)
 
 
-def _catalog(random: np.random.Generator, items: int) -> Catalog:
+def _events(histories: Histories, items: int, now: int) -> Interactions:
+    return Interactions(
+        histories.offsets,
+        histories.items,
+        histories.kinds,
+        now - (histories.ages_days.astype(np.float64) * MICROSECONDS_PER_DAY).astype(np.int64) - 1,
+        np.full(len(histories.items), np.nan, np.float32),
+        items,
+    )
+
+
+def _related(random: np.random.Generator, catalog: Catalog, counts: Int64) -> Related:
+    """Drawn pairs, and the content of the catalog."""
+    items = len(catalog)
+    scores = -np.sort(-random.random((items, TOGETHER), np.float32), axis=1)
+    pairs = random.integers(0, items, items * TOGETHER).astype(np.int32)
+    together = Table(np.arange(0, items * TOGETHER + 1, TOGETHER), pairs, scores.ravel())
+    none = empty_table(items)
+    content = read_content(catalog.columns, counts)
+    return Related(together, none, none, without_training(items), content, {})
+
+
+def _catalog(random: np.random.Generator, items: int, now: int) -> Catalog:
     def numbered(name: str, count: int) -> pa.Array:
         names = pa.array([f"{name} {row}" for row in range(count)])
         return pa.DictionaryArray.from_arrays(pa.array(random.integers(0, count, items).astype(np.int32)), names)
 
+    words = (WORDS * random.random((items, TITLE)) ** 3).astype(np.int64).tolist()  # some are far more common
+    ages = NEW_DAYS + (OLD_DAYS - NEW_DAYS) * random.random(items)
+    is_new = random.random(items) < NEW_SHARE
+    ages[is_new] = NEW_DAYS * random.random(np.count_nonzero(is_new))
     columns = {
-        "title": [f"Item {row}" for row in range(items)],
+        "title": [" ".join(f"word{word}" for word in title) for title in words],
         "category": numbered("Category", CATEGORIES),
         "brand": numbered("Brand", BRANDS),
         "series": pa.array(np.arange(items) // RARE),
         "price": random.random(items) * 100,
         "available": random.random(items) < 0.95,
+        "created_at": now - (ages * MICROSECONDS_PER_DAY).astype(np.int64),
     }
     return Catalog(Vocabulary.from_ids(f"i{row}" for row in range(items)), pa.table(columns))
 

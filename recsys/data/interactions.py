@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from recsys.data.arrays import Float32, Int32, Int64
+from recsys.data.arrays import Float32, Int32, Int64, is_one_of
 from recsys.data.times import MICROSECONDS_PER_DAY
 
 
@@ -153,7 +153,7 @@ def newest_events(
     """Mark the newest `length` events of each owner, and all of the kinds `always`. Sorted by owner and time: [N]."""
     ends = np.cumsum(np.bincount(owners, minlength=users))
     is_new = np.arange(len(owners)) >= (ends - length)[owners]
-    return np.asarray(is_new | np.isin(kinds, np.asarray(always, np.int8)))
+    return np.asarray(is_new | is_one_of(kinds, always))
 
 
 def codes_in(kinds: Sequence[str], other: Sequence[str]) -> npt.NDArray[np.int8]:

@@ -6,6 +6,7 @@ Shapes: I items, D dim, B queries, K top-k, N excluded pairs.
 import math
 from collections.abc import Iterator
 
+import faiss
 import numpy as np
 
 from recsys.data.arrays import Bool, Float32, Int32, Int64
@@ -36,6 +37,7 @@ class Items:
         vector [I] is multiplied by to get the length 1, where it is known.
         """
         self.vectors, self.scales, self._longest = vectors, scales, 1.0
+        self._is_plain = vectors.flags.c_contiguous and vectors.flags.aligned and vectors.dtype == np.float32
         if scales is None:
             norms = norms_of(vectors) if norms is None else norms
             if cosine:
@@ -63,8 +65,18 @@ class Items:
 
     def scores(self, query: Float32, rows: Int32 | Int64) -> Float32:
         """The scores of rows [N] for one query [D]."""
-        products = self.vectors[rows] @ query
+        products = self._products(query, rows)
         return products if self.scales is None else products * self.scales[rows]
+
+    def _products(self, query: Float32, rows: Int32 | Int64) -> Float32:
+        """The inner products of rows [N] with one query [D], read where the vectors lie: a copy takes twice as long."""
+        if not self._is_plain:
+            return np.asarray(self.vectors[rows] @ query, np.float32)
+        places, products = np.ascontiguousarray(rows, np.int64), np.empty(len(rows), np.float32)
+        query = np.ascontiguousarray(query, np.float32)
+        pointers = [faiss.swig_ptr(array) for array in (products, query, self.vectors, places)]
+        faiss.fvec_inner_products_by_idx(*pointers, self.dim, 1, len(places))  # type: ignore[attr-defined]
+        return products
 
     def margin(self, queries: Float32) -> Float32:
         """Per query [B]: the largest difference of two computed scores that rounding can explain.

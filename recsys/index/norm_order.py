@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from recsys.data.arrays import Bool, Float32, Int32, Int64
+from recsys.data.arrays import Bool, Float32, Int32, Int64, is_among
 from recsys.data.ragged import Ragged
 from recsys.index.exact import Items, check_shapes, empty_answer, rank
 
@@ -130,7 +130,7 @@ class Best:
         good = np.flatnonzero(scores >= floor)
         rows, scores = rows[good], scores[good]
         if len(excluded) and len(rows):
-            keep = excluded[np.minimum(np.searchsorted(excluded, rows), len(excluded) - 1)] != rows
+            keep = ~is_among(rows, excluded)
             rows, scores = rows[keep], scores[keep]
         rows, scores = np.concatenate([self.rows, rows]), np.concatenate([self._scores, scores])
         self._worst = _kth(scores, self._k)

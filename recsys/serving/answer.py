@@ -204,7 +204,7 @@ def fields_of(snapshot: Snapshot, row: int, fields: Sequence[str]) -> dict[str, 
 
 def check_fields(snapshot: Snapshot, fields: Sequence[str]) -> None:
     """Raise RefusedError for a column that the catalog does not have."""
-    names = snapshot.view.schema.names
+    names = snapshot.view.schema.names if fields else []
     for field in fields:
         if field not in names:
             raise RefusedError(f"fields: no such column; allowed are {', '.join(names)}{meant(field, names)}")

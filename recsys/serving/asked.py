@@ -54,7 +54,8 @@ class Asked:
         """
         view, found, places = self.snapshot.view, [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
         start, step, count = 0, depth + len(self.eligibility.excluded), 0
-        while start < len(rows) and count < depth:
+        most = min(depth, self.eligibility.eligible)  # where fewer are eligible, nobody looks for more
+        while start < len(rows) and count < most:
             part = view.current_row(np.asarray(rows[start : start + step], np.int32))
             kept = np.flatnonzero(self.eligibility.keeps(view, part))
             found.append(part[kept])

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys.data.arrays import Bool, Int32
+from recsys.data.arrays import Bool, Int32, is_among, is_one_of
 from recsys.data.catalog import Catalog
 from recsys.data.interactions import Histories
 from recsys.data.ragged import Ragged
@@ -41,7 +41,7 @@ class Eligibility:
 
     def keeps(self, view: CatalogView, rows: Int32) -> Bool:
         """Which of the joint rows [N] may be answered: bool [N]."""
-        kept = (rows >= 0) & ~np.isin(rows, self.excluded)
+        kept = (rows >= 0) & ~is_among(rows, self.excluded)
         for (_, inside, own), mask in zip(view.split(rows), self.allowed, strict=True):
             if mask is not None:
                 kept[inside] &= mask[own]
@@ -62,6 +62,8 @@ class Eligibility:
 
     def without(self, view: CatalogView, rows: Int32) -> "Eligibility":
         """Leave out these joint rows [N] too; they are not in the box."""
+        if not len(rows):
+            return self
         gone = np.unique(rows[self.keeps(view, rows)]).astype(np.int32)
         excluded = np.union1d(self.excluded, gone)
         return Eligibility(self.allowed, excluded, self.eligible - len(gone), self._moved(len(gone)))
@@ -100,7 +102,7 @@ def bought_rows(view: CatalogView, histories: Histories, bought_codes: Sequence[
 
     bought_codes: the bundle's codes of the kinds of events that mean "bought".
     """
-    bought = histories.select(np.isin(histories.kinds, np.asarray(bought_codes, np.int8)))
+    bought = histories.select(is_one_of(histories.kinds, bought_codes))
     return Ragged(bought.offsets, view.current_row(bought.items))
 
 
@@ -114,7 +116,8 @@ def decide(view: CatalogView, stock: Stock, wanted: Filter | None, *, bought: In
             allowed[at] = met if mask is None else met & mask
         after = _count(view, allowed)
     bought = _allowed_rows(view, allowed, bought)
-    named = np.setdiff1d(_allowed_rows(view, allowed, excluded), bought)
+    named = _allowed_rows(view, allowed, excluded)
+    named = named[~is_among(named, bought)]
     counts = {
         "unlisted": stock.unlisted,
         "sold_out": stock.sold_out,
@@ -123,7 +126,8 @@ def decide(view: CatalogView, stock: Stock, wanted: Filter | None, *, bought: In
         "excluded": len(named),
         "not_in_box": 0,
     }
-    return Eligibility(tuple(allowed), np.union1d(bought, named), after - len(bought) - len(named), counts)
+    left_out = np.sort(np.concatenate([bought, named]))
+    return Eligibility(tuple(allowed), left_out, after - len(bought) - len(named), counts)
 
 
 def _count(view: CatalogView, allowed: Sequence[Bool | None]) -> int:
@@ -135,6 +139,8 @@ def _count(view: CatalogView, allowed: Sequence[Bool | None]) -> int:
 
 def _allowed_rows(view: CatalogView, allowed: Sequence[Bool | None], rows: Int32) -> Int32:
     """Those of the rows, each once and ascending, that are allowed."""
+    if not len(rows):
+        return rows
     rows = np.unique(rows[rows >= 0]).astype(np.int32)
     kept = np.ones(len(rows), np.bool_)
     for (_, inside, own), mask in zip(view.split(rows), allowed, strict=True):

@@ -102,6 +102,9 @@ class CatalogView:
 
     def split(self, rows: Int32) -> list[tuple[Bundle, Int64, Int32]]:
         """Joint rows [N] by bundle, in the order of `bundles`: which of the N lie in it, and their rows there."""
+        if self.fresh is None:
+            inside = np.flatnonzero(rows >= 0)
+            return [(self.main, inside, rows[inside])]
         found = []
         for bundle, start in zip(self.bundles, self.starts, strict=True):
             inside = np.flatnonzero((rows >= start) & (rows < start + len(bundle.catalog)))

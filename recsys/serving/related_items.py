@@ -3,9 +3,7 @@
 They read the tables that training made (recsys.related), which know the items of the bundle.
 """
 
-import numpy as np
-
-from recsys.data.arrays import Bool, Int32
+from recsys.data.arrays import Bool, Int32, is_one_of
 from recsys.related.repeats import rank_repeats, without_training
 from recsys.related.tables import POPULARITY
 from recsys.serving.asked import Asked, no_hits
@@ -42,7 +40,7 @@ def bought(asked: Asked) -> Int32:
 
 
 def _is_bought(asked: Asked) -> Bool:
-    return np.isin(asked.histories.kinds, np.asarray(asked.snapshot.bought_codes, np.int8))
+    return is_one_of(asked.histories.kinds, asked.snapshot.bought_codes)
 
 
 def _of_table(asked: Asked, depth: int, name: str) -> Hits:

@@ -48,6 +48,8 @@ def apply(asked: Asked, rank: Rank, k: int, rules: Rules, *, share: float, seed:
     depth = min(MAX_DEPTH, max(k, _depth(k, rules)))
     while True:
         hits = rank(asked, depth)
+        if not rules.moves and not explored.rows.size:
+            return Ruled(hits, [None] * hits.rows.shape[1], left_out)
         table = _Table(asked, rules, hits, pins, explored, k)
         is_all = hits.rows.shape[1] < depth
         if is_all or depth == MAX_DEPTH or table.is_settled(depth):

@@ -64,12 +64,6 @@ def read_changes(
     """
     values: dict[str, Any] = {"revision": revision, "item_limit": item_limit}
     is_of_one = max(len(user_ids), len(visitor_ids)) <= 1 and (length is not None or not (user_ids or visitor_ids))
-    if is_of_one:
-        statement = _statement_of_one(store.tables, bool(user_ids), bool(visitor_ids))
-    else:
-        by_user = functools.partial(among, ids=user_ids) if user_ids else None
-        by_visitor = functools.partial(among, ids=visitor_ids) if visitor_ids else None
-        statement = _statement(store.tables, by_user, by_visitor, None if length is None else _limit_each)
     if user_ids or visitor_ids:
         values |= {"before": occurred_before} | ({} if length is None else {"length": length})
     if user_ids:
@@ -77,7 +71,14 @@ def read_changes(
     if visitor_ids and is_of_one:
         values["visitor"] = visitor_ids[0]
     with store.reading() as connection:
-        rows = connection.execute(statement, values).all()
+        if is_of_one:
+            statement = _statement_of_one(store.tables, store.engine.dialect, bool(user_ids), bool(visitor_ids))
+            rows = statement.rows(connection, values)
+        else:
+            by_user = functools.partial(among, ids=user_ids) if user_ids else None
+            by_visitor = functools.partial(among, ids=visitor_ids) if visitor_ids else None
+            limit = None if length is None else _limit_each
+            rows = connection.execute(_statement(store.tables, by_user, by_visitor, limit), values).all()
     events = [row for row in rows if row[0] in (_EVENT, _VISITOR_EVENT)]
     return Changes(
         NewEvents(
@@ -92,14 +93,31 @@ def read_changes(
     )
 
 
+@dataclass(frozen=True)
+class _Text:
+    """A statement in the words of a database: what every request sends is put into words once."""
+
+    text: str
+    names: list[str] | None  # of the parameters by place; None: the driver takes them by name
+    constants: dict[str, Any]
+
+    def rows(self, connection: sa.Connection, values: dict[str, Any]) -> Sequence[Any]:
+        """Execute it."""
+        values = self.constants | values
+        given = values if self.names is None else tuple(values[name] for name in self.names)
+        return connection.exec_driver_sql(self.text, given).all()
+
+
 @functools.lru_cache(maxsize=64)
-def _statement_of_one(tables: Tables, user: bool, visitor: bool) -> Any:
-    """The statement for one user, one visitor or both: made once, since every request sends it."""
+def _statement_of_one(tables: Tables, dialect: sa.Dialect, user: bool, visitor: bool) -> _Text:
+    """The statement for one user, one visitor or both."""
     by_user, by_visitor = (
         (lambda column, name=name: column == sa.bindparam(name)) if wanted else None
         for name, wanted in (("user", user), ("visitor", visitor))
     )
-    return _statement(tables, by_user, by_visitor, _limit_one)
+    compiled = _statement(tables, by_user, by_visitor, _limit_one).compile(dialect=dialect)
+    constants = {name: value for name, value in compiled.params.items() if value is not None}
+    return _Text(str(compiled), compiled.positiontup if compiled.positional else None, constants)
 
 
 def _limit_one(query: Any, time: Any) -> Any:
@@ -164,5 +182,6 @@ def _changed(tables: Tables) -> Any:
 def _item(row: Any) -> ChangedItem:
     _, item_id, title, category, revision, price, available, created_at, brand, image_url, attributes, deleted = row
     created_at = None if created_at is None else int(created_at)
+    available = None if available is None else bool(available)  # some databases have numbers for it
     said = (title, category, brand, price, available, image_url, created_at, attributes)
     return ChangedItem(item_id, int(revision), *said, is_deleted=deleted is not None)
