@@ -159,7 +159,7 @@ def source_check(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> 
 
     Example: recsys source check --json
     """
-    _call("jobs.commands:source_check", config, as_json)
+    _call("jobs.reading:source_check", config, as_json)
 
 
 @app.command("import")
@@ -194,7 +194,7 @@ def import_(
 
     Example: recsys import online_retail.csv.gz --preset online-retail
     """
-    target = "jobs.commands:check_files" if check else "jobs.commands:import_files"
+    target = "jobs.reading:check_files" if check else "jobs.reading:import_files"
     _call(target, config, as_json, paths=files, what=what, preset=preset, columns=_columns(column))
 
 

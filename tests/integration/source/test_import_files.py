@@ -8,7 +8,7 @@ import pytest
 from importing import CONFIG, EVENTS, NOON, put, stored, write
 from tiny import quiet
 
-from jobs.commands import check_files
+from jobs.reading import check_files
 from recsys.config.settings import Config, StoreSettings
 from recsys.errors import RefusedError, SourceError
 from recsys.source.importer import import_files

@@ -123,7 +123,7 @@ def test_times_of_the_configured_form(sqlite_store: Store, tmp_path: Path) -> No
 DYING = """
 import os, signal, sys
 from pathlib import Path
-from jobs.commands import check_files
+from jobs.reading import check_files
 from recsys.config.settings import Config, StoreSettings
 from recsys.source.importer import import_files
 from recsys.store.migrate import open_store

@@ -2,8 +2,8 @@
 
 from tiny import quiet
 
-from jobs.commands import import_files
 from jobs.model_tables import comparison
+from jobs.reading import import_files
 from recsys.config.settings import Config
 
 
