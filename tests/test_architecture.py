@@ -259,10 +259,12 @@ def test_serving_loads_neither_torch_nor_what_comes_with_it() -> None:
 def test_commands_that_ask_load_nothing_that_reads_a_source() -> None:
     loaded = loaded_by("import jobs.answers, jobs.commands, jobs.placements")
     assert "faiss" in loaded
-    assert loaded & {"torch", "torchrec", "optuna", "polars", "connectorx", "fastapi"} == set()
+    assert loaded & {"torch", "torchrec", "optuna", "polars", "connectorx", "fastapi", "alembic"} == set()
 
 
 def test_the_service_loads_neither_torch_nor_the_scheduler() -> None:
     loaded = loaded_by("import api.app")
     assert {"fastapi", "faiss"} <= loaded
-    assert loaded & {"torch", "torchrec", "fbgemm_gpu", "onnx", "onnxscript", "apscheduler", "optuna"} == set()
+    assert (
+        loaded & {"torch", "torchrec", "fbgemm_gpu", "onnx", "onnxscript", "apscheduler", "optuna", "alembic"} == set()
+    )

@@ -123,18 +123,18 @@ class Counted:
     def pairs(self, seeds: Int64, weightings: Sequence[Weighting]) -> Pairs:
         """Count what is in one basket with each of the `seeds` [S], in each of the weightings."""
         asked = self.baskets.transposed[seeds]
-        parts = []
-        for weighting in weightings:
+        parts = dict[Weighting, sparse.csr_array]()
+        for weighting in dict.fromkeys(weightings):
             weighted = asked.copy()
             weighted.data *= self.weights(weighting)[asked.indices]
-            parts.append(weighted @ self.baskets.matrix)
-        first = parts[0]
+            parts[weighting] = weighted @ self.baskets.matrix
+        first = parts[weightings[0]]
         owners = np.repeat(np.arange(len(seeds)), np.diff(first.indptr))
         kept = first.indices != seeds[owners]
         sizes = np.bincount(owners[kept], minlength=len(seeds))
         offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         # The products of matrices of one pattern have one pattern, in one order.
-        counts = np.stack([part.data[kept] for part in parts]).astype(np.float32, copy=False)
+        counts = np.stack([parts[weighting].data[kept] for weighting in weightings]).astype(np.float32, copy=False)
         return Pairs(seeds, offsets, first.indices[kept].astype(np.int32), counts)
 
     def blocks(self, seeds: Int64) -> Iterator[Int64]:

@@ -43,7 +43,7 @@ class Table:
         if len(parts) > 1:
             items, places = np.unique(items, return_inverse=True)
             scores = np.bincount(places, weights=scores, minlength=len(items)).astype(np.float32)
-        free = ~np.isin(items, known)
+        free = ~np.isin(items, known) if len(known) > 1 else items != known[0]
         items, scores = items[free], scores[free]
         order = np.argsort(-scores, kind="stable")
         return items[order], scores[order]

@@ -3,19 +3,17 @@
 import re
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config as AlembicConfig
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 
 import migrations
 from recsys.errors import ConfigError, RecsysError
+from recsys.imports import resolve
 from recsys.store.database import Store, connect, database_url
 from recsys.store.tables import own_tables
 
+_UPGRADE = "recsys.store.upgrade:upgrade"
 _PREFIX = re.compile(r"[a-z][a-z0-9_]{0,30}")
 
 
@@ -60,24 +58,27 @@ def migrate(store: Store) -> None:
     Several processes may call it at once: one migrates and the others wait. Raises RecsysError when the tables are of
     a newer version, or when another process holds the lock for 60 seconds.
     """
-    config = _migrations(store)
-    found, head = read_revisions(store)
-    if found == head:
+    found, newest = read_revisions(store)
+    if found == newest:
         return
     with store.writing() as connection, _migration_lock(connection, store.prefix):
-        config.attributes["connection"] = connection
-        try:
-            command.upgrade(config, "head")
-        except CommandError as error:
-            raise RecsysError(f"the tables {store.prefix}… cannot be brought to {head}: {error}") from None
+        resolve(_UPGRADE)(connection, store.prefix)
 
 
 def read_revisions(store: Store) -> tuple[str | None, str | None]:
     """Read the tables' migration (None: there are no tables) and the newest one that this version knows."""
+    table = f"{store.prefix}migrations"
     with store.reading() as connection:
-        options = {"version_table": f"{store.prefix}migrations"}
-        found = MigrationContext.configure(connection, opts=options).get_current_revision()
-    return found, ScriptDirectory.from_config(_migrations(store)).get_current_head()
+        found = None
+        if sa.inspect(connection).has_table(table):
+            found = connection.scalar(sa.select(sa.column("version_num")).select_from(sa.table(table)))
+    return found, newest_migration()
+
+
+def newest_migration() -> str:
+    """The number of the newest migration that this version knows, from the names of their files: v0001_events.py."""
+    newest = max(path.name for path in Path(migrations.__path__[0], "versions").glob("v*_*.py"))
+    return newest.partition("_")[0].removeprefix("v")
 
 
 def _check_server(connection: sa.Connection) -> None:
@@ -86,12 +87,6 @@ def _check_server(connection: sa.Connection) -> None:
             "the store is a MySQL server, whose collations merge ids that differ in trailing blanks; "
             "allowed are SQLite, PostgreSQL and MariaDB"
         )
-
-
-def _migrations(store: Store) -> AlembicConfig:
-    config = AlembicConfig(attributes={"prefix": store.prefix})
-    config.set_main_option("script_location", migrations.__path__[0].replace("%", "%%"))
-    return config
 
 
 @contextmanager

@@ -10,12 +10,14 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from test_store import events, stored
 
+import migrations
 from recsys.errors import RecsysError
 from recsys.store.database import Store, count_rows
 from recsys.store.events import insert_events
-from recsys.store.migrate import migrate, open_store, read_revisions
+from recsys.store.migrate import migrate, newest_migration, open_store, read_revisions
 from recsys.store.users import delete_user, delete_visitor, read_deletions
 from recsys.store.visitors import read_visitors
 
@@ -139,3 +141,7 @@ def test_tables_of_a_newer_version_are_refused(empty_database):
         connection.execute(sa.text("UPDATE recsys_migrations SET version_num = '9999'"))
     with pytest.raises(RecsysError, match="recsys_"):
         open_store(empty_database)
+
+
+def test_the_names_of_files_say_what_the_newest_migration_is():
+    assert newest_migration() == ScriptDirectory(migrations.__path__[0]).get_current_head()
