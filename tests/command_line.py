@@ -9,6 +9,8 @@ from pathlib import Path
 from unittest import mock
 
 from jobs import cli
+from jobs.doctor.report import CHECKS, Finding
+from recsys.imports import resolve
 
 
 def run_here(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -38,3 +40,8 @@ def run_apart(*arguments: str | Path, **environment: str) -> subprocess.Complete
         env={**os.environ, **environment},
         timeout=300,
     )
+
+
+def check_here(name: str, config: Path) -> Finding:
+    """A check of the doctor, in this process: that each has one of its own is tested where the doctor is."""
+    return Finding(name, *resolve(CHECKS[name].target)(str(config)))

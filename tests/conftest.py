@@ -44,9 +44,9 @@ def store(database: str) -> Iterator[Store]:
 
 
 @pytest.fixture
-def sqlite_store(tmp_path: Path) -> Iterator[Store]:
+def sqlite_store(databases: Databases, tmp_path: Path) -> Iterator[Store]:
     """The own tables in a SQLite file: for tests of what does not depend on the database."""
-    opened = open_store(f"sqlite:///{tmp_path / 'sqlite-store.db'}", "recsys_")
+    opened = open_store(databases.sqlite(tmp_path / "sqlite-store.db"), "recsys_")
     yield opened
     opened.close()
 

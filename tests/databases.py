@@ -1,9 +1,12 @@
 """Databases for tests: one a worker and kind, whose tables are made once and emptied after each test."""
 
 import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
@@ -12,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from recsys.store.database import database_url
-from recsys.store.migrate import open_store, read_revisions
+from recsys.store.migrate import open_store
 
 _LOOPBACK = {
     "postgresql": ("RECSYS_TEST_POSTGRESQL_URL", "postgresql://root@127.0.0.1:5432/test"),
@@ -26,14 +29,34 @@ _FROM_ONE = {  # the next run is number 1 again
     "postgresql": "SELECT setval(pg_get_serial_sequence('recsys_runs', 'run_id'), 1, false)",
     "mysql": "ALTER TABLE recsys_runs AUTO_INCREMENT = 1",
 }
+_MIGRATION = sa.text("SELECT version_num FROM recsys_migrations")
 _END = {"postgresql": "SELECT pg_terminate_backend({})", "mysql": "KILL {}"}
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A database that is used again and again."""
+
+    url: str
+    engine: sa.Engine  # for what happens between the tests
+    own: frozenset[str]  # the names of the own tables
+    migration: str
 
 
 class Databases:
     """The databases of one worker. Use each of them one test at a time."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, tuple[str, set[str]]] = {}  # kind -> URL and names of the own tables
+        self._kept: dict[str, Kept] = {}
+        self._folder = tempfile.TemporaryDirectory(prefix="recsys-test-")
+
+    def sqlite(self, path: Path) -> str:
+        """The URL of a new SQLite file with the own tables and nothing in them."""
+        made = Path(self._folder.name) / "own.db"  # a copy takes a small part of the time of the migrations
+        if not made.exists():
+            open_store(f"sqlite:///{made}").close()
+        shutil.copyfile(made, path)
+        return f"sqlite:///{path}"
 
     @contextmanager
     def fresh(self, kind: str, folder: Path) -> Iterator[str]:
@@ -50,53 +73,58 @@ class Databases:
     @contextmanager
     def ready(self, kind: str, folder: Path) -> Iterator[str]:
         """The URL of a database with the own tables and nothing in them. What a test leaves in it is removed."""
-        if kind == "sqlite":  # a file is made faster than cleaned
-            with self.fresh(kind, folder) as url:
-                yield url
+        if kind == "sqlite":  # a file is copied faster than cleaned
+            yield self.sqlite(folder / "own.db")
             return
         if kind not in self._kept:
-            url = _create(kind)
-            with closing(open_store(url)) as store:
-                self._kept[kind] = url, set(sa.inspect(store.engine).get_table_names())
-        url, own = self._kept[kind]
+            self._kept[kind] = _migrated(_create(kind))
+        kept = self._kept[kind]
         try:
-            yield url
+            yield kept.url
         finally:
-            if not _clean(url, own):
-                del self._kept[kind]
-                _drop(kind, url)
+            if not _clean(kept):
+                self._end(kind)
+
+    def _end(self, kind: str) -> None:
+        kept = self._kept.pop(kind)
+        kept.engine.dispose()
+        _drop(kind, kept.url)
 
     def close(self) -> None:
-        for kind, (url, _) in self._kept.items():
-            _drop(kind, url)
+        for kind in list(self._kept):
+            self._end(kind)
+        self._folder.cleanup()
 
 
-def _clean(url: str, own: set[str]) -> bool:
+def _migrated(url: str) -> Kept:
+    open_store(url).close()
+    engine = sa.create_engine(database_url(url), isolation_level="AUTOCOMMIT", pool_pre_ping=True)
+    own = frozenset(sa.inspect(engine).get_table_names())
+    with engine.connect() as connection:
+        return Kept(url, engine, own, connection.execute(_MIGRATION).scalar_one())
+
+
+def _clean(kept: Kept) -> bool:
     """Empty the own tables and drop all others; False when the own ones are not what they were."""
-    engine = sa.create_engine(database_url(url), isolation_level="AUTOCOMMIT")
-    try:
-        with engine.connect() as connection:
-            dialect = engine.dialect.name
-            for other in connection.execute(sa.text(_OTHERS[dialect])).scalars().all():
-                with suppress(sa.exc.OperationalError):  # it has ended meanwhile
-                    connection.execute(sa.text(_END[dialect].format(other)))
-            inspector = sa.inspect(connection)
-            found, quote = set(inspector.get_table_names()), engine.dialect.identifier_preparer.quote_identifier
-            for view in inspector.get_view_names():
-                connection.execute(sa.text(f"DROP VIEW {quote(view)}"))
-            for table in found - own:
-                connection.execute(sa.text(f"DROP TABLE {quote(table)}"))
-            if own - found:
-                return False
-            for table in own:
-                if not table.endswith("migrations"):
-                    connection.execute(sa.text(f"DELETE FROM {quote(table)}"))
-            connection.execute(sa.text(_FROM_ONE[dialect]))
-        with closing(open_store(url, migrated=False)) as store:
-            at, newest = read_revisions(store)
-        return at == newest
-    finally:
-        engine.dispose()
+    with kept.engine.connect() as connection:
+        dialect, quote = kept.engine.dialect.name, kept.engine.dialect.identifier_preparer.quote_identifier
+        for other in connection.execute(sa.text(_OTHERS[dialect])).scalars().all():
+            with suppress(sa.exc.OperationalError):  # it has ended meanwhile
+                connection.execute(sa.text(_END[dialect].format(other)))
+        inspector = sa.inspect(connection)
+        found = set(inspector.get_table_names())
+        for view in inspector.get_view_names():
+            connection.execute(sa.text(f"DROP VIEW {quote(view)}"))
+        for table in found - kept.own:
+            connection.execute(sa.text(f"DROP TABLE {quote(table)}"))
+        if kept.own - found:
+            return False
+        held = [table for table in kept.own if table != "recsys_migrations"]
+        rows = " UNION ALL ".join(f"(SELECT '{table}' FROM {quote(table)} LIMIT 1)" for table in held)
+        for table in connection.execute(sa.text(rows)).scalars().all():
+            connection.execute(sa.text(f"DELETE FROM {quote(table)}"))
+        connection.execute(sa.text(_FROM_ONE[dialect]))
+        return connection.execute(_MIGRATION).scalar_one() == kept.migration
 
 
 def _create(kind: str) -> str:

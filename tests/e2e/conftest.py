@@ -1,4 +1,4 @@
-"""A small sample shop, generated and trained once a worker; each test gets copies of its own."""
+"""A small sample shop, generated and trained once; each test gets copies of its own."""
 
 import shutil
 import subprocess
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from command_line import run_apart, run_here
+from once import made_once
 from road import QUICK
 from tiny import quiet
 
@@ -17,13 +18,15 @@ from recsys.config.loading import load_config
 Recsys = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture(scope="session")
-def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("generated") / "shop"
+def generate(folder: Path) -> None:
     sample(folder, users=1500, items=300, events=30_000, seed=1, progress=quiet)
     settings = folder / "recsys.toml"
     settings.write_text(settings.read_text() + QUICK + '[training]\nmodels = ["mf"]\n')
-    return folder
+
+
+@pytest.fixture(scope="session")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_once(tmp_path_factory, "generated", generate)
 
 
 @pytest.fixture
@@ -34,9 +37,11 @@ def shop(generated: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def trained(generated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = Path(shutil.copytree(generated, tmp_path_factory.mktemp("trained") / "shop"))
-    train(load_config(folder / "recsys.toml", {}), progress=quiet)
-    return folder
+    def make(folder: Path) -> None:
+        shutil.copytree(generated, folder, dirs_exist_ok=True)
+        train(load_config(folder / "recsys.toml", {}), progress=quiet)
+
+    return made_once(tmp_path_factory, "trained", make)
 
 
 @pytest.fixture

@@ -11,10 +11,7 @@ from contextlib import chdir
 from pathlib import Path
 from unittest import mock
 
-from command_line import run_here
-
-from jobs.doctor.report import CHECKS, Finding
-from recsys.imports import resolve
+from command_line import check_here, run_here
 
 ROOT = Path(__file__).parents[2]
 # What would run until it is told to stop is a process of its own: a service goes on until the next one or the script's
@@ -59,11 +56,6 @@ sys.stdout.write(out)
 sys.stderr.write(err)
 sys.exit(code)
 """
-
-
-def check_here(name: str, config: Path) -> Finding:
-    """A check of the doctor, in this process: that each has one of its own is tested where the doctor is."""
-    return Finding(name, *resolve(CHECKS[name].target)(str(config)))
 
 
 def _answer(listening: socket.socket) -> None:

@@ -12,6 +12,7 @@ import key_checks as outcomes
 import pytest
 from key_checks import SINGLE, changed, differ, fit, loaded
 from keys_elsewhere import ELSEWHERE
+from once import made_once
 from pydantic import BaseModel
 from road import QUICK, configured
 from tiny import quiet
@@ -314,16 +315,18 @@ def test_the_test_of_the_key_exists(key: str) -> None:
     assert name in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
 
 
-@pytest.fixture(scope="module")
-def small_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A trained shop of a few users, and beside it the database of another."""
-    folder = tmp_path_factory.mktemp("keys") / "shop"
+def shop_of_a_few(folder: Path) -> None:
     sample(folder, users=600, items=200, events=12_000, seed=3, progress=quiet)
     sample(folder / "second", users=50, items=30, events=500, seed=3, progress=quiet)
     with (folder / "recsys.toml").open("a") as settings:
         settings.write(QUICK + '[training]\nmodels = ["mf"]\n')
     train(load_config(folder / "recsys.toml", {}), progress=quiet)
-    return folder
+
+
+@pytest.fixture(scope="module")
+def small_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained shop of a few users, and beside it the database of another."""
+    return made_once(tmp_path_factory, "keys", shop_of_a_few)
 
 
 @pytest.fixture(scope="module")

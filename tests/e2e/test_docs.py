@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from command_line import run_here
 from databases import Databases
+from once import made_once
 from readers_shell import run_script
 from road import QUICK
 from tiny import quiet
@@ -78,15 +79,17 @@ def as_shell(block: Block, number: int) -> str:
     raise AssertionError(f"nobody knows how to run a block of {block.language}: {block.text}")
 
 
-@pytest.fixture(scope="module")
-def small_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sample shop with a bundle. Small: documents search for settings, and train several times."""
-    folder = tmp_path_factory.mktemp("documents") / "shop"
+def readers_shop(folder: Path) -> None:
     sample(folder, users=600, items=300, events=12_000, seed=1, progress=quiet)
     with (folder / "recsys.toml").open("a") as settings:
         settings.write(QUICK + '[training]\nmodels = ["mf"]\n')
     train(load_config(folder / "recsys.toml", {}), progress=quiet)
-    return folder
+
+
+@pytest.fixture(scope="module")
+def small_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sample shop with a bundle. Small: documents search for settings, and train several times."""
+    return made_once(tmp_path_factory, "documents", readers_shop)
 
 
 @pytest.fixture

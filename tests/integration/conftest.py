@@ -7,31 +7,35 @@ from pathlib import Path
 
 import pytest
 from browser import Browser
+from once import made_once
 from serving import SETTINGS, Server, ServiceHere
 from tiny import quiet
 
 from jobs.init_file import sample
 from jobs.train import train
 from recsys.config.loading import load_config
+from recsys.store.migrate import open_store
 
 
-@pytest.fixture(scope="session")
-def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("served") / "shop"
+def served_shop(folder: Path) -> None:
     sample(folder, users=600, items=200, events=12_000, seed=3, progress=quiet)
     settings = folder / "recsys.toml"
     settings.write_text(settings.read_text() + SETTINGS)
     train(load_config(settings, {}), progress=quiet)
-    return folder
+    for file in (*folder.glob("recsys.db*"), folder / "recsys-data" / "SHOP"):  # a test may name other tables
+        file.unlink()
+    open_store(f"sqlite:///{folder / 'recsys.db'}").close()
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_once(tmp_path_factory, "served", served_shop)
 
 
 @pytest.fixture
 def shop(trained_once: Path, tmp_path: Path) -> Path:
     """The folder of a shop with one published bundle; its own tables are empty."""
-    folder = Path(shutil.copytree(trained_once, tmp_path / "shop"))
-    for file in (*folder.glob("recsys.db*"), folder / "recsys-data" / "SHOP"):  # a test may name other tables
-        file.unlink()
-    return folder
+    return Path(shutil.copytree(trained_once, tmp_path / "shop"))
 
 
 @pytest.fixture
@@ -69,6 +73,12 @@ def serve_apart(shop: Path) -> Iterator[Callable[..., Server]]:
 def server(database: str, serve: Callable[..., ServiceHere]) -> ServiceHere:
     """The service on each kind of database; it ends before its database is emptied."""
     return serve(RECSYS_STORE__URL=database)
+
+
+@pytest.fixture
+def sqlite_server(serve: Callable[..., ServiceHere]) -> ServiceHere:
+    """The service on SQLite: for what does not depend on the database."""
+    return serve()
 
 
 @pytest.fixture

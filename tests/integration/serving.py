@@ -34,6 +34,7 @@ n_factors = [16]
 models = ["mf"]
 [api]
 poll_seconds = 0.1
+database_timeout_seconds = 20 # a busy machine is no database that is away; tests of one that is have their own limit
 """
 
 

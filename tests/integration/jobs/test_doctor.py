@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from command_line import check_here
 from tiny import quiet
 
 from jobs.doctor.libraries import check_python
@@ -229,76 +230,76 @@ def test_a_library_that_does_not_load_is_said_once(config: Path, fake: Path) -> 
 @pytest.mark.parametrize("table", ["[training]\nmodels", "[models.auto]\ncandidates"])
 def test_a_model_that_nobody_knows_is_found(config: Path, table: str) -> None:
     config.write_text(f"{table} = ['mff']\n")
-    finding = run_check("models", config)
+    finding = check_here("models", config)
     assert not finding.ok
     key = table.replace("\n", " ")
     assert f"{key}: unknown name 'mff'; known: popularity, mf, two_tower, sequence" in finding.found
 
 
 def test_a_store_without_tables_or_with_old_ones_needs_init_and_is_not_touched(config: Path) -> None:
-    finding = run_check("store", config)
+    finding = check_here("store", config)
     assert not finding.ok
     assert "recsys init" in finding.allowed
     assert not (config.parent / "own.db").exists()
     (config.parent / "own.db").touch()
-    finding = run_check("store", config)
+    finding = check_here("store", config)
     assert not finding.ok
     assert re.search(r"at migration None", finding.found)
 
 
 def test_a_store_that_does_not_answer_is_named_without_its_password(config: Path) -> None:
     config.write_text('[store]\nurl = "postgresql://reader:verysecret@127.0.0.1:1/shop"\n')
-    finding = run_check("store", config)
+    finding = check_here("store", config)
     assert not finding.ok
     assert "127.0.0.1:1" in finding.found
     assert "verysecret" not in json.dumps(vars(finding))
 
 
 def test_the_queries_of_the_source_are_tried_and_their_columns_compared(config: Path) -> None:
-    assert "own tables" in run_check("source", config).found
+    assert "own tables" in check_here("source", config).found
     shop = config.parent / "shop"
     sample(shop, users=20, items=20, events=200, seed=0, progress=lambda *_: None)
     settings = shop / "recsys.toml"
-    assert run_check("source", settings).found.endswith("shop.db: interactions, items, users")
+    assert check_here("source", settings).found.endswith("shop.db: interactions, items, users")
     settings.write_text(settings.read_text().replace("SELECT id AS user_id, ", "SELECT "))
-    finding = run_check("source", settings)
+    finding = check_here("source", settings)
     assert (finding.ok, finding.allowed) == (False, "also user_id")
     settings.write_text(settings.read_text().replace("FROM customers", "FROM nobody"))
-    finding = run_check("source", settings)
+    finding = check_here("source", settings)
     assert not finding.ok
     assert "nobody" in finding.found
 
 
 def test_the_live_bundle_is_loaded_and_a_flipped_byte_found(config: Path) -> None:
-    assert run_check("bundle", config).found == "none published yet"
+    assert check_here("bundle", config).found == "none published yet"
     place = publish_bundle(config.parent / "files")
-    finding = run_check("bundle", config)
+    finding = check_here("bundle", config)
     assert finding.ok
     assert finding.found == f"{place.name}, 3 items"
     damaged = next(place.rglob("item_vectors.npy"))
     content = bytearray(damaged.read_bytes())
     content[-1] ^= 1
     damaged.write_bytes(content)
-    finding = run_check("bundle", config)
+    finding = check_here("bundle", config)
     assert not finding.ok
     assert "item_vectors.npy" in finding.found
 
 
 def test_a_manifest_that_is_gone_is_no_unpublished_bundle(config: Path) -> None:
     (publish_bundle(config.parent / "files") / "manifest.json").unlink()
-    assert not run_check("bundle", config).ok
+    assert not check_here("bundle", config).ok
 
 
 def test_a_folder_that_nobody_can_write_to_is_a_fault(config: Path) -> None:
     config.write_text('[storage]\npath = "/proc/recsys"\n')
-    finding = run_check("folder", config)
+    finding = check_here("folder", config)
     assert not finding.ok
     assert "/proc cannot be written to" in finding.found
 
 
 def test_an_unknown_zone_is_a_fault(config: Path) -> None:
     config.write_text('[source]\ntimezone = "Europe/Entenhausen"\n')
-    finding = run_check("clock", config)
+    finding = check_here("clock", config)
     assert not finding.ok
     assert "Entenhausen" in finding.found
 
@@ -306,6 +307,6 @@ def test_an_unknown_zone_is_a_fault(config: Path) -> None:
 @pytest.mark.skipif(os.path.exists("/dev/nvidia0"), reason="there is a GPU")  # noqa: PTH110
 def test_asking_for_a_gpu_that_is_not_there_is_a_fault(config: Path) -> None:
     config.write_text('[training]\ndevice = "cuda"\n')
-    finding = run_check("device", config)
+    finding = check_here("device", config)
     assert not finding.ok
     assert "no GPU" in finding.found

@@ -9,7 +9,7 @@ from typing import Any
 import openpyxl
 import polars as pl
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from recsys.source.delimited import read_delimited
@@ -113,6 +113,7 @@ def known(value: str | None) -> str | None:
 
 
 @pytest.mark.parametrize("writer", WRITERS)
+@settings(max_examples=30, deadline=None)  # of each of a dozen writers
 @given(table=TABLES)
 @example(table=[("u1", "P1", '12" wide, "best"', "1.50"), ("u2", "P2", "one\ntwo, three\n\nfour", None)])
 @example(table=[("u1", "P1", "ends with \\", "1.50"), ("u2", "P2", None, "2.00"), ("u3", "P3", '"all"', "3.00")])
@@ -157,6 +158,7 @@ def test_nearly_every_row_is_read() -> None:
 
 
 # The reader of spreadsheets keeps nine places after the point.
+@settings(max_examples=30, deadline=None)
 @given(table=st.lists(st.tuples(IDS, IDS, TITLES, st.floats(0, 9999)), min_size=1, max_size=5))
 def test_what_openpyxl_writes_is_read(tmp_path_factory: pytest.TempPathFactory, table: list[tuple[Any, ...]]) -> None:
     path = Path(tmp_path_factory.mktemp("sheets")) / "a.xlsx"
