@@ -442,7 +442,9 @@ def serve(
 @key.command("create")
 def key_create(
     name: Annotated[str, typer.Argument(help='What it is for, as "product page".')],
-    scope: Annotated[list[str], typer.Option(help="recommend, events, audience or admin; may come several times.")],
+    scope: Annotated[
+        list[str], typer.Option(help="recommend, events, audience, metrics or admin; may come several times.")
+    ],
     config: ConfigOption = CONFIG,
     as_json: JsonOption = False,
 ) -> None:

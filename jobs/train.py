@@ -123,7 +123,9 @@ def read(
             now=now if now is not None else time.time_ns() // 1000,
             progress=progress,
             is_evaluated=is_evaluated,
-            tell=lambda report: counts.update(findings=report.counted()),
+            tell=lambda report: counts.update(
+                findings=report.counted(), kinds=report.rows_by_kind(), newest_event_at=report.last
+            ),
         )
         counts.update(events=len(dataset.events), users=dataset.events.user_count, items=len(dataset.catalog))
         if len(dataset.visits):

@@ -51,7 +51,7 @@ async def ready(request: Request) -> dict[str, Any]:
     "/metrics",
     response_class=Response,
     responses=documented(401, 403, 503) | {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
-    dependencies=[Depends(needs("admin"))],
+    dependencies=[Depends(needs("metrics"))],
 )
 def metrics() -> Response:
     """The figures of all workers, for Prometheus."""

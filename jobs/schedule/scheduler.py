@@ -27,6 +27,7 @@ from jobs.ledger import DUE, process_name
 from jobs.output import Output, Table
 from jobs.schedule import alerts
 from jobs.schedule.channels import open_channels
+from jobs.schedule.exporter import NightMetrics, serving_metrics
 from jobs.schedule.remembered import Remembered
 from recsys.config.cron import parse_cron, time_zone
 from recsys.config.settings import Config, ScheduleSettings
@@ -113,7 +114,14 @@ def schedule(
     database_url(config.store.url)
     wake: SimpleQueue[bool] = SimpleQueue()  # True: check what is due; False: end
     opened: list[Store] = []
-    with _signals(wake), _alarm_clock(entries, wake), _alerts(opened, config, entries, poll_seconds):
+    sender = alerts.Sender(open_channels(config.alerts), Event())
+    metrics = NightMetrics(config, lambda: _first(opened), [entry.job for entry in entries], sender.outcomes)
+    with (
+        serving_metrics(config, metrics),
+        _signals(wake),
+        _alarm_clock(entries, wake),
+        _alerts(opened, config, entries, sender, poll_seconds),
+    ):
         if not _open(config, opened, wake, poll_seconds):
             return
         scheduler = Scheduler(opened[0], config.schedule, f"{process_name(os.getpid())}:{uuid.uuid4().hex}")
@@ -348,18 +356,24 @@ def _alarm_clock(entries: list[Entry], wake: SimpleQueue[bool]) -> Iterator[None
 
 
 @contextmanager
-def _alerts(opened: list[Store], config: Config, entries: list[Entry], poll_seconds: float) -> Iterator[None]:
+def _alerts(
+    opened: list[Store], config: Config, entries: list[Entry], sender: alerts.Sender, poll_seconds: float
+) -> Iterator[None]:
     """Send alerts in a thread. It is not waited for, so that a receiver that hangs does not delay the end."""
     watched = alerts.Watch(
-        store=lambda: opened[0] if opened else None,
+        store=lambda: _first(opened),
         settings=config.alerts,
         prefix=config.store.table_prefix,
         jobs=frozenset(entry.job for entry in entries),
-        sender=alerts.Sender(open_channels(config.alerts), Event()),
+        sender=sender,
         remembered=Remembered(config.storage.path),
     )
     Thread(target=alerts.watch, args=(watched,), kwargs={"poll_seconds": poll_seconds}, daemon=True).start()
     try:
         yield
     finally:
-        watched.sender.stop.set()
+        sender.stop.set()
+
+
+def _first(opened: list[Store]) -> Store | None:
+    return opened[0] if opened else None

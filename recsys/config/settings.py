@@ -601,6 +601,12 @@ class ScheduleSettings(Section):
     )
     grace_seconds: float = Field(20.0, ge=0, description="Time between SIGTERM and SIGKILL when a process is stopped")
     max_attempts: int = Field(3, ge=1, description="Maximum number of starts per due time when the process is killed")
+    metrics_port: int | None = Field(
+        None, ge=1, le=65535, description="Port of the scheduler's metrics for Prometheus; unset: none", examples=[9101]
+    )
+    metrics_host: str = Field(
+        "127.0.0.1", min_length=1, description="Address of that port; whoever reaches it may read the metrics"
+    )
 
     @model_validator(mode="after")
     def _understood(self) -> "ScheduleSettings":

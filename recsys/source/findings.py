@@ -114,6 +114,14 @@ class SourceReport:
             for finding in self.findings
         ]
 
+    def rows_by_kind(self) -> dict[str, int]:
+        """The rows of each configured kind; words that mean none are left out."""
+        found: dict[str, int] = {}
+        for values in self.kinds.values():
+            if values["kind"] is not None:
+                found[values["kind"]] = found.get(values["kind"], 0) + values["rows"]
+        return found
+
     def refusal(self) -> str:
         """The message of a refused run: without examples, which are personal, since it goes into ledger and alerts."""
         lines = [f"  {replace(finding, examples=())}" for finding in self.errors]

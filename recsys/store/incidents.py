@@ -17,6 +17,7 @@ from recsys.store.database import Store, read_clock
 from recsys.store.runs import DIED, INTERRUPTED, Run, parse_run
 from recsys.store.tables import Tables
 
+AS_SCHEDULED = '"by": "schedule"'  # in the metrics of a run that cron or the like started in place of the schedule
 Kind = Literal["failed", "refused", "overdue", "late", "missing", "recovered"]
 
 
@@ -127,7 +128,8 @@ def _last_run(connection: sa.Connection, runs: sa.Table, job: str, condition: sa
 
 def _failures(connection: sa.Connection, runs: sa.Table, job: str, after: int, by_hand: bool) -> list[Any]:
     """The runs after a success that came to no good end: without those that are tried again, oldest first."""
-    error, is_by_hand = sa.func.coalesce(runs.c.error, ""), runs.c.due_at.is_(None)
+    error, metrics = sa.func.coalesce(runs.c.error, ""), sa.func.coalesce(runs.c.metrics, "")
+    is_by_hand = runs.c.due_at.is_(None) & metrics.not_like(f"%{AS_SCHEDULED}%")
     counts = ~is_by_hand & error.not_like(f"{DIED}%")
     if by_hand:
         counts = counts | (is_by_hand & (error != INTERRUPTED))

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from recsys.store.bulk import bulk_insert, check_id
 from recsys.store.database import Store, read_clock
-from recsys.store.runs import has_ended
+from recsys.store.runs import Run, has_ended, parse_run
 
 NextDue = Callable[[int], int]  # the first due time after a moment; both microseconds UTC
 
@@ -131,6 +131,22 @@ def settle_due(
         wait = {"attempts": died, "owner": None, "free_at": now + round(process_exit.pause_seconds * 1e6)}
         connection.execute(due.update().where(due.c.job == job).values(wait))
         return "again"
+
+
+def latest_runs(store: Store) -> dict[str, list[Run]]:
+    """Of each job, oldest first: the latest run that has succeeded, the latest that has ended, the latest of all."""
+    runs = store.tables.runs
+    conditions = (runs.c.status == "done", runs.c.status != "running", sa.true())
+    with store.reading() as connection:
+        newest = set[int]()
+        for condition in conditions:
+            ids = sa.select(sa.func.max(runs.c.run_id)).where(condition).group_by(runs.c.job)
+            newest.update(connection.execute(ids).scalars())
+        found = sa.select(runs).where(runs.c.run_id.in_(newest)).order_by(runs.c.run_id)
+        by_job: dict[str, list[Run]] = {}
+        for row in connection.execute(found).mappings():
+            by_job.setdefault(row["job"], []).append(parse_run(row))
+    return by_job
 
 
 def _lock_due(store: Store, connection: sa.Connection, job: str) -> sa.Row[Any] | None:
