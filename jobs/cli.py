@@ -40,6 +40,8 @@ key = typer.Typer(help="The keys that the service asks for.", no_args_is_help=Tr
 app.add_typer(key, name="key")
 placements = typer.Typer(help="The places on the shop's pages.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(placements, name="placements")
+runs = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
+app.add_typer(runs, name="runs")
 bundles = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 app.add_typer(bundles, name="bundles")
 alerts = typer.Typer(help="The alerts of `recsys schedule`.", no_args_is_help=True, rich_markup_mode=None)
@@ -624,17 +626,49 @@ def audience(
     )
 
 
-@app.command()
-def runs(
+@runs.callback()
+def runs_list(
+    context: typer.Context,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="The newest so many.")] = 20,
+    failed: Annotated[bool, typer.Option("--failed", help="Only those that failed or were refused.")] = False,
     config: ConfigOption = CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """List the runs: status, steps, durations, figures, error, bundle.
+    """List the runs, one line each: status, time, NDCG@20, and what came of it.
 
     Example: recsys runs --limit 5 --json
     """
-    _call("jobs.commands:runs", config, as_json, limit=limit)
+    if context.invoked_subcommand is None:
+        _call("jobs.runs:list_all", config, as_json, limit=limit, failed=failed)
+
+
+@runs.command("show")
+def runs_show(
+    run: Annotated[int | None, typer.Argument(metavar="[RUN]", help="Its number; default: the newest.")] = None,
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Show everything that the ledger keeps of a run: who started it, steps, findings, guards, figures, settings.
+
+    Example: recsys runs show
+    """
+    _call("jobs.runs:show", config, as_json, run_id=run)
+
+
+@runs.command("diff")
+def runs_diff(
+    first: Annotated[
+        int | None, typer.Argument(metavar="[A]", help="A run; default: the one of the same job before B.")
+    ] = None,
+    second: Annotated[int | None, typer.Argument(metavar="[B]", help="Another run; default: the newest.")] = None,
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what differs between two runs: settings, versions, figures, findings, seconds, memory.
+
+    Example: recsys runs diff
+    """
+    _call("jobs.runs:diff", config, as_json, first=first, second=second)
 
 
 @bundles.callback()

@@ -3,7 +3,6 @@
 import logging
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from jobs.output import Output, Table
 from recsys.bundle import versions
@@ -13,7 +12,7 @@ from recsys.errors import RecsysError, RefusedError
 from recsys.progress import Progress
 from recsys.store.database import Store
 from recsys.store.migrate import open_store
-from recsys.store.runs import Run, failed_bundles, list_runs
+from recsys.store.runs import failed_bundles
 from recsys.store.shop import check_shop, claim_folder
 
 _log = logging.getLogger(__name__)
@@ -49,35 +48,6 @@ def init(config: Config, *, path: Path, is_new: bool, shop: str | None = None, p
     if shop is not None:
         notes.append(f"the first lines of {path} say what to fill in; `recsys source check --config {path}` comes next")
     return Output({"configuration": str(path), "written": is_new, "store": where}, notes)
-
-
-def runs(config: Config, *, limit: int, progress: Progress) -> Output:
-    """List the newest runs of the ledger."""
-    progress("ledger", 1.0)
-    with closing(open_configured(config)) as store:
-        found = list_runs(store, limit)
-    columns = ["run", "job", "status", "started (UTC)", "seconds", "steps", "ndcg@20", "bundle", "error"]
-    return Output(
-        [_run_data(run) for run in found], [Table("Runs, newest first", columns, [_run_row(r) for r in found])]
-    )
-
-
-def _run_data(run: Run) -> dict[str, Any]:
-    times = {name: readable(getattr(run, name)) for name in ("started_at", "heartbeat_at", "finished_at", "due_at")}
-    return {**vars(run), **times, "seconds": _seconds(run)}
-
-
-def _seconds(run: Run) -> float | None:
-    return None if run.finished_at is None else round((run.finished_at - run.started_at) / 1e6, 1)
-
-
-def _run_row(run: Run) -> list[Any]:
-    steps = ", ".join(f"{step['name']} {step['seconds']:.1f} s" for step in run.steps)
-    quality = run.metrics.get("gate", {}).get("candidate")
-    seconds = _seconds(run)
-    started = readable(run.started_at)
-    shown = None if seconds is None else f"{seconds:.1f}"
-    return [run.run_id, run.job, run.status, started, shown, steps, quality, run.bundle, run.error]
 
 
 def bundles(config: Config, *, progress: Progress) -> Output:

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from typing import Any
 
 from recsys.config.settings import Config
-from recsys.errors import RecsysError, RefusedError
+from recsys.errors import ConfigError, RecsysError, RefusedError
 from recsys.store.database import Store
 from recsys.store.leases import acquire_lease, release_lease, renew_lease
 from recsys.store.runs import INTERRUPTED, add_step, finish_run, start_run
@@ -102,6 +102,7 @@ def run(store: Store, job: str, config: Config, *, scheduled: bool = False) -> I
             raise
         except BaseException as failure:
             error = _describe(failure)
+            current.metrics["cause"] = cause_of(failure)
             raise
         finally:
             metrics = {STARTED: current.started, **current.metrics}
@@ -138,6 +139,15 @@ def _describe(failure: BaseException) -> str:
     name = type(failure).__name__
     is_ours = isinstance(failure, RecsysError) or type(failure).__module__ == "builtins"
     return f"{name}: {failure}" if is_ours else f"{name}; its own words are where the run was started"
+
+
+def cause_of(failure: BaseException) -> str:
+    """What kind of failure it is: as its error says, else memory, configuration, or the name of its class."""
+    if isinstance(failure, RecsysError) and failure.cause:
+        return failure.cause
+    if isinstance(failure, MemoryError):
+        return "memory"
+    return "configuration" if isinstance(failure, ConfigError) else type(failure).__name__
 
 
 def process_name(pid: int) -> str:

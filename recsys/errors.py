@@ -8,12 +8,13 @@ class RecsysError(Exception):
     """An error that a person can fix. Exit code 1.
 
     detail: the message of a database. It may repeat the contents of rows, so it is shown at the terminal and kept out
-    of the ledger, alerts and HTTP.
+    of the ledger, alerts and HTTP. cause: what kind of failure it is, as `network` or `missing table orders`.
     """
 
-    def __init__(self, message: str = "", *, detail: str | None = None) -> None:
+    def __init__(self, message: str = "", *, detail: str | None = None, cause: str | None = None) -> None:
         super().__init__(message)
         self.detail = detail
+        self.cause = cause
 
     @property
     def in_full(self) -> str:

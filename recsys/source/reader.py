@@ -15,6 +15,7 @@ import polars as pl
 import sqlalchemy as sa
 
 from recsys.errors import ConfigError, SourceError
+from recsys.source.causes import cause_of
 from recsys.source.contract import QUERY_SECONDS, SOURCES, Dialect, Query, Select, find_dialect
 from recsys.source.values import frame_of, read_numbers, read_texts
 from recsys.store.database import parse_url
@@ -51,14 +52,14 @@ class Reader:
         Raises SourceError when the server does not answer, refuses the query or returns a column twice.
         """
         text = _strip_semicolon(text)
-        with self._cursor(name) as cursor:
+        with self._cursor(name, text) as cursor:
             cursor.execute(f"SELECT * FROM ({text}\n) AS shop LIMIT 0")
             _require_once([column[0] for column in cursor.description], name)
             columns = {column[0]: column[1] for column in cursor.description}
         return Query(text, name, columns, partial(self._fetch, name=name))
 
     def _fetch(self, sql: str, name: str) -> list[tuple[Any, ...]]:
-        with self._cursor(name) as cursor:
+        with self._cursor(name, sql) as cursor:
             cursor.execute(sql)
             return list(cursor.fetchall())
 
@@ -96,8 +97,7 @@ class Reader:
         except BaseException as error:  # connectorx panics with a BaseException
             if read:
                 message = f"reading {name} from {self.where} stopped after {read:,} rows ({_kind(error)})"
-                message += self._hint(error)
-                raise SourceError(message, detail=_first_line(error)) from None
+                raise self._error(error, message, select.sql) from None
         else:
             return
         yield from self._restored(select, name)
@@ -108,7 +108,7 @@ class Reader:
 
     def _blocks(self, select: Select, name: str) -> Iterator[pl.DataFrame]:
         """Read blocks of rows; at least one, so that the names of the columns are known."""
-        with self._cursor(name, self.dialect.open_cursor) as cursor:
+        with self._cursor(name, select.sql, self.dialect.open_cursor) as cursor:
             cursor.execute(select.sql)
             names = [column[0] for column in cursor.description]
             _require_once(names, name)
@@ -120,8 +120,8 @@ class Reader:
                 block = cursor.fetchmany(_BLOCK)
 
     @contextmanager
-    def _cursor(self, name: str, open_cursor: Callable[[Any], Any] | None = None) -> Iterator[Any]:
-        """Open a cursor of the driver; its errors become SourceErrors."""
+    def _cursor(self, name: str, sql: str, open_cursor: Callable[[Any], Any] | None = None) -> Iterator[Any]:
+        """Open a cursor of the driver for a statement; its errors become SourceErrors."""
         try:
             with closing(self._connect()) as connection:
                 driver: Any = connection.driver_connection
@@ -129,14 +129,20 @@ class Reader:
                     yield cursor
         except (sa.exc.DBAPIError, self.engine.dialect.loaded_dbapi.Error, OSError) as error:
             cause = getattr(error, "orig", None) or error
-            message = f"the query of {name} failed at {self.where} ({_kind(cause)}){self._hint(cause)}"
-            raise SourceError(message, detail=_first_line(cause)) from None
+            message = f"the query of {name} failed at {self.where} ({_kind(cause)})"
+            raise self._error(cause, message, sql) from None
 
     def _connect(self) -> Any:
         try:
             return self.engine.raw_connection()
         except TypeError as error:  # pymysql takes the URL's options as arguments
             raise ConfigError(f"{self.where} has an option that its driver does not know: {error}") from None
+
+    def _error(self, error: BaseException, message: str, sql: str) -> SourceError:
+        """The error for people, with its cause and what to do about it where these are known."""
+        cause = cause_of(error, _code(error), sql)
+        said = f"{message}{f': {cause}' if cause else ''}{self._hint(error)}"
+        return SourceError(said, detail=_first_line(error), cause=cause)
 
     def _hint(self, error: BaseException) -> str:
         """What to do about an error, where that is known."""
