@@ -261,6 +261,23 @@ class SourceSettings(Section):
         description="Which text of a column counts that holds several as JSON, by language",
         examples=["de_DE"],
     )
+    incremental: bool = Field(
+        True, description="Read the days that changed since the last night; false: everything every night"
+    )
+    overlap_days: float = Field(
+        2.0, ge=0, description="Days before the last reading that are read again where anything changed"
+    )
+    check_nights: int = Field(
+        7,
+        ge=1,
+        description="Nights in which each older day is compared with the database once; 1: all of them every night",
+    )
+    full_read_days: float = Field(30.0, gt=0, description="Days after which everything is read, changed or not")
+    updated_at: str | None = Field(
+        None,
+        description="Column of the query of interactions that says when a row changed; its days are read at once",
+        examples=["updated_at"],
+    )
     max_bad_share: float = Field(
         0.01, ge=0, le=1, description="Largest share of rows with the same fault; above it the check refuses the run"
     )
@@ -777,7 +794,10 @@ _NOT_HASHED: dict[str, Any] = {
     "guards": True,
     "placements": True,
     # The URL holds a password; the others say how it is read, not what.
-    "source": {"url", "url_file", "dialect", "query_timeout_seconds"},
+    "source": {
+        *("url", "url_file", "dialect", "query_timeout_seconds"),
+        *("incremental", "overlap_days", "check_nights", "full_read_days", "updated_at"),
+    },
     "training": {"processes"},  # the result is the same but for rounding
     # Read by answers; evaluation ranks sold-out and deleted items too.
     "recommendations": {"allow_unlisted", "exclude_sold_out", "exploration"},

@@ -6,7 +6,8 @@ columns into types that mean the same everywhere.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import date, timedelta
+from typing import Any, Literal
 from urllib.parse import quote
 
 import polars as pl
@@ -37,6 +38,7 @@ QUERY_SECONDS = 3600.0  # the time limit of a query where nobody says another
 LOCK_SECONDS = 60.0  # the longest wait for a lock, whatever the limit
 CONNECT_SECONDS = 10
 EXACT = 2**53  # above, different whole numbers are the same float
+_FIRST_DAY, _LAST_DAY = (date.min - date(1970, 1, 1)).days, (date.max - date(1970, 1, 1)).days
 BATCH = 100_000  # rows: enough to be columnar, few enough to be light
 
 
@@ -86,6 +88,33 @@ class Query:
 
 
 @dataclass(frozen=True)
+class Calendar:
+    """How a database tells the days of a column of times, and whether a row has changed: pieces of SQL.
+
+    Days are whole numbers since 1970 in the column's own clock, or the text YYYY-MM-DD.
+    """
+
+    column: str
+    day: str  # the day of a row; null where it has none
+    form: Literal["date", "number"]  # what the column is compared with
+    checksum: str  # a whole number that depends on all columns of a row that are read
+    per_day: int = 1  # of a column of numbers: how many make a day
+    is_utc: bool = False  # the column's days are those of UTC
+
+    def between(self, first: int | None, end: int | None) -> str:
+        """The condition for rows from a day on and before another one; None: there is no such limit."""
+        limits = [] if first is None else [f"{self.column} >= {self._literal(first)}"]
+        limits += [] if end is None else [f"{self.column} < {self._literal(end)}"]
+        return " AND ".join(limits) or "1 = 1"
+
+    def _literal(self, day: int) -> str:
+        if self.form == "number":
+            return str(day * self.per_day)
+        since_1970 = min(max(day, _FIRST_DAY), _LAST_DAY)
+        return f"'{date(1970, 1, 1) + timedelta(days=since_1970)}'"
+
+
+@dataclass(frozen=True)
 class Dialect:
     """How one kind of database is read: a value of SOURCES, or of a dotted name in the configuration.
 
@@ -97,6 +126,8 @@ class Dialect:
     - `bulk_read`: the rows of a SELECT by the fastest driver, with the same limit in seconds. Any error before the
       first batch makes the reader use the driver of `open_engine` instead. None: there is no faster driver.
     - `open_cursor`: a cursor of the driver's connection that leaves the rows with the server until they are fetched.
+    - `calendar`: how to tell the days of a column of times; the number is how many make a day where they are numbers.
+      None, or where it returns None: days cannot be told, and all events are read every time.
     """
 
     open_engine: Callable[[sa.URL, float], sa.Engine]
@@ -105,6 +136,7 @@ class Dialect:
     select_users: Callable[[Query], Select]
     bulk_read: Callable[[sa.URL, Select, float], Iterator[pl.DataFrame]] | None = None
     open_cursor: Callable[[Any], Any] = lambda connection: connection.cursor()
+    calendar: Callable[[Query, str, int | None], Calendar | None] | None = None
 
 
 def find_dialect(name: str) -> Dialect:

@@ -11,7 +11,8 @@ _EVENT = ["user", "time", "kind", "item", "value"]  # what makes an event; also 
 
 def without_duplicates(events: pl.DataFrame, findings: list[Finding]) -> pl.DataFrame:
     """Sort the events and keep one of rows that are equal in every column, the value included."""
-    events = events.sort(_EVENT)
+    # Of equal rows of several orders it is always the same one that counts.
+    events = events.sort(*_EVENT, *(["order"] if "order" in events.columns else []))
     again = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift(1)) for name in _EVENT)
     # shift() puts a row of nulls before the first, which equals no event.
     kept = events.filter(~again)

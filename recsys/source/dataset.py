@@ -6,7 +6,7 @@ both streams counts once. Rows left out are counted by reason, and too many of t
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,34 +21,21 @@ from recsys.data.nobody import no_visitors
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import RecsysError, RefusedError
 from recsys.progress import Progress
-from recsys.source.catalog import NO_ITEMS, Entries, build_catalog, consent_of, read_items, read_users
+from recsys.source.catalog import Entries, build_catalog, consent_of, read_users
 from recsys.source.contract import IDS
 from recsys.source.counted import note, with_numbered_orders, without_duplicates, without_returned
 from recsys.source.evaluation_check import evaluation_findings
-from recsys.source.events import read_events
 from recsys.source.findings import EXAMPLES, Finding, Severity, SourceReport
-from recsys.source.kinds import not_taken, posted_kinds
-from recsys.source.known import KNOWN
+from recsys.source.kinds import not_taken
 from recsys.source.merges import merge
-from recsys.source.reader import Reader, open_reader
-from recsys.source.rows import EventStream, IdEncoder
+from recsys.source.readings import is_trained, open_last
+from recsys.source.results import Results, keep, open_shop, read_queries
+from recsys.source.rows import EventStream
 from recsys.source.visitors import rows_of, split
 from recsys.store.database import Store
 from recsys.store.tables import own_queries
-from recsys.store.users import read_deletions
-from recsys.store.visitors import read_visitors
 
-_READ_AS = {
-    "user_id": "user",
-    "visitor_id": "visitor",
-    "item_id": "item",
-    "event": "kind",
-    "timestamp": "time",
-    "value": "value",
-    "order_id": "order",
-}
 _MINUTE = 60_000_000
-_EXPECTED_ROWS = 2_000_000  # the total is unknown: the bar is at a half after so many
 
 
 @dataclass(frozen=True)
@@ -64,6 +51,8 @@ class Dataset:
     kinds: tuple[str, ...]  # the name of each kind code
     new_kinds: dict[str, float]  # those of them that were posted and have no weight in the configuration: their weights
     watermark: int  # own events received until then (microseconds UTC) are included
+    how: dict[str, dict[str, Any]]  # how much was read of each stream of events, and why
+    reading: str | None = None  # what the next night goes on from
 
 
 def load(
@@ -81,7 +70,41 @@ def load(
     the report, also when it refuses.
     Raises RefusedError with the findings when a check fails, SourceError when the source cannot be read.
     """
-    loaded = _load(config, store, now, progress)
+    loaded = _derive(read_queries(config, store, now, progress), progress)
+    return _checked(loaded, is_evaluated, tell)
+
+
+def load_news(
+    config: Config,
+    store: Store,
+    *,
+    now: int,
+    progress: Progress,
+    is_full: bool = False,
+    is_evaluated: bool = False,
+    tell: Callable[[SourceReport], None] = lambda _report: None,
+    note: Callable[[dict[str, Any]], None] = lambda _how: None,
+) -> Dataset | None:
+    """As `load`, but read only what is new since the last reading, and keep the reading for the next night.
+
+    None: nothing is new since the newest bundle was made, with the same settings. is_full: read everything.
+    note: is called with what was read, and why.
+    Raises as `load`; also RecsysError when the reading cannot be kept.
+    """
+    folder = config.storage.path
+    last = open_last(folder)
+    reading = read_queries(config, store, now, progress, last=last, is_kept=True, is_full=is_full)
+    note(reading.how)
+    if last is not None and not reading.is_new_after(last):
+        if is_trained(folder, last.name, config.hash()):
+            return None
+        name = last.name
+    else:
+        name = keep(folder, reading)
+    return _checked(replace(_derive(reading, progress), reading=name), is_evaluated, tell)
+
+
+def _checked(loaded: Dataset, is_evaluated: bool, tell: Callable[[SourceReport], None]) -> Dataset:
     tell(loaded.report)
     if any(is_evaluated or not finding.is_of_evaluation for finding in loaded.report.errors):
         raise RefusedError(loaded.report.refusal())
@@ -91,7 +114,7 @@ def load(
 def check(config: Config, store: Store, *, now: int, progress: Progress) -> SourceReport:
     """Read and check the source. A source that cannot be read is a finding too."""
     try:
-        return _load(config, store, now, progress).report
+        return _derive(read_queries(config, store, now, progress), progress).report
     except RecsysError as error:
         return SourceReport({}, {}, {}, None, None, (Finding("error", "cannot be read", 0, 0, (), error.in_full),))
 
@@ -105,43 +128,31 @@ def read_consent(config: Config, store: Store, user_ids: Sequence[str]) -> pa.Bo
     query = own_queries(store.tables)[2] if is_own else config.source.users
     if query is None:
         return None
-    with closing(_open_shop(config, store)) as shop:
+    with closing(open_shop(config, store)) as shop:
         users = read_users(shop, query, "users", config.source, own=is_own).frame
     if users["email_consent"].null_count() == users.height:
         return None
     return consent_of(users, pl.Series(user_ids, dtype=pl.String))
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """The results of the queries."""
-
-    main: EventStream  # events of the source
-    own: EventStream | None  # events posted to the service, where the source is the shop's database
-    items: Entries
-    users: Entries | None
-    mapping: dict[str, Any]
-    watermark: int
-
-
-def _load(config: Config, store: Store, now: int, progress: Progress) -> Dataset:
-    new_kinds, findings_of_kinds = posted_kinds(config, store)
-    config = config.with_kinds(new_kinds)
-    reading = _read(config, store, now, progress)
+def _derive(reading: Results, progress: Progress) -> Dataset:
+    """Make the training data of what was read, the same whatever the order in which it came."""
     progress("put events in order", 0.0)
-    findings = [*_findings_of_rows(reading, config), *findings_of_kinds]
+    config = reading.config
+    findings = [*_findings_of_rows(reading, config), *reading.findings]
     codes = reading.main
     events = _add_own(codes.take(), reading, config, findings)
     streams = [stream for stream in (codes, reading.own) if stream]
     links = [part for stream in streams for part in stream.links]
-    known = read_visitors(store).without(no_visitors(config.source.guest_ids))
-    events = merge(events, codes.users, links, known, read_deletions(store), findings)
+    known = reading.visitors.without(no_visitors(config.source.guest_ids))
+    events = merge(events, codes.users, links, known, reading.deleted, findings)
+    events, user_ids, item_ids = _by_id(events, codes)
     events = without_duplicates(events, findings)
     events = with_numbered_orders(without_returned(events, config, findings))
     lost = sum(stream.lost_visits for stream in streams)
-    everything = events, visits = split(events, codes.users.ids, config.events, findings, lost=lost)
-    users, user_rows = _user_rows(events, codes.users, reading.users)
-    extra, item_rows = _item_rows(pl.concat(everything), codes.items, reading.items, config, findings)
+    everything = events, visits = split(events, user_ids, config.events, findings, lost=lost)
+    users, user_rows = _user_rows(events, user_ids, reading.users)
+    extra, item_rows = _item_rows(pl.concat(everything), item_ids, reading.items, config, findings)
     catalog = build_catalog(reading.items.frame, extra)
     owners = user_rows[events["user"].to_numpy()]
     interactions = _interactions(events, owners, item_rows, len(users), len(catalog))
@@ -159,68 +170,26 @@ def _load(config: Config, store: Store, now: int, progress: Progress) -> Dataset
         consent=None if reading.users is None else consent_of(reading.users.frame, users),
         report=_report(reading, interactions, visiting, catalog, findings, config),
         kinds=tuple(config.events.weights),
-        new_kinds=new_kinds,
+        new_kinds=reading.new_kinds,
         watermark=reading.watermark,
+        how=reading.how,
     )
 
 
-def _read(config: Config, store: Store, now: int, progress: Progress) -> _Reading:
-    source = config.source
-    words = config.events.words
-    watermark = store.now()
-    own_events, own_items, own_users = own_queries(store.tables, received_until=watermark)
-    is_own = source.interactions is None
-    queries = (own_events, own_items, own_users) if is_own else (source.interactions, source.items, source.users)
-    with closing(_open_shop(config, store)) as shop:
-        most, guests = config.events.max_visitor_events, source.guest_ids
-        main = EventStream(IdEncoder(), IdEncoder(), words, now, most, guests)
-        mapping = {
-            "interactions": _read_stream(shop, str(queries[0]), "interactions", config, main, progress, own=is_own)
-        }
-        progress("read items", 0.0)
-        items = read_items(shop, queries[1], "items", source, own=is_own) if queries[1] else NO_ITEMS
-        users = read_users(shop, queries[2], "users", source, own=is_own) if queries[2] else None
-    mapping["items"] = {c: c if c in ("item_id", *KNOWN) else "attribute" for c in items.frame.columns if queries[1]}
-    mapping["users"] = {c: c for c in users.frame.columns} if users else {}
-    if is_own:
-        users = users if users and users.frame.height else None
-        return _Reading(main, None, items, users, mapping, watermark)
-    delivered = {word for word in main.words if word in words}
-    kinds = config.events.own_kinds
-    if kinds is None:
-        known = (*config.events.weights, *config.events.returns)
-        kinds = tuple(kind for kind in known if words[kind] not in {words[word] for word in delivered})
-    own = EventStream(main.users, main.items, {kind: words[kind] for kind in kinds}, now, most, guests)
-    with closing(_open_own(store)) as service:
-        _read_stream(service, own_events, "own events", config, own, progress, own=True)
-    mapping["own kinds"] = {kind: kind for kind in kinds}
-    return _Reading(main, own, items, users, mapping, watermark)
+def _by_id(events: pl.DataFrame, codes: EventStream) -> tuple[pl.DataFrame, pl.Series, pl.Series]:
+    """Number users and items by their ids, and not as they came; return the events and the ids by their numbers."""
+    found = []
+    for column, encoder in (("user", codes.users), ("item", codes.items)):
+        ids = encoder.ids
+        order = ids.arg_sort()
+        places = np.empty(len(ids), np.int32)
+        places[order.to_numpy()] = np.arange(len(ids), dtype=np.int32)
+        events = events.with_columns(pl.Series(column, places[events[column].to_numpy()], dtype=pl.Int32))
+        found.append(ids.gather(order))
+    return events, found[0], found[1]
 
 
-def _open_shop(config: Config, store: Store) -> Reader:
-    source = config.source
-    if source.interactions is None or source.url is None:
-        return _open_own(store)
-    return open_reader(source.url, source.dialect, own_file=store.file, seconds=source.query_timeout_seconds)
-
-
-def _open_own(store: Store) -> Reader:
-    return open_reader(store.engine.url, own_file=store.file)
-
-
-def _read_stream(
-    reader: Reader, query: str, name: str, config: Config, rows: EventStream, progress: Progress, *, own: bool
-) -> dict[str, str]:
-    progress(f"read {name}", 0.0)
-    zone, form = config.source.timezone, config.source.time_format
-    for batch in read_events(reader, query, name, zone, form, own=own):
-        rows.add(batch)
-        progress(f"read {name}", rows.read / (rows.read + _EXPECTED_ROWS))
-    progress(f"read {name}", 1.0)
-    return {column: _READ_AS.get(column, "not read") for column in reader.query(query, name).columns}
-
-
-def _findings_of_rows(reading: _Reading, config: Config) -> list[Finding]:
+def _findings_of_rows(reading: Results, config: Config) -> list[Finding]:
     main, zone = reading.main, config.source.timezone
     findings = [] if config.source.interactions else not_taken(main)
     findings += main.findings(main.read, config.source.max_bad_share)
@@ -237,7 +206,7 @@ def _findings_of_rows(reading: _Reading, config: Config) -> list[Finding]:
     return findings
 
 
-def _add_own(events: pl.DataFrame, reading: _Reading, config: Config, findings: list[Finding]) -> pl.DataFrame:
+def _add_own(events: pl.DataFrame, reading: Results, config: Config, findings: list[Finding]) -> pl.DataFrame:
     """Add the events posted to the service, without those that the source has too."""
     if reading.own is None or reading.own.read == 0:
         return events
@@ -261,26 +230,26 @@ def _add_own(events: pl.DataFrame, reading: _Reading, config: Config, findings: 
     return pl.concat([events, fresh.select(rows.columns)], how="diagonal")
 
 
-def _user_rows(events: pl.DataFrame, codes: IdEncoder, users: Entries | None) -> tuple[pl.Series, Int32]:
-    """Return the ids of the users by row, and the row of each code (-1: no event is left)."""
-    known = codes.ids.gather(events["user"].unique())
+def _user_rows(events: pl.DataFrame, ids: pl.Series, users: Entries | None) -> tuple[pl.Series, Int32]:
+    """Return the ids of the users by row, and the row of each number (-1: no event is left)."""
+    known = ids.gather(events["user"].unique())
     if users is not None:
         known = pl.concat([known.rename("user_id"), users.frame["user_id"]]).unique()
     known = known.sort()
-    return known, _rows_of(codes.ids, known)
+    return known, _rows_of(ids, known)
 
 
 def _item_rows(
-    events: pl.DataFrame, codes: IdEncoder, items: Entries, config: Config, findings: list[Finding]
+    events: pl.DataFrame, ids: pl.Series, items: Entries, config: Config, findings: list[Finding]
 ) -> tuple[list[str], Int32]:
-    """Return the ids of items that the catalog lacks, and the row of each code."""
-    seen = codes.ids.gather(events["item"].unique())
+    """Return the ids of items that the catalog lacks, and the row of each number."""
+    seen = ids.gather(events["item"].unique())
     catalog = items.frame["item_id"]
     extra = seen.filter(~seen.is_in(catalog.implode())).sort()
     is_given = config.source.interactions is not None and config.source.items is not None
     if len(extra) and (len(catalog) or is_given):  # a query that returns nothing lists nothing
         findings.append(_unlisted(extra, len(seen), config))
-    return extra.to_list(), _rows_of(codes.ids, pl.concat([catalog.rename("id"), extra.rename("id")]))
+    return extra.to_list(), _rows_of(ids, pl.concat([catalog.rename("id"), extra.rename("id")]))
 
 
 def _unlisted(extra: pl.Series, seen: int, config: Config) -> Finding:
@@ -342,7 +311,7 @@ def _present(events: Interactions) -> dict[str, int]:
 
 
 def _report(
-    reading: _Reading,
+    reading: Results,
     events: Interactions,
     visits: Interactions,
     catalog: Catalog,

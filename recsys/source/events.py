@@ -1,12 +1,12 @@
 """Batches of events: ids as text, times as microseconds UTC, values as numbers."""
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
 from recsys.errors import SourceError
-from recsys.source.contract import IDS, NEEDED, ORDER, VISITOR
+from recsys.source.contract import IDS, NEEDED, ORDER, VISITOR, Query
 from recsys.source.ids import read_ids
 from recsys.source.prices import read_prices
 from recsys.source.reader import Reader
@@ -19,14 +19,18 @@ from recsys.store.tables import MAX_ID_LENGTH
 class EventBatch:
     """n rows.
 
-    Columns: user_id, visitor_id, item_id, event (String), time (Int64 microseconds or null), raw_time (String: the
-    original of an unreadable time), value (Float64 or null), classes (Int64 or null: types of the ids in SQLite, see
-    `class_of`) and, where they have orders, order_id (String or null).
+    Columns: user_id, visitor_id, item_id, event (String), time (Int64 microseconds or null), naive (Boolean: the time
+    has no zone), raw_time (String: the original of an unreadable time), value (Float64 or null), classes (Int64 or
+    null: types of the ids in SQLite, see `class_of`) and, where they have orders, order_id (String or null).
     """
 
     frame: pl.DataFrame
-    naive: int  # rows whose time has no zone
     doubt: str | None = None  # what the numbers among the times look like, where they can hardly be times
+
+    @property
+    def naive(self) -> int:
+        """How many rows have a time without a zone."""
+        return int(self.frame["naive"].sum())
 
 
 def read_events(
@@ -37,10 +41,32 @@ def read_events(
     zone, form: as in `TimeReader`. own: the query reads the own tables, where nothing has to be guessed.
     Raises SourceError when the query fails, lacks a column, or has ids of bytes or of floats that hold no id.
     """
+    yield from read_rows(reader, open_events(reader, query, name), times_of(zone, form, own=own), own=own)
+
+
+def open_events(reader: Reader, query: str, name: str) -> Query:
+    """Ask which columns a query of events returns. Raises SourceError when it fails or lacks one that is needed."""
     shop = reader.query(query, name)
     require(shop.columns, NEEDED, shop.origin)
-    times = TimeReader(zone, form, "microseconds" if own else None, strict=not own)
-    for frame in reader.batches(reader.dialect.select_events(shop), name):
+    return shop
+
+
+def times_of(zone: str | None, form: str | None, *, own: bool) -> TimeReader:
+    """What reads the times of events, as in `read_events`."""
+    return TimeReader(zone, form, "microseconds" if own else None, strict=not own)
+
+
+def read_rows(
+    reader: Reader, shop: Query, times: TimeReader, *, own: bool, condition: str | None = None
+) -> Iterator[EventBatch]:
+    """Read the rows of a query of events that meet a condition of SQL; None: all. Raises SourceError as `read_events`.
+
+    What a condition leaves out must not matter for how the dialect reads the columns.
+    """
+    select = reader.dialect.select_events(shop)
+    if condition is not None:
+        select = replace(select, sql=f"{select.sql} WHERE {condition}")
+    for frame in reader.batches(select, shop.name):
         yield normalize_events(frame, times, shop.origin, own=own)
 
 
@@ -59,12 +85,12 @@ def normalize_events(frame: pl.DataFrame, reader: TimeReader, what: str, *, own:
     """
     given = _given_time(frame)
     times = reader.read(given)
-    us, naive = times.microseconds, int(times.naive.sum())
+    us, naive = times.microseconds, times.naive
     raw = _unread(given, us)
     if "timestamp_text" in frame.columns:  # SQLite, where some rows hold a number and some a text
         texts = reader.read(frame["timestamp_text"])
         us = pl.select(pl.coalesce(us, texts.microseconds)).to_series()
-        naive += int(texts.naive.sum())
+        naive = naive | texts.naive
         raw = pl.select(pl.coalesce(_unread(frame["timestamp_text"], us), raw)).to_series()
     height = frame.height
     nothing = pl.repeat(None, height, dtype=pl.Float64, eager=True)
@@ -72,12 +98,12 @@ def normalize_events(frame: pl.DataFrame, reader: TimeReader, what: str, *, own:
     classes = frame["classes"] if "classes" in frame.columns else nothing.cast(pl.Int64)
     columns = [read_ids(frame[column], what, exact=own).alias(column) for column in IDS]
     visitors = read_ids(frame[VISITOR], what, exact=own) if VISITOR in frame.columns else nothing.cast(pl.String)
-    columns += [visitors.alias(VISITOR), us.alias("time"), raw.alias("raw_time")]
+    columns += [visitors.alias(VISITOR), us.alias("time"), naive.alias("naive"), raw.alias("raw_time")]
     columns += [value.alias("value"), classes.alias("classes")]
     if ORDER in frame.columns:
         orders = read_ids(frame[ORDER], what, exact=own)
         columns.append(orders.set(orders.str.len_chars() > MAX_ID_LENGTH, None).alias(ORDER))
-    return EventBatch(pl.DataFrame(columns), naive, reader.doubt)
+    return EventBatch(pl.DataFrame(columns), reader.doubt)
 
 
 def _read_values(given: pl.Series) -> pl.Series:

@@ -29,7 +29,7 @@ def merge(
     gone = tombstones(known.deleted, deleted)
     seen = _seen(links, users.ids)
     joined = pl.concat([gone, _joined_with_deleted(seen, known, gone)]).group_by("owner").agg(pl.col("until").max())
-    events = _without_deleted(events, joined, users.ids, "event of a deleted user", findings)
+    events = without_deleted(events, joined, users.ids, "event of a deleted user", findings)
     pairs = _merged_pairs(seen, users.ids, known, gone)
     if pairs.is_empty():
         return events
@@ -42,7 +42,7 @@ def merge(
     owners = np.arange(len(users.ids), dtype=np.int32)
     owners[visitors.to_numpy()] = into.to_numpy()
     events = events.with_columns(user=owners[events["user"].to_numpy()])
-    return _without_deleted(events, gone, users.ids, "event of a guest before the deletion of the user", findings)
+    return without_deleted(events, gone, users.ids, "event of a guest before the deletion of the user", findings)
 
 
 def tombstones(visitors: Mapping[str, int], users: Mapping[str, int]) -> pl.DataFrame:
@@ -88,10 +88,10 @@ def _merged_pairs(seen: pl.DataFrame, names: pl.Series, known: Visitors, gone: p
     return pairs.filter(pl.col("visitor").is_in(names.implode()))
 
 
-def _without_deleted(
+def without_deleted(
     events: pl.DataFrame, gone: pl.DataFrame, names: pl.Series, reason: str, findings: list[Finding]
 ) -> pl.DataFrame:
-    """Remove the events of deleted users and visitors up to their deletion."""
+    """Remove the events of deleted users and visitors up to their deletion. gone: as from `tombstones`."""
     if gone.is_empty():
         return events
     until = pl.DataFrame({"owner": names}).join(gone, on="owner", how="left", maintain_order="left")["until"]

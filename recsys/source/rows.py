@@ -21,7 +21,17 @@ from recsys.store.tables import MAX_ID_LENGTH
 _DAY = 86_400_000_000
 _GUEST = "is of a guest"
 _BLOB, _REAL = CLASSES.index("blob"), CLASSES.index("real")
-_TIMES = {"user": pl.Int32, "item": pl.Int32, "kind": pl.Int8, "time": pl.Int64, "value": pl.Float32}
+_SHARED = "has an id of all guests"
+ROWS = {"user": pl.Int32, "item": pl.Int32, "kind": pl.Int8, "time": pl.Int64, "value": pl.Float32}
+COUNTS = {
+    "day": pl.Int32,  # since 1970, in UTC; null: the time cannot be read
+    "word": pl.String,  # the event
+    "reason": pl.String,  # why the rows are left out; null: they count
+    "classes": pl.Int64,
+    "shared": pl.Boolean,
+    "rows": pl.Int64,
+    "naive": pl.Int64,
+}
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,7 @@ class EventStream:
     guests: Sequence[str] = ()  # ids that stand for nobody in particular, of users and of visitors
     read: int = 0
     lost_visits: int = 0  # events of visitors that were left out, since there are more of them
+    complete_after: int | None = None  # microseconds UTC: of later visits none was left out
     shared_visitors: int = 0  # events of users whose visitor id was one of all guests
     naive: int = 0
     words: Counter[str] = field(default_factory=Counter)  # the stream's words and their number of rows
@@ -65,6 +76,7 @@ class EventStream:
     parts: list[pl.DataFrame] = field(default_factory=list)
     visits: list[pl.DataFrame] = field(default_factory=list)  # of visitors
     links: list[pl.DataFrame] = field(default_factory=list)  # see links_of, with codes of owners
+    counts: list[pl.DataFrame] = field(default_factory=list)  # of what was read, in the columns of COUNTS
     doubt: str | None = None  # what the times look like, where they can hardly be times
     first: int | None = None  # of the times that count, microseconds UTC
     last: int | None = None
@@ -93,12 +105,7 @@ class EventStream:
         """Return the rows that count, with the code of their kind; count the others by reason."""
         frame = batch.frame.with_columns(kind=_kind_codes(batch.frame["event"], self.kinds))
         frame = self._without_guests(frame)
-        self.read += frame.height
-        self.naive += batch.naive
         self.doubt = self.doubt or batch.doubt
-        for word, rows in frame["event"].drop_nulls().value_counts().iter_rows():
-            self.words[word] += rows
-        self._count_classes(frame)
         faults = _faults(self.now)
         if frame["classes"].null_count() == frame.height:  # of no SQLite, or text in every row
             del faults[check.FLOAT_ID]
@@ -106,13 +113,29 @@ class EventStream:
             faults = {check.GUEST: pl.col(_GUEST), **faults}
         is_bad = frame.select(pl.any_horizontal(faults.values()).fill_null(False)).to_series()
         if not is_bad.any():
-            return self._counted(frame.drop(_GUEST, strict=False))
+            self.tally(_count(frame))
+            return self._counted(frame.drop(_GUEST, _SHARED, strict=False))
         reason = pl.coalesce(pl.when(fault).then(pl.lit(reason)) for reason, fault in faults.items())
         bad = frame.filter(is_bad).with_columns(reason=reason)
-        for reason, rows in bad["reason"].value_counts().iter_rows():
-            self.reasons[reason] += rows
-            self._show(reason, bad)
-        return self._counted(frame.filter(~is_bad).drop(_GUEST, strict=False))
+        kept = frame.filter(~is_bad)
+        self.tally(pl.concat([_count(kept), _count(bad)]))
+        for each in bad["reason"].unique():
+            self._show(each, bad)
+        return self._counted(kept.drop(_GUEST, _SHARED, strict=False))
+
+    def tally(self, counts: pl.DataFrame) -> None:
+        """Add to the counts what was read, in the columns of COUNTS."""
+        self.counts.append(counts)
+        self.read += int(counts["rows"].sum())
+        self.naive += int(counts["naive"].sum())
+        self.shared_visitors += int(counts.filter("shared")["rows"].sum())
+        for name, counter in (("word", self.words), ("reason", self.reasons)):
+            for value, rows in counts.drop_nulls(name).group_by(name).agg(pl.col("rows").sum()).iter_rows():
+                counter[value] += rows
+        classes = counts.group_by(pl.col("classes").fill_null(0)).agg(pl.col("rows").sum())
+        for column in IDS:
+            for at, rows in classes.select(class_of(pl.col("classes"), column), "rows").iter_rows():
+                self.classes[column][CLASSES[at]] += rows
 
     def _without_guests(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Take ids off that stand for nobody in particular. The column _GUEST says which rows then have no owner."""
@@ -122,7 +145,8 @@ class EventStream:
             is_shared = pl.col("visitor_id").is_in(sorted(no_visitors(self.guests)))
             shared = frame.select(is_shared.fill_null(False)).to_series()
             frame = frame.with_columns(visitor_id=frame["visitor_id"].set(shared, None))
-            self.shared_visitors += frame.filter(shared).select((~is_visit() & ~is_guest).sum()).item()
+            is_users = (pl.lit(shared) & ~is_visit() & ~is_guest).fill_null(False)
+            frame = frame.with_columns(is_users.alias(_SHARED))
             is_guest |= is_visit() & pl.lit(shared)
         elif not self.guests:
             return frame
@@ -150,13 +174,15 @@ class EventStream:
         return f"{rfc3339(self.first, utc=OFFSET)} to {rfc3339(self.last, utc=OFFSET)}, all within one day of 1970"
 
     def _counted(self, kept: pl.DataFrame) -> pl.DataFrame:
-        if kept.height:
-            first, last = kept["time"].min(), kept["time"].max()
-            assert isinstance(first, int)
-            assert isinstance(last, int)
+        self.widen(kept["time"])
+        return kept
+
+    def widen(self, times: pl.Series) -> None:
+        """Let the times of events that count reach over these too (microseconds)."""
+        first, last = times.min(), times.max()
+        if isinstance(first, int) and isinstance(last, int):
             self.first = first if self.first is None else min(first, self.first)
             self.last = last if self.last is None else max(last, self.last)
-        return kept
 
     def take(self) -> pl.DataFrame:
         """Hand over the rows that count: user, item (codes, Int32), kind (Int8), time (Int64), value (Float32 or null).
@@ -165,7 +191,7 @@ class EventStream:
         whose name begins with MARK. The stream no longer holds the rows.
         """
         parts = [*self.parts, *self.visits]
-        rows = pl.concat(parts, how="diagonal") if parts else pl.DataFrame(schema=_TIMES)
+        rows = pl.concat(parts, how="diagonal") if parts else pl.DataFrame(schema=ROWS)
         self.parts.clear()
         self.visits.clear()
         return rows
@@ -182,6 +208,9 @@ class EventStream:
         if held > 2 * self.most_visits:
             self.visits = [newest(pl.concat(self.visits, how="diagonal"), self.most_visits)]
             self.lost_visits += held - self.visits[0].height
+            oldest = self.visits[0]["time"].min() if self.most_visits else self.now + _DAY
+            assert isinstance(oldest, int)
+            self.complete_after = oldest
         return rows.filter(~mask)
 
     def _show(self, reason: str, bad: pl.DataFrame) -> None:
@@ -190,11 +219,19 @@ class EventStream:
             rows = bad.filter(pl.col("reason") == reason).head(EXAMPLES - len(shown))
             shown += [_describe(row) for row in rows.iter_rows(named=True)]
 
-    def _count_classes(self, frame: pl.DataFrame) -> None:
-        found = frame["classes"].fill_null(0).value_counts()
-        for column in IDS:
-            for at, rows in found.select(class_of(pl.col("classes"), column), "count").iter_rows():
-                self.classes[column][CLASSES[at]] += rows
+
+def _count(frame: pl.DataFrame) -> pl.DataFrame:
+    """Count rows by day and by all that the findings tell apart, in the columns of COUNTS."""
+    keys = {
+        "day": pl.col("time").floordiv(_DAY).cast(pl.Int32),
+        "word": pl.col("event"),
+        "reason": pl.col("reason") if "reason" in frame.columns else pl.lit(None, pl.String),
+        "classes": pl.col("classes").cast(pl.Int64),
+        "shared": pl.col(_SHARED) if _SHARED in frame.columns else pl.lit(False),
+    }
+    kept = frame.select("naive", **keys)
+    rows, naive = pl.len().cast(pl.Int64).alias("rows"), pl.col("naive").sum().cast(pl.Int64)
+    return kept.group_by(*keys).agg(rows, naive).select(*COUNTS)
 
 
 def _kind_codes(words: pl.Series, kinds: Mapping[str, int]) -> pl.Series:

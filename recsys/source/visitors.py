@@ -27,9 +27,10 @@ def is_visit() -> pl.Expr:
 
 
 def links_of(rows: pl.DataFrame) -> pl.DataFrame:
-    """The pairs that rows name together: visitor, with MARK, and user; first and last, when they did."""
+    """The pairs that rows name together on a day: visitor, with MARK, and user; first and last, when they did."""
     both = rows.filter(~is_visit(), pl.col("visitor_id") != "")
-    pairs = both.group_by("user_id", "visitor_id").agg(first=pl.col("time").min(), last=pl.col("time").max())
+    day = pl.col("time").floordiv(MICROSECONDS_PER_DAY).alias("day")
+    pairs = both.group_by("user_id", "visitor_id", day).agg(first=pl.col("time").min(), last=pl.col("time").max())
     return pairs.select("first", "last", visitor=pl.lit(MARK) + pl.col("visitor_id"), user="user_id")
 
 

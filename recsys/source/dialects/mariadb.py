@@ -17,6 +17,7 @@ from recsys.source.contract import (
     LOCK_SECONDS,
     OPTIONAL_IDS,
     USER_COLUMNS,
+    Calendar,
     Dialect,
     Query,
     Select,
@@ -33,6 +34,7 @@ _SHORT_FLOAT = 4
 _NUMBER = (*_INTEGER, _SHORT_FLOAT, 5)
 _TEXT = (*_INTEGER, 15, 252, 253, 254)
 _DECIMAL, _TIMESTAMP, _CLOCK = (0, 246), 7, (10, 12)
+_DAY_ZERO = 719_528  # of 1970, as TO_DAYS counts
 
 
 def _session(seconds: float) -> list[str]:
@@ -113,4 +115,23 @@ def _column_sql(column: str, code: int) -> str:
     return f"{expression} AS {quoted}"
 
 
-MARIADB = Dialect(_open_engine, _select_events, _select_items, _select_users, _bulk_read, _open_cursor)
+def _calendar(query: Query, column: str, per_day: int | None) -> Calendar | None:
+    code, quoted = query.columns[column], f"shop.`{column}`"
+    parts = ", ".join(f"COALESCE(shop.`{each}`, '')" for each in query.present(EVENT_COLUMNS))
+    checksum = f"CRC32(CONCAT_WS('|', {parts}))"
+    if code == _TIMESTAMP or code in _CLOCK:
+        return Calendar(quoted, f"TO_DAYS({quoted}) - {_DAY_ZERO}", "date", checksum, is_utc=code == _TIMESTAMP)
+    if code in (*_INTEGER, *_NUMBER, *_DECIMAL):
+        if per_day is None:
+            return None
+        day = f"FLOOR({quoted} / {per_day})"
+        return Calendar(quoted, day, "number", checksum, per_day, is_utc=code in _INTEGER)
+    if code not in _TEXT:
+        return None
+    day = f"CASE WHEN {quoted} LIKE '____-__-__%' THEN LEFT({quoted}, 10) END"
+    return Calendar(quoted, day, "date", checksum)
+
+
+MARIADB = Dialect(
+    _open_engine, _select_events, _select_items, _select_users, _bulk_read, _open_cursor, calendar=_calendar
+)

@@ -15,6 +15,7 @@ from recsys.source.contract import (
     LOCK_SECONDS,
     OPTIONAL_IDS,
     USER_COLUMNS,
+    Calendar,
     Dialect,
     Query,
     Select,
@@ -30,6 +31,7 @@ _ID = (25, 1043, 20, 21, 23, 700, 701)  # text, varchar, int8, int2, int4, float
 _TIME = (1082, 1114, 1184)  # date, timestamp, timestamptz
 _NUMBER = (20, 21, 23, 700, 701)
 _NUMERIC, _BYTES = 1700, 17
+_ZONED, _WHOLE, _TEXT = 1184, (20, 21, 23), (25, 1042, 1043)
 
 
 def _open_engine(url: sa.URL, seconds: float) -> sa.Engine:
@@ -94,4 +96,22 @@ def _column_sql(column: str, query: Query) -> str:
     return f"{quoted}{cast} AS {quoted}"
 
 
-POSTGRESQL = Dialect(_open_engine, _select_events, _select_items, _select_users, _bulk_read, _open_cursor)
+def _calendar(query: Query, column: str, per_day: int | None) -> Calendar | None:
+    code, quoted = query.columns[column], f'shop."{column}"'
+    parts = ", '|', ".join(f'shop."{each}"' for each in query.present(EVENT_COLUMNS))
+    checksum = f"hashtext(concat({parts}))"
+    if code in _TIME:
+        day = f"CASE WHEN isfinite({quoted}) THEN {quoted}::date - DATE '1970-01-01' END"
+        return Calendar(quoted, day, "date", checksum, is_utc=code == _ZONED)
+    if code in _TEXT:
+        # In the order of bytes: that of a language may not look at hyphens.
+        day = f"CASE WHEN {quoted} LIKE '____-__-__%' THEN left({quoted}, 10) END"
+        return Calendar(f'{quoted} COLLATE "C"', day, "date", checksum)
+    if code not in (*_NUMBER, _NUMERIC) or per_day is None:
+        return None
+    return Calendar(quoted, f"floor({quoted} / {per_day})", "number", checksum, per_day, is_utc=code in _WHOLE)
+
+
+POSTGRESQL = Dialect(
+    _open_engine, _select_events, _select_items, _select_users, _bulk_read, _open_cursor, calendar=_calendar
+)

@@ -2,6 +2,7 @@
 
 import sqlite3
 import time
+import zlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -16,12 +17,14 @@ from recsys.errors import ConfigError, SourceError
 from recsys.source.contract import (
     BATCH,
     CLASSES,
+    EVENT_COLUMNS,
     EXACT,
     IDS,
     LOCK_SECONDS,
     NEEDED,
     OPTIONAL_IDS,
     USER_COLUMNS,
+    Calendar,
     Dialect,
     Query,
     Select,
@@ -31,6 +34,7 @@ from recsys.source.contract import (
 
 _SENTINELS: dict[Any, str] = {pl.String: "''", pl.Float64: "0.5", pl.Int64: "1"}
 _MARK = "\x01recsys:"  # between an event and the classes of its row
+_CHECKSUM = "recsys_crc32"  # SQLite has no function of that kind
 _STEPS = 1_000_000  # of SQLite's machine between two looks at the clock
 _SAMPLE = 1_000  # rows that are looked at to see what the columns hold
 
@@ -42,6 +46,7 @@ def _open_engine(url: sa.URL, seconds: float) -> sa.Engine:
         connection = sqlite3.connect(uri, uri=True, timeout=min(seconds, LOCK_SECONDS))
         end = time.monotonic() + seconds  # a connection serves one query
         connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
+        connection.create_function(_CHECKSUM, 1, zlib.crc32, deterministic=True)
         return connection
 
     return sa.create_engine("sqlite://", creator=connect, poolclass=sa.pool.NullPool)
@@ -149,4 +154,19 @@ def _select_users(query: Query) -> Select:
     return Select(select.sql, dict.fromkeys(columns, pl.String))
 
 
-SQLITE = Dialect(_open_engine, _select_events, _select_items, _select_users, _bulk_read)
+def _calendar(query: Query, column: str, per_day: int | None) -> Calendar | None:
+    named = f"shop.{column}"
+    found = {row[0] for row in query.fetch(f"SELECT typeof({named}) FROM {query.table} LIMIT {_SAMPLE}")} - {"null"}
+    texts = " || '|' || ".join(f"coalesce(shop.{each}, '')" for each in query.present(EVENT_COLUMNS))
+    checksum = f"{_CHECKSUM}(CAST({texts} AS BLOB))"
+    if found == {"text"}:
+        day = f"CASE WHEN {named} GLOB '????-??-??*' THEN substr({named}, 1, 10) END"
+        return Calendar(named, day, "date", checksum)
+    if not found or not found <= {"integer", "real"} or per_day is None:
+        return None
+    # Text is more than any number.
+    day = f"CASE WHEN {named} < '' THEN CAST({named} / {per_day} AS INTEGER) END"
+    return Calendar(named, day, "number", checksum, per_day)
+
+
+SQLITE = Dialect(_open_engine, _select_events, _select_items, _select_users, _bulk_read, calendar=_calendar)
