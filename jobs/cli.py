@@ -240,6 +240,9 @@ def train(
         bool,
         typer.Option("--scheduled", help="Judge it as a nightly run, where guards refuse; for cron and the like."),
     ] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Read everything, and train whatever is new; else only what is new is read.")
+    ] = False,
     config: ConfigOption = CONFIG,
     as_json: JsonOption = False,
 ) -> None:
@@ -249,7 +252,7 @@ def train(
     """
     if force is not None and not force.strip():
         raise typer.BadParameter("is empty; the ledger keeps the reason", param_hint="--force")
-    _call("jobs.train:train", config, as_json, force=force, scheduled=scheduled)
+    _call("jobs.train:train", config, as_json, force=force, scheduled=scheduled, full=full)
 
 
 @app.command()

@@ -6,7 +6,7 @@ So one bad night blocks no good one, and a change that was meant is confirmed on
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from recsys.errors import BundleError, NotFoundError, RefusedError
 from recsys.guards import lists
 from recsys.guards.comparison import Known, compare
 from recsys.guards.figures import Figures, NightData, measure
-from recsys.guards.judge import Night, judge
+from recsys.guards.judge import Night, judge, judge_freshness
 from recsys.guards.verdicts import Verdict, softened
 from recsys.source.dataset import Dataset
 from recsys.store.database import Store
@@ -87,6 +87,25 @@ def guard_source(
         counts.update(deviating=[verdict.guard for verdict in verdicts if verdict.deviates])
         guarding.add(verdicts)
     return guarding
+
+
+def guard_ages(record: ActiveRun, store: Store, config: Config, *, now: int) -> list[Verdict]:
+    """Judge how old the newest events are in a night that brought none. Raises RefusedError when a guard refuses.
+
+    It is no good night of its own: the ages of its events would become the usual ones.
+    """
+    with record.step("guards") as counts:
+        good, accepted = past_nights(list_runs(store, _RUNS, job="train", statuses=("done",)))
+        nights = [night.figures for night in good or accepted]
+        verdicts = judge_freshness(replace(nights[0], at=now), nights, config.guards) if nights else []
+        if not (record.is_scheduled and good):
+            verdicts = softened(verdicts)
+        counts.update(deviating=[verdict.guard for verdict in verdicts if verdict.deviates])
+        record.metrics[GUARDS] = {"verdicts": [verdict.to_dict() for verdict in verdicts]}
+        if refusing := [verdict for verdict in verdicts if verdict.outcome == "refuse"]:
+            lines = [f"  {verdict}" for verdict in refusing]
+            raise RefusedError("\n".join(["the guards refuse the night, which brought nothing new:", *lines]))
+    return verdicts
 
 
 def night_data(dataset: Dataset) -> NightData:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from jobs import ledger
-from jobs.guarding import GUARDS, Guarding, doubt_about, guard_lists, guard_source
+from jobs.guarding import GUARDS, Guarding, doubt_about, guard_ages, guard_lists, guard_source
 from jobs.model_tables import comparisons, holdout_table
 from jobs.output import Output
 from recsys.bundle import bundle as bundles
@@ -18,7 +18,8 @@ from recsys.data.folder import check_folder, current, failpoint
 from recsys.data.times import MICROSECONDS_PER_DAY
 from recsys.errors import BundleError, RefusedError
 from recsys.progress import Progress
-from recsys.source.dataset import Dataset, load
+from recsys.source.dataset import Dataset, load, load_news
+from recsys.source.readings import note_trained
 from recsys.store.database import Store
 from recsys.store.events import settle
 from recsys.store.leases import holding_lease
@@ -39,11 +40,15 @@ def train(
     now: int | None = None,
     scheduled: bool = False,
     force: str | None = None,
+    full: bool = False,
 ) -> Output:
-    """Read, check, fit, evaluate, refit and publish, under the lease; one row in the ledger says how it went.
+    """Read what is new, check, fit, evaluate, refit and publish, under the lease; the ledger says how it went.
+
+    Where nothing is new since the live bundle was made, nothing is fitted and it stays.
 
     now: microseconds UTC; an event after it is a fault of the source. scheduled: judge it as a run of the schedule.
-    force: the reason to publish whatever the guards and the gate say; the ledger keeps it.
+    force: the reason to publish whatever the guards and the gate say; the ledger keeps it. full: read everything, and
+    train whatever is new.
     Raises RefusedError when a check, a guard or the gate says no: the live bundle and the extract are then as they
     were. Raises ConfigError or RecsysError before anything is read when a model, the index, the device or the folder is
     not there.
@@ -61,7 +66,12 @@ def train(
         days_kept = round(config.events.visitor_days * MICROSECONDS_PER_DAY)
         settle(store)
         removed = prune_visitors(store, received_before=store.now() - days_kept)  # before what may refuse the run
-        dataset = read(config, store, record, now=now, progress=progress, removed_visits=removed)
+        is_idle = force is None and not full and current(bundles.bundles_folder(config.storage.path)) is not None
+        dataset = read_news(
+            config, store, record, now=now, progress=progress, is_full=full, removed_visits=removed, is_idle=is_idle
+        )
+        if dataset is None:
+            return _nothing_new(config, store, record, now)
         guarding = guard_source(record, store, config, dataset, now=now, forced=force)
         run = TrainingRun(config, dataset, record.step, progress)
         candidates = pipeline.evaluate_all(run)
@@ -75,7 +85,7 @@ def train(
         failpoint("after fit")
         record.bundle = version = _save(run, record, bundle, live)
         failpoint("before publish")
-        published = _publish(run, record, version)
+        published = _publish(run, record, version, config.hash())
         versions.prune(config.storage.path, config.storage.keep_bundles)
     data = {"run": record.run_id, "bundle": version, "published": published, **record.metrics}
     data[GUARDS] = [verdict.to_dict() for verdict in guarding.verdicts]
@@ -83,6 +93,16 @@ def train(
     tables = [*comparisons(candidates), *(holdout_table(candidates, row) for row in winner.result.rows)]
     told = [*_told(dataset, guarding, result), f"{winner.name}: {version} {state}"]
     return Output(data, [*tables, *told])
+
+
+def _nothing_new(config: Config, store: Store, record: ledger.ActiveRun, now: int) -> Output:
+    """End a night that brought nothing new: the live bundle stays, and the ages of its events are judged."""
+    record.bundle = version = current(bundles.bundles_folder(config.storage.path))
+    record.metrics["nothing_new"] = True
+    verdicts = guard_ages(record, store, config, now=now)
+    lines = [f"warning: {verdict}" for verdict in verdicts if verdict.deviates]
+    lines.append(f"nothing is new since {version} was made; it stays")
+    return Output({"run": record.run_id, "bundle": version, "published": False, **record.metrics}, lines)
 
 
 def _told(dataset: Dataset, guarding: Guarding, result: GateResult) -> list[str]:
@@ -127,10 +147,47 @@ def read(
                 findings=report.counted(), kinds=report.rows_by_kind(), newest_event_at=report.last
             ),
         )
-        counts.update(events=len(dataset.events), users=dataset.events.user_count, items=len(dataset.catalog))
-        if len(dataset.visits):
-            counts.update(visitors=dataset.visits.user_count, visitor_events=len(dataset.visits))
+        counts.update(_counted(dataset))
     return dataset
+
+
+def read_news(
+    config: Config,
+    store: Store,
+    record: ledger.ActiveRun,
+    *,
+    now: int,
+    progress: Progress,
+    is_full: bool,
+    removed_visits: int,
+    is_idle: bool,
+) -> Dataset | None:
+    """As `read`, but only what is new since the last reading, which the step says. is_full: read everything.
+
+    is_idle: a night may bring nothing new; None then.
+    """
+    with record.step("read") as counts:
+        if removed_visits:
+            counts.update(removed_visits=removed_visits)
+        dataset = load_news(
+            config,
+            store,
+            now=now,
+            progress=progress,
+            is_full=is_full,
+            is_evaluated=True,
+            trained=config.hash() if is_idle else None,
+            tell=lambda report: counts.update(findings=report.counted()),
+            note=lambda how: counts.update(reading=how),
+        )
+        counts.update(_counted(dataset) if dataset is not None else {"nothing_new": True})
+    return dataset
+
+
+def _counted(dataset: Dataset) -> dict[str, int]:
+    counts = {"events": len(dataset.events), "users": dataset.events.user_count, "items": len(dataset.catalog)}
+    visits = dataset.visits
+    return counts | ({"visitors": visits.user_count, "visitor_events": len(visits)} if len(visits) else {})
 
 
 def _live(config: Config, store: Store) -> tuple[Bundle | None, str | None]:
@@ -177,9 +234,10 @@ def _save(run: TrainingRun, record: ledger.ActiveRun, bundle: Bundle, live: Bund
         return bundles.save(bundle, run.config.storage.path, facts=facts)
 
 
-def _publish(run: TrainingRun, record: ledger.ActiveRun, version: str) -> bool:
+def _publish(run: TrainingRun, record: ledger.ActiveRun, version: str, settings: str) -> bool:
     """Move the extract and CURRENT while the lease's row is locked. Returns whether CURRENT moved: a pin keeps it.
 
+    settings: a text that stands for those that it was made with.
     Raises BundleError, with neither moved, when a server could not open the bundle.
     """
     folder = run.config.storage.path
@@ -189,4 +247,6 @@ def _publish(run: TrainingRun, record: ledger.ActiveRun, version: str) -> bool:
         with holding_lease(record.store, LEASE, record.fencing):
             extract.publish(folder, prepared)
             counts["published"] = versions.publish(folder, version, unless_pinned=True, is_checked=True)
+        if run.dataset.reading is not None:
+            note_trained(folder, run.dataset.reading, settings)
     return bool(counts["published"])

@@ -55,7 +55,7 @@ def judge(
     before, earlier = nights[0].figures, [night.figures for night in nights]
     usual = [night.found for night in nights]
     verdicts = [
-        *_freshness(tonight, earlier, settings),
+        *judge_freshness(tonight, earlier, settings),
         *_volume(tonight, before, settings),
         *_days(tonight, before, settings),
         *_repeats(tonight, before, settings),
@@ -69,7 +69,7 @@ def judge(
     return with_earlier(verdicts, usual)
 
 
-def _freshness(tonight: Figures, nights: Sequence[Figures], settings: GuardSettings) -> list[Verdict]:
+def judge_freshness(tonight: Figures, nights: Sequence[Figures], settings: GuardSettings) -> list[Verdict]:
     """The age of the newest event of each kind, beside its usual age and the silences of the last nine weeks."""
     before = nights[0]
     if before.span_days < LEAST_DAYS:

@@ -82,13 +82,14 @@ def load_news(
     progress: Progress,
     is_full: bool = False,
     is_evaluated: bool = False,
+    trained: str | None = None,
     tell: Callable[[SourceReport], None] = lambda _report: None,
     note: Callable[[dict[str, Any]], None] = lambda _how: None,
 ) -> Dataset | None:
     """As `load`, but read only what is new since the last reading, and keep the reading for the next night.
 
-    None: nothing is new since the newest bundle was made, with the same settings. is_full: read everything.
-    note: is called with what was read, and why.
+    None: nothing is new since the newest bundle was made with the settings `trained`, a text that stands for them.
+    is_full: read everything. note: is called with what was read, and why.
     Raises as `load`; also RecsysError when the reading cannot be kept.
     """
     folder = config.storage.path
@@ -96,11 +97,13 @@ def load_news(
     reading = read_queries(config, store, now, progress, last=last, is_kept=True, is_full=is_full)
     note(reading.how)
     if last is not None and not reading.is_new_after(last):
-        if is_trained(folder, last.name, config.hash()):
+        if trained is not None and is_trained(folder, last.name, trained):
             return None
         name = last.name
     else:
+        progress("keep what was read", 0.0)
         name = keep(folder, reading)
+        progress("keep what was read", 1.0)
     return _checked(replace(_derive(reading, progress), reading=name), is_evaluated, tell)
 
 

@@ -118,7 +118,7 @@ class _Reading:
         reasons = (
             ("the query, its columns or the settings of events changed", facts.fingerprint != self.fingerprint),
             (facts.why_not, facts.why_not is not None),
-            ("the database cannot tell the days of these times", self.calendar is None or not previous.sums),
+            ("the database cannot tell the days of these times", self.calendar is None),
             (f"the last full read is {source.full_read_days:g} days ago", self.now - facts.full_at >= longest),
         )
         return next((why for why, holds in reasons if holds), None)
@@ -158,16 +158,17 @@ class _Reading:
         self.times = times_of(self.config.source.timezone, self.config.source.time_format, own=self.stream.own)
         self._add(rows, None, EVERYTHING)
         facts = Facts(self.fingerprint, self.now, self.now, why_not=self._why_not(rows, sums))
-        return self._done(rows, facts, sums, {"read": "everything", "why": why, "rows": rows.read}, is_new=True)
+        is_new = self.previous is None or rows.read > 0 or self.previous.counts.height > 0
+        return self._done(rows, facts, sums, {"read": "everything", "why": why, "rows": rows.read}, is_new=is_new)
 
     def _why_not(self, rows: EventStream, sums: Sums) -> str | None:
-        """Why the days of these times cannot be told, though the database has an idea of them; None: they can."""
-        if not sums:
-            return None
+        """Why the days of these times cannot be told; None: they can."""
+        if self.calendar is None:
+            return "the database cannot tell the days of these times"
         unreadable = sum(int(counts.filter(pl.col("day").is_null())["rows"].sum()) for counts in rows.counts)
         without_day = sums.get(NO_DAY, (0, 0))[0]
         per_day = _PER_DAY.get(str(self.times.unit), 1)
-        if without_day == unreadable and (self.calendar is None or self.calendar.per_day in (1, per_day)):
+        if without_day == unreadable and self.calendar.per_day in (1, per_day):
             return None
         return f"of {without_day:,} rows the database cannot tell the day, and the times of {unreadable:,} are none"
 
@@ -242,7 +243,7 @@ def _fingerprint(stream: Stream, shop: Query, config: Config) -> str:
     source, rows = config.source, stream.empty()
     settings: Sequence[Any] = (
         *(FORMAT, pl.__version__, stream.identity, {name: str(code) for name, code in shop.columns.items()}),
-        *(hashlib.sha256(str(source.url).encode()).hexdigest(), source.dialect, source.timezone, source.time_format),
+        *(source.dialect, source.timezone, source.time_format),
         *(source.guest_ids, dict(rows.kinds), rows.most_visits),
     )
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()

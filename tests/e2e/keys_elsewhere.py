@@ -2,6 +2,7 @@
 
 SCHEDULER, ALERTS = "integration/jobs/test_scheduler.py", "integration/jobs/test_alerts.py"
 CONFIG = "unit/config/test_config.py"
+INCREMENTAL = "integration/source/test_incremental.py"
 GUARDS, LISTS = "unit/guards/test_judge.py", "unit/guards/test_lists.py"
 GUARD_BOUNDS = (
     *("max_silence_hours", "max_volume_drop", "max_volume_factor", "max_day_change", "max_past_change"),
@@ -34,6 +35,11 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "store.url_file": (CONFIG, "test_a_url_may_lie_in_a_file_of_its_own"),
     "source.url_file": (CONFIG, "test_a_url_may_lie_in_a_file_of_its_own"),
     "alerts.webhook_url_file": (CONFIG, "test_a_url_may_lie_in_a_file_of_its_own"),
+    "source.incremental": (INCREMENTAL, "test_everything_is_read_for_a_reason_that_is_told"),
+    "source.full_read_days": (INCREMENTAL, "test_everything_is_read_for_a_reason_that_is_told"),
+    "source.overlap_days": (INCREMENTAL, "test_days_of_the_overlap_are_read_with_those_that_changed"),
+    "source.check_nights": (INCREMENTAL, "test_within_some_nights_each_older_day_is_compared_once"),
+    "source.updated_at": (INCREMENTAL, "test_a_column_says_at_once_which_old_rows_changed"),
     "source.time_format": (
         "integration/source/test_source.py",
         "test_times_as_text_are_read_in_the_configured_form",

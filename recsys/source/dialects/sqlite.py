@@ -159,10 +159,10 @@ def _calendar(query: Query, column: str, per_day: int | None) -> Calendar | None
     found = {row[0] for row in query.fetch(f"SELECT typeof({named}) FROM {query.table} LIMIT {_SAMPLE}")} - {"null"}
     texts = " || '|' || ".join(f"coalesce(shop.{each}, '')" for each in query.present(EVENT_COLUMNS))
     checksum = f"{_CHECKSUM}(CAST({texts} AS BLOB))"
-    if found == {"text"}:
+    if found == {"text"} or (not found and per_day is None):
         day = f"CASE WHEN {named} GLOB '????-??-??*' THEN substr({named}, 1, 10) END"
         return Calendar(named, day, "date", checksum)
-    if not found or not found <= {"integer", "real"} or per_day is None:
+    if not found <= {"integer", "real"} or per_day is None:
         return None
     # Text is more than any number.
     day = f"CASE WHEN {named} < '' THEN CAST({named} / {per_day} AS INTEGER) END"

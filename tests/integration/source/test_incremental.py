@@ -94,7 +94,8 @@ class Shop:
         """What is read in the night after so many days, and what the ledger says of the shop's events."""
         told: dict[str, Any] = {}
         now, config = round((START + day) * DAY), self.config(**options.pop("settings", {}))
-        loaded = load_news(config, self.store, now=now, progress=quiet, note=told.update, **options)
+        options |= {"progress": quiet, "note": told.update, "trained": self.config().hash()}
+        loaded = load_news(config, self.store, now=now, **options)
         return loaded, told["interactions"]
 
     def in_full(self, day: float) -> Dataset:
@@ -275,6 +276,16 @@ def test_rows_without_a_time_are_counted_and_read_again_when_they_change(shop: S
     loaded, how = shop.night(0)
     assert how["why"] == "rows without a readable time changed"
     assert same(shop, loaded, 0)
+
+
+def test_days_of_the_overlap_are_read_with_those_that_changed(sqlite_shop: Shop) -> None:
+    sqlite_shop.add(900, -30, spread=30)
+    rows = []
+    for days in (0.0, 9.0):
+        sqlite_shop.night(0, is_full=True)
+        sqlite_shop.add(1, -20.5, spread=0)
+        rows.append(sqlite_shop.night(0, settings={"overlap_days": days})[1]["rows"])
+    assert rows[0] < 200 < rows[1]
 
 
 def test_within_some_nights_each_older_day_is_compared_once(shop: Shop) -> None:
