@@ -56,7 +56,8 @@ def answer(state: AppState, query: Query, *, request_id: str, same_for_all: Requ
             return not_modified(etag)
         headers = {"ETag": etag, "Cache-Control": CONTROL}
     try:
-        found = engine.answer(state.config, context, query)
+        with state.processors:
+            found = engine.answer(state.config, context, query)
     except NotFoundError as error:
         raise ProblemError(404, "unknown_item", str(error)) from None
     _count(found, query)
@@ -88,7 +89,8 @@ def _kept(request_id: str, context: RequestContext, query: Query, told: dict[str
 def answer_page(state: AppState, common: Query, queries: Sequence[Query], *, request_id: str) -> Response:
     """The boxes of a page, for the user, visitor and moment of `common`; each is an answer or an error."""
     context = gather_context(state, common)
-    outcomes = several.answer_page(state.config, context, queries)
+    with state.processors:
+        outcomes = several.answer_page(state.config, context, queries)
     boxes = [{"box": query.box} | _told(outcome, query) for outcome, query in zip(outcomes, queries, strict=True)]
     body = {"request_id": request_id, "bundle": context.snapshot.bundle.version, "boxes": boxes}
     return Response(to_json(body, inf_nan_mode="null"), media_type="application/json")
@@ -98,7 +100,7 @@ def answer_batch(state: AppState, queries: Sequence[Query | str], *, request_id:
     """Many questions, each with an answer or an error in its place. A text is the fault of a question."""
     asked = [query for query in queries if isinstance(query, Query)]
     contexts = _gather_contexts(state, asked)
-    outcomes = iter(several.answer_batch(state.config, contexts, asked))
+    outcomes = iter([_outcome(state, context, query) for context, query in zip(contexts, asked, strict=True)])
     answers = []
     for query in queries:
         told = _error(422, "invalid_request", query) if isinstance(query, str) else _told(next(outcomes), query)
@@ -106,6 +108,12 @@ def answer_batch(state: AppState, queries: Sequence[Query | str], *, request_id:
     bundle = (contexts[0].snapshot if contexts else current(state)).bundle.version
     body = {"request_id": request_id, "bundle": bundle, "answers": answers}
     return Response(to_json(body, inf_nan_mode="null"), media_type="application/json")
+
+
+def _outcome(state: AppState, context: RequestContext, query: Query) -> several.Outcome:
+    """One answer of a batch; in between others have their turn."""
+    with state.processors:
+        return several.answer_batch(state.config, [context], [query])[0]
 
 
 def _gather_contexts(state: AppState, queries: Sequence[Query]) -> list[RequestContext]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 import threading
 from dataclasses import dataclass, field
 
@@ -33,6 +34,9 @@ class AppState:
     live: Live
     auth: KeyAuth
     requests: RequestLog
+    # Answers are computed by as many threads as the process has processors: more would only take the interpreter from
+    # each other, and from the loop that reads requests. Others wait for the database meanwhile.
+    processors: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_processors()))
     tag: str = field(init=False)  # differs between configurations, which shape answers
     deleted: dict[str, int] = field(default_factory=dict)  # tombstones, for when the database is away
     placements: dict[str, PlacementChange] = field(default_factory=dict)  # those of the own tables, as last read
@@ -110,6 +114,11 @@ class AppState:
             self._looked.set()
             self._stop.wait(self.config.api.poll_seconds)
         metrics.READY.set(0)
+
+
+def _processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def state_of(request: Request) -> AppState:

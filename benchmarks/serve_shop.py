@@ -42,7 +42,7 @@ TOKENS = 20_000  # of the item encoder
 KINDS = ("view", "cart", "purchase")
 WORDS, TITLE = 20_000, 4  # words that there are, and so many make a title
 NEW_SHARE, NEW_DAYS, OLD_DAYS = 0.01, 30, 700  # of the items came so lately, the others within so many days
-TOGETHER = 10  # items that belong to each
+TOGETHER = 30  # items that belong to each
 HALF_LIFE_DAYS = 28.0
 
 
@@ -105,11 +105,17 @@ def make_shop(
     users = Vocabulary.from_ids(f"u{row}" for row in range(len(histories)))
     readings = SimpleNamespace(users=users, catalog=catalog, events=events, kinds=KINDS, watermark=now)
     extract.publish(folder / "data", extract.write(folder / "data", readings))
-    url = store_url or f"sqlite:///{folder}/recsys.db"
+    return made, use_store(folder, store_url)
+
+
+def use_store(folder: Path, store_url: str | None) -> str:
+    """Write the configuration of a shop that was made, for this database, and fill that. Returns a key."""
+    live = extract.open_extract(folder / "data")
+    url = store_url or f"sqlite:///{folder.resolve()}/recsys.db"
     (folder / "recsys.toml").write_text(
         f'[storage]\npath = "data"\n\n[store]\nurl = "{url}"\ntable_prefix = "recsys_bench_"\n'
     )
-    return made, _fill_store(random, url, items, len(histories), now)
+    return _fill_store(np.random.default_rng(1), url, len(live.items), len(live.users), live.watermark)
 
 
 def _events(histories: Histories, items: int, now: int) -> Interactions:
