@@ -338,7 +338,7 @@ USERS, ITEMS = ("a", "A", "b"), ("x", "y")
 EVENT = st.tuples(st.sampled_from(USERS), st.sampled_from(ITEMS), st.sampled_from(KINDS), st.integers(1, 60))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     in_extract=st.lists(EVENT, max_size=25),
     posted=st.lists(EVENT, max_size=15),

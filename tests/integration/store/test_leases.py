@@ -112,13 +112,13 @@ def test_a_renewal_is_a_sign_of_life_of_the_run(store):
 
 
 def test_nobody_takes_the_lease_while_its_owner_publishes_even_when_it_expires(store, database):
-    fencing = acquire_lease(store, "train", "a", seconds=2)
+    fencing = acquire_lease(store, "train", "a", seconds=3)
     started = store.now()
     taken = []
     other = open_store(database)
     waiting = threading.Thread(target=lambda: taken.append(acquire_lease(other, "train", "b")))
     with holding_lease(store, "train", fencing):
-        while other.now() < started + 2_500_000:
+        while other.now() < started + 3_500_000:
             time.sleep(0.05)
         waiting.start()
         waiting.join(0.5)
@@ -143,7 +143,7 @@ from recsys.store.leases import acquire_lease, holding_lease
 from recsys.store.migrate import open_store
 from recsys.store.runs import start_run
 store = open_store(sys.argv[1])
-fencing = acquire_lease(store, "train", "killed", seconds=1)
+fencing = acquire_lease(store, "train", "killed", seconds=3)
 start_run(store, "train", "hash", owner="killed", fencing=fencing)
 with holding_lease(store, "train", fencing):
     os.kill(os.getpid(), signal.SIGKILL)
