@@ -23,7 +23,7 @@ from recsys.related.tables import POPULARITY, Table, empty_table
 CANDIDATES = 80  # of an item that a network ranks, and that a table holds
 _MOST_PAIRS = 12_000_000  # in a table: 100 MB
 _QUESTIONS = 3000
-_LISTS_A_WINDOW, _SEEDS_A_BASKET, _FEWEST_LISTS = 6000, 4, 300
+_LISTS_A_WINDOW, _SEEDS_A_BASKET, _FEWEST_LISTS = 4000, 4, 300
 _WINDOWS = 3  # of past time, each as long as validation, whose baskets train the network
 
 
