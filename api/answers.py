@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request, Response
@@ -18,6 +19,15 @@ from recsys.serving import several
 from recsys.serving.answer import Answer, Query, RequestContext
 from recsys.serving.snapshot import Snapshot
 from recsys.store.requests import KeptRequest
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why one question among several cannot be asked."""
+
+    status: int  # that a question of its own would have had
+    code: str
+    detail: str
 
 
 def current(state: AppState) -> Snapshot:
@@ -86,25 +96,23 @@ def _kept(request_id: str, context: RequestContext, query: Query, told: dict[str
     )
 
 
-def answer_page(state: AppState, common: Query, queries: Sequence[Query], *, request_id: str) -> Response:
+def answer_page(state: AppState, common: Query, queries: Sequence[Query | Fault], *, request_id: str) -> Response:
     """The boxes of a page, for the user, visitor and moment of `common`; each is an answer or an error."""
     context = gather_context(state, common)
+    asked = [query for query in queries if isinstance(query, Query)]
     with state.processors:
-        outcomes = several.answer_page(state.config, context, queries)
-    boxes = [{"box": query.box} | _told(outcome, query) for outcome, query in zip(outcomes, queries, strict=True)]
+        outcomes = several.answer_page(state.config, context, asked)
+    boxes = _all_told(queries, outcomes)
     body = {"request_id": request_id, "bundle": context.snapshot.bundle.version, "boxes": boxes}
     return Response(to_json(body, inf_nan_mode="null"), media_type="application/json")
 
 
-def answer_batch(state: AppState, queries: Sequence[Query | str], *, request_id: str) -> Response:
-    """Many questions, each with an answer or an error in its place. A text is the fault of a question."""
+def answer_batch(state: AppState, queries: Sequence[Query | Fault], *, request_id: str) -> Response:
+    """Many questions, each with an answer or an error in its place."""
     asked = [query for query in queries if isinstance(query, Query)]
     contexts = _gather_contexts(state, asked)
-    outcomes = iter([_outcome(state, context, query) for context, query in zip(contexts, asked, strict=True)])
-    answers = []
-    for query in queries:
-        told = _error(422, "invalid_request", query) if isinstance(query, str) else _told(next(outcomes), query)
-        answers.append({"box": None if isinstance(query, str) else query.box} | told)
+    outcomes = [_outcome(state, context, query) for context, query in zip(contexts, asked, strict=True)]
+    answers = _all_told(queries, outcomes)
     bundle = (contexts[0].snapshot if contexts else current(state)).bundle.version
     body = {"request_id": request_id, "bundle": bundle, "answers": answers}
     return Response(to_json(body, inf_nan_mode="null"), media_type="application/json")
@@ -114,6 +122,17 @@ def _outcome(state: AppState, context: RequestContext, query: Query) -> several.
     """One answer of a batch; in between others have their turn."""
     with state.processors:
         return several.answer_batch(state.config, [context], [query])[0]
+
+
+def _all_told(queries: Sequence[Query | Fault], outcomes: Sequence[several.Outcome]) -> list[dict[str, Any]]:
+    """What became of each question. outcomes: of those that are no faults, in their order."""
+    rest = iter(outcomes)
+    return [
+        {"box": query.box} | _told(next(rest), query)
+        if isinstance(query, Query)
+        else {"box": None} | _error(query.status, query.code, query.detail)
+        for query in queries
+    ]
 
 
 def _gather_contexts(state: AppState, queries: Sequence[Query]) -> list[RequestContext]:

@@ -67,6 +67,7 @@ Fields = Annotated[
 Box = Annotated[
     str, AfterValidator(_known_box), WithJsonSchema({"type": "string", "enum": [*BOXES], "examples": ["trending"]})
 ]
+PlacementName = Annotated[str, Field(max_length=64, examples=["home"])]
 Category = Annotated[
     str, Field(min_length=1, max_length=1_000, description="Only this category and those below it", examples=["Food"])
 ]

@@ -140,9 +140,13 @@ def box(
     window_days: int | None,
     category: str | None,
     as_of: str | None,
+    cursor: str | None,
+    explain: bool,
     progress: Progress,
 ) -> Output:
     """The k best items of a box. items: those that it is about. Other options as in `recommend`.
+
+    cursor: of an earlier answer, which this one goes on with. explain: say which items of the history made each come.
 
     Raises NotFoundError when the item that the box is about is unknown, ConfigError for an option that is wrong.
     """
@@ -157,6 +161,8 @@ def box(
         items=items,
         window_days=window_days,
         category=category,
+        cursor=cursor,
+        explain=explain,
         rules=_rules(rules),
     )
     query = replace(query, k=k or engine.default_k(query))
@@ -203,9 +209,19 @@ def _show_box(
     context = _context(config, store, snapshot, query)
     with _options():
         found = engine.answer(config, context, query)
-    data = {"box": query.box, "bundle": found.bundle} | _data(context, found)
-    table = _table(f"{title} from {found.bundle}", data["hits"], ("rank", "reason", "score"), query.fields)
+    data = {"box": query.box, "bundle": found.bundle} | _data(context, found) | {"next_cursor": found.next_cursor}
+    rows = [row | {"because of": _reasons(row)} if query.explain else row for row in data["hits"]]
+    first = ("rank", "reason", "score", "because of") if query.explain else ("rank", "reason", "score")
+    table = _table(f"{title} from {found.bundle}", rows, first, query.fields)
     return Output(data, [table, *(warning["detail"] for warning in found.warnings)])
+
+
+def _reasons(hit: dict[str, Any]) -> str | None:
+    """The items of the history that made an item come, and what each adds to its score."""
+    told = hit.get("explanation")
+    if told is None:
+        return None
+    return ", ".join(f"{each['item_id']} {each['contribution']:+.3f}" for each in told["history"])
 
 
 def _load(config: Config, store: Store, progress: Progress) -> Snapshot:

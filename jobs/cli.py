@@ -400,6 +400,12 @@ def box(
     ] = None,
     as_of: AsOfOption = None,
     rules: RulesOption = None,
+    cursor: Annotated[
+        str | None, typer.Option("--cursor", help="next_cursor of an earlier --json: the items behind those.")
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say which items of the history made each item come.")
+    ] = False,
     config: ConfigOption = CONFIG,
     as_json: JsonOption = False,
 ) -> None:
@@ -424,6 +430,8 @@ def box(
         window_days=window_days,
         category=category,
         as_of=as_of,
+        cursor=cursor,
+        explain=explain,
     )
 
 

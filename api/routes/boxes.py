@@ -1,15 +1,18 @@
 """The boxes of a shop's pages: for you, similar, trending, bestsellers, new arrivals and the others of BOXES."""
 
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
-from pydantic import BaseModel, Field, SkipValidation, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SkipValidation, ValidationError, field_validator, model_validator
 
 from api import answers
+from api.answers import Fault
 from api.auth import needs
+from api.placements import placed
 from api.problems import documented, first_fault
 from api.routes.recommendations import Answer, AnswerWarning, AskedOfUser, Dropped, Hit, Question
+from api.rules import Rules
 from api.schemas import (
     MAX_NAMED,
     Box,
@@ -20,10 +23,12 @@ from api.schemas import (
     Id,
     JsonRoute,
     K,
+    PlacementName,
     Time,
     WindowDays,
 )
-from api.state import state_of
+from api.state import AppState, state_of
+from recsys.errors import NotFoundError
 from recsys.serving.answer import Query as EngineQuery
 from recsys.serving.answer import default_k
 
@@ -79,10 +84,28 @@ def _sized(query: EngineQuery, asked: BaseModel) -> EngineQuery:
     return query if "k" in asked.model_fields_set else replace(query, k=default_k(query))
 
 
-class PageBox(Form):
+class BoxOrPlacement(Form):
+    """What one of several questions is about."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [{"required": [name], "properties": {name: {"type": "string"}}} for name in ("box", "placement")]
+        }
+    )
+
+    box: Box | None = Field(None, description="A box or a placement is required, not both")
+    placement: PlacementName | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if (self.box is None) == (self.placement is None):
+            raise ValueError("box or placement: one of them is required, not both")
+        return self
+
+
+class PageBox(BoxOrPlacement):
     """One box of a page. What it does not say is as the page says."""
 
-    box: Box
     item_id: Id | Named = Field([], description="One item or several that the box is about")
     k: K | None = None
     exclude: Excluded = Field([])
@@ -90,6 +113,7 @@ class PageBox(Form):
     fields: Fields | None = None
     window_days: WindowDays | None = None
     category: Category | None = None
+    rules: Rules | None = Field(None, description="Count beside the page's, and before them")
 
 
 class PageQuestion(Question):
@@ -104,31 +128,36 @@ class PageQuestion(Question):
             raise ValueError("a cursor goes on with one box; send it to /v1/boxes/{box}")
         return cursor
 
-    def box_queries(self) -> list[EngineQuery]:
-        """The same for the engine."""
-        common = self.query()
-        return [self._box_query(common, box) for box in self.boxes]
-
-    def _box_query(self, common: EngineQuery, asked: PageBox) -> EngineQuery:
+    def box_query(self, asked: PageBox, state: AppState) -> EngineQuery | Fault:
+        """One of its boxes for the engine."""
+        common, page_k = self.query(), self.k if "k" in self.model_fields_set else None
         query = replace(
             common,
-            box=asked.box,
+            box=asked.box or "for_you",
             items=_listed(asked.item_id),
             exclude=[*common.exclude, *asked.exclude],
             filters=[*common.filters, *([] if asked.filter is None else [asked.filter])],
             fields=common.fields if asked.fields is None else asked.fields,
             window_days=asked.window_days,
             category=asked.category,
+            rules=[*common.rules, *([] if asked.rules is None else [asked.rules.plain()])],
         )
-        return (
-            query if asked.k is None and "k" in self.model_fields_set else replace(query, k=asked.k or default_k(query))
-        )
+        if asked.placement is not None:
+            return _placed(state, asked.placement, query, k=asked.k, usual_k=page_k)
+        return replace(query, k=asked.k or page_k or default_k(query))
 
 
-class BatchQuestion(BoxQuestion):
+def _placed(
+    state: AppState, name: str, query: EngineQuery, *, k: int | None, usual_k: int | None = None
+) -> EngineQuery | Fault:
+    try:
+        return placed(state, name, query, k=k, usual_k=usual_k)
+    except NotFoundError as error:
+        return Fault(404, "unknown_placement", str(error))
+
+
+class BatchQuestion(BoxOrPlacement, BoxQuestion):
     """One question of a batch."""
-
-    box: Box
 
 
 class Batch(Form):
@@ -149,7 +178,10 @@ class BoxError(BaseModel):
 class BoxAnswer(BaseModel):
     """One answer among several. Where there is an error, there are no hits."""
 
-    box: str | None = Field(description="Null where the question could not be read", examples=["trending"])
+    box: str | None = Field(
+        description="That of the placement where one was named; null where the question could not be asked",
+        examples=["trending"],
+    )
     hits: list[Hit] = Field(description="Best first; fewer than k only when fewer are eligible")
     eligible: int | None = None
     dropped: Dropped | None = None
@@ -232,8 +264,9 @@ def ask_page(
     request: Request,
 ) -> Response:
     """Several boxes for one page. No item is in two of them: what a box lists, no later one does."""
-    common, queries = page.query(), page.box_queries()
-    return answers.answer_page(state_of(request), common, queries, request_id=request.state.request_id)
+    state = state_of(request)
+    queries = [page.box_query(box, state) for box in page.boxes]
+    return answers.answer_page(state, page.query(), queries, request_id=request.state.request_id)
 
 
 @router.post(
@@ -261,14 +294,17 @@ def ask_batch(
     request: Request,
 ) -> Response:
     """Up to 100 questions in one request, each with an answer or an error of its own."""
-    queries = [_read_question(question) for question in batch.questions]
-    return answers.answer_batch(state_of(request), queries, request_id=request.state.request_id)
+    state = state_of(request)
+    queries = [_read_question(state, question) for question in batch.questions]
+    return answers.answer_batch(state, queries, request_id=request.state.request_id)
 
 
-def _read_question(question: Any) -> EngineQuery | str:
+def _read_question(state: AppState, question: Any) -> EngineQuery | Fault:
     """The query of a question, or what is wrong with it."""
     try:
         read = BatchQuestion.model_validate(question)
     except ValidationError as error:
-        return first_fault(error, BatchQuestion)
-    return read.box_query(read.box)
+        return Fault(422, "invalid_request", first_fault(error, BatchQuestion))
+    if read.placement is None:
+        return read.box_query(read.box or "")
+    return _placed(state, read.placement, read.box_query("for_you"), k=read.k if "k" in read.model_fields_set else None)

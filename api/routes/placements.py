@@ -1,7 +1,6 @@
 """Placements: questions that name one, and their definitions, which change while the service runs."""
 
 import time
-from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
@@ -9,11 +8,12 @@ from pydantic import BaseModel, Field
 
 from api import answers
 from api.auth import actor_of, needs
+from api.placements import known, placed
 from api.problems import ProblemError, documented
 from api.routes.boxes import AskedOfBox, BoxQuestion
 from api.routes.recommendations import Answer
-from api.schemas import JsonRoute
-from api.state import AppState, state_of
+from api.schemas import JsonRoute, PlacementName
+from api.state import state_of
 from recsys.config.settings import PlacementSettings
 from recsys.data.times import rfc3339
 from recsys.errors import NotFoundError
@@ -22,8 +22,6 @@ from recsys.serving.placements import (
     check_placement,
     definition_of,
     described,
-    find_placement,
-    known_placements,
     question,
     read_settings,
 )
@@ -31,7 +29,7 @@ from recsys.store.placements import PlacementChange, delete_placement, list_plac
 
 router = APIRouter(route_class=JsonRoute, tags=["placements"])
 
-Name = Annotated[str, Path(max_length=64, description="Small letters, digits, - and _", examples=["home"])]
+Name = Annotated[PlacementName, Path(description="Small letters, digits, - and _")]
 Definition = Annotated[
     dict[str, Any],
     Body(
@@ -138,7 +136,7 @@ def preview_placement(name: Name, asked: Preview, request: Request) -> Response:
     """The items of a placement for any user, visitor or basket, as it is or with another definition."""
     state = state_of(request)
     if asked.definition is None:
-        same = [placement for placement in _known(state) if placement.name == name]
+        same = [placement for placement in known(state) if placement.name == name]
         if not same:
             raise ProblemError(404, "unknown_placement", f"There is no placement {name!r}.")
         settings = same[0].settings
@@ -161,7 +159,7 @@ def list_all(request: Request) -> dict[str, Any]:
     state = state_of(request)
     state.learn_placements(state.store.read(list_placements))
     now = time.time_ns() // 1000
-    shown = [described(placement, now) for placement in _known(state)]
+    shown = [described(placement, now) for placement in known(state)]
     return {"request_id": request.state.request_id, "placements": shown}
 
 
@@ -187,7 +185,7 @@ def put(name: Name, definition: Definition, request: Request) -> dict[str, Any]:
 @router.delete(
     "/v1/placements/{name}",
     response_model=PlacementDeleted,
-    responses=documented(401, 403, 404, 503),
+    responses=documented(401, 403, 404, 422, 503),
     dependencies=[Depends(needs("admin"))],
 )
 def delete(name: Name, request: Request) -> dict[str, Any]:
@@ -204,7 +202,7 @@ def delete(name: Name, request: Request) -> dict[str, Any]:
 @router.get(
     "/v1/placements/{name}/history",
     response_model=PlacementVersions,
-    responses=documented(401, 403, 503),
+    responses=documented(401, 403, 422, 503),
     dependencies=[Depends(needs("admin"))],
 )
 def history_of(name: Name, request: Request) -> dict[str, Any]:
@@ -218,15 +216,9 @@ def history_of(name: Name, request: Request) -> dict[str, Any]:
 
 
 def _answer(request: Request, name: str, asked: AskedOfBox | BoxQuestion) -> Response:
-    state, query = state_of(request), asked.box_query("for_you")
+    state, k = state_of(request), asked.k if "k" in asked.model_fields_set else None
     try:
-        placement = find_placement(_known(state), name, query.as_of or time.time_ns() // 1000)
+        query = placed(state, name, asked.box_query("for_you"), k=k)
     except NotFoundError as error:
         raise ProblemError(404, "unknown_placement", str(error)) from None
-    k = asked.k if "k" in asked.model_fields_set else None
-    query = question(placement.settings, replace(query, box=placement.settings.box), k=k)
     return answers.answer(state, query, request_id=request.state.request_id)
-
-
-def _known(state: AppState) -> list[Placement]:
-    return known_placements(state.config, state.placements)

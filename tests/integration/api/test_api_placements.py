@@ -63,6 +63,26 @@ def test_a_placement_of_the_configuration_is_answered_while_it_is_active(configu
     ]
 
 
+def test_pages_and_batches_may_name_a_placement_and_a_box_of_a_page_has_rules_of_its_own(configured, serve):
+    server = serve()
+    home, last = said(server.http.get("/v1/placements/home")), server.post("/v1/boxes/popular", {"k": 40})
+    pinned = {"rules": {"pin": [{"item_id": ids(last)[-1], "place": 2}]}}
+    boxes = [{"placement": "home"}, {"placement": "hone"}, {"box": "popular", **pinned}, {"placement": "home", "k": 1}]
+    page = server.post("/v1/pages", {"k": 3, "boxes": boxes})["boxes"]
+    assert [box["box"] for box in page] == ["bestsellers", None, "popular", "bestsellers"]
+    assert (ids(page[0]), ids(page[2])[1]) == (ids(home), ids(last)[-1])
+    assert [len(box["hits"]) for box in page[2:]] == [3, 1]
+    assert not set(ids(page[0])) & {*ids(page[2]), *ids(page[3])}
+    assert (page[1]["error"]["status"], page[1]["error"]["code"]) == (404, "unknown_placement")
+    both = {"placement": "home", "box": "popular"}
+    batch = server.post("/v1/batch", {"questions": [{"placement": "home", "k": 2}, {"placement": "hone"}, both, {}]})
+    assert ids(batch["answers"][0]) == ids(said(server.http.get("/v1/placements/home?k=2")))
+    errors = [answer["error"] for answer in batch["answers"][1:]]
+    assert [error["status"] for error in errors] == [404, 422, 422]
+    assert errors[1]["detail"] == errors[2]["detail"] == "box or placement: one of them is required, not both"
+    assert server.http.post("/v1/pages", json={"boxes": [both]}).status_code == 422
+
+
 def test_a_stored_placement_counts_at_once_and_takes_the_place_of_a_configured_one(configured, serve, database):
     server = serve(RECSYS_STORE__URL=database)
     before = ids(said(server.http.get("/v1/placements/home")))

@@ -1,6 +1,8 @@
 """HEAD, gzip, tags and paging: what a browser or a proxy makes of the answers."""
 
 import gzip
+import json
+import re
 
 import httpx
 import pytest
@@ -103,3 +105,10 @@ def test_every_operation_has_a_short_name_of_its_own(serve):
     names = [operation["operationId"] for methods in paths.values() for operation in methods.values()]
     assert len(set(names)) == len(names) > 15
     assert all(len(name) < 30 and "v1" not in name for name in names)
+
+
+def test_every_reference_of_the_description_leads_somewhere(serve):
+    described = serve().http.get("/openapi.json").json()
+    named = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(described)))
+    assert named
+    assert named <= set(described["components"]["schemas"])

@@ -236,9 +236,25 @@ def test_the_command_line_answers_every_box_as_http_does(shop: Path, busy: tuple
         assert name in run_here("box", "--help").stdout
 
 
+def test_a_box_on_the_command_line_goes_on_with_a_cursor_and_explains(
+    shop: Path, busy: tuple[ServiceHere, list[str]]
+) -> None:
+    _, items = busy
+    (shop / "viewed").write_text(json.dumps([{"item_id": items[7], "kind": "view"}]))
+    asked = ["box", "for_you", "--history", str(shop / "viewed"), "-k", "4", "--config", str(shop / "recsys.toml")]
+    first = json.loads(run_here(*asked, "--json").stdout)
+    second = json.loads(run_here(*asked, "--cursor", first["next_cursor"], "--explain", "--json").stdout)
+    assert not {hit["item_id"] for hit in first["hits"]} & {hit["item_id"] for hit in second["hits"]}
+    explained = [hit["explanation"] for hit in second["hits"] if hit["reason"] == "visitor"]
+    assert explained
+    assert {told["history"][0]["item_id"] for told in explained} == {items[7]}
+    assert "because of" in run_here(*asked, "--explain").stdout
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        (("box", "popular", "--cursor", "x"), "--cursor: this is none"),
         (("recommend",), "nobody is named"),
         (("recommend", "a", "b", "--visitor", "v"), "belong to one user"),
         (("recommend", "a", "--visitor", ""), "is empty"),
