@@ -99,7 +99,10 @@ def test_the_words_of_a_database_are_for_the_terminal_alone(shop, recsys):
     assert "the query of interactions failed" in logged.stderr
     assert "missing table page_view" in logged.stderr  # the configuration's own word, not one of the database
     errors = [run["error"] for run in parsed(recsys("runs", "--config", shop / "recsys.toml", "--json"))]
-    assert ["OperationalError SQLITE_ERROR" in error and "no such table" not in error for error in errors] == [True, True]
+    assert ["OperationalError SQLITE_ERROR" in error and "no such table" not in error for error in errors] == [
+        True,
+        True,
+    ]
 
 
 def test_an_empty_shop_is_refused(shop, recsys):
