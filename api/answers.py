@@ -159,7 +159,7 @@ def _told(outcome: several.Outcome, query: Query) -> dict[str, Any]:
 
 def _error(status: int, code: str, detail: str) -> dict[str, Any]:
     """An error in place of an answer. It has no hits, so that a page that lists them needs no special case."""
-    return {"hits": [], "error": {"status": status, "code": code, "detail": detail}}
+    return {"hits": [], "warnings": [], "error": {"status": status, "code": code, "detail": detail}}
 
 
 def plain(found: Answer) -> dict[str, Any]:

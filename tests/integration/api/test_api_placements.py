@@ -74,6 +74,7 @@ def test_pages_and_batches_may_name_a_placement_and_a_box_of_a_page_has_rules_of
     assert [len(box["hits"]) for box in page[2:]] == [3, 1]
     assert not set(ids(page[0])) & {*ids(page[2]), *ids(page[3])}
     assert (page[1]["error"]["status"], page[1]["error"]["code"]) == (404, "unknown_placement")
+    assert (page[1]["hits"], page[1]["warnings"]) == ([], [])
     both = {"placement": "home", "box": "popular"}
     batch = server.post("/v1/batch", {"questions": [{"placement": "home", "k": 2}, {"placement": "hone"}, both, {}]})
     assert ids(batch["answers"][0]) == ids(said(server.http.get("/v1/placements/home?k=2")))
