@@ -2,10 +2,11 @@
 
 import os
 import shutil
+import sqlite3
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +56,8 @@ class Databases:
         made = Path(self._folder.name) / "own.db"  # a copy takes a small part of the time of the migrations
         if not made.exists():
             open_store(f"sqlite:///{made}").close()
+            with closing(sqlite3.connect(made)) as file:  # as a shop's file is until the own tables are opened in it
+                file.execute("PRAGMA journal_mode = DELETE")
         shutil.copyfile(made, path)
         return f"sqlite:///{path}"
 
