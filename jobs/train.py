@@ -66,7 +66,7 @@ def train(
         days_kept = round(config.events.visitor_days * MICROSECONDS_PER_DAY)
         settle(store)
         removed = prune_visitors(store, received_before=store.now() - days_kept)  # before what may refuse the run
-        is_idle = force is None and not full and current(bundles.bundles_folder(config.storage.path)) is not None
+        is_idle = force is None and not full and _live(config, store)[0] is not None
         dataset = read_news(
             config, store, record, now=now, progress=progress, is_full=full, removed_visits=removed, is_idle=is_idle
         )
@@ -101,7 +101,7 @@ def _nothing_new(config: Config, store: Store, record: ledger.ActiveRun, now: in
     record.metrics["nothing_new"] = True
     verdicts = guard_ages(record, store, config, now=now)
     lines = [f"warning: {verdict}" for verdict in verdicts if verdict.deviates]
-    lines.append(f"nothing is new since {version} was made; it stays")
+    lines.append(f"nothing is new since {version} was made; it stays (--full trains all the same)")
     return Output({"run": record.run_id, "bundle": version, "published": False, **record.metrics}, lines)
 
 
@@ -243,7 +243,7 @@ def _publish(run: TrainingRun, record: ledger.ActiveRun, version: str, settings:
     folder = run.config.storage.path
     with run.step("publish") as counts:
         versions.check(folder, version)  # here: while the lease's row is locked, SQLite takes no events
-        prepared = extract.write(folder, run.dataset)
+        prepared = extract.write(folder, run.dataset, run.dataset.recent)
         with holding_lease(record.store, LEASE, record.fencing):
             extract.publish(folder, prepared)
             counts["published"] = versions.publish(folder, version, unless_pinned=True, is_checked=True)

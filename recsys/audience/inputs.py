@@ -45,7 +45,8 @@ class Inputs:
 def open_inputs(config: Config, store: Store) -> Inputs:
     """Open the live bundle and the extract, and read the events since. Raises BundleError, NotFoundError."""
     bundle, extract = bundles.load(config.storage.path), open_extract(config.storage.path)
-    changes = read_changes(store, list(extract.users), received_after=extract.watermark, occurred_before=_FOREVER)
+    since, known = extract.complete_until, extract.recent or ()
+    changes = read_changes(store, list(extract.users), received_after=since, known=known, occurred_before=_FOREVER)
     return Inputs(config, store, bundle, extract, changes.events)
 
 

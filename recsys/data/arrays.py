@@ -9,6 +9,7 @@ import numpy.typing as npt
 Array = npt.NDArray[np.generic]
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
+UInt64 = npt.NDArray[np.uint64]
 Float32 = npt.NDArray[np.float32]
 Int8 = npt.NDArray[np.int8]
 Bool = npt.NDArray[np.bool_]

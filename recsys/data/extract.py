@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from recsys.data.arrays import UInt64
 from recsys.data.catalog import Catalog
 from recsys.data.folder import (
     current,
@@ -24,12 +25,13 @@ from recsys.data.folder import (
     write_folder,
 )
 from recsys.data.interactions import Interactions
-from recsys.data.vocabulary import Vocabulary
+from recsys.data.vocabulary import Vocabulary, hash_id
 from recsys.errors import BundleError, NotFoundError
 
 FORMAT = 1
 KEPT = 2  # versions: the current one and the one that a process may still be opening
 
+_RECENT = "recent.npy"
 _ARRAYS = ("offsets", "items", "kinds", "times", "values")
 
 
@@ -63,6 +65,27 @@ class Readings(Protocol):
 
 
 @dataclass(frozen=True)
+class Recent:
+    """The own events that came shortly before the watermark and are in the extract.
+
+    Another one of that time was stamped before the watermark and committed after the reading: the extract lacks it.
+    """
+
+    since: int  # microseconds UTC
+    hashes: UInt64  # of their ids, sorted
+
+    @classmethod
+    def of(cls, event_ids: Sequence[str], since: int) -> "Recent":
+        """The recent events with these ids."""
+        return cls(since, np.sort(np.array([hash_id(identifier) for identifier in event_ids], np.uint64)))
+
+    def __contains__(self, event_id: object) -> bool:
+        wanted = np.uint64(hash_id(str(event_id)))
+        at = int(np.searchsorted(self.hashes, wanted))
+        return at < len(self.hashes) and bool(self.hashes[at] == wanted)
+
+
+@dataclass(frozen=True)
 class Extract:
     """The events of all users, memory-mapped. Its rows of users and items are its own, no bundle's."""
 
@@ -72,15 +95,22 @@ class Extract:
     kinds: tuple[str, ...]
     watermark: int  # own events received later are not in it; microseconds UTC
     as_of: int  # just after the newest event in it (0: there is none); microseconds UTC
+    recent: Recent | None = None  # None: nobody looked which ones it has
+
+    @property
+    def complete_until(self) -> int:
+        """Of the own events received until then none is missing; microseconds UTC."""
+        return self.watermark if self.recent is None else self.recent.since
 
     def codes_of(self, kinds: Sequence[str]) -> list[int]:
         """Return the codes of those of the kinds that it knows."""
         return [self.kinds.index(kind) for kind in kinds if kind in self.kinds]
 
 
-def write(folder: Path, loaded: Readings) -> str:
+def write(folder: Path, loaded: Readings, recent: Recent | None = None) -> str:
     """Write a new version into `folder`/extract and return its name; it counts only when it is published.
 
+    recent: the own events that came shortly before the watermark, as the database held them before they were read.
     Raises RecsysError when it cannot be written; nothing is left then.
     """
     parent = folder / "extract"
@@ -90,8 +120,11 @@ def write(folder: Path, loaded: Readings) -> str:
         save_vocabulary(target, "items", loaded.catalog.ids)
         for name in _ARRAYS:
             np.save(target / f"{name}.npy", getattr(loaded.events, name), allow_pickle=False)
+        if recent is not None:
+            np.save(target / _RECENT, recent.hashes, allow_pickle=False)
         return {
             "format": FORMAT,
+            "recent_since": None if recent is None else recent.since,
             "kinds": list(loaded.kinds),
             "watermark": loaded.watermark,
             "as_of": int(loaded.events.times.max()) + 1 if len(loaded.events) else 0,
@@ -127,6 +160,7 @@ def open_extract(folder: Path) -> Extract:
     if manifest.get("format") != FORMAT:
         raise BundleError(f"{parent / name} has format {manifest.get('format')!r}; this version reads {FORMAT}")
     verify(parent / name)
+    since = manifest.get("recent_since")
     arrays = {array: open_array(parent / name / f"{array}.npy") for array in _ARRAYS}
     extract = Extract(
         users=open_vocabulary(parent / name, "users"),
@@ -135,6 +169,7 @@ def open_extract(folder: Path) -> Extract:
         kinds=tuple(manifest["kinds"]),
         watermark=manifest["watermark"],
         as_of=manifest["as_of"],
+        recent=None if since is None else Recent(since, open_array(parent / name / _RECENT)),
     )
     found = {"users": extract.events.user_count, "items": len(extract.items), "events": len(extract.events)}
     if found != {key: manifest[key] for key in found} or len(extract.users) != found["users"]:

@@ -16,6 +16,7 @@ import pyarrow as pa
 from recsys.config.settings import RETURN, Config
 from recsys.data.arrays import Int32
 from recsys.data.catalog import Catalog
+from recsys.data.extract import Recent
 from recsys.data.interactions import Interactions
 from recsys.data.nobody import no_visitors
 from recsys.data.vocabulary import Vocabulary
@@ -51,6 +52,7 @@ class Dataset:
     kinds: tuple[str, ...]  # the name of each kind code
     new_kinds: dict[str, float]  # those of them that were posted and have no weight in the configuration: their weights
     watermark: int  # own events received until then (microseconds UTC) are included
+    recent: Recent  # which of the own events that came shortly before are
     how: dict[str, dict[str, Any]]  # how much was read of each stream of events, and why
     reading: str | None = None  # what the next night goes on from
 
@@ -175,6 +177,7 @@ def _derive(reading: Results, progress: Progress) -> Dataset:
         kinds=tuple(config.events.weights),
         new_kinds=reading.new_kinds,
         watermark=reading.watermark,
+        recent=reading.recent,
         how=reading.how,
     )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys.config.settings import Config
+from recsys.data.extract import Recent
 from recsys.progress import Progress
 from recsys.source.catalog import NO_ITEMS, Entries, read_items, read_users
 from recsys.source.findings import Finding
@@ -19,10 +20,12 @@ from recsys.source.reader import Reader, open_reader
 from recsys.source.readings import LastReading, digest_of, save
 from recsys.source.rows import EventStream, IdEncoder
 from recsys.store.database import Store
+from recsys.store.events import recent_events
 from recsys.store.tables import own_queries
 from recsys.store.users import read_deletions
 from recsys.store.visitors import Visitors, read_visitors
 
+SETTLED = 15 * 60 * 1_000_000  # microseconds: an own event is committed within that time after it was stamped
 _MAIN, _OWN = "interactions", "own events"
 
 
@@ -40,6 +43,7 @@ class Results:
     deleted: dict[str, int]
     mapping: dict[str, Any]
     watermark: int
+    recent: Recent
 
     @property
     def main(self) -> EventStream:
@@ -94,6 +98,9 @@ def read_queries(
     config = config.with_kinds(new_kinds)
     source, words = config.source, config.events.words
     watermark = store.now()
+    since = watermark - SETTLED
+    # Before they are read: what is committed in between comes twice until the next night, and nothing is missing.
+    recent = Recent.of(recent_events(store, received_after=since, received_until=watermark), since)
     own_events, own_items, own_users = own_queries(store.tables, received_until=watermark)
     identity = own_queries(store.tables)[0]
     is_own = source.interactions is None
@@ -126,7 +133,7 @@ def read_queries(
             streams[_OWN] = read(service, _OWN, own_events, {kind: words[kind] for kind in kinds}, own=True)
         mapping["own kinds"] = {kind: kind for kind in kinds}
     visitors, deleted = read_visitors(store), read_deletions(store)
-    return Results(config, new_kinds, findings, streams, items, users, visitors, deleted, mapping, watermark)
+    return Results(config, new_kinds, findings, streams, items, users, visitors, deleted, mapping, watermark, recent)
 
 
 def _own_kinds(config: Config, main: EventStream) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """What is new in the own tables, in one query: events of users and visitors, deletions, and the items that changed."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ from recsys.store.database import Store
 from recsys.store.tables import Tables
 
 _EVENT, _VISITOR_EVENT, _DELETION, _ITEM = range(4)  # what a row of the answer is
+
+_ID_AT = 8  # where the id of an event stands, beside the brand of an item: both are text
 
 _NEVER = -(2**63)
 
@@ -49,6 +51,7 @@ def read_changes(
     visitor_ids: Sequence[str] = (),
     *,
     received_after: int = 0,
+    known: Container[str] = (),
     occurred_before: int = 0,
     length: int | None = None,
     revision: int = 0,
@@ -59,7 +62,7 @@ def read_changes(
     Events: those of the users received after `received_after`, and those of the visitors without a user (the extract
     holds none of these); all of them before `occurred_before`. Where no user is asked for, what a merged visitor did
     comes too: beside its user it would come twice. Times are microseconds UTC. With `length` the newest so many of each
-    user and visitor. For very many ids everybody's events come.
+    user and visitor. For very many ids everybody's events come. known: ids of events of users that are left out.
     Items: at most `item_limit`, those that changed first.
     """
     values: dict[str, Any] = {"revision": revision, "item_limit": item_limit}
@@ -79,7 +82,7 @@ def read_changes(
             by_visitor = functools.partial(among, ids=visitor_ids) if visitor_ids else None
             limit = None if length is None else _limit_each
             rows = connection.execute(_statement(store.tables, by_user, by_visitor, limit), values).all()
-    events = [row for row in rows if row[0] in (_EVENT, _VISITOR_EVENT)]
+    events = [row for row in rows if row[0] == _VISITOR_EVENT or (row[0] == _EVENT and row[_ID_AT] not in known)]
     return Changes(
         NewEvents(
             owners=[row[1] for row in events],
@@ -138,12 +141,13 @@ def _statement(tables: Tables, by_user: _Condition | None, by_visitor: _Conditio
     nothing = [sa.null()] * 7
 
     def newest(what: int, owner: Any, *conditions: Any) -> Any:
-        columns = (owner, events.item_id, events.kind, events.occurred_at)
+        columns = (owner, events.item_id, events.kind, events.occurred_at, events.event_id)
         query = sa.select(sa.literal_column(str(what)).label("what"), *columns)
         query = query.where(events.occurred_at < sa.bindparam("before"), *conditions)
         if limit is not None:
             query = limit(query, events.occurred_at)
-        return sa.select(*query.subquery().c, *nothing)
+        *shown, event_id = query.subquery().c
+        return sa.select(*shown, *nothing[:3], event_id, *nothing[4:])
 
     if by_user is not None:
         parts.append(

@@ -173,6 +173,14 @@ def known_events(store: Store, event_ids: Collection[str], *, received_after: in
     return found
 
 
+def recent_events(store: Store, *, received_after: int, received_until: int) -> list[str]:
+    """The ids of the events of users that were received between two moments (microseconds UTC)."""
+    events = store.tables.events.c
+    received = (events.received_at > received_after) & (events.received_at <= received_until)
+    with store.reading() as connection:
+        return list(connection.scalars(sa.select(events.event_id).where(received, events.user_id.is_not(None))))
+
+
 def count_kinds(store: Store) -> dict[str, int]:
     """How many events the own tables hold of each kind."""
     events = store.tables.events.c

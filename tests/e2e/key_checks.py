@@ -118,7 +118,7 @@ def refusal(config: Config, act: Callable[[Config], Any]) -> str:
 
 def kept_bundles(config: Config) -> int:
     for _ in range(3):
-        train(config, progress=quiet)
+        train(config, progress=quiet, full=True)
     return len(versions.list_versions(config.storage.path))
 
 

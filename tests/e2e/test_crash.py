@@ -24,7 +24,7 @@ def expire_lease(folder):
 def test_a_kill_leaves_the_last_good_state_live(trained_shop, recsys, recsys_apart, point):
     folder, settings = trained_shop / "recsys-data", trained_shop / "recsys.toml"
     before = bundles.load(folder).version
-    killed = recsys_apart("train", "--config", settings, RECSYS_CRASH_AT=point)
+    killed = recsys_apart("train", "--full", "--config", settings, RECSYS_CRASH_AT=point)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     live = bundles.load(folder)
     assert live.version == before

@@ -73,11 +73,13 @@ def test_the_whole_road(database, tmp_path, recsys):
         assert not bought & {hit["item_id"] for hit in answer["hits"]}
     likenesses = parsed(recsys("similar", "--config", settings, "--json", "-k", "3", "--", *CONFUSABLE))
     assert [likeness["item"]["item_id"] for likeness in likenesses] == CONFUSABLE
-    again = parsed(recsys("train", "--config", settings, "--json"))
+    same = parsed(recsys("train", "--config", settings, "--json"))
+    assert (same["nothing_new"], same["bundle"]) == (True, done["bundle"])
+    again = parsed(recsys("train", "--full", "--config", settings, "--json"))
     assert again["bundle"] != done["bundle"]
     assert parsed(recsys("rollback", "--config", settings, "--json"))["live"] == done["bundle"]
     runs = parsed(recsys("runs", "--config", settings, "--json"))
-    assert [run["status"] for run in runs] == ["done", "done"]
+    assert [run["status"] for run in runs] == ["done", "done", "done"]
 
 
 def cluster_of(person: int) -> range:

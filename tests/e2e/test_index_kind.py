@@ -52,7 +52,7 @@ def test_an_index_by_dotted_name_is_trained_published_served_and_judged_the_nigh
         assert len(answer["hits"]) == 5
     finally:
         server.kill()
-    second = train(config, progress=quiet)
+    second = train(config, progress=quiet, full=True)
     assert second.data["bundle"] != first
     assert second.data["gate"]["live_users"] > 0
     assert "live_skipped" not in second.data["gate"]

@@ -45,7 +45,7 @@ def night(
     )
     source = config.source.model_copy(update={"interactions": query})
     changed = config.model_copy(update={"source": source})
-    return train(changed, progress=quiet, now=end + DAY // 12, scheduled=scheduled, force=force)
+    return train(changed, progress=quiet, now=end + DAY // 12, scheduled=scheduled, force=force, full=True)
 
 
 def halve_prices(folder: Path, *items: str) -> None:

@@ -221,11 +221,11 @@ def test_a_full_disk_leaves_the_live_bundle(trained_shop, tmp_path):
         (small / "ballast").write_bytes(b"x" * (free(small) - 100_000))
         config = configured(trained_shop, RECSYS_STORAGE__PATH=str(small))
         with pytest.raises(RecsysError, match="No space left"):
-            train(config, progress=quiet)
+            train(config, progress=quiet, full=True)
         assert bundles.load(small).version == before
         assert not list(small.glob("*/.tmp*"))
         (small / "ballast").unlink()
-        train(config, progress=quiet)
+        train(config, progress=quiet, full=True)
         assert bundles.load(small).version != before
     finally:
         subprocess.run(["umount", small], check=True)

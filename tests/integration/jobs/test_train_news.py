@@ -45,6 +45,7 @@ def test_nothing_new_fits_nothing_and_the_ledger_says_so(config: Config) -> None
 
 
 def test_a_feed_that_is_dead_is_told_though_nothing_is_new(config: Config) -> None:
+    train(config, progress=quiet, now=END, full=True)  # a good night to compare with
     source = config.source.model_copy(update={"full_read_days": 1_000.0})
     config = config.model_copy(update={"source": source})
     with pytest.raises(RefusedError, match="which brought nothing new"):

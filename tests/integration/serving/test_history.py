@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from recsys.bundle.bundle import assemble
 from recsys.config.settings import Config, IndexSettings
 from recsys.data.catalog import Catalog
+from recsys.data.extract import Recent, open_extract, publish, write
 from recsys.data.times import MICROSECONDS_PER_DAY
 from recsys.data.vocabulary import Vocabulary
 from recsys.serving.fresh_items import CatalogView
 from recsys.serving.history import EventLog, InlineEvent, ShownEvent, events_of
 from recsys.store.changes import read_changes
-from recsys.store.events import insert_events
+from recsys.store.events import insert_events, recent_events
 from recsys.store.items import upsert_items
 from recsys.store.users import delete_user
 from recsys.store.visitors import merge_visitor
@@ -52,7 +53,8 @@ def gathered(extract, store, users, as_of, *, view=None, visitor_ids=None, inlin
         store,
         [user for user in dict.fromkeys(users) if user],
         [visitor for visitor in dict.fromkeys(visitor_ids or ()) if visitor],
-        received_after=extract.watermark,
+        received_after=extract.complete_until,
+        known=extract.recent or (),
         occurred_before=as_of,
     )
     log = EventLog.of(extract, view.main, Config())
@@ -97,6 +99,23 @@ def test_an_event_that_arrives_late_counts_although_it_happened_before_the_water
     extract = extracted(tmp_path, read(ROWS))
     post(store, "ann", "plum", at=50)
     assert shown(extract, store, "ann")[0] == ("plum", "view", 50)
+
+
+def test_an_event_that_was_stamped_before_the_watermark_and_committed_after_the_reading_counts(tmp_path, store):
+    since = WATERMARK - 500
+    post(store, "ann", "apple", at=100, received=WATERMARK - 1)  # the extract has it
+    post(store, None, "pear", at=150, received=WATERMARK - 2, visitor="v")  # nobody's history has it yet
+    recent = Recent.of(recent_events(store, received_after=since, received_until=WATERMARK), since)
+    publish(tmp_path, write(tmp_path, read(ROWS), recent))
+    extract = open_extract(tmp_path)
+    assert (extract.watermark, extract.complete_until) == (WATERMARK, since)
+    assert len(shown(extract, store, "ann")) == 3
+    post(store, "ann", "plum", at=120, received=WATERMARK - 3)
+    post(store, "ann", "plum", at=130, received=since)  # whatever is older than that has been committed
+    expected = [("apple", "view", 100), ("plum", "view", 120), ("pear", "cart", 200), ("apple", "purchase", 400)]
+    assert shown(extract, store, "ann") == expected
+    merge_visitor(store, "ann", "v", now=WATERMARK + 1)
+    assert ("pear", "view", 150) in shown(extract, store, "ann")
 
 
 def test_a_user_whom_the_extract_does_not_know_has_a_history_at_once(tmp_path, store):
