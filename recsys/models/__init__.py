@@ -3,5 +3,5 @@
 `MODELS` in `contract` names each by a dotted path, so that no room loads torch before it trains. Adding one is a file
 and a line.
 
-Other rooms import `contract`, `budget`, `vectors` and `onnx_encoder`.
+Other rooms import `contract`, `budget`, `device`, `vectors` and `onnx_encoder`.
 """
