@@ -2,16 +2,18 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from recsys.errors import ConfigError, RecsysError, RefusedError
+from recsys.errors import BusyError, ConfigError, RecsysError, RefusedError
 from recsys.imports import resolve
 
 app = typer.Typer(
-    help="A recommendation engine that a shop can trust. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused.",
+    help="A recommendation engine that a shop can trust. "
+    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused, 4 another run is under way.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -46,6 +48,8 @@ bundles = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 app.add_typer(bundles, name="bundles")
 alerts = typer.Typer(help="The alerts of `recsys schedule`.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(alerts, name="alerts")
+scheduling = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
+app.add_typer(scheduling, name="schedule")
 
 ConfigOption = Annotated[Path, typer.Option("--config", envvar="RECSYS_CONFIG", help="The configuration file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
@@ -53,10 +57,12 @@ CONFIG = Path("recsys.toml")
 _INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
 
 
-def main() -> None:
+def main(command: Callable[[], Any] = app) -> None:
     """Run a command; an error becomes a line on the error stream and an exit code."""
     try:
-        app()
+        command()
+    except BusyError as error:
+        _fail("busy", error, 4)
     except RefusedError as error:
         _fail("refused", error, 3)
     except ConfigError as error:
@@ -572,8 +578,9 @@ def placements_delete(
     _call("jobs.placements:delete", config, as_json, name=name)
 
 
-@app.command()
+@scheduling.callback()
 def schedule(
+    context: typer.Context,
     show: Annotated[bool, typer.Option("--show", help="Only print what is due when, and stop.")] = False,
     config: ConfigOption = CONFIG,
     as_json: JsonOption = False,
@@ -582,11 +589,34 @@ def schedule(
 
     Example: recsys schedule --config shop.toml
     """
+    if context.invoked_subcommand is not None:
+        return
     settings = resolve("recsys.config.loading:load_config")(config)
     if show:
-        resolve("jobs.output:show")(resolve("jobs.schedule.scheduler:show")(settings, config), as_json=as_json)
+        resolve("jobs.output:show")(resolve("jobs.schedule.entries:show")(settings, config), as_json=as_json)
     else:
         resolve("jobs.schedule.scheduler:schedule")(settings, config)
+
+
+JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="As `recsys schedule --show` lists it.")]
+
+
+@scheduling.command("pause")
+def schedule_pause(job: JobArgument, config: ConfigOption = CONFIG, as_json: JsonOption = False) -> None:
+    """Start no further run of a job until it is resumed. One that is under way goes on.
+
+    Example: recsys schedule pause train --config shop.toml
+    """
+    _call("jobs.schedule.entries:pause", config, as_json, path=config, job=job)
+
+
+@scheduling.command("resume")
+def schedule_resume(job: JobArgument, config: ConfigOption = CONFIG, as_json: JsonOption = False) -> None:
+    """Let a paused job run again, from its next due time on.
+
+    Example: recsys schedule resume train --config shop.toml
+    """
+    _call("jobs.schedule.entries:resume", config, as_json, path=config, job=job)
 
 
 @alerts.command("test")

@@ -7,12 +7,14 @@ from pydantic import BaseModel
 
 from jobs.output import Output
 from recsys.config.loading import RENAMED
-from recsys.config.settings import Config, PlacementSettings, field_name
+from recsys.config.settings import Config, JobSettings, PlacementSettings, field_name
 from recsys.config.toml import toml_value
 from recsys.errors import ConfigError
 from recsys.progress import Progress
 from recsys.sample.shop import generate, sample_config
 from recsys.source.shops.contract import find_shop, source_of
+
+_BY_NAME = (("schedule.jobs.NAME", JobSettings()), ("placements.NAME", PlacementSettings()))
 
 
 def write(path: Path, *, shop: str | None = None, prefix: str | None = None) -> bool:
@@ -101,7 +103,7 @@ def commented_toml(config: Config) -> str:
 def configuration_page() -> str:
     """Write the tables of docs/configuration.md: every key with its default and its meaning."""
     lines: list[str] = []
-    for table, section in [*_sections(Config()), ("placements.NAME", PlacementSettings())]:
+    for table, section in [*_sections(Config()), *_BY_NAME]:
         lines += [
             "",
             f"## `[{table}]`",

@@ -14,12 +14,13 @@ from importlib.metadata import version
 from typing import Any
 
 from recsys.config.settings import Config
-from recsys.errors import ConfigError, RecsysError, RefusedError
-from recsys.store.database import Store
+from recsys.errors import AwayError, BusyError, ConfigError, RecsysError, RefusedError
+from recsys.store.database import Store, is_away
 from recsys.store.leases import acquire_lease, release_lease, renew_lease
-from recsys.store.runs import INTERRUPTED, add_step, finish_run, start_run
+from recsys.store.runs import INTERRUPTED, LATER, add_step, finish_run, start_run
 
 RENEW_SECONDS = 10.0
+MAY_PASS = ("network",)  # causes of failures that may be gone a while later
 STARTED = "started"  # of a run's metrics: see describe_start
 DUE = "RECSYS_DUE"  # environment variable of a scheduled process: the job and the due time of its run
 
@@ -79,7 +80,7 @@ def run(store: Store, job: str, config: Config, *, scheduled: bool = False) -> I
     owner = process_name(os.getpid())
     fencing = acquire_lease(store, job, owner)
     if fencing is None:
-        raise RefusedError(
+        raise BusyError(
             f"another run of {job!r} is under way; `recsys runs` shows it, and it ends or expires by itself"
         )
     with _renewing_lease(store, job, fencing):
@@ -101,7 +102,7 @@ def run(store: Store, job: str, config: Config, *, scheduled: bool = False) -> I
             error = INTERRUPTED
             raise
         except BaseException as failure:
-            error = _describe(failure)
+            error = (LATER if _is_tried_again(failure, job) else "") + _describe(failure)
             current.metrics["cause"] = cause_of(failure)
             raise
         finally:
@@ -132,6 +133,12 @@ def _user() -> str | None:
 def peak_megabytes() -> int:
     """The largest resident memory that this process has had, in MB."""
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)
+
+
+def _is_tried_again(failure: BaseException, job: str) -> bool:
+    """Whether the scheduler starts the run again: the reason may pass by itself."""
+    may_pass = isinstance(failure, AwayError | ConnectionError | TimeoutError) or cause_of(failure) in MAY_PASS
+    return _due_at(job) is not None and (may_pass or is_away(failure))
 
 
 def _describe(failure: BaseException) -> str:

@@ -42,5 +42,9 @@ class RefusedError(RecsysError):
     """A check or the gate refused; nothing was changed. Exit code 3."""
 
 
+class BusyError(RefusedError):
+    """Another run of the same job is under way. Exit code 4."""
+
+
 class AwayError(RecsysError):
     """The service's database does not answer now; a later attempt may succeed."""

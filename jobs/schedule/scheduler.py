@@ -7,72 +7,47 @@
 
 import logging
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
 
 from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.triggers.cron import CronTrigger
 
 from jobs.ledger import DUE, process_name
-from jobs.output import Output, Table
 from jobs.schedule import alerts
 from jobs.schedule.channels import open_channels
+from jobs.schedule.entries import Entry, planned
 from jobs.schedule.exporter import NightMetrics, serving_metrics
 from jobs.schedule.remembered import Remembered
-from recsys.config.cron import parse_cron, time_zone
+from jobs.schedule.resources import MEGABYTE, available_memory, free_disk, group_memory
 from recsys.config.settings import Config, ScheduleSettings
-from recsys.data.times import from_datetime, readable, to_datetime
+from recsys.data.times import readable
 from recsys.errors import ConfigError, RecsysError, RefusedError
 from recsys.store.database import Store, database_url
 from recsys.store.migrate import open_store
 from recsys.store.runs import DIED
-from recsys.store.schedule import ProcessExit, claim_due, list_due, plan_due, renew_due, settle_due
+from recsys.store.schedule import ProcessExit, claim_due, list_due, plan_due, renew_due, settle_due, trigger_due
 from recsys.store.shop import check_shop
 
-JOBS = ("train",)  # the keys of [schedule] that are cron entries; each is a command of `recsys` too
 POLL_SECONDS = 5.0  # between two checks of the due times
 CLAIM_SECONDS = 60.0
+NEEDS = "needs"  # the section of what is remembered about the last run of each job
 PAUSE_SECONDS = 60.0  # between a process that died and the next one
-REFUSED = 3  # the exit code of a job that finds another run under way
-_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-
+MAX_PAUSE_SECONDS = 1800.0
+WATCH_SECONDS = 1.0  # between two looks at the memory of running jobs
+BUSY = 4  # the exit code of a job that finds another run under way
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A job and when it is due."""
-
-    job: str
-    text: str  # the cron entry and its zone; when it changes, the next due time is computed again
-    trigger: CronTrigger
-    every_hour: bool
-    command: tuple[str, ...]
-
-    def next_due(self, after: int) -> int:
-        """Compute the first due time after a moment; both microseconds UTC.
-
-        A local time that the change to summer time skips is due an hour later. One that the change back repeats
-        counts once, unless the entry is for every hour.
-        """
-        moment = to_datetime(after)
-        while True:
-            found: datetime = self.trigger.get_next_fire_time(None, moment + timedelta(microseconds=1))
-            moment = found.astimezone(UTC)
-            again = moment.astimezone(self.trigger.timezone).fold == 1
-            if self.every_hour or not again:
-                return from_datetime(moment)
 
 
 @dataclass
@@ -86,6 +61,10 @@ class Child:
     renewed: float
     asked_to_end: float | None = None
     reason: str | None = None  # why the scheduler ends it
+    attempts: int = 0  # before this one
+    free_at_start: int = 0  # bytes of disk
+    most_memory: int = 0  # bytes
+    most_disk: int = 0
 
 
 @dataclass(frozen=True)
@@ -95,6 +74,8 @@ class Scheduler:
     store: Store
     settings: ScheduleSettings
     owner: str
+    folder: Path  # the data folder, whose disk is watched
+    remembered: Remembered
 
 
 def schedule(
@@ -114,17 +95,19 @@ def schedule(
     database_url(config.store.url)
     wake: SimpleQueue[bool] = SimpleQueue()  # True: check what is due; False: end
     opened: list[Store] = []
+    remembered = Remembered(config.storage.path)
     sender = alerts.Sender(open_channels(config.alerts), Event())
     metrics = NightMetrics(config, lambda: _first(opened), [entry.job for entry in entries], sender.outcomes)
     with (
         serving_metrics(config, metrics),
         _signals(wake),
         _alarm_clock(entries, wake),
-        _alerts(opened, config, entries, sender, poll_seconds),
+        _alerts(opened, config, entries, sender, remembered, poll_seconds),
     ):
         if not _open(config, opened, wake, poll_seconds):
             return
-        scheduler = Scheduler(opened[0], config.schedule, f"{process_name(os.getpid())}:{uuid.uuid4().hex}")
+        owner = f"{process_name(os.getpid())}:{uuid.uuid4().hex}"
+        scheduler = Scheduler(opened[0], config.schedule, owner, config.storage.path, remembered)
         _work(scheduler, entries, wake, poll_seconds)
     opened[0].close()
 
@@ -149,44 +132,6 @@ def _open(config: Config, opened: list[Store], wake: SimpleQueue[bool], poll_sec
             return False
 
 
-def show(config: Config, path: Path) -> Output:
-    """Show the jobs with their entries and due times."""
-    with closing(open_store(config.store.url, config.store.table_prefix)) as store:
-        waiting = {due.job: due for due in list_due(store)}
-    rows = []
-    for entry in planned(config, path, {}):
-        due = waiting.get(entry.job)
-        rows.append([entry.job, entry.text, readable(due.due_at if due else None), due.attempts if due else 0])
-    columns = ["job", "entry", "due_at", "attempts"]
-    return Output([dict(zip(columns, row, strict=True)) for row in rows], [Table("Schedule (UTC)", columns, rows)])
-
-
-def planned(config: Config, path: Path, commands: dict[str, Sequence[str]]) -> list[Entry]:
-    """Read the entries of the configuration. Raises ConfigError when there are none."""
-    zone = time_zone(config.schedule.zone)
-    entries = []
-    for job in JOBS:
-        text = getattr(config.schedule, job)
-        if text is None:
-            continue
-        cron = parse_cron(text)
-        trigger = CronTrigger(
-            minute=_listed(cron.minutes),
-            hour=_listed(cron.hours),
-            day=_listed(cron.days),
-            month=_listed(cron.months),
-            day_of_week=",".join(_WEEKDAYS[day] for day in cron.weekdays),  # by name: APScheduler counts from Monday
-            second="0",
-            timezone=zone,
-        )
-        own = (sys.executable, "-m", "jobs.cli", job, "--config", str(path.resolve()))
-        command = tuple(commands.get(job, own))
-        entries.append(Entry(job, f"{text} {config.schedule.zone}", trigger, cron.every_hour, command))
-    if not entries:
-        raise ConfigError(f'nothing is scheduled; [schedule] allows {", ".join(JOBS)}, as train = "0 2 * * *"')
-    return entries
-
-
 def _log_lines() -> None:
     """Send the jobs' log, from INFO on, to the error stream, with times in UTC."""
     lines = logging.Formatter("%(asctime)sZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
@@ -196,10 +141,6 @@ def _log_lines() -> None:
     ours = logging.getLogger("jobs")
     ours.handlers, ours.propagate = [handler], False  # the root logger would add the lines of every library
     ours.setLevel(logging.INFO)
-
-
-def _listed(numbers: tuple[int, ...]) -> str:
-    return ",".join(map(str, numbers))
 
 
 def _work(scheduler: Scheduler, entries: list[Entry], wake: SimpleQueue[bool], poll_seconds: float) -> None:
@@ -215,7 +156,8 @@ def _work(scheduler: Scheduler, entries: list[Entry], wake: SimpleQueue[bool], p
                     del children[entry.job]  # the database is away: the next scheduler settles it
             elif going_on:
                 _guarded(_begin, scheduler, children, entry)
-        if (going_on or children) and not _woken(wake, poll_seconds) and going_on:
+        pause = min(poll_seconds, WATCH_SECONDS) if children else poll_seconds
+        if (going_on or children) and not _woken(wake, pause) and going_on:
             going_on = False
             _log.info("ending; %d running", len(children))
             for child in children.values():
@@ -254,8 +196,14 @@ def _plan(scheduler: Scheduler, _children: dict[str, Child], entry: Entry) -> No
 
 
 def _begin(scheduler: Scheduler, children: dict[str, Child], entry: Entry) -> None:
+    if entry.after is not None:
+        trigger_due(scheduler.store, entry.job, entry.after)
     due_at = claim_due(scheduler.store, entry.job, scheduler.owner, seconds=CLAIM_SECONDS, next_due=entry.next_due)
     if due_at is None:
+        return
+    attempts = next((due.attempts for due in list_due(scheduler.store) if due.job == entry.job), 0)
+    if (lack := _lack(scheduler, entry)) is not None:
+        _put_off(scheduler, entry, due_at, attempts, lack)
         return
     process = subprocess.Popen(  # noqa: S603  (our own command)
         [sys.executable, "-m", "recsys.process", str(os.getpid()), *entry.command],
@@ -264,7 +212,8 @@ def _begin(scheduler: Scheduler, children: dict[str, Child], entry: Entry) -> No
         env={**os.environ, DUE: f"{entry.job} {due_at}"},
     )
     now = time.monotonic()
-    children[entry.job] = Child(entry, due_at, process, started=now, renewed=now)
+    free = free_disk(scheduler.folder)
+    children[entry.job] = Child(entry, due_at, process, started=now, renewed=now, attempts=attempts, free_at_start=free)
     _log.info("%s: started for %s, process %d", entry.job, readable(due_at), process.pid)
 
 
@@ -278,11 +227,62 @@ def _attend(scheduler: Scheduler, children: dict[str, Child], entry: Entry) -> N
     if child.asked_to_end is not None:
         if now - child.asked_to_end >= scheduler.settings.grace_seconds:
             _signal_group(child.process, signal.SIGKILL)
-    elif now - child.started >= scheduler.settings.timeout_minutes * 60:
-        _ask_to_end(child, f"it was over its limit of {scheduler.settings.timeout_minutes:g} minutes and was ended")
+    elif now - child.started >= entry.timeout_minutes * 60:
+        _ask_to_end(child, f"it was over its limit of {entry.timeout_minutes:g} minutes and was ended")
+    elif (excess := _excess(scheduler, child)) is not None:
+        _ask_to_end(child, excess)
     if now - child.renewed >= CLAIM_SECONDS / 6:
         child.renewed = now
         renew_due(scheduler.store, entry.job, child.due_at, scheduler.owner, seconds=CLAIM_SECONDS)
+
+
+def _lack(scheduler: Scheduler, entry: Entry) -> str | None:
+    """What the machine lacks for a job, by its settings and by what its last run needed; None: nothing."""
+    needs = scheduler.remembered.section(NEEDS).get(entry.job, {})
+    disk, memory = free_disk(scheduler.folder), available_memory()
+    wanted = max(entry.free_disk_mb * MEGABYTE, int(needs.get("disk", 0)))
+    if disk < wanted:
+        return (
+            f"too little room in {scheduler.folder}: {disk / MEGABYTE:,.0f} MB are free, the job needs "
+            f"{wanted / MEGABYTE:,.0f} MB; `recsys bundles prune` makes room"
+        )
+    wanted = int(needs.get("memory", 0)) + scheduler.settings.reserve_memory_mb * MEGABYTE
+    if needs and memory < wanted:
+        return (
+            f"too little memory: {memory / MEGABYTE:,.0f} MB are left, the job needed {wanted / MEGABYTE:,.0f} MB last "
+            "time, with the reserve"
+        )
+    return None
+
+
+def _put_off(scheduler: Scheduler, entry: Entry, due_at: int, attempts: int, lack: str) -> None:
+    """Try a due time again later, or give it up, because the machine lacks something."""
+    found = ProcessExit(process=scheduler.owner, error=lack, pause_seconds=_pause(attempts))
+    limit, next_due = entry.max_attempts, entry.next_due
+    outcome = settle_due(scheduler.store, entry.job, due_at, scheduler.owner, found, attempts=limit, next_due=next_due)
+    _log.warning("%s: not started for %s (%s): %s", entry.job, readable(due_at), outcome, lack)
+
+
+def _pause(attempts: int) -> float:
+    """Seconds before the next attempt: twice as long each time, and never quite the same for all."""
+    seconds = min(PAUSE_SECONDS * 2.0**attempts, MAX_PAUSE_SECONDS)
+    return float(seconds * random.uniform(1.0, 1.1))
+
+
+def _excess(scheduler: Scheduler, child: Child) -> str | None:
+    """Watch what a job uses; return why it has to be ended, or None."""
+    used, left = group_memory(child.process.pid), available_memory()
+    child.most_memory = max(child.most_memory, used)
+    child.most_disk = max(child.most_disk, child.free_at_start - free_disk(scheduler.folder))
+    budget, reserve = child.entry.memory_mb, scheduler.settings.reserve_memory_mb
+    if budget is not None and used > budget * MEGABYTE:
+        return f"it was over its limit of {budget:,} MB of memory, with {used / MEGABYTE:,.0f} MB, and was ended"
+    if left < reserve * MEGABYTE and used > reserve * MEGABYTE:
+        return (
+            f"the machine ran out of memory: {left / MEGABYTE:,.0f} MB were left and the job used "
+            f"{used / MEGABYTE:,.0f} MB; it was ended before the kernel ended other processes"
+        )
+    return None
 
 
 def _settle(scheduler: Scheduler, child: Child) -> None:
@@ -291,8 +291,8 @@ def _settle(scheduler: Scheduler, child: Child) -> None:
     process_exit = ProcessExit(
         process=process_name(child.process.pid),
         error=child.reason or f"{DIED}its process ended with code {code} and without a word",
-        counts=code != REFUSED and not (child.reason or "").startswith(DIED),
-        pause_seconds=0.0 if child.reason else PAUSE_SECONDS,
+        counts=code != BUSY and not (child.reason or "").startswith(DIED),
+        pause_seconds=0.0 if child.reason else _pause(child.attempts),
     )
     entry = child.entry
     outcome = settle_due(
@@ -301,9 +301,12 @@ def _settle(scheduler: Scheduler, child: Child) -> None:
         child.due_at,
         scheduler.owner,
         process_exit,
-        attempts=scheduler.settings.max_attempts,
+        attempts=entry.max_attempts,
         next_due=entry.next_due,
     )
+    if outcome == "ended":
+        needs = {"memory": child.most_memory, "disk": child.most_disk}
+        scheduler.remembered.put(NEEDS, entry.job, needs)
     seconds = time.monotonic() - child.started
     _log.info("%s: %s for %s, code %d, %.0f s", entry.job, outcome, readable(child.due_at), code, seconds)
 
@@ -346,7 +349,7 @@ def _signals(wake: SimpleQueue[bool]) -> Iterator[None]:
 def _alarm_clock(entries: list[Entry], wake: SimpleQueue[bool]) -> Iterator[None]:
     """Wake the scheduler at every due time. APScheduler's jobs are made from the configuration at each start."""
     clock = BackgroundScheduler(timezone=UTC)
-    for entry in entries:
+    for entry in (entry for entry in entries if entry.trigger is not None and not entry.late_by):
         clock.add_job(wake.put, entry.trigger, [True], id=entry.job, coalesce=True, misfire_grace_time=None)
     clock.start()
     try:
@@ -357,7 +360,12 @@ def _alarm_clock(entries: list[Entry], wake: SimpleQueue[bool]) -> Iterator[None
 
 @contextmanager
 def _alerts(
-    opened: list[Store], config: Config, entries: list[Entry], sender: alerts.Sender, poll_seconds: float
+    opened: list[Store],
+    config: Config,
+    entries: list[Entry],
+    sender: alerts.Sender,
+    remembered: Remembered,
+    poll_seconds: float,
 ) -> Iterator[None]:
     """Send alerts in a thread. It is not waited for, so that a receiver that hangs does not delay the end."""
     watched = alerts.Watch(
@@ -366,7 +374,7 @@ def _alerts(
         prefix=config.store.table_prefix,
         jobs=frozenset(entry.job for entry in entries),
         sender=sender,
-        remembered=Remembered(config.storage.path),
+        remembered=remembered,
     )
     Thread(target=alerts.watch, args=(watched,), kwargs={"poll_seconds": poll_seconds}, daemon=True).start()
     try:

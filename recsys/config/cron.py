@@ -10,8 +10,16 @@ from recsys.errors import ConfigError
 ALLOWED = (
     'a cron entry is five fields, minute hour day month weekday, as "0 2 * * *" (every night at 2) or '
     '"30 3 * * mon-fri"; each field is *, numbers, names of months or weekdays, ranges a-b, steps */n or a-b/n, '
-    "and lists of these with commas"
+    "and lists of these with commas. @hourly, @daily, @weekly, @monthly and @yearly are allowed, too"
 )
+NICKNAMES = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * sun",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+}
 _STEP = re.compile(r"(\*|\w+(?:-\w+)?)(?:/(\d{1,2}))?")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
@@ -46,7 +54,7 @@ def parse_cron(text: str) -> Cron:
 
     A day of the month together with a weekday is refused: crontab runs on either, other schedulers on both.
     """
-    words = text.lower().split()
+    words = NICKNAMES.get(text.strip().lower(), text).lower().split()
     if len(words) != len(_FIELDS):
         raise ConfigError(f"{text!r} has {len(words)} fields; {ALLOWED}")
     minutes, hours, days, months, weekdays = (

@@ -603,6 +603,39 @@ class RequestSettings(Section):
     days: float = Field(30.0, gt=0, description="Days after which a kept request is deleted")
 
 
+RECORDED = ("train", "audience", "evaluate", "tune")  # commands whose runs the ledger has under these names
+
+
+class JobSettings(Section):
+    """A job of the schedule, under a name of its own, as [schedule.jobs.mailing]; `train` is the training."""
+
+    command: tuple[str, ...] = Field(
+        (),
+        description="Words after `recsys`, without --config; unset: the job's name",
+        examples=[("source", "check")],
+    )
+    at: str | None = Field(
+        None, max_length=200, description="Cron entry, or @hourly, @daily, @weekly, @monthly", examples=["@daily"]
+    )
+    after: str | None = Field(
+        None, description="Job after whose successful runs it is due, in place of `at`", examples=["train"]
+    )
+    jitter_minutes: float = Field(
+        0.0, ge=0, le=1440, description="Spread of several shops: each is due by its own part of it later"
+    )
+    timeout_minutes: float | None = Field(None, gt=0, description="As in [schedule], which is the default")
+    max_attempts: int | None = Field(None, ge=1, description="As in [schedule], which is the default")
+    memory_mb: int | None = Field(
+        None, ge=1, description="Memory of all its processes, without mapped files, above which it is ended"
+    )
+    free_disk_mb: int | None = Field(
+        None, ge=0, description="Room in [storage] path without which it does not start, beside last time's need"
+    )
+
+
+JobName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,40}$")]
+
+
 class ScheduleSettings(Section):
     """When `recsys schedule` runs what."""
 
@@ -625,15 +658,37 @@ class ScheduleSettings(Section):
         "127.0.0.1", min_length=1, description="Address of that port; whoever reaches it may read the metrics"
     )
 
+    reserve_memory_mb: int = Field(
+        256, ge=0, description="Memory that jobs leave free: below it the job is ended before the kernel ends others"
+    )
+    jobs: dict[JobName, JobSettings] = Field({}, description="Further jobs, by name")
+
     @model_validator(mode="after")
     def _understood(self) -> "ScheduleSettings":
+        where = "[schedule]"
         try:
             time_zone(self.zone)
             if self.train is not None:
                 parse_cron(self.train)
+            for name, job in self.jobs.items():
+                where = f"[schedule.jobs.{name}]"
+                self._check_job(name, job)
         except ConfigError as error:
-            raise ValueError(f"[schedule] {error}") from None
+            raise ValueError(f"{where} {error}") from None
         return self
+
+    def _check_job(self, name: str, job: JobSettings) -> None:
+        """Raises ConfigError for a job that is never due, or due in two ways."""
+        at = [job.at, job.after, self.train if name == "train" else None]
+        if sum(entry is not None for entry in at) != 1:
+            raise ConfigError("needs one of at and after" + (" and train in [schedule]" if name == "train" else ""))
+        if job.at is not None:
+            parse_cron(job.at)
+        known = {*self.jobs, "train"} - {name}
+        if job.after is not None and job.after not in known:
+            raise ConfigError(f"after = {job.after!r}: allowed are {', '.join(sorted(known))}")
+        if name in RECORDED and job.command and job.command[0] != name:
+            raise ConfigError(f"runs {job.command[0]!r}; a job of this name runs `recsys {name}`, choose another name")
 
 
 class AlertSettings(Section):

@@ -146,6 +146,11 @@ def is_busy(error: BaseException) -> bool:
     return is_locked or _code(error) in _DEADLOCKS | _WAITS
 
 
+def is_away(error: BaseException) -> bool:
+    """Whether the database does not answer, or is too busy now: the same may work later."""
+    return isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError) or is_busy(error)
+
+
 def _code(error: BaseException) -> str | int | None:
     """The driver's code of an error: the SQLSTATE of PostgreSQL, the number of MariaDB."""
     cause = getattr(error, "orig", None)

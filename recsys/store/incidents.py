@@ -14,7 +14,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from recsys.store.database import Store, read_clock
-from recsys.store.runs import DIED, INTERRUPTED, Run, parse_run
+from recsys.store.runs import DIED, INTERRUPTED, LATER, Run, parse_run
 from recsys.store.tables import Tables
 
 AS_SCHEDULED = '"by": "schedule"'  # in the metrics of a run that cron or the like started in place of the schedule
@@ -130,7 +130,7 @@ def _failures(connection: sa.Connection, runs: sa.Table, job: str, after: int, b
     """The runs after a success that came to no good end: without those that are tried again, oldest first."""
     error, metrics = sa.func.coalesce(runs.c.error, ""), sa.func.coalesce(runs.c.metrics, "")
     is_by_hand = runs.c.due_at.is_(None) & metrics.not_like(f"%{AS_SCHEDULED}%")
-    counts = ~is_by_hand & error.not_like(f"{DIED}%")
+    counts = ~is_by_hand & error.not_like(f"{DIED}%") & error.not_like(f"{LATER}%")
     if by_hand:
         counts = counts | (is_by_hand & (error != INTERRUPTED))
     query = sa.select(runs.c.run_id, runs.c.alerted_at).where(
@@ -163,8 +163,11 @@ def _read(connection: sa.Connection, runs: sa.Table, run_id: int) -> Run:
 
 
 def _due_rows(connection: sa.Connection, tables: Tables, jobs: Collection[str]) -> list[Any]:
-    due = tables.due
-    return [row for row in connection.execute(sa.select(due).order_by(due.c.job)) if row.job in jobs]
+    """The due times of jobs that are scheduled and not paused."""
+    due, counters = tables.due, tables.counters
+    paused = set(connection.execute(sa.select(counters.c.name).where(counters.c.name.like("paused %"))).scalars())
+    rows = connection.execute(sa.select(due).order_by(due.c.job))
+    return [row for row in rows if row.job in jobs and f"paused {row.job}" not in paused]
 
 
 def _late(connection: sa.Connection, tables: Tables, due: list[Any], before: int) -> list[Incident]:

@@ -14,6 +14,7 @@ from recsys.store.tables import Tables
 
 OUTCOMES = ("done", "failed", "refused")
 DIED = "died: "  # begins the error of a run whose process was killed; that is no outcome, so its due time stays due
+LATER = "tried again later: "  # begins the error of a scheduled run that failed for a reason that may pass
 INTERRUPTED = "interrupted"  # the error of a run that Ctrl-C ended
 
 
@@ -164,7 +165,8 @@ def _check_due(store: Store, connection: sa.Connection, job: str, due_at: int) -
 def has_ended(connection: sa.Connection, tables: Tables, job: str, due_at: int) -> bool:
     """Whether a run for this due time has an outcome in the ledger; a killed run has none."""
     runs = tables.runs
-    outcome = runs.c.status.in_(OUTCOMES) & sa.func.coalesce(runs.c.error, "").not_like(f"{DIED}%")
+    error = sa.func.coalesce(runs.c.error, "")
+    outcome = runs.c.status.in_(OUTCOMES) & error.not_like(f"{DIED}%") & error.not_like(f"{LATER}%")
     ended = sa.select(runs.c.run_id).where(runs.c.job == job, runs.c.due_at == due_at, outcome).limit(1)
     return connection.execute(ended).scalar() is not None
 

@@ -16,7 +16,10 @@ import sqlalchemy as sa
 
 from recsys.store.bulk import bulk_insert, check_id
 from recsys.store.database import Store, read_clock
-from recsys.store.runs import Run, has_ended, parse_run
+from recsys.store.runs import LATER, Run, has_ended, parse_run
+
+NEVER = 2**62  # the due time of a job that waits for another one
+_PAUSED = "paused "  # begins the name of a counter that holds since when a job is paused
 
 NextDue = Callable[[int], int]  # the first due time after a moment; both microseconds UTC
 
@@ -81,7 +84,7 @@ def claim_due(store: Store, job: str, owner: str, *, seconds: float, next_due: N
     with store.writing() as connection:
         row = _lock_due(store, connection, job)
         now = read_clock(connection)
-        if row is None or max(row.due_at, row.free_at) > now:
+        if row is None or max(row.due_at, row.free_at) > now or _is_paused(store, connection, job):
             return None
         lease = sa.select(leases.c.name).where(leases.c.name == job, leases.c.expires_at > now)
         if connection.execute(lease).scalar() is not None:
@@ -123,14 +126,71 @@ def settle_due(
             return "ended"
         died = row.attempts + process_exit.counts
         if died >= attempts:
-            _give_up(
-                store, connection, job, due_at, owner, f"given up after {died} attempts: {process_exit.error}", now
-            )
+            error = _last_error(store, connection, job, due_at) or process_exit.error
+            _give_up(store, connection, job, due_at, owner, f"given up after {died} attempts: {error}", now)
             _advance(store, connection, job, due_at, now, next_due)
             return "given up"
         wait = {"attempts": died, "owner": None, "free_at": now + round(process_exit.pause_seconds * 1e6)}
         connection.execute(due.update().where(due.c.job == job).values(wait))
         return "again"
+
+
+def trigger_due(store: Store, job: str, after: str) -> None:
+    """Make a job due that waits for another one, when that has succeeded since the job last was due."""
+    due, runs = store.tables.due, store.tables.runs
+    with store.reading() as connection:
+        row = connection.execute(sa.select(due).where(due.c.job == job)).one_or_none()
+        if row is None or row.due_at != NEVER:
+            return
+        succeeded = sa.select(sa.func.max(runs.c.finished_at)).where(runs.c.job == after, runs.c.status == "done")
+        at = connection.execute(succeeded).scalar()
+        last = connection.execute(sa.select(sa.func.max(runs.c.due_at)).where(runs.c.job == job)).scalar()
+    if at is not None and at > max(last or 0, row.planned_at):
+        with store.writing() as connection:
+            waiting = (due.c.job == job) & (due.c.due_at == NEVER)
+            connection.execute(due.update().where(waiting).values(due_at=int(at)))
+
+
+def pause_job(store: Store, job: str) -> None:
+    """Start no further run of a job until it is resumed. One that is under way goes on."""
+    with store.writing() as connection:
+        row = pa.table({"name": [f"{_PAUSED}{job}"], "value": [read_clock(connection)]})
+        bulk_insert(connection, store.tables.counters, row, replace=False)
+
+
+def resume_job(store: Store, job: str, next_due: NextDue) -> bool:
+    """Let a paused job run again, from its next due time on; return whether it was paused."""
+    due, counters = store.tables.due, store.tables.counters
+    with store.writing() as connection:
+        gone = counters.delete().where(counters.c.name == f"{_PAUSED}{job}")
+        if connection.execute(gone).rowcount == 0:
+            return False
+        now = read_clock(connection)
+        missed = (due.c.job == job) & (due.c.due_at <= now)
+        connection.execute(due.update().where(missed).values(due_at=next_due(now), attempts=0, planned_at=now))
+        return True
+
+
+def paused_jobs(store: Store) -> dict[str, int]:
+    """The paused jobs, and since when (microseconds UTC)."""
+    counters = store.tables.counters
+    with store.reading() as connection:
+        found = sa.select(counters.c.name, counters.c.value).where(counters.c.name.like(f"{_PAUSED}%"))
+        return {str(name).removeprefix(_PAUSED): int(at) for name, at in connection.execute(found)}
+
+
+def _is_paused(store: Store, connection: sa.Connection, job: str) -> bool:
+    counters = store.tables.counters
+    found = sa.select(counters.c.name).where(counters.c.name == f"{_PAUSED}{job}")
+    return connection.execute(found).scalar() is not None
+
+
+def _last_error(store: Store, connection: sa.Connection, job: str, due_at: int) -> str | None:
+    """Why the last run for a due time failed, where that may have passed and did not."""
+    runs = store.tables.runs
+    mine = (runs.c.job == job) & (runs.c.due_at == due_at) & runs.c.error.like(f"{LATER}%")
+    error = connection.execute(sa.select(runs.c.error).where(mine).order_by(runs.c.run_id.desc()).limit(1)).scalar()
+    return None if error is None else str(error).removeprefix(LATER)
 
 
 def latest_runs(store: Store) -> dict[str, list[Run]]:

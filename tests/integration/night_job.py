@@ -10,7 +10,7 @@ from pathlib import Path
 
 from jobs import ledger
 from recsys.config.loading import load_config
-from recsys.errors import RefusedError
+from recsys.errors import RefusedError, SourceError
 from recsys.store.migrate import open_store
 
 
@@ -21,6 +21,12 @@ def act(mode: str, folder: Path) -> None:
         raise ValueError("no space left")
     elif mode == "refuse":
         raise RefusedError("the gate refused to publish")
+    elif mode == "away":
+        raise SourceError("the shop's database does not answer", cause="network")
+    elif mode == "eat":
+        eaten = bytearray(os.urandom(1_000_000)) * 700
+        note(folder, f"ate {len(eaten)}")
+        time.sleep(600)
     elif mode == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     elif mode == "hang":  # with a child, and deaf to SIGTERM, both of them

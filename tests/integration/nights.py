@@ -82,6 +82,13 @@ class Nights:
             connection.execute(sa.update(due).values(due_at=at, owner=None, free_at=0, attempts=0))
         return at
 
+    def miss_job(self, job: str) -> int:
+        """As `miss`, for one job of several."""
+        due, at = self.store.tables.due, self.store.now() - DAY
+        with self.store.writing() as connection:
+            connection.execute(sa.update(due).where(due.c.job == job).values(due_at=at, owner=None, free_at=0))
+        return at
+
     def runs(self) -> list[Run]:
         """Oldest first."""
         return list_runs(self.store, 10_000)[::-1]

@@ -37,7 +37,7 @@ def test_an_entry_means_what_crontab_means(entry, field, numbers):
         ("", "has 0 fields; a cron entry is five fields"),
         ("0 2 * *", "has 4 fields"),
         ("0 0 2 * * *", "has 6 fields"),
-        ("@daily", "has 1 fields"),
+        ("@dayly", "has 1 fields"),
         ("60 2 * * *", "minute '60' is unknown; allowed are 0 to 59"),
         ("0 24 * * *", "hour '24'"),
         ("0 2 0 * *", "day '0'"),
