@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from recsys.data.arrays import Bool, Float32, Int32
 from recsys.data.ragged import Ragged
+from recsys.data.resident import bring_in
 from recsys.errors import BundleError
 from recsys.index.array_file import open_arrays, write_arrays
 from recsys.index.exact import Items, check_finite, norms_of
@@ -99,6 +100,7 @@ class FastScanIndex:
         self._order, self._codes, self._items = order, codes, items
         if len(items) != len(order.rows):
             raise BundleError(f"an index of {len(order.rows)} items does not fit {len(items)} item vectors")
+        bring_in([codes.blocks, order.rows, order.positions])
         self._shards, at = list[_Shard](), 0
         for size in np.diff(order.edges).tolist():
             shard = _Shard(items.dim, size, codes, at)

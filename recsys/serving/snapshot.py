@@ -16,6 +16,7 @@ from recsys.data.catalog import ChangedItem
 from recsys.data.extract import Extract, open_extract
 from recsys.data.interactions import Histories, Interactions
 from recsys.data.ragged import Ragged
+from recsys.data.resident import bring_in
 from recsys.data.times import MICROSECONDS_PER_DAY
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import AwayError, NotFoundError
@@ -124,6 +125,8 @@ def warm_up(snapshot: Snapshot) -> None:
     bundle, view, allowed = snapshot.bundle, snapshot.view, snapshot.stock.allowed
     if not len(bundle.catalog):
         return
+    vectors = bundle.vectors
+    bring_in([vectors.item_vectors, *(part.history_vectors for part in vectors.parts)])
     row = np.array([bundle.most_popular[0]], np.int32)
     history = Histories(np.array([0, 1], np.int64), row, np.zeros(1, np.int8), np.zeros(1, np.float32))
     recommender.recommend(view, history, 20, allowed=allowed)
