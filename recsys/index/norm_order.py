@@ -21,6 +21,7 @@ _FIRST = 4096  # items of the first shard, at least
 _FIRST_SHARE = 0.01
 _FEW = 2000  # so many eligible items are all scored, without an order
 _ALIKE = 0.15  # standard deviation of the logarithm of norms, below which a stop never comes
+_ONE_BY_ONE = 0.02  # share of the items up to which eligible ones are put in order
 _NO_ROWS = np.zeros(0, np.int32)
 
 
@@ -80,6 +81,9 @@ class Eligible:
 
     def within(self, positions: slice) -> Int32:
         """Their rows among these positions."""
+        if self.share > _ONE_BY_ONE:  # looking at all items of a shard is faster than putting all eligible in order
+            rows = self._order.rows[positions]
+            return rows[self.allowed[rows]]
         start, stop = np.searchsorted(self._positions, [positions.start, positions.stop])
         return self.rows[start:stop]
 
