@@ -1,5 +1,5 @@
 """Plain values: interactions, histories, catalog, vocabularies, splits, times, and the extract on disk.
 
 Other rooms import `arrays`, `catalog`, `demand`, `extract`, `features`, `folder`, `interactions`, `nobody`, `prices`,
-`ragged`, `returns`, `splits`, `targets`, `times` and `vocabulary`.
+`ragged`, `resident`, `returns`, `splits`, `targets`, `times` and `vocabulary`.
 """
