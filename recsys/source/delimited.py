@@ -241,8 +241,11 @@ def _has_escapes(lines: Sequence[str], separator: str) -> bool:
             continue
         if "\\N" in line.split(separator):
             return True
-        if '\\"' in line and scan(line, form.quoted) is None and len(scan(line, form.escaped) or ()) == usual:
+        plain = scan(line, form.quoted)
+        if '\\"' in line and plain is None and len(scan(line, form.escaped) or ()) == usual:
             return True
+        if plain is not None and len(plain) == usual:  # in order as it stands, whatever the next line is
+            continue
         end = at + 1
         while end < len(lines) and goes_on(lines[end - 1], form):
             end += 1

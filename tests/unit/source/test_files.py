@@ -213,6 +213,7 @@ CELLS = st.one_of(st.sampled_from(['"', ",", ";", "\n", 'a"b', '"",', "\\", '\\"
     rows=st.lists(st.tuples(CELLS, CELLS, CELLS), min_size=1, max_size=8), separator=st.sampled_from(list(SEPARATORS))
 )
 @example(rows=[('"', "\n", ",")], separator=",")
+@example(rows=[*[('"', '"', '"')] * 3, ('"', "\\", "\\"), ("a\nb,c", '"', "\n")], separator=",")
 def test_what_a_spreadsheet_writes_is_read_back(rows: list[tuple[str, str, str]], separator: str) -> None:
     """Values in quotes that are written twice: as pandas, polars, psql and spreadsheets write them."""
     rows = [("u1", *row) for row in rows]
