@@ -21,7 +21,7 @@ from recsys.bundle.bundle import Bundle
 from recsys.data.arrays import Float32, Int32, Int64
 from recsys.data.extract import open_extract
 
-K, ASKED, LENGTH = 20, 200, 50
+K, ASKED, LENGTH = 20, 100, 50
 MOST_IN_A_GRAPH = 100_000
 LINKS, BUILD, SEARCH = 32, 100, (64, 256)  # of the graphs
 
