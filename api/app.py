@@ -20,7 +20,21 @@ from api.auth import KeyAuth
 from api.live import Live
 from api.middleware import Middleware
 from api.request_log import RequestLog
-from api.routes import boxes, docs, events, health, history, items, page, placements, requests, runs, status, users
+from api.routes import (
+    boxes,
+    docs,
+    events,
+    health,
+    history,
+    items,
+    page,
+    placements,
+    propensity,
+    requests,
+    runs,
+    status,
+    users,
+)
 from api.routes import recommendations as recommend
 from api.state import AppState
 from recsys.config.loading import load_config
@@ -64,7 +78,22 @@ def create_app(config: Config | None = None) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,  # the names of the methods of generated clients
     )
     app.state.shared, app.state.auth = state, auth
-    rooms = (recommend, boxes, placements, items, events, users, history, requests, status, runs, health, page, docs)
+    rooms = (
+        recommend,
+        boxes,
+        placements,
+        items,
+        events,
+        users,
+        history,
+        propensity,
+        requests,
+        status,
+        runs,
+        health,
+        page,
+        docs,
+    )
     for room in rooms:
         app.include_router(room.router)
     app.state.routes = [route for room in rooms for route in room.router.routes]

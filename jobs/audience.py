@@ -20,7 +20,8 @@ from jobs.output import Output, Table
 from recsys.audience.draw import draw
 from recsys.audience.eligible import describe_left_out, keep_mailable
 from recsys.audience.export import check_place, read_suppression, write_csv
-from recsys.audience.inputs import Campaign, Inputs, open_inputs
+from recsys.audience.inputs import Campaign, Inputs, newest_moment, open_inputs
+from recsys.audience.propensity import check_conditions, columns_of, figures_of, parse_condition
 from recsys.audience.strategies import STRATEGIES
 from recsys.bundle.bundle import Bundle
 from recsys.config.settings import Config
@@ -47,13 +48,16 @@ def audience(
     strategy: str = "affinity",
     exclude_past_buyers: bool = False,
     suppress: Path | None = None,
+    where: Sequence[str] = (),
     progress: Progress,
 ) -> Output:
     """Rank the users who may be mailed, freeze the audience, write it as CSV, and record the run in the ledger.
 
     as_of: ISO 8601, in UTC unless it names a zone; None: just after the newest known event. The same arguments return
     the frozen audience, without users who were deleted or withdrew their consent since.
-    Raises NotFoundError for unknown items or strategy, RefusedError when nobody may be mailed.
+    where: conditions on what is expected of a user, as "churn_risk_90>=0.7"; all have to hold.
+    Raises NotFoundError for unknown items or strategy, ConfigError for no condition, RefusedError when nobody may be
+    mailed, and for a condition on a figure that the live bundle does not know.
     """
     check_place(out)
     if strategy not in STRATEGIES:
@@ -64,7 +68,17 @@ def audience(
         with run.step("load") as counts:
             inputs = open_inputs(config, store)
             moment = _moment(as_of, inputs)
-            campaign = Campaign(tuple(sorted(set(items))), size, moment, strategy, exclude_past_buyers, suppressed)
+            conditions = sorted({parse_condition(text) for text in where}, key=str)
+            check_conditions(inputs, conditions)
+            campaign = Campaign(
+                tuple(sorted(set(items))),
+                size,
+                moment,
+                strategy,
+                exclude_past_buyers,
+                suppressed,
+                tuple(map(str, conditions)),
+            )
             rows = _item_rows(campaign, inputs.bundle)
             counts.update(users=len(inputs.extract.users), events=len(inputs.extract.events), items=len(rows))
         progress("load", 1.0)
@@ -81,7 +95,7 @@ def audience(
         assert record is not None
         with run.step("write") as counts:
             members, withdrawn = keep_mailable(list_members(store, record.audience_id), config, store)
-            output = _deliver(record, members, withdrawn, out, was_frozen=not is_new)
+            output = _deliver(inputs, record, members, withdrawn, out, was_frozen=not is_new)
             counts.update(members=members.num_rows, withdrawn=withdrawn)
         failpoint("after file")
         run.bundle = record.bundle
@@ -96,7 +110,7 @@ def _moment(text: str | None, inputs: Inputs) -> int:
     """Parse the moment asked for: microseconds UTC. Raises ConfigError for no time, and for one in the future."""
     now, newest = inputs.store.now(), inputs.extract.as_of
     if text is None:
-        return max([newest, *(time + 1 for time in inputs.fresh.times if time < now)])
+        return newest_moment(inputs)
     try:
         moment = parse_time(text, default_utc=True)
     except (ValueError, OverflowError):
@@ -145,7 +159,8 @@ def _draft(campaign: Campaign, bundle: Bundle, config: Config) -> AudienceRecord
 
 def _options(campaign: Campaign, config: Config) -> dict[str, Any]:
     """The other settings that decide about the members, beside items, size, moment and strategy."""
-    return {
+    further = {"where": list(campaign.conditions)} if campaign.conditions else {}
+    return further | {
         "exclude_past_buyers": campaign.exclude_past_buyers,
         "suppressed": None if campaign.suppressed is None else _digest(sorted(campaign.suppressed)),
         "targets": list(config.bought),  # the id of a frozen audience is a hash of these names too
@@ -158,10 +173,15 @@ def _digest(value: Any) -> str:
     return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
-def _deliver(record: AudienceRecord, members: pa.Table, withdrawn: int, out: Path, *, was_frozen: bool) -> Output:
+def _deliver(
+    inputs: Inputs, record: AudienceRecord, members: pa.Table, withdrawn: int, out: Path, *, was_frozen: bool
+) -> Output:
     consent = "assumed" if record.consent == "assumed" else "given"
     rows = [(*row.values(), consent) for row in members.to_pylist()]
-    guarded = write_csv(out, rows)
+    columns = columns_of(inputs)
+    figures = figures_of(inputs, members["user_id"].to_pylist(), record.as_of)
+    further = [[figures.get(row[1], {}).get(name) for name in columns] for row in rows]
+    guarded = write_csv(out, [(*row, *more) for row, more in zip(rows, further, strict=True)], columns)
     warnings = list(record.warnings)
     if consent == "assumed":
         warnings.append('consent is assumed, not known: [audience] consent = "assumed"')

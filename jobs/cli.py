@@ -646,6 +646,10 @@ def audience(
     suppress: Annotated[
         Path | None, typer.Option("--suppress", help="File of ids not to mail: one a line, or a CSV with user_id.")
     ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", help="Only users of whom this is expected, as churn_risk_90>=0.7; may be repeated."),
+    ] = None,
     config: ConfigOption = CONFIG,
     as_json: JsonOption = False,
 ) -> None:
@@ -664,7 +668,21 @@ def audience(
         strategy=strategy,
         exclude_past_buyers=exclude_past_buyers,
         suppress=suppress,
+        where=where or (),
     )
+
+
+@app.command()
+def propensity(
+    out: Annotated[Path, typer.Option("--out", help="The CSV file; one that is there is replaced.")],
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Write how likely each customer buys again or is lost, and for how much. Exit code 3: nothing was learned.
+
+    Example: recsys propensity --out propensity.csv
+    """
+    _call("jobs.propensity:propensity", config, as_json, out=out)
 
 
 @runs.callback()

@@ -13,6 +13,7 @@ from recsys.audience.eligible import exclude, find_mailable, find_users, refuse_
 from recsys.audience.export import spellings
 from recsys.audience.inputs import Campaign, Inputs, build_shop
 from recsys.audience.model import BuyingModel, Scores, Shop, buyers_of, learn, learning_window, score
+from recsys.audience.propensity import matches, parse_condition
 from recsys.audience.strategies import STRATEGIES, Member, rank
 from recsys.bundle.bundle import Bundle
 from recsys.data.arrays import Bool, Int32
@@ -42,6 +43,10 @@ def draw(
     rows = np.flatnonzero(eligible)
     scores = score(model, shop, inputs.bundle.vectors, rows, items, campaign.as_of, progress=progress)
     chosen = exclude(np.ones(len(rows), np.bool_), left_out, "users without a history", ~scores.has_history)
+    if campaign.conditions:
+        conditions = [parse_condition(text) for text in campaign.conditions]
+        met = matches(inputs, conditions, users.ids_of(rows), campaign.as_of)
+        chosen = exclude(chosen, left_out, "users who do not meet --where", ~met)
     if campaign.exclude_past_buyers:
         # A history may be too short to hold the purchase, and the extract too old.
         bought = buyers_of(shop.purchases, items, campaign.as_of)[rows] | (scores.bought_days > 0)

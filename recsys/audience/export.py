@@ -22,20 +22,26 @@ def check_place(out: Path) -> None:
         raise ConfigError(f"--out {out} cannot be written: {'it is' if out.is_dir() else 'its parent is no'} folder")
 
 
-def write_csv(out: Path, rows: Iterable[Sequence[object]]) -> int:
-    """Write rows of COLUMNS, all or none; return how many ids were given an apostrophe.
+def write_csv(out: Path, rows: Iterable[Sequence[object]], further: Sequence[str] = ()) -> int:
+    """Write rows of COLUMNS and of `further` ones, all or none; return how many ids were given an apostrophe.
 
     Raises RecsysError when the file cannot be written; a former file stays as it was.
     """
     text, guarded = io.StringIO(), 0
     writer = csv.writer(text)  # line ends of RFC 4180, so line breaks within ids are quoted
-    writer.writerow(COLUMNS)
+    writer.writerow([*COLUMNS, *further])
     for rank, user_id, probability, *others in rows:
-        is_risky = str(user_id).startswith(_RISKY)
+        name, is_risky = guard_id(str(user_id))
         guarded += is_risky
-        writer.writerow([rank, f"'{user_id}" if is_risky else user_id, f"{probability:.6f}", *others])
+        writer.writerow([rank, name, f"{probability:.6f}", *others])
     replace_text(out, text.getvalue())
     return guarded
+
+
+def guard_id(identifier: str) -> tuple[str, bool]:
+    """The id as a file holds it, behind an apostrophe where a spreadsheet would take it as a formula; and whether."""
+    is_risky = identifier.startswith(_RISKY)
+    return f"'{identifier}" if is_risky else identifier, is_risky
 
 
 def read_suppression(path: Path) -> list[str]:

@@ -29,6 +29,7 @@ class Campaign:
     strategy: str  # a key of STRATEGIES
     exclude_past_buyers: bool
     suppressed: tuple[str, ...] | None  # ids that must not be mailed; None: no file was given
+    conditions: tuple[str, ...] = ()  # on what is expected of a user, as given, sorted
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,12 @@ def open_inputs(config: Config, store: Store) -> Inputs:
     since, known = extract.complete_until, extract.recent or ()
     changes = read_changes(store, list(extract.users), received_after=since, known=known, occurred_before=_FOREVER)
     return Inputs(config, store, bundle, extract, changes.events)
+
+
+def newest_moment(inputs: Inputs) -> int:
+    """Just after the newest known event, in microseconds UTC."""
+    now = inputs.store.now()
+    return max([inputs.extract.as_of, *(time + 1 for time in inputs.fresh.times if time < now)])
 
 
 def build_shop(inputs: Inputs, deleted: Bool) -> Shop:

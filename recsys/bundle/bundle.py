@@ -34,6 +34,8 @@ from recsys.index import registry as indexes
 from recsys.index.exact import Items, search_exactly
 from recsys.index.registry import EXACT, BuiltIndex, Index
 from recsys.models.vectors import Vectors
+from recsys.propensity.files import Propensity, open_propensity, write_propensity
+from recsys.propensity.inputs import categories_of
 from recsys.related import tables
 from recsys.related.tables import Related
 
@@ -60,6 +62,7 @@ class Bundle:
     demand: Demand | None = None  # events by day, over the I items; None: a bundle of before version 0.2 has none
     prices: PriceChanges | None = None  # how prices changed from one training to the next; None: as demand
     related: Related | None = None  # what belongs together, over the I items; None: as of demand
+    propensity: Propensity | None = None  # who buys again; None: as of demand
 
     def codes_of(self, kinds: Sequence[str]) -> list[int]:
         """The codes of the kinds of events that the bundle knows; others are left out."""
@@ -90,6 +93,11 @@ class Bundle:
             ends = np.minimum((days + 1) * MICROSECONDS_PER_DAY, self.demand.until) - 1
             first = np.where(days < 0, -1, ends)
         return np.where(self.catalog.created_at < 0, first, self.catalog.created_at)
+
+    @cached_property
+    def category_of(self) -> Int64:
+        """The number of each item's category [I], -1 where the catalog says none. Computed on first use."""
+        return categories_of(self.catalog)[0]
 
     @cached_property
     def newest(self) -> Int32:
@@ -187,6 +195,8 @@ def save(bundle: Bundle, folder: Path, *, facts: dict[str, Any]) -> str:
         if bundle.related is not None:
             tables.write(temporary, bundle.related)
             records["related"] = bundle.related.facts
+        if bundle.propensity is not None:
+            records["propensity"] = write_propensity(temporary, bundle.propensity)
         return manifest | records
 
     folders.write_folder(bundles_folder(folder), version, fill)
@@ -280,6 +290,7 @@ def _open(name: str, place: Path, manifest: dict[str, Any]) -> Bundle:
         demand=open_demand(place, manifest["demand"]) if "demand" in manifest else None,
         prices=open_prices(place, manifest["prices"]) if "prices" in manifest else None,
         related=tables.open_related(place, manifest["related"], count) if "related" in manifest else None,
+        propensity=open_propensity(place, manifest["propensity"], count) if "propensity" in manifest else None,
     )
 
 

@@ -789,6 +789,14 @@ class AudienceSettings(Section):
     )
 
 
+class PropensitySettings(Section):
+    """Who buys again, who is lost, and for how much: trained each night from purchases."""
+
+    windows_days: tuple[Annotated[int, Field(ge=7, le=365)], ...] = Field(
+        (30, 90), max_length=5, description="Within how many days; none: nothing is trained"
+    )
+
+
 class Config(Section):
     """The whole configuration."""
 
@@ -809,6 +817,7 @@ class Config(Section):
     schedule: ScheduleSettings = ScheduleSettings()
     alerts: AlertSettings = AlertSettings()
     audience: AudienceSettings = AudienceSettings()
+    propensity: PropensitySettings = PropensitySettings()
     placements: dict[str, PlacementSettings] = Field({}, description="Places on the shop's pages, by name")
 
     @model_validator(mode="after")

@@ -13,7 +13,7 @@ from scipy.stats import t as student
 from recsys.data.arrays import Bool, Float64, Int64
 from recsys.propensity import metrics
 from recsys.propensity.correction import Told
-from recsys.propensity.scorer import Correction, Member, average, expected_value
+from recsys.propensity.scorer import Member, average, expected_value
 
 _FREEDOM = 3.0  # of an interval of totals
 THRESHOLD = 0.5  # from which a customer is called a buyer, for accuracy and F1
@@ -81,13 +81,6 @@ def _losses(cuts: Sequence[PastCut], name: str) -> Float64:
     return np.concatenate([metrics.log_losses(cut.bought, cut.foretold[name].probability) for cut in cuts])
 
 
-def corrected(cut: PastCut, name: str, correction: Correction) -> Foretold:
-    """What a candidate tells when its probabilities are corrected; the value follows them."""
-    told = cut.foretold[name]
-    probability = correction.apply(told.probability)
-    return Foretold(probability, told.value * probability / np.maximum(told.probability, 1e-12))
-
-
 def compare_with_rules(cuts: Sequence[PastCut], name: str) -> tuple[list[str], dict[str, Any]]:
     """Why a candidate may not serve, beside recency-frequency rules; an empty list when it may. And the figures."""
     ours, theirs = _losses(cuts, name), _losses(cuts, "rules")
@@ -139,9 +132,9 @@ class Totals:
         return total * float(np.exp(-width)), total * float(np.exp(width))
 
 
-def report(cuts: Sequence[PastCut], name: str, correction: Correction, with_values: bool) -> dict[str, Any]:
+def report(cuts: Sequence[PastCut], name: str, with_values: bool) -> dict[str, Any]:
     """Every figure of the chosen candidate on the past cuts: pooled, and totals cut by cut."""
-    found = [corrected(cut, name, correction) for cut in cuts]
+    found = [cut.foretold[name] for cut in cuts]
     bought = np.concatenate([cut.bought for cut in cuts])
     probability = np.concatenate([one.probability for one in found])
     each = [_totals(cut, one, with_values) for cut, one in zip(cuts, found, strict=True)]

@@ -20,12 +20,11 @@ from recsys.propensity.past_cuts import (
     Totals,
     choose_candidate,
     compare_with_rules,
-    corrected,
     foretell,
     report,
 )
 from recsys.propensity.rules import learn_rules
-from recsys.propensity.scorer import Correction, Member, Scorer
+from recsys.propensity.scorer import Member, Scorer
 
 FEWEST_CUSTOMERS, FEWEST_LOYAL, LOYAL_ORDERS = 500, 50, 3
 _LEAST_WINDOWS = 2.5  # of history: one to judge on, one to learn from, a half before
@@ -125,8 +124,9 @@ def learn(
         "log_losses": losses,
         "gate": beside,
         "correction": tried,
-        "past": report(judged, name, correction, with_values),
-        "totals": _totals(judged, name, correction, with_values, window),
+        # Before the correction, which has seen these cuts.
+        "past": report(judged, name, with_values),
+        "totals": _totals(judged, name, with_values, window),
         "refused": reasons,
     }
     if reasons:
@@ -137,9 +137,9 @@ def learn(
     return Learned(Scorer(window, chosen, with_values, correction, past.usual_at(0)), (), facts)
 
 
-def _totals(cuts: list[PastCut], name: str, correction: Correction, with_values: bool, window: int) -> dict[str, Any]:
+def _totals(cuts: list[PastCut], name: str, with_values: bool, window: int) -> dict[str, Any]:
     """How far the totals of past cuts were off, for the intervals of tonight's."""
-    found = [corrected(cut, name, correction) for cut in cuts]
+    found = [cut.foretold[name] for cut in cuts]
     windows = 1 + (cuts[0].day - cuts[-1].day) / window
     buyers = Totals.of([float(f.probability.sum()) for f in found], [float(c.bought.sum()) for c in cuts], windows)
     totals = {"buyers": vars(buyers)}

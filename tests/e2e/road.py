@@ -21,6 +21,8 @@ epochs = 2
 [models.sequence]
 dim = 16
 epochs = 1
+[propensity]
+windows_days = []
 """
 
 

@@ -32,6 +32,8 @@ n_factors = [16]
 {tiny.PLAIN_MF}
 [training]
 models = ["mf"]
+[propensity]
+windows_days = []
 [api]
 poll_seconds = 0.1
 database_timeout_seconds = 20 # a busy machine is no database that is away; tests of one that is have their own limit
