@@ -47,6 +47,12 @@ CHECKS: dict[str, Check] = {  # in the order in which they run
     "clock": Check("jobs.doctor.machine:check_clock", needs=("configuration",)),
     "store": Check("jobs.doctor.store:check_store", needs=("configuration",)),
     "source": Check("jobs.doctor.source:check_source", needs=("configuration",)),
+    "shop": Check("jobs.doctor.store:check_owner", needs=("configuration", "folder", "store")),
+    "reader": Check("jobs.doctor.source:check_account", needs=("configuration", "source")),
+    "extract": Check("jobs.doctor.night:check_extract", needs=("configuration", "folder")),
+    "needs": Check("jobs.doctor.night:check_needs", needs=("configuration", "folder")),
+    "alerts": Check("jobs.doctor.night:check_alerts", needs=("configuration",)),
+    "port": Check("jobs.doctor.night:check_ports", needs=("configuration",)),
     "bundle": Check("jobs.doctor.bundle:check_bundle", needs=("configuration", "folder", "faiss", "onnxruntime")),
 }
 # Reads the name of a check a line and writes its answer; what a library prints goes to the error stream.

@@ -8,6 +8,17 @@ from recsys.config.loading import load_config
 from recsys.errors import RecsysError
 from recsys.source.reader import open_reader
 
+_MYSQL = (
+    "SELECT DISTINCT privilege_type AS power FROM information_schema.user_privileges "
+    "WHERE privilege_type IN ('SUPER', 'INSERT', 'UPDATE', 'DELETE', 'DROP')"
+)
+# What an account may beyond reading, a row for each: nothing for one that may only read.
+_POWERS = {
+    "postgresql": "SELECT 'do anything, as a superuser' AS power FROM pg_roles "
+    "WHERE rolname = current_user AND rolsuper",
+    "mysql": _MYSQL,
+    "mariadb": _MYSQL,
+}
 NEEDED_COLUMNS = {
     "interactions": ("user_id", "item_id", "event", "timestamp"),
     "items": ("item_id",),
@@ -33,3 +44,20 @@ def check_source(config: str) -> Answer:
     except RecsysError as error:
         return False, error.in_full, "a database that answers its queries: url, interactions, items, users in [source]"
     return True, f"{reader.where}: {', '.join(found)}", "a database that answers its queries"
+
+
+def check_account(config: str) -> Answer:
+    """Whether the account that reads the shop's database may only read, as far as the server says."""
+    settings = load_config(Path(config)).source
+    allowed = "an account that may only read: CREATE USER … and GRANT SELECT, as url in [source]"
+    if settings.url is None:
+        return True, "no [source] url", allowed
+    with closing(open_reader(settings.url, settings.dialect, seconds=settings.query_timeout_seconds)) as reader:
+        question = _POWERS.get(reader.url.drivername.partition("+")[0])
+        if question is None:
+            return True, "a file, which is opened for reading", allowed
+        try:
+            powers = [str(row[0]) for row in reader.query(question, "account").fetch(question)]
+        except RecsysError:
+            return True, "the server does not say what the account may", allowed
+    return not powers, f"the account may {', '.join(powers)}" if powers else "no right to write anything", allowed

@@ -1,17 +1,23 @@
 import json
 import os
 import re
+import shutil
+import socket
+import threading
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import sqlalchemy as sa
 from command_line import check_here
 from tiny import quiet
 
 from jobs.doctor.libraries import check_python
 from jobs.doctor.report import CHECKS, doctor, run_check
 from jobs.init_file import sample
+from jobs.schedule.remembered import Remembered
 from recsys.bundle import bundle as bundles
 from recsys.bundle import versions
 from recsys.config.settings import IndexSettings
@@ -19,6 +25,7 @@ from recsys.data.catalog import Catalog
 from recsys.data.vocabulary import Vocabulary
 from recsys.models.vectors import Constant, Part, Vectors
 from recsys.store.migrate import open_store
+from recsys.store.shop import claim_folder
 from recsys.training.libraries import TRIO
 
 ROOT = Path(__file__).parents[3]
@@ -27,7 +34,7 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "recsys.toml"
-    path.write_text('[store]\nurl = "sqlite:///own.db"\n[storage]\npath = "files"\n')
+    path.write_text('[store]\nurl = "sqlite:///own.db"\n[storage]\npath = "files"\n[api]\nport = 0\n')
     return path
 
 
@@ -310,3 +317,74 @@ def test_asking_for_a_gpu_that_is_not_there_is_a_fault(config: Path) -> None:
     finding = check_here("device", config)
     assert not finding.ok
     assert "no GPU" in finding.found
+
+
+def test_a_store_of_a_newer_program_is_told_from_one_that_waits_for_its_migration(config: Path) -> None:
+    with closing(open_store(f"sqlite:///{config.parent / 'own.db'}")) as store, store.writing() as connection:
+        connection.execute(sa.text("UPDATE recsys_migrations SET version_num = '9999'"))
+    finding = run_check("store", config)
+    assert not finding.ok
+    assert "is too old" in finding.found
+    assert "recsys init" not in finding.allowed
+
+
+def test_a_folder_of_another_shop_is_found(config: Path) -> None:
+    for name in ("own", "other"):
+        with closing(open_store(f"sqlite:///{config.parent / name}.db")) as store:
+            if name == "other":
+                claim_folder(store, config.parent / "files", None)
+    finding = run_check("shop", config)
+    assert not finding.ok
+    assert "belongs to another shop" in finding.found
+    assert "recsys bundles claim" in finding.allowed
+
+
+def test_a_file_that_is_missing_from_the_extract_is_found(config: Path, trained_once: Path) -> None:
+    assert run_check("extract", config).found == "none written yet"
+    shutil.copytree(trained_once / "recsys-data" / "extract", config.parent / "files" / "extract")
+    assert run_check("extract", config).ok
+    next((config.parent / "files" / "extract").glob("*/items.npy")).unlink()
+    finding = run_check("extract", config)
+    assert not finding.ok
+    assert "items.npy" in finding.found
+    assert "recsys train" in finding.allowed
+
+
+def test_room_for_less_than_the_last_night_needed_is_found(config: Path) -> None:
+    assert "no night has run here" in run_check("needs", config).found
+    for memory, ok in ((1, True), (10**15, False)):
+        Remembered(config.parent / "files").put("needs", "train", {"memory": memory, "disk": 1})
+        assert run_check("needs", config).ok is ok
+
+
+def test_a_receiver_of_alerts_that_does_not_answer_is_found_without_its_address(config: Path) -> None:
+    assert run_check("alerts", config).ok
+    for keys in ("webhook_url = 'http://127.0.0.1:1/s3cr3t'", "email_to = ['a@example.com']\nsmtp_port = 1"):
+        config.write_text(f"[alerts]\n{keys}\n")
+        finding = run_check("alerts", config)
+        assert not finding.ok
+        assert finding.found.endswith("cannot be reached: ConnectionRefusedError")
+        assert "s3cr3t" not in f"{finding}"
+
+
+def test_a_port_that_another_program_has_is_found(config: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        config.write_text(f"[api]\nport = {taken.getsockname()[1]}\n")
+        taken.settimeout(60)
+
+        def hang_up() -> None:
+            taken.accept()[0].close()
+
+        threading.Thread(target=hang_up).start()
+        finding = run_check("port", config)
+    assert not finding.ok
+    assert "Address already in use" in finding.found
+
+
+@pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
+def test_an_account_that_may_do_anything_is_found(config: Path, database: str) -> None:
+    config.write_text(f"[source]\nurl = '{database}'\n")
+    finding = run_check("reader", config)
+    assert not finding.ok
+    assert finding.found.startswith("the account may ")
+    assert "GRANT SELECT" in finding.allowed
