@@ -7,6 +7,7 @@ by the median absolute deviation. A guard that lacks the history to judge by say
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -20,7 +21,7 @@ LEAST_DAYS = 29  # of events, before the newest ones can be compared with four w
 _HOUR = 3_600_000_000
 _CHANCE = 14.0  # events expected in a silence that chance leaves once in a million
 _CLOSED_HOURS, _CLOSED_FACTOR, _OPEN_FACTOR = 24, 3.0, 1.25  # a shop with closed days closes for holidays, too
-_LOW, _HIGH = 4.0, 5.0  # spreads below and above what is expected
+_LOW, _HIGH = 6.0, 5.0  # spreads below and above what is expected; days of real shops are far from normal
 _FEW = 20  # events by which a day has to differ
 _FEW_REPEATS = 50  # events of a day, before its repeats say something
 _LEAST_CHANGED = 30  # events of the past
@@ -58,7 +59,7 @@ def judge(
         *judge_freshness(tonight, earlier, settings),
         *_volume(tonight, before, settings),
         *_days(tonight, before, settings),
-        *_repeats(tonight, before, settings),
+        *_repeats(tonight, earlier, settings),
         *_past(comparison, usual, settings),
         _events(tonight, before, max_data_drop),
         *_catalog(tonight, before, settings),
@@ -151,26 +152,35 @@ def _days(tonight: Figures, before: Figures, settings: GuardSettings) -> list[Ve
     return found
 
 
-def _repeats(tonight: Figures, before: Figures, settings: GuardSettings) -> list[Verdict]:
-    """Whether the newest day came twice: with other times, or as equal rows that reading has left out."""
-    found = []
+def _repeats(tonight: Figures, nights: Sequence[Figures], settings: GuardSettings) -> list[Verdict]:
+    """Whether a new day came twice: with other times, or as equal rows that reading has left out."""
+    found, before = [], nights[0]
     daily = float(np.median(period_sums(before.days))) if before.days else 0.0
     if daily >= _FEW:
-        nights = max(1.0, (tonight.at - before.at) / MICROSECONDS_PER_DAY)
-        more = max(0.0, (tonight.duplicates - before.duplicates) / daily / nights)
-        text = f"{tonight.duplicates:,} equal rows were left out, where it were {before.duplicates:,}"
+        usual_rate = _duplicates_a_day(nights)
+        awaited = before.duplicates + usual_rate * (tonight.at - before.at) / MICROSECONDS_PER_DAY
+        more = max(0.0, (tonight.duplicates - awaited) / daily)
+        text = f"{tonight.duplicates:,} equal rows were left out, where {awaited:,.0f} were expected"
         remedy = "a load may have run twice; remove the second copy"
         found.append(at_most("duplicates", more, settings.max_repeated, text, remedy))
-    newest = int(period_sums(tonight.periods)[0]) if tonight.periods else 0
-    if newest >= _FEW_REPEATS:
-        usual = float(np.median(tonight.repeats[1:]))
-        beyond = max(0.0, (tonight.repeats[0] - usual) / max(0.01, 1 - usual))
-        text = (
-            f"{tonight.repeats[0]:.0%} of the events of the newest 24 hours come again in them; usual are {usual:.0%}"
-        )
+    totals = period_sums(tonight.periods)
+    new = max(1, min(len(tonight.repeats) - 1, math.ceil((tonight.anchor - before.anchor) / MICROSECONDS_PER_DAY)))
+    usual = float(np.median(tonight.repeats[new:]))
+    shares = [tonight.repeats[back] for back in range(new) if totals[back] >= _FEW_REPEATS]
+    if shares:
+        share = max(shares)
+        beyond = max(0.0, (share - usual) / max(0.01, 1 - usual))
+        text = f"{share:.0%} of the events of a new day come again in it; usual are {usual:.0%}"
         remedy = "a load may have run twice with other times, perhaps in another time zone"
         found.append(at_most("repeated events", beyond, settings.max_repeated, text, remedy))
     return found
+
+
+def _duplicates_a_day(nights: Sequence[Figures]) -> float:
+    """How many more equal rows a day brings: the median of the last good nights; 0 for one night."""
+    pairs = [(new, old) for new, old in pairwise(nights) if new.at > old.at]
+    rates = [(new.duplicates - old.duplicates) * MICROSECONDS_PER_DAY / (new.at - old.at) for new, old in pairs]
+    return max(0.0, float(np.median(rates))) if rates else 0.0
 
 
 def _past(comparison: Comparison, usual: Sequence[Mapping[str, float]], settings: GuardSettings) -> list[Verdict]:
