@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from benchmarks.night_shop import CLOCK, EIGHT, FAULTS, START, Rows, Shop
-from recsys.config.settings import GateSettings, GuardSettings
+from recsys.config.settings import Config
 from recsys.data.times import MICROSECONDS_PER_DAY
-from recsys.guards.comparison import Known, compare
+from recsys.guards.bases import judge_beside
+from recsys.guards.comparison import Known
 from recsys.guards.figures import NightData, measure
-from recsys.guards.judge import Night, judge
+from recsys.guards.judge import Night
 from recsys.guards.verdicts import Verdict
 
 NIGHTS, FIRST = 300, 64
@@ -53,17 +54,16 @@ class Ledger:
     def run(self, data: NightData, now: int) -> list[Verdict]:
         """Judge a scheduled night; keep it when it is published. Returns what refuses."""
         figures = measure(data, now=now)
-        verdicts: list[Verdict] = []
-        if self.nights:
-            comparison = compare(data, self.nights[0].figures, self.known)
-            drop = GateSettings().max_data_drop
-            verdicts = judge(figures, comparison, self.nights, GuardSettings(), max_data_drop=drop)
+        verdicts, _ = judge_beside(figures, data, self.nights, [], self._known, Config())
         refusing = [verdict for verdict in verdicts if verdict.outcome == "refuse"]
         if not refusing:
             self.nights.insert(0, Night(figures, {verdict.guard: verdict.figure for verdict in verdicts}))
             self.known = Known(data.users, data.catalog.ids)
             del self.nights[KEPT:]
         return refusing
+
+    def _known(self, night: Night) -> Known | None:
+        return self.known if night is self.nights[0] else None
 
 
 def moment(day: float) -> int:

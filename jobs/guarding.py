@@ -7,6 +7,7 @@ So one bad night blocks no good one, and a change that was meant is confirmed on
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,10 @@ from recsys.config.settings import Config
 from recsys.data import extract
 from recsys.errors import BundleError, NotFoundError, RefusedError
 from recsys.guards import lists
-from recsys.guards.comparison import Known, compare
+from recsys.guards.bases import judge_beside
+from recsys.guards.comparison import Known
 from recsys.guards.figures import Figures, NightData, measure
-from recsys.guards.judge import Night, judge, judge_freshness
+from recsys.guards.judge import Night, judge_freshness
 from recsys.guards.verdicts import Verdict, softened
 from recsys.source.dataset import Dataset
 from recsys.store.database import Store
@@ -80,7 +82,8 @@ def guard_source(
         data = night_data(dataset)
         guarding = Guarding(record, config, measure(data, now=now), [], [], forced)
         good, accepted = past_nights(list_runs(store, _RUNS, job="train", statuses=("done",)))
-        verdicts, nights = _mildest(guarding, data, [good, accepted])
+        known = partial(_known, config)
+        verdicts, nights = judge_beside(guarding.figures, data, good, accepted, known, config)
         if not (record.is_scheduled and good):
             verdicts = softened(verdicts)
         guarding.beside = [night.run_id for night in nights]
@@ -136,24 +139,6 @@ def past_nights(runs: Sequence[Run]) -> tuple[list[Night], list[Night]]:
         elif not good and not accepted:
             accepted.append(night)
     return good[:KEPT], accepted
-
-
-def _mildest(guarding: Guarding, data: NightData, bases: Sequence[list[Night]]) -> tuple[list[Verdict], list[Night]]:
-    """The verdicts beside the first of these nights with which tonight agrees, else beside the first that there is."""
-    found = []
-    for nights in bases:
-        if nights:
-            verdicts = judge(
-                guarding.figures,
-                compare(data, nights[0].figures, _known(guarding.config, nights[0])),
-                nights,
-                guarding.config.guards,
-                max_data_drop=guarding.config.gate.max_data_drop,
-            )
-            found.append((verdicts, nights))
-            if not any(verdict.deviates for verdict in verdicts):
-                return verdicts, nights
-    return found[0] if found else ([], [])
 
 
 def _known(config: Config, night: Night) -> Known | None:

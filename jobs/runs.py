@@ -125,8 +125,10 @@ def _guard_parts(kept: Mapping[str, Any]) -> Iterator[Table | str]:
         [v["guard"], v["outcome"], v["figure"], v["bound"], ", ".join(f"{e:g}" for e in v["earlier"][:3]), v["text"]]
         for v in sorted(kept["verdicts"], key=lambda v: ("refuse", "warn", "ok").index(v["outcome"]))
     ]
-    beside = ", ".join(map(str, kept["beside"])) or "none: there was no good night"
+    beside = ", ".join(map(str, kept.get("beside", ()))) or "none"
     yield Table(f"Guards, beside runs {beside}", ["guard", "outcome", "figure", "bound", "earlier", "which says"], rows)
+    if "figures" not in kept:  # a night that brought nothing new
+        return
     figures = kept["figures"]
     yield Table("Figures", ["what", "figure"], [[name, figures[name]] for name in _FIGURES])
     days = [readable((figures["last_day"] - back) * MICROSECONDS_PER_DAY)[5:10] for back in range(_DAYS)]

@@ -34,6 +34,36 @@ class Step(BaseModel):
     seconds: float = Field(examples=[12.7])
 
 
+class Finding(BaseModel):
+    """What the check of the source found."""
+
+    severity: str = Field(description="error, warning or note", examples=["warning"])
+    reason: str = Field(examples=["duplicate"])
+    rows: int = Field(examples=[12])
+    of: int = Field(description="Rows examined", examples=[40_000])
+
+
+class Guard(BaseModel):
+    """What a guard found."""
+
+    guard: str = Field(examples=["volume purchase"])
+    outcome: str = Field(description="ok, warn or refuse", examples=["ok"])
+    figure: float | None = Field(examples=[0.97])
+    bound: float | None = Field(examples=[0.5])
+    earlier: list[float | None] = Field(description="The figure of the last good nights, newest first")
+    text: str = Field(description="One sentence with the figure and the bound")
+
+
+class StartedBy(BaseModel):
+    """Who or what started a run; null where an older version wrote it."""
+
+    by: str | None = Field(description="schedule or hand", examples=["schedule"])
+    user: str | None = Field(description="The account of the process", examples=["recsys"])
+    host: str | None = Field(examples=["shop-1"])
+    version: str | None = Field(description="Of the program", examples=["0.1.0"])
+    forced: str | None = Field(description="The reason for which it published whatever guards and gate said")
+
+
 class RunShown(BaseModel):
     """A run."""
 
@@ -52,6 +82,10 @@ class RunShown(BaseModel):
     steps: list[Step]
     bundle: str | None = Field(description="The bundle that it saved")
     error: str | None = Field(description="Why it failed or was refused")
+    cause: str | None = Field(description="What kind of failure it was", examples=["missing table orders"])
+    started: StartedBy
+    findings: list[Finding]
+    guards: list[Guard]
 
 
 class Ledger(BaseModel):
@@ -101,4 +135,11 @@ def _shown(run: Run) -> dict[str, Any]:
         "steps": [{"name": step["name"], "seconds": step["seconds"]} for step in run.steps],
         "bundle": run.bundle,
         "error": run.error,
+        "cause": run.metrics.get("cause"),
+        "started": {name: run.metrics.get("started", {}).get(name) for name in StartedBy.model_fields},
+        "findings": [finding for step in run.steps for finding in step["counts"].get("findings", ())],
+        "guards": [
+            {name: verdict[name] for name in Guard.model_fields}
+            for verdict in run.metrics.get("guards", {}).get("verdicts", ())
+        ],
     }

@@ -160,7 +160,8 @@ async function showRuns() {
   byId("runs").replaceChildren(box); // first: the chart measures its box
   chart(box, runs);
   const last = runs.find((run) => Object.keys(run.models).length);
-  return [box, runTable(runs), last ? figuresOf(last) : null, stepsOf(runs[0])].filter(Boolean);
+  const checked = runs.find((run) => run.guards.length || run.findings.length);
+  return [box, runTable(runs), checked ? foundIn(checked) : null, last ? figuresOf(last) : null, stepsOf(runs[0])].filter(Boolean);
 }
 
 function runTable(runs) {
@@ -186,6 +187,34 @@ function figuresOf(run) {
   const rows = metrics.map((metric) => [metric, ...models.map((model) => value(model, metric))]);
   const shown = table(`Figures of run ${run.run_id}`, ["metric", ...models], rows, models.map((_, at) => at + 1));
   return make("details", {}, make("summary", {}, `All figures of run ${run.run_id}`), shown);
+}
+
+/** What guards and check found in a run: open when something is amiss. */
+function foundIn(run) {
+  const amiss = run.guards.filter((guard) => guard.outcome !== "ok");
+  const earlier = (guard) => guard.earlier.slice(0, 3).map(short).join(", ");
+  const guards = [...amiss, ...run.guards.filter((guard) => guard.outcome === "ok")].map((guard) => [
+    guard.guard,
+    badge(guard.outcome),
+    short(guard.figure),
+    short(guard.bound),
+    earlier(guard),
+    make("td", { class: "text" }, guard.text),
+  ]);
+  const findings = run.findings.map((found) => [found.severity, found.reason, count(found.rows), count(found.of)]);
+  const words = `Guards and findings of run ${run.run_id}: ${amiss.length} of ${run.guards.length} guards beyond their bounds`;
+  const names = ["guard", "outcome", "figure", "bound", "last good nights", "which says"];
+  return make(
+    "details",
+    { id: "found", open: amiss.length ? "" : null },
+    make("summary", {}, words),
+    guards.length ? table(`Guards of run ${run.run_id}`, names, guards, [2, 3, 4]) : null,
+    findings.length ? table(`Findings of run ${run.run_id}`, ["severity", "reason", "rows", "of"], findings, [2, 3]) : null,
+  );
+}
+
+function short(number) {
+  return typeof number === "number" ? String(Number(number.toPrecision(4))) : "–";
 }
 
 function stepsOf(run) {

@@ -542,9 +542,9 @@ class GuardSettings(Section):
     )
     max_item_share: float = Field(0.3, gt=0, le=1, description="As max_user_share, of one item")
     max_vanished: float = Field(
-        0.1, gt=0, le=1, description="Largest share of the users, and of the items, that may be gone"
+        0.2, gt=0, le=1, description="Largest share of the users, and of the items, that may be gone"
     )
-    max_new: float = Field(0.3, gt=0, le=1, description="Largest share of the users, and of the items, that may be new")
+    max_new: float = Field(0.2, gt=0, le=1, description="Largest share of the users, and of the items, that may be new")
     max_form_change: float = Field(
         0.2, gt=0, le=1, description="Largest share of the ids that may have another form than before"
     )

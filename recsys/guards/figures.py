@@ -23,7 +23,7 @@ from recsys.guards.sketch import sketches
 
 DAYS = 63  # eight weeks beside the newest one
 WINDOW_DAYS = 56  # of the past that is compared between nights
-REPEAT_DAYS = 8  # newest periods whose repeats are counted
+REPEAT_DAYS = 16  # newest periods whose repeats are counted
 _HOUR = 3_600_000_000
 _ID_SAMPLE = 20_000  # whose forms are looked at
 _PRICE_BINS, _FIRST_PRICE = 48, -16  # one for each power of two, from 2 ** -16 on
@@ -128,7 +128,7 @@ def measure(data: NightData, *, now: int) -> Figures:
         newest=newest,
         gap_hours={kind: _longest_gap(data, code, anchor) for kind, code in codes.items()},
         periods=periods,
-        repeats=[_repeats(data.events, anchor, period) for period in range(REPEAT_DAYS)],
+        repeats=_repeats(data.events, anchor),
         last_day=last_day,
         days=days,
         past_until=until,
@@ -178,15 +178,14 @@ def _longest_gap(data: NightData, code: int, anchor: int) -> float:
     return float(np.diff(at).max()) if len(at) > 1 else 0.0
 
 
-def _repeats(events: Interactions, anchor: int, period: int) -> float:
-    """The share of the events of a period whose user, item and kind come again in it."""
+def _repeats(events: Interactions, anchor: int) -> list[float]:
+    """The share of the events of each of the newest periods whose user, item and kind come again in it."""
     ago = (anchor - events.times) // MICROSECONDS_PER_DAY
-    inside = np.flatnonzero(ago == period)
-    if not len(inside):
-        return 0.0
+    inside = np.flatnonzero((ago >= 0) & (ago < REPEAT_DAYS))
     users = np.searchsorted(events.offsets, inside, side="right") - 1
     keys = (users * events.item_count + events.items[inside]) * 128 + events.kinds[inside]
-    return round(1 - len(np.unique(keys)) / len(inside), 4)
+    parts = [keys[ago[inside] == period] for period in range(REPEAT_DAYS)]
+    return [round(1 - len(np.unique(part)) / max(1, len(part)), 4) if len(part) else 0.0 for part in parts]
 
 
 def _top_share(events: Interactions, anchor: int, of: str) -> float:

@@ -164,7 +164,8 @@ def _repeats(tonight: Figures, nights: Sequence[Figures], settings: GuardSetting
         remedy = "a load may have run twice; remove the second copy"
         found.append(at_most("duplicates", more, settings.max_repeated, text, remedy))
     totals = period_sums(tonight.periods)
-    new = max(1, min(len(tonight.repeats) - 1, math.ceil((tonight.anchor - before.anchor) / MICROSECONDS_PER_DAY)))
+    new = math.ceil((tonight.anchor - before.past_until) / MICROSECONDS_PER_DAY)  # what `past days` does not compare
+    new = max(1, min(len(tonight.repeats) - 4, new))
     usual = float(np.median(tonight.repeats[new:]))
     shares = [tonight.repeats[back] for back in range(new) if totals[back] >= _FEW_REPEATS]
     if shares:

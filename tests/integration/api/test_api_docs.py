@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 from serving import said
 
+from recsys.guards.verdicts import Verdict
 from recsys.serving.boxes import BOXES
 from recsys.store.migrate import open_store
 from recsys.store.runs import add_step, finish_run, start_run
@@ -41,9 +42,12 @@ def a_run(shop):
     figures = {"users": 89, "ndcg@20": 0.21}
     metrics = {"winner": "mf", "gate": {"candidate": 0.29, "popularity": 0.21}}
     metrics["models"] = {"popularity": {"all": figures}, "mf": {"all": figures}}
+    metrics["started"] = {"by": "hand", "user": "shop", "host": "shop-1", "version": "0.1.0", "settings": {}}
+    metrics["guards"] = {"verdicts": [Verdict("same item", "ok", 0.31, 0.9, "31%", "look", (0.3,)).to_dict()]}
+    found = {"severity": "note", "reason": "guest", "rows": 3, "of": 2000}
     with closing(open_store(f"sqlite:///{shop / 'recsys.db'}")) as store:
         run = start_run(store, "train", "1a2b3c4d", owner="test")
-        add_step(store, run, "read", 0.2, {})
+        add_step(store, run, "read", 0.2, {"findings": [found]})
         finish_run(store, run, "done", metrics=metrics, bundle="b")
 
 

@@ -16,6 +16,7 @@ from serving import ids, said
 from recsys.bundle import bundle as bundles
 from recsys.config.loading import load_config
 from recsys.data.extract import open_extract
+from recsys.guards.verdicts import Verdict
 from recsys.store.migrate import open_store
 from recsys.store.runs import add_step, finish_run, start_run
 
@@ -154,9 +155,12 @@ def test_runs_are_listed_newest_first_with_what_came_of_them(server, database):
     with closing(open_store(database)) as store:
         for number in range(3):
             run = start_run(store, "train", "1a2b3c4d", owner="test")
-            add_step(store, run, "read", 1.5, {"events": 3})
+            found = {"severity": "warning", "reason": "duplicate", "rows": 2, "of": 5}
+            add_step(store, run, "read", 1.5, {"events": 3, "findings": [found]})
             gate = {"candidate": 0.3 + number, "popularity": 0.2, "events": 5}
             metrics = {"winner": "mf", "gate": gate, "models": {"mf": {"all": {"ndcg@20": 0.3}, "new_users": {}}}}
+            kept = Verdict("events", "warn", 0.4, 0.3, "fewer", "look", (0.1,)).to_dict()
+            metrics |= {"guards": {"verdicts": [kept]}, "started": {"by": "schedule", "host": "h"}, "cause": "network"}
             finish_run(store, run, "done", metrics=metrics, bundle=f"b{number}")
         finish_run(store, start_run(store, "train", "1a2b3c4d", owner="test"), "failed", error="a\nb")
         start_run(store, "audience", "1a2b3c4d", owner="test")
@@ -172,6 +176,12 @@ def test_runs_are_listed_newest_first_with_what_came_of_them(server, database):
     assert (runs[2]["bundle"], runs[2]["ndcg@20"]["candidate"]) == ("b2", 2.3)
     assert runs[2]["models"] == {"mf": {"ndcg@20": 0.3}}
     assert runs[2]["steps"] == [{"name": "read", "seconds": 1.5}]
+    assert runs[2]["findings"] == [{"severity": "warning", "reason": "duplicate", "rows": 2, "of": 5}]
+    assert runs[2]["guards"] == [
+        {"guard": "events", "outcome": "warn", "figure": 0.4, "bound": 0.3, "earlier": [0.1], "text": "fewer"}
+    ]
+    assert (runs[2]["cause"], runs[2]["started"]["by"], runs[2]["started"]["forced"]) == ("network", "schedule", None)
+    assert (runs[1]["guards"], runs[1]["findings"], runs[1]["started"]["user"]) == ([], [], None)
     assert datetime.fromisoformat(runs[2]["started_at"]).timestamp() == pytest.approx(time.time(), abs=300)
     assert said(server.http.get("/v1/runs?limit=2"))["runs"] == runs[:2]
     for wrong in ("limit=0", "limit=101", "limit=x", "more=1"):

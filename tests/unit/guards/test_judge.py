@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from guarded_shop import DAYS, FIRST, ITEMS, Rows, judged, night_of, refused, shop
+from guarded_shop import DAYS, FIRST, ITEMS, Rows, judged, night_of, nights_before, refused, shop
 
-from recsys.config.settings import GuardSettings
+from recsys.config.settings import Config, GuardSettings
 from recsys.data.times import MICROSECONDS_PER_DAY as DAY
-from recsys.guards.comparison import compare
+from recsys.guards.bases import judge_beside
+from recsys.guards.comparison import Known, compare
 from recsys.guards.figures import Figures, form_of
 from recsys.guards.judge import Night, expected_volume, judge
 from recsys.guards.verdicts import softened
@@ -208,3 +209,25 @@ def test_figures_come_back_from_the_ledger_and_those_of_another_version_do_not()
 )
 def test_the_form_of_an_id_says_what_it_is_made_of(identifier: str, form: str) -> None:
     assert form_of(identifier) == form
+
+
+def test_a_bad_night_that_no_guard_noticed_does_not_block_the_next_good_one() -> None:
+    doubled, _ = FAULTS["a past day came twice"]
+    unnoticed = Night(night_of(doubled().until(DAYS - 1), DAYS - 1))
+    good = [unnoticed, *nights_before(SHOP, DAYS - 1)]
+    data, figures = SHOP.data(), night_of(SHOP, DAYS)
+    verdicts, beside = judge_beside(figures, data, good, [], lambda _: None, Config())
+    assert (refused(verdicts), beside) == (set(), good[1:])
+    verdicts, beside = judge_beside(figures, data, good[:1], [], lambda _: None, Config())
+    assert ("past days" in refused(verdicts), beside) == (True, good[:1])
+    verdicts, beside = judge_beside(figures, data, good[:1], good[1:2], lambda _: None, Config())
+    assert (refused(verdicts), beside) == (set(), good[1:2])
+
+
+def test_what_only_the_newest_night_can_tell_is_not_forgiven_by_an_older_one() -> None:
+    make, guard = FAULTS["users are renumbered"]
+    good, rows = nights_before(SHOP, DAYS), make()
+    known = Known(SHOP.data().users, SHOP.data().catalog.ids)
+    newest = {id(good[0]): known}
+    verdicts, _ = judge_beside(night_of(rows, DAYS), rows.data(), good, [], lambda n: newest.get(id(n)), Config())
+    assert guard in refused(verdicts)
