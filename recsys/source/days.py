@@ -5,7 +5,7 @@ corrected rows change one or the other, whatever their age.
 """
 
 import datetime
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ Sums = dict[int, tuple[int, int]]
 """Day since 1970 -> its number of rows and the sum of their checksums; NO_DAY: rows of which no day can be told."""
 
 NO_DAY = -(2**31)
+_COUNTED = 32  # parts of the older days that are counted where the number of all of them differs
 _MOST = 0.5  # of all rows: from there on everything is read, in one query without conditions
 _EPOCH = datetime.date(1970, 1, 1).toordinal()
 _FARTHEST = 4_000_000  # days; what lies beyond is no day
@@ -86,14 +87,15 @@ def compare(query: Query, calendar: Calendar, known: Sums, *, since: int, night:
     """Compare what is known of each day with the database; `spans` is empty where nothing has changed.
 
     Days from `since` on are compared each night, those before once in so many `nights`; `night` counts them. How many
-    rows lie before `since` is compared each night, too, and where they are more or fewer, so is every day.
+    rows lie before `since` is compared each night, too. Where they are more or fewer, so are the days among which.
     """
     checked = [EVERYTHING]
     if nights > 1:
-        checked = [_part(known, since, night % nights, nights), Span(since)]
-        old = sum(rows for day, (rows, _) in known.items() if NO_DAY < day < since)
-        if count_rows(query, calendar, Span(end=since)) != old:
-            checked = [EVERYTHING]
+        checked = [_parts(known, since, nights)[night % nights], Span(since)]
+        old = Span(end=since)
+        if count_rows(query, calendar, old) != _rows(known, old):
+            parts = _parts(known, since, _COUNTED)
+            checked += [span for span in parts if count_rows(query, calendar, span) != _rows(known, span)]
     sums = {day: value for day, value in known.items() if not any(day in span for span in checked)}
     for span in checked:
         sums |= read_sums(query, calendar, span)
@@ -133,16 +135,20 @@ def join(spans: Sequence[Span]) -> list[Span]:
     return joined
 
 
-def _part(known: Mapping[int, tuple[int, int]], since: int, part: int, parts: int) -> Span:
-    """One of several parts of the days before `since`, with about as many rows each."""
+def _rows(sums: Sums, span: Span) -> int:
+    return sum(rows for day, (rows, _) in sums.items() if day in span)
+
+
+def _parts(known: Sums, since: int, parts: int) -> list[Span]:
+    """So many parts of the days before `since`, with about as many rows each; together they have no gap."""
     days = sorted(day for day in known if NO_DAY < day < since)
     every, rows, starts = sum(known[day][0] for day in days), 0, [days[0]] if days else [since]
     for day in days:
         if rows * parts >= every * len(starts):
             starts.append(day)
         rows += known[day][0]
-    starts += [since] * (parts + 1 - len(starts))
-    return Span(None if part == 0 else starts[part], starts[part + 1])
+    ends = [*starts[1:], *[since] * (parts + 1 - len(starts))]
+    return [Span(first, end) for first, end in zip([None, *ends[:-1]], ends, strict=True)]
 
 
 def _read_day(value: Any) -> int:

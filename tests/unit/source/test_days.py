@@ -37,16 +37,25 @@ def test_each_night_compares_a_part_and_all_nights_every_day_once() -> None:
     assert sorted(compared) == list(range(90))
 
 
-def test_one_row_less_makes_every_day_be_compared() -> None:
-    known = {day: (10, day) for day in range(20)}
-    now = known | {3: (9, 1), 4: (10, 77)}
+@pytest.mark.parametrize("now", [{3: (9, 1)}, {63: (12, 6), 500: (3, 3)}, {-7: (1, 1)}, {499: (9, 0), 7: (1, 1)}])
+def test_where_rows_are_more_or_fewer_their_days_are_compared_at_once(now: Sums) -> None:
+    known = {day: (10, day) for day in range(510)}
     log: list[str] = []
-    plan = compare(asked(now, log), CALENDAR, known, since=18, night=4, nights=5)
-    assert plan.changed == (3, 4)
-    assert plan.sums == now
-    assert len(log) == 2
-    same = compare(asked(known, log), CALENDAR, known, since=18, night=4, nights=5)
+    plan = compare(asked(known | now, log), CALENDAR, known, since=505, night=4, nights=5)
+    assert set(plan.changed) >= {day for day in now if now[day][0] != known.get(day, (0, 0))[0]}
+    assert plan.sums == known | now
+    assert sum("GROUP BY" in sql for sql in log) <= 4
+    same = compare(asked(known, log), CALENDAR, known, since=505, night=4, nights=5)
     assert same == Plan((), known)
+
+
+def test_the_parts_of_a_few_days_have_no_gap() -> None:
+    for days in ([], [5], [5, 6], list(range(5, 9))):
+        known = dict.fromkeys(days, (10, 1))
+        late = known | {1: (1, 1), 8: (2, 2)}
+        for night in range(3):
+            plan = compare(asked(late, []), CALENDAR, known, since=10, night=night, nights=3)
+            assert plan.changed == (1, 8)
 
 
 def test_a_day_that_is_gone_has_changed() -> None:
