@@ -213,7 +213,7 @@ def test_a_flipped_byte_is_noticed(trained_shop, recsys, name):
 def test_a_full_disk_leaves_the_live_bundle(trained_shop, tmp_path):
     small = tmp_path / "small"
     small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", small], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", small], check=True)
     try:
         folder = trained_shop / "recsys-data"
         subprocess.run(["cp", "-a", f"{folder}/.", small], check=True)
