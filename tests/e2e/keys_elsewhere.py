@@ -12,6 +12,10 @@ GUARD_BOUNDS = (
 )
 # Keys that need processes, a clock or an index of their own: the test that changes them, beside what they set.
 ELSEWHERE: dict[str, tuple[str, str]] = {
+    "propensity.windows_days": (
+        "e2e/test_propensity.py",
+        "test_the_night_is_judged_on_eight_past_cuts_and_beats_the_rules",
+    ),
     "models.popularity.half_life_days": (
         "e2e/test_config_keys.py",
         "test_of_several_half_lives_popularity_takes_the_one_that_validates_best",
