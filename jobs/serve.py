@@ -12,6 +12,7 @@ from typing import Any
 
 import uvicorn
 
+from jobs.logs import FORMS
 from jobs.output import Output, Table
 from recsys.config.settings import Config
 from recsys.data.folder import check_folder
@@ -56,7 +57,7 @@ def serve(config: Config, *, path: Path) -> None:
             port=settings.port,
             workers=settings.workers,
             access_log=False,  # it would write down ids and queries
-            log_config=_LOGGING,
+            log_config={**_LOGGING, "formatters": {"plain": {"()": FORMS[config.log.form]}}},
             ws="none",
             server_header=False,
             proxy_headers=False,
@@ -175,7 +176,6 @@ def _is_loopback(host: str) -> bool:
 _LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(process)d %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain", "stream": "ext://sys.stderr"}},
     "loggers": {
         "uvicorn": {"handlers": ["stderr"], "level": "INFO", "propagate": False},

@@ -24,6 +24,7 @@ from threading import Event, Thread
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from jobs.ledger import DUE, process_name
+from jobs.logs import FORMS
 from jobs.schedule import alerts
 from jobs.schedule.channels import open_channels
 from jobs.schedule.entries import Entry, planned
@@ -90,7 +91,7 @@ def schedule(
     path: the configuration file, for the jobs' processes. commands: the command line of a job, instead of
     `recsys JOB --config PATH`. Raises ConfigError when nothing is scheduled.
     """
-    _log_lines()
+    _log_lines(config.log.form)
     entries = planned(config, path, commands or {})
     database_url(config.store.url)
     wake: SimpleQueue[bool] = SimpleQueue()  # True: check what is due; False: end
@@ -132,12 +133,10 @@ def _open(config: Config, opened: list[Store], wake: SimpleQueue[bool], poll_sec
             return False
 
 
-def _log_lines() -> None:
-    """Send the jobs' log, from INFO on, to the error stream, with times in UTC."""
-    lines = logging.Formatter("%(asctime)sZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
-    lines.converter = time.gmtime
+def _log_lines(form: str) -> None:
+    """Send the jobs' log, from INFO on, to the error stream."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(lines)
+    handler.setFormatter(FORMS[form]())
     ours = logging.getLogger("jobs")
     ours.handlers, ours.propagate = [handler], False  # the root logger would add the lines of every library
     ours.setLevel(logging.INFO)

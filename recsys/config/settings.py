@@ -781,6 +781,12 @@ class AlertSettings(Section):
         return self
 
 
+class LogSettings(Section):
+    """The log of `recsys schedule` and `recsys serve`, on the error stream."""
+
+    form: Literal["text", "json"] = Field("text", description='"text": lines for people; "json": an object a line')
+
+
 class AudienceSettings(Section):
     """Who may receive a mailing."""
 
@@ -816,6 +822,7 @@ class Config(Section):
     requests: RequestSettings = RequestSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     alerts: AlertSettings = AlertSettings()
+    log: LogSettings = LogSettings()
     audience: AudienceSettings = AudienceSettings()
     propensity: PropensitySettings = PropensitySettings()
     placements: dict[str, PlacementSettings] = Field({}, description="Places on the shop's pages, by name")
@@ -854,7 +861,7 @@ class Config(Section):
 
 
 _NOT_HASHED: dict[str, Any] = {
-    **dict.fromkeys(("store", "storage", "imports", "api", "requests", "schedule", "alerts", "audience"), True),
+    **dict.fromkeys(("store", "storage", "imports", "api", "requests", "schedule", "alerts", "log", "audience"), True),
     "guards": True,
     "placements": True,
     # The URL holds a password; the others say how it is read, not what.
