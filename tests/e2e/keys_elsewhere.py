@@ -12,6 +12,86 @@ GUARD_BOUNDS = (
 )
 # Keys that need processes, a clock or an index of their own: the test that changes them, beside what they set.
 ELSEWHERE: dict[str, tuple[str, str]] = {
+    "alerts.away_minutes": (
+        "integration/jobs/test_alerts.py",
+        "test_while_the_database_is_away_that_and_late_runs_are_told_once_and_its_return",
+    ),
+    "alerts.by_hand": (
+        "integration/jobs/test_alerts.py",
+        "test_runs_by_hand_are_told_only_where_that_is_wanted_and_an_interrupted_one_never",
+    ),
+    "alerts.command": (
+        "integration/jobs/test_alerts.py",
+        "test_what_one_channel_does_not_take_is_sent_there_later_and_to_no_other_twice",
+    ),
+    "alerts.late_minutes": (
+        "integration/jobs/test_alerts.py",
+        "test_a_run_that_does_not_end_or_begin_in_time_is_told_once_and_its_success_is_told",
+    ),
+    "alerts.shop": (
+        "integration/jobs/test_alerts.py",
+        "test_an_incident_is_told_once_with_reason_shop_host_and_remedy_and_its_end_once",
+    ),
+    "alerts.webhook_form": (
+        "integration/jobs/test_alert_channels.py",
+        "test_slack_gets_one_text",
+    ),
+    "alerts.smtp_ca_file": (
+        "integration/jobs/test_alert_channels.py",
+        "test_a_certificate_that_nobody_vouches_for_and_a_server_that_refuses_are_told_without_the_account",
+    ),
+    "alerts.smtp_password_file": (
+        "integration/jobs/test_alert_channels.py",
+        "test_the_password_may_lie_in_a_file",
+    ),
+    "alerts.email_from": (
+        "integration/jobs/test_alert_channels.py",
+        "test_mail_goes_out_over_tls_with_an_account",
+    ),
+    "alerts.email_to": (
+        "integration/jobs/test_alert_channels.py",
+        "test_mail_goes_out_over_tls_with_an_account",
+    ),
+    "alerts.smtp_host": (
+        "integration/jobs/test_alert_channels.py",
+        "test_mail_goes_out_over_tls_with_an_account",
+    ),
+    "alerts.smtp_password": (
+        "integration/jobs/test_alert_channels.py",
+        "test_mail_goes_out_over_tls_with_an_account",
+    ),
+    "alerts.smtp_port": (
+        "integration/jobs/test_alert_channels.py",
+        "test_mail_goes_out_over_tls_with_an_account",
+    ),
+    "alerts.smtp_security": (
+        "integration/jobs/test_alert_channels.py",
+        "test_mail_goes_out_over_tls_with_an_account",
+    ),
+    "alerts.smtp_user": (
+        "integration/jobs/test_alert_channels.py",
+        "test_mail_goes_out_over_tls_with_an_account",
+    ),
+    "log.form": (
+        "unit/jobs/test_logs.py",
+        "test_lines_for_programs_are_json_each_on_one_line_even_with_a_traceback",
+    ),
+    "schedule.jobs": (
+        "integration/jobs/test_schedule_jobs.py",
+        "test_any_command_runs_after_another_job_and_its_outcome_is_in_the_ledger",
+    ),
+    "schedule.metrics_host": (
+        "integration/jobs/test_night_metrics.py",
+        "test_the_scheduler_serves_them_from_its_own_port_and_says_when_that_is_taken",
+    ),
+    "schedule.metrics_port": (
+        "integration/jobs/test_night_metrics.py",
+        "test_the_scheduler_serves_them_from_its_own_port_and_says_when_that_is_taken",
+    ),
+    "schedule.reserve_memory_mb": (
+        "integration/jobs/test_schedule_jobs.py",
+        "test_a_job_does_not_start_without_the_memory_that_its_last_run_needed",
+    ),
     "propensity.windows_days": (
         "e2e/test_propensity.py",
         "test_the_night_is_judged_on_eight_past_cuts_and_beats_the_rules",

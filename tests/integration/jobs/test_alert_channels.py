@@ -129,3 +129,12 @@ def test_settings_that_cannot_work_are_refused(tmp_path, keys, fault):
     with pytest.raises(ConfigError, match=fault) as refused:
         load_config(settings, {})
     assert "s3cr3t" not in str(refused.value)
+
+
+def test_the_password_may_lie_in_a_file(tmp_path):
+    (tmp_path / "password").write_text("s3cr3t\n")
+    settings = tmp_path / "recsys.toml"
+    settings.write_text("[alerts]\nsmtp_user = 'recsys'\nsmtp_password_file = 'password'\n")
+    password = load_config(settings, {}).alerts.smtp_password
+    assert password is not None
+    assert password.get_secret_value() == "s3cr3t"

@@ -14,6 +14,7 @@ from tiny import saved
 
 from jobs import ledger
 from jobs.schedule.entries import planned
+from jobs.schedule.remembered import Remembered
 from jobs.schedule.resources import available_memory, free_disk, group_memory
 from recsys.config.loading import load_config
 from recsys.config.settings import Config
@@ -90,6 +91,15 @@ def test_a_job_does_not_start_without_the_room_it_needs(nights_with):
     (run,) = nights.runs()
     assert run.error.startswith("given up after 2 attempts: too little room in ")
     assert nights.notes() == []
+
+
+def test_a_job_does_not_start_without_the_memory_that_its_last_run_needed(nights_with, tmp_path):
+    Remembered(tmp_path / "recsys-data").put("needs", "train", {"memory": 1, "disk": 0})
+    nights = nights_with("max_attempts = 1\nreserve_memory_mb = 1000000000\n")
+    due_at = nights.miss()
+    nights.wait(nights.moved_on(due_at))
+    (run,) = nights.runs()
+    assert run.error.startswith("given up after 1 attempts: too little memory: ")
 
 
 def test_what_a_run_needed_is_remembered_for_the_next_night(nights_with):
