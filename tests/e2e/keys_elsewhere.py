@@ -165,7 +165,10 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "guards.max_same_item": (LISTS, "test_one_item_in_everybodys_list_is_refused_and_the_bound_decides"),
     "guards.min_overlap": (LISTS, "test_lists_that_have_nothing_in_common_with_the_live_ones_are_refused"),
     "alerts.webhook_url": (ALERTS, "test_the_scheduler_posts_what_its_runs_come_to"),
-    "alerts.max_age_hours": (ALERTS, "test_a_job_without_success_for_too_long_is_told_of_once_until_it_succeeds"),
+    "alerts.max_age_hours": (
+        ALERTS,
+        "test_a_job_without_success_for_too_long_is_told_once_and_again_each_time_it_has_been_as_long",
+    ),
     "audience.consent": (
         "e2e/test_campaign.py",
         "test_assumed_consent_is_stated_everywhere_and_a_no_stays_a_no",
