@@ -37,10 +37,11 @@ class RequestLog:
         self._waiting: queue.SimpleQueue[KeptRequest] = queue.SimpleQueue()
         self._bytes, self._lock = 0, threading.Lock()  # of what waits
         self._stop = threading.Event()
+        self._pruned: float | None = None  # when, by the monotonic clock
         self._thread = threading.Thread(target=self._run, name="requests", daemon=True)
 
     def start(self) -> None:
-        """Begin to write. Old requests go also where none is kept any more."""
+        """Begin to write."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -65,15 +66,20 @@ class RequestLog:
         if is_full:
             metrics.KEPT.labels("dropped").inc()
 
+    def prune(self) -> None:
+        """Remove requests that are too old, once in a while; also where none is kept any more."""
+        if self._pruned is None or time.monotonic() - self._pruned > _PRUNE_SECONDS:
+            try:
+                self._store.write(self._remove_old)
+                self._pruned = time.monotonic()
+            except Exception as error:  # it is tried again at the next visit
+                _log.error("old requests are not removed: %s", type(error).__name__)
+
     def _run(self) -> None:
-        pruned = 0.0
         while True:
             is_last = self._stop.wait(_PAUSE_SECONDS)
             try:
                 self._write()
-                if time.monotonic() - pruned > _PRUNE_SECONDS or not pruned:
-                    self._store.write(self._prune)
-                    pruned = time.monotonic()
             except AwayError:
                 pass
             except Exception as error:  # one bad row must not end the thread
@@ -100,7 +106,7 @@ class RequestLog:
             self._bytes -= sum(map(_size_of, taken))
         return taken
 
-    def _prune(self, store: Store) -> int:
+    def _remove_old(self, store: Store) -> int:
         return prune_requests(store, asked_before=store.now() - round(self._settings.days * MICROSECONDS_PER_DAY))
 
 

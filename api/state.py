@@ -76,7 +76,9 @@ class AppState:
             if is_there == was_away:
                 level = logging.INFO if is_there else logging.WARNING
                 _log.log(level, "the database %s", "is there" if is_there else "is away")
-            self._reached.set()
+            self._reached.set()  # many old requests shall not keep a process from being ready
+            if is_there:
+                self.requests.prune()
             self._stop.wait(self.config.api.poll_seconds)
 
     def _visit_database(self) -> bool:
