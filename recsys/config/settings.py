@@ -699,6 +699,7 @@ class AlertSettings(Section):
         min_length=1,
         max_length=100,
         description="Name of the shop in alerts and metrics; unset: table_prefix",
+        examples=["wine shop"],
     )
     webhook_url: SecretStr | None = Field(
         None,
@@ -727,13 +728,17 @@ class AlertSettings(Section):
     smtp_security: Literal["starttls", "tls", "none"] = Field(
         "starttls", description='How the connection is encrypted; "none" only for a server on this machine'
     )
-    smtp_user: str | None = Field(None, description="Account at the server; unset: without an account")
+    smtp_user: str | None = Field(
+        None, description="Account at the server; unset: without an account", examples=["recsys"]
+    )
     smtp_password: SecretStr | None = Field(None, description="Its password", examples=["secret"])
     smtp_password_file: Path | None = Field(
         None, description="File that holds the password", examples=["/run/secrets/smtp_password"]
     )
     smtp_ca_file: Path | None = Field(
-        None, description="Certificates that the server's is checked with; unset: the system's"
+        None,
+        description="Certificates that the server's is checked with; unset: the system's",
+        examples=["/etc/ssl/certs/mail.pem"],
     )
     by_hand: bool = Field(False, description="Alerts about runs that a person started, too")
     late_minutes: float | None = Field(

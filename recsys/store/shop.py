@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
-from recsys.data.folder import exclusive_lock, read_text, replace_text
+from recsys.data.folder import check_folder, exclusive_lock, read_text, replace_text
 from recsys.errors import ConfigError, RecsysError, RefusedError
 from recsys.store.bulk import bulk_insert
 from recsys.store.database import Store, parse_url
@@ -26,8 +26,10 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 def check_shop(store: Store, folder: Path, source: str | None) -> None:
     """Check that the data folder belongs to the shop of these tables and this source, or to nobody yet.
 
-    source: the URL of the shop's database, or None. Raises RefusedError with both shops and what to do.
+    source: the URL of the shop's database, or None. Raises RefusedError with both shops and what to do, and RecsysError
+    when the folder cannot be read.
     """
+    check_folder(folder)
     found = _read(folder)
     if found is not None:
         _compare(found, _describe(store, folder, source), folder)

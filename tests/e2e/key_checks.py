@@ -20,7 +20,7 @@ from serving import ServiceHere
 from tiny import quiet
 
 from api.app import create_app
-from jobs import answers, commands, serve
+from jobs import answers, commands, reading, serve
 from jobs.schedule.scheduler import planned
 from jobs.train import train
 from recsys.bundle import bundle as bundles
@@ -128,7 +128,7 @@ def imported(config: Config) -> str:
     file.parent.mkdir(exist_ok=True)
     file.write_text("Customer,item_id,event,timestamp\nanna,P1,view,2026-05-01\n", encoding="utf-8")
     try:
-        done = commands.import_files(config, paths=[file], what=None, preset=None, columns={}, progress=quiet).data
+        done = reading.import_files(config, paths=[file], what=None, preset=None, columns={}, progress=quiet).data
     except RecsysError as error:
         return str(error)
     return f"{done['inserted']} of {done['rows']}"
@@ -141,7 +141,7 @@ def imported_compressed(config: Config) -> str:
     row = f"anna,P1,view,2026-05-01,{'x' * 2**20}\n"
     file.write_bytes(gzip.compress(f"user_id,item_id,event,timestamp,note\n{row * 2}".encode()))
     try:
-        done = commands.import_files(config, paths=[file], what=None, preset=None, columns={}, progress=quiet).data
+        done = reading.import_files(config, paths=[file], what=None, preset=None, columns={}, progress=quiet).data
     except RecsysError as error:
         return str(error)
     return f"{done['inserted']} of {done['rows']}"

@@ -14,7 +14,7 @@ GUARD_BOUNDS = (
 ELSEWHERE: dict[str, tuple[str, str]] = {
     "alerts.away_minutes": (
         "integration/jobs/test_alerts.py",
-        "test_while_the_database_is_away_that_and_late_runs_are_told_once_and_its_return",
+        "test_a_scheduler_that_starts_while_the_database_is_away_tells_it_and_ends_when_asked",
     ),
     "alerts.by_hand": (
         "integration/jobs/test_alerts.py",
@@ -54,7 +54,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     ),
     "alerts.smtp_host": (
         "integration/jobs/test_alert_channels.py",
-        "test_mail_goes_out_over_tls_with_an_account",
+        "test_a_certificate_that_nobody_vouches_for_and_a_server_that_refuses_are_told_without_the_account",
     ),
     "alerts.smtp_password": (
         "integration/jobs/test_alert_channels.py",
@@ -73,8 +73,8 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "test_mail_goes_out_over_tls_with_an_account",
     ),
     "log.form": (
-        "unit/jobs/test_logs.py",
-        "test_lines_for_programs_are_json_each_on_one_line_even_with_a_traceback",
+        "integration/jobs/test_alerts.py",
+        "test_the_scheduler_posts_what_its_runs_come_to",
     ),
     "schedule.jobs": (
         "integration/jobs/test_schedule_jobs.py",

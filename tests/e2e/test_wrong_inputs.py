@@ -228,7 +228,7 @@ def test_a_full_disk_leaves_the_live_bundle(trained_shop, tmp_path):
         train(config, progress=quiet, full=True)
         assert bundles.load(small).version != before
     finally:
-        subprocess.run(["umount", small], check=True)
+        subprocess.run(["umount", "--lazy", small], check=True)  # whatever the failure of a check keeps open
 
 
 def free(folder):

@@ -8,7 +8,7 @@ from command_line import run_here
 from mail_server import mail_server, write_certificate
 from nights import receiver
 
-from jobs.schedule.channels import mail, post, run_command
+from jobs.schedule.channels import mail, open_channels, run_command
 from jobs.schedule.messages import message
 from recsys.config.loading import load_config
 from recsys.config.settings import AlertSettings
@@ -67,6 +67,7 @@ def test_a_certificate_that_nobody_vouches_for_and_a_server_that_refuses_are_tol
     with mail_server(tmp_path) as server:
         found = mail(mailing(server, tmp_path, smtp_ca_file=None), WHAT)
         assert found == "SSLCertVerificationError: self-signed certificate"
+        assert mail(mailing(server, tmp_path, smtp_host="127.0.0.2"), WHAT) == "ConnectionRefusedError"
         write_certificate(tmp_path)
     with mail_server(tmp_path, refuse="AUTH") as server:
         found = mail(mailing(server, tmp_path, smtp_user="recsys", smtp_password="s3cr3t"), WHAT)
@@ -76,8 +77,8 @@ def test_a_certificate_that_nobody_vouches_for_and_a_server_that_refuses_are_tol
 
 def test_slack_gets_one_text(tmp_path):
     with receiver() as (url, posted):
-        assert post(url, "slack", WHAT) is None
-        assert post(url, "json", WHAT) is None
+        for form in ("slack", "json"):
+            assert open_channels(AlertSettings(webhook_url=url, webhook_form=form))["webhook"](WHAT) is None
     assert list(posted[0]) == ["text"]
     assert "What to do: " in posted[0]["text"]
     assert posted[1] == WHAT

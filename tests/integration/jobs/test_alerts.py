@@ -1,5 +1,6 @@
 """Each incident of a job is told once, and its end; a receiver that is away harms nothing."""
 
+import json
 import re
 import socket
 import threading
@@ -315,7 +316,8 @@ def test_a_scheduler_that_starts_while_the_database_is_away_tells_it_and_ends_wh
 
 def test_the_scheduler_posts_what_its_runs_come_to(tmp_path):
     with receiver() as (url, posted):
-        nights = Nights(tmp_path, f"sqlite:///{tmp_path / 'own.db'}", f"[alerts]\nwebhook_url = '{url}'\n")
+        settings = f"[alerts]\nwebhook_url = '{url}'\n[log]\nform = 'json'\n"
+        nights = Nights(tmp_path, f"sqlite:///{tmp_path / 'own.db'}", settings)
         try:
             nights.mode("refuse")
             nights.start()
@@ -331,7 +333,9 @@ def test_the_scheduler_posts_what_its_runs_come_to(tmp_path):
     assert told(posted) == [("refused", 1), ("recovered", 2)]
     assert posted[0]["error"] == "the gate refused to publish"
     assert posted[0]["due_at"] is not None
-    assert "s3cr3t" not in nights.log.read_text()
+    log = nights.log.read_text()
+    assert "s3cr3t" not in log
+    assert json.loads(log.splitlines()[0])["logger"] == "jobs.schedule.scheduler"
 
 
 def test_a_receiver_that_never_answers_keeps_neither_the_night_nor_the_end_waiting(tmp_path):

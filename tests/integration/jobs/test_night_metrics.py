@@ -115,14 +115,16 @@ def test_while_the_database_is_away_the_last_values_go_on(sqlite_store, monkeypa
 
 
 def test_the_scheduler_serves_them_from_its_own_port_and_says_when_that_is_taken(tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+    with socket.create_server(("127.0.0.2", 0)) as taken:
         port = taken.getsockname()[1]
         nights = Nights(
-            tmp_path, f"sqlite:///{tmp_path / 'own.db'}", f"metrics_port = {port}\n[alerts]\nshop = 'wine'\n"
+            tmp_path,
+            f"sqlite:///{tmp_path / 'own.db'}",
+            f"metrics_port = {port}\nmetrics_host = '127.0.0.2'\n[alerts]\nshop = 'wine'\n",
         )
         refused = nights.start()
         assert refused.wait(60) != 0
-        assert f"the metrics cannot be served at 127.0.0.1:{port}" in nights.log.read_text()
+        assert f"the metrics cannot be served at 127.0.0.2:{port}" in nights.log.read_text()
     try:
         scheduler = nights.start()
         nights.planned()
@@ -131,7 +133,7 @@ def test_the_scheduler_serves_them_from_its_own_port_and_says_when_that_is_taken
         done = ("recsys_run_last_status", "train", "done")
         found: dict[tuple[str, ...], float] = {}
         for _ in range(300):
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+            with urllib.request.urlopen(f"http://127.0.0.2:{port}/metrics") as answer:
                 found = samples(answer.read().decode())
             if done in found:
                 break

@@ -12,7 +12,7 @@ def test_arrays_of_any_size_come_back_aligned(tmp_path):
     write_arrays(tmp_path / "index", ARRAYS)
     for array, opened in zip(ARRAYS, open_arrays(tmp_path / "index", len(ARRAYS)), strict=True):
         np.testing.assert_array_equal(opened, array)
-        assert opened.ctypes.data % 64 == 0
+        assert opened.size == 0 or opened.ctypes.data % 64 == 0  # without elements there is no place in the file
 
 
 def test_a_file_without_padding_opens(tmp_path):
