@@ -76,13 +76,9 @@ def expected_demand(view: CatalogView, rows: Int32, as_of: int, weights: Weights
     weights: of an event as demand, by kind code.
     """
     stop = _stop(view.main, as_of)
-    columns = view.main.catalog.columns
-    means = _kept.get(columns, ("means", stop, weights), lambda: _means(view.main, stop, weights), lambda _: 2**20)
     expected = np.zeros(len(rows), np.float32)
     for bundle, inside, own in view.split(rows):
-        columns = bundle.catalog.columns
-        columns = columns.select([name for name in _COLUMNS if name in columns.column_names])
-        expected[inside] = means.expect(columns.take(pa.array(own)), len(own))
+        expected[inside] = _expected(view.main, bundle, stop, weights)[own]
     return expected
 
 
@@ -144,6 +140,19 @@ def _events(bundle: Bundle, stop: int) -> npt.NDArray[np.int64]:
 
     counts: npt.NDArray[np.int64] = _kept.get(bundle.catalog.columns, ("events", stop), count, lambda c: c.nbytes)
     return counts
+
+
+def _expected(main: Bundle, bundle: Bundle, stop: int, weights: Weights) -> Float32:
+    """The expected demand of all items of a bundle, a view's main one or that of its fresh items: float32 [I]."""
+    of_main, columns = main.catalog.columns, bundle.catalog.columns
+
+    def expect() -> Float32:
+        means = _kept.get(of_main, ("means", stop, weights), lambda: _means(main, stop, weights), lambda _: 2**20)
+        return means.expect(columns, len(bundle.catalog))
+
+    key = ("expected", id(of_main), stop, weights)
+    expected: Float32 = _kept.get(columns, key, expect, lambda found: found.nbytes)
+    return expected
 
 
 def _means(bundle: Bundle, stop: int, weights: Weights) -> _Means:

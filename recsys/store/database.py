@@ -200,7 +200,8 @@ def connect(
     if url.drivername == "sqlite":
         engine = sa.create_engine(url, **options, connect_args={"timeout": patience_seconds or _BUSY_SECONDS})
         sa.event.listen(engine, "connect", _set_up_sqlite)
-        sa.event.listen(engine, "begin", _begin_sqlite)
+        if not only_reads:
+            sa.event.listen(engine, "begin", _begin_sqlite)
         return engine
     options = {"pool_pre_ping": True} | options
     if patience_seconds is not None:
