@@ -147,7 +147,9 @@ def _expected(main: Bundle, bundle: Bundle, stop: int, weights: Weights) -> Floa
     of_main, columns = main.catalog.columns, bundle.catalog.columns
 
     def expect() -> Float32:
-        means = _kept.get(of_main, ("means", stop, weights), lambda: _means(main, stop, weights), lambda _: 2**20)
+        means: _Means = _kept.get(
+            of_main, ("means", stop, weights), lambda: _means(main, stop, weights), lambda _: 2**20
+        )
         return means.expect(columns, len(bundle.catalog))
 
     key = ("expected", id(of_main), stop, weights)
