@@ -725,7 +725,7 @@ def runs_diff(
 ) -> None:
     """Show what differs between two runs: settings, versions, figures, findings, seconds, memory.
 
-    Example: recsys runs diff
+    Example: recsys runs diff 1 2
     """
     _call("jobs.runs:diff", config, as_json, first=first, second=second)
 

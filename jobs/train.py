@@ -3,6 +3,7 @@
 import time
 from contextlib import closing
 from dataclasses import replace
+from importlib.metadata import version as version_of
 from typing import Any
 
 from jobs import ledger
@@ -45,7 +46,8 @@ def train(
 ) -> Output:
     """Read what is new, check, fit, evaluate, refit and publish, under the lease; the ledger says how it went.
 
-    Where nothing is new since the live bundle was made, nothing is fitted and it stays.
+    Where nothing is new since the live bundle was made, by this version with these settings, nothing is fitted and it
+    stays.
 
     now: microseconds UTC; an event after it is a fault of the source. scheduled: judge it as a run of the schedule.
     force: the reason to publish whatever the guards and the gate say; the ledger keeps it. full: read everything, and
@@ -67,9 +69,16 @@ def train(
         days_kept = round(config.events.visitor_days * MICROSECONDS_PER_DAY)
         settle(store)
         removed = prune_visitors(store, received_before=store.now() - days_kept)  # before what may refuse the run
-        is_idle = force is None and not full and _live(config, store)[0] is not None
+        kept = None if force is not None or full else _live(config, store)[0]
         dataset = read_news(
-            config, store, record, now=now, progress=progress, is_full=full, removed_visits=removed, is_idle=is_idle
+            config,
+            store,
+            record,
+            now=now,
+            progress=progress,
+            is_full=full,
+            removed_visits=removed,
+            trained=_made(config, kept.version) if kept is not None else None,
         )
         if dataset is None:
             return _nothing_new(config, store, record, now)
@@ -87,7 +96,7 @@ def train(
         failpoint("after fit")
         record.bundle = version = _save(run, record, bundle, live)
         failpoint("before publish")
-        published = _publish(run, record, version, config.hash())
+        published = _publish(run, record, version, _made(config, version))
         versions.prune(config.storage.path, config.storage.keep_bundles)
     data = {"run": record.run_id, "bundle": version, "published": published, **record.metrics}
     data[GUARDS] = [verdict.to_dict() for verdict in guarding.verdicts]
@@ -105,6 +114,11 @@ def _nothing_new(config: Config, store: Store, record: ledger.ActiveRun, now: in
     lines = [f"warning: {verdict}" for verdict in verdicts if verdict.deviates]
     lines.append(f"nothing is new since {version} was made; it stays (--full trains all the same)")
     return Output({"run": record.run_id, "bundle": version, "published": False, **record.metrics}, lines)
+
+
+def _made(config: Config, bundle: str) -> str:
+    """What must be the same beside the data so that a night fits nothing: settings, program, and the live bundle."""
+    return f"{config.hash()}/{version_of('recsys')}/{bundle}"
 
 
 def _told(dataset: Dataset, guarding: Guarding, result: GateResult) -> list[str]:
@@ -162,11 +176,11 @@ def read_news(
     progress: Progress,
     is_full: bool,
     removed_visits: int,
-    is_idle: bool,
+    trained: str | None,
 ) -> Dataset | None:
     """As `read`, but only what is new since the last reading, which the step says. is_full: read everything.
 
-    is_idle: a night may bring nothing new; None then.
+    trained: how the live bundle was made; where it was made so of the same data, None is returned. None: always read.
     """
     with record.step("read") as counts:
         if removed_visits:
@@ -178,7 +192,7 @@ def read_news(
             progress=progress,
             is_full=is_full,
             is_evaluated=True,
-            trained=config.hash() if is_idle else None,
+            trained=trained,
             tell=lambda report: counts.update(findings=report.counted()),
             note=lambda how: counts.update(reading=how),
         )
@@ -236,10 +250,10 @@ def _save(run: TrainingRun, record: ledger.ActiveRun, bundle: Bundle, live: Bund
         return bundles.save(bundle, run.config.storage.path, facts=facts)
 
 
-def _publish(run: TrainingRun, record: ledger.ActiveRun, version: str, settings: str) -> bool:
+def _publish(run: TrainingRun, record: ledger.ActiveRun, version: str, made: str) -> bool:
     """Move the extract and CURRENT while the lease's row is locked. Returns whether CURRENT moved: a pin keeps it.
 
-    settings: a text that stands for those that it was made with.
+    made: which bundle it is, and how it was made.
     Raises BundleError, with neither moved, when a server could not open the bundle.
     """
     folder = run.config.storage.path
@@ -250,5 +264,5 @@ def _publish(run: TrainingRun, record: ledger.ActiveRun, version: str, settings:
             extract.publish(folder, prepared)
             counts["published"] = versions.publish(folder, version, unless_pinned=True, is_checked=True)
         if run.dataset.reading is not None:
-            note_trained(folder, run.dataset.reading, settings)
+            note_trained(folder, run.dataset.reading, made)
     return bool(counts["published"])

@@ -90,7 +90,7 @@ def load_news(
 ) -> Dataset | None:
     """As `load`, but read only what is new since the last reading, and keep the reading for the next night.
 
-    None: nothing is new since the newest bundle was made with the settings `trained`, a text that stands for them.
+    None: nothing is new since the newest bundle was made in the way that `trained` stands for, as `note_trained` noted.
     is_full: read everything. note: is called with what was read, and why.
     Raises as `load`; also RecsysError when the reading cannot be kept.
     """

@@ -32,7 +32,7 @@ from recsys.source.merges import without_deleted
 from recsys.source.rows import COUNTS, ROWS, EventStream, IdEncoder
 
 FORMAT = 1
-_TRAINED = "TRAINED"  # a file: the reading and the settings of which the live bundle was made
+_TRAINED = "TRAINED"  # a file: the reading of which the newest bundle was made, and how
 _LINKS = {"first": pl.Int64, "last": pl.Int64, "visitor": pl.Int32, "user": pl.Int32}
 _FRAMES: dict[str, dict[str, Any]] = {"rows": ROWS, "visits": ROWS, "links": _LINKS, "counts": COUNTS}
 _USERS = {"rows": ("user",), "visits": ("user",), "links": ("visitor", "user")}  # columns of codes of users
@@ -169,14 +169,14 @@ def open_last(folder: Path) -> LastReading | None:
     return LastReading(name, manifest["digest"], opened("users")["id"], opened("items")["id"], parts)
 
 
-def note_trained(folder: Path, reading: str, settings: str) -> None:
-    """Remember of which reading, and with which settings, the newest bundle was made."""
-    replace_text(folder / "readings" / _TRAINED, f"{reading} {settings}\n")
+def note_trained(folder: Path, reading: str, made: str) -> None:
+    """Remember of which reading the newest bundle was made, and how: a text without blanks."""
+    replace_text(folder / "readings" / _TRAINED, f"{reading} {made}\n")
 
 
-def is_trained(folder: Path, reading: str, settings: str) -> bool:
-    """Whether the newest bundle was made of this reading with these settings."""
-    return read_text(folder / "readings" / _TRAINED).split() == [reading, settings]
+def is_trained(folder: Path, reading: str, made: str) -> bool:
+    """Whether the newest bundle was made of this reading, and in this way."""
+    return read_text(folder / "readings" / _TRAINED).split() == [reading, made]
 
 
 def digest_of(frames: Sequence[pl.DataFrame], texts: Sequence[str]) -> str:

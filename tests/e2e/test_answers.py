@@ -56,7 +56,7 @@ def test_a_bundle_answers_with_its_own_kinds_when_the_configuration_has_others(t
 
 def test_a_pinned_bundle_answers_from_an_extract_with_other_kinds(trained_shop: Path, recsys: Run) -> None:
     config, user = trained_shop / "recsys.toml", buyer(trained_shop)
-    assert recsys("train", "--config", config).returncode == 0
+    assert recsys("train", "--full", "--config", config).returncode == 0
     assert recsys("rollback", "--config", config).returncode == 0
     before, other = asked(recsys, config, user), with_another_kind(trained_shop)
     assert recsys("train", "--config", other).returncode == 0

@@ -103,7 +103,7 @@ def test_the_same_campaign_returns_the_frozen_audience(trained_shop: Path) -> No
 def test_a_night_in_between_changes_no_frozen_audience(trained_shop: Path) -> None:
     config = configured(trained_shop)
     data, rows = draw(config, trained_shop)
-    train(config, progress=quiet)
+    train(config, progress=quiet, full=True)
     again, same = draw(config, trained_shop, as_of=data["as_of"])
     assert (again["frozen"], again["audience_id"], again["bundle"]) == ("before", data["audience_id"], data["bundle"])
     assert bundles.load(config.storage.path).version != data["bundle"]

@@ -49,6 +49,7 @@ def test_a_run_is_in_the_ledger_with_counts_and_without_people(trained_shop, rec
     assert (run.status, run.error, run.bundle) == ("done", None, data["bundle"])
     counts = {step["name"]: step["counts"] for step in run.steps}
     assert list(counts) == ["load", "draw", "write"]
+    assert all(counted.pop("peak_mb") > 0 for counted in counts.values())
     assert counts["draw"] == {"eligible": data["eligible"], "left_out": data["left_out"], "members": 20}
     assert counts["write"] == {"members": 20, "withdrawn": 0}
     assert run.metrics["audience_id"] == data["audience_id"]
@@ -99,7 +100,7 @@ def test_a_kill_leaves_all_or_nothing_and_the_same_command_goes_on(
         members = connection.execute(store.tables.audience_members.select()).all()
     assert (len(frozen), len(members)) == ((1, 20) if is_frozen else (0, 0))
     busy = recsys(*arguments(trained_shop))
-    assert (busy.returncode, "another run" in busy.stderr) == (3, True)
+    assert (busy.returncode, "another run" in busy.stderr) == (4, True)
     expire_lease(trained_shop)
     again = parsed(recsys(*arguments(trained_shop)))
     assert again["frozen"] == ("before" if is_frozen else "now")

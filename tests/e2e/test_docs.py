@@ -83,7 +83,8 @@ def readers_shop(folder: Path) -> None:
     sample(folder, users=600, items=300, events=12_000, seed=1, progress=quiet)
     with (folder / "recsys.toml").open("a") as settings:
         settings.write(QUICK + '[training]\nmodels = ["mf"]\n')
-    train(load_config(folder / "recsys.toml", {}), progress=quiet)
+    # As `make demo` does, so that the reader's first training differs in its settings.
+    train(load_config(folder / "recsys.toml", {"RECSYS_TRAINING__BUDGET_MINUTES": "1.5"}), progress=quiet)
 
 
 @pytest.fixture(scope="module")
@@ -92,15 +93,26 @@ def small_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made_once(tmp_path_factory, "documents", readers_shop)
 
 
+@pytest.fixture(scope="module")
+def nights(small_shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with another night behind it: two runs to compare, two bundles to go back and forth between."""
+
+    def make(folder: Path) -> None:
+        shutil.copytree(small_shop, folder, dirs_exist_ok=True)
+        train(load_config(folder / "recsys.toml", {}), progress=quiet)
+
+    return made_once(tmp_path_factory, "nights", make)
+
+
 @pytest.fixture
-def sandbox(small_shop: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+def sandbox(small_shop: Path, nights: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """The folder a reader is in: the sample shop, trained, and the files that the examples name."""
     folder = tmp_path / "reader"
     if request.getfixturevalue("document").name == "README.md":
         folder.mkdir()
         shutil.copytree(small_shop, folder / "demo")
     else:
-        shutil.copytree(small_shop, folder)
+        shutil.copytree(nights, folder)
         shutil.copy(folder / "recsys.toml", folder / "shop.toml")
         with (folder / "shop.toml").open("a") as settings:
             settings.write('\n[schedule]\ntrain = "0 2 * * *"\n[alerts]\ncommand = ["true"]\n')

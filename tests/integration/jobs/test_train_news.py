@@ -4,11 +4,13 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from tiny import quiet
 
 from jobs.train import train
+from recsys.bundle import versions
 from recsys.config.loading import load_config
 from recsys.config.settings import Config
 from recsys.data.folder import current
@@ -53,20 +55,59 @@ def test_a_feed_that_is_dead_is_told_though_nothing_is_new(config: Config) -> No
     assert last_run(config).status == "refused"
 
 
-def test_a_new_event_and_a_full_read_are_read_and_fitted(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    class EnoughError(Exception):
-        """Ends the run where it would begin to fit."""
+class FitError(Exception):
+    """Ends a run where it would begin to fit."""
 
-    def fit(*_: object) -> None:
-        raise EnoughError
 
-    monkeypatch.setattr("jobs.train.pipeline.evaluate_all", fit)
-    with pytest.raises(EnoughError):
+@pytest.fixture
+def fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.train.pipeline.evaluate_all", Mock(side_effect=FitError))
+
+
+@pytest.mark.usefixtures("fits")
+def test_a_new_event_and_a_full_read_are_read_and_fitted(config: Config) -> None:
+    with pytest.raises(FitError):
         train(config, progress=quiet, now=END, full=True)
     assert "asked for" in last_run(config).steps[0]["counts"]["reading"]["interactions"]["why"]
     shop = str(config.source.url).removeprefix("sqlite:///")
     with closing(sqlite3.connect(shop)) as connection, connection:
         connection.execute("DELETE FROM page_views WHERE id = (SELECT max(id) FROM page_views)")
-    with pytest.raises(EnoughError):
+    with pytest.raises(FitError):
         train(config, progress=quiet, now=END)
     assert last_run(config).steps[0]["counts"]["reading"]["interactions"]["changed_days"] == 1
+
+
+@pytest.mark.usefixtures("fits")
+def test_other_settings_and_a_reason_fit_the_same_data(config: Config) -> None:
+    training = config.training.model_copy(update={"budget_minutes": 3.0})
+    with pytest.raises(FitError):
+        train(config.model_copy(update={"training": training}), progress=quiet, now=END)
+    with pytest.raises(FitError):
+        train(config, progress=quiet, now=END, force="to see it")
+    assert train(config, progress=quiet, now=END).data["nothing_new"]
+
+
+@pytest.mark.usefixtures("fits")
+def test_another_version_of_the_program_fits_the_same_data(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.train.version_of", lambda _: "99.0")
+    with pytest.raises(FitError):
+        train(config, progress=quiet, now=END)
+
+
+def test_a_bundle_gone_back_to_was_not_made_of_the_newest_data(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    newest = train(config, progress=quiet, now=END, full=True).data["bundle"]
+    versions.rollback(config.storage.path)
+    with monkeypatch.context() as changed:
+        changed.setattr("jobs.train.pipeline.evaluate_all", Mock(side_effect=FitError))
+        with pytest.raises(FitError):
+            train(config, progress=quiet, now=END)
+    versions.publish(config.storage.path, newest)
+    assert train(config, progress=quiet, now=END).data["nothing_new"]
+
+
+@pytest.mark.usefixtures("fits")
+def test_a_live_bundle_that_is_broken_is_made_anew(config: Config) -> None:
+    bundles = config.storage.path / "bundles"
+    (bundles / str(current(bundles)) / "manifest.json").unlink()
+    with pytest.raises(FitError):
+        train(config, progress=quiet, now=END)
