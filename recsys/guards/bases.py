@@ -2,6 +2,7 @@
 
 A bad night that no guard has noticed counts as good. If it were the only measure, it would block every good one after
 it; so a night may also agree with the good nights before the newest, or with one that an operator has accepted since.
+The number of events is not forgiven by older good nights: a shop that grows had fewer then, so rows cut off would pass.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from recsys.guards.judge import Night, judge
 from recsys.guards.verdicts import Verdict
 
 _SKIPPED = 3  # so many of the newest good nights may be bad ones
+_UNFORGIVEN = frozenset({"events"})  # guards that only the newest good night judges
 
 
 def judge_beside(
@@ -25,8 +27,8 @@ def judge_beside(
 ) -> tuple[list[Verdict], list[Night]]:
     """The verdicts beside the first nights with which tonight agrees, else beside the newest; and those nights.
 
-    good, accepted: newest first. known: the ids of a night, where they are still there. Guards that lack them keep what
-    they have found beside the newest good night.
+    good, accepted: newest first. known: the ids of a night, where they are still there. Guards that lack them, and
+    that of the number of events, keep what they have found beside the newest good night.
     """
     first: list[Verdict] | None = None
     beside: list[Night] = []
@@ -38,7 +40,8 @@ def judge_beside(
         if first is None:
             first, beside = verdicts, list(nights)
         elif nights is not accepted:
-            found = {verdict.guard for verdict in verdicts}
+            found = {verdict.guard for verdict in verdicts} - _UNFORGIVEN
+            verdicts = [verdict for verdict in verdicts if verdict.guard in found]
             verdicts += [verdict for verdict in first if verdict.guard not in found]
         if not any(verdict.deviates for verdict in verdicts):
             return verdicts, list(nights)

@@ -224,6 +224,26 @@ def test_a_bad_night_that_no_guard_noticed_does_not_block_the_next_good_one() ->
     assert (refused(verdicts), beside) == (set(), good[1:2])
 
 
+def test_a_fall_of_the_number_of_events_is_not_forgiven_by_an_older_night_of_a_shop_that_grows() -> None:
+    newest, older = nights_before(SHOP, DAYS, 1), nights_before(SHOP, DAYS - 20, 3)
+    cut = SHOP.keep(SHOP.times >= np.quantile(SHOP.times, 0.35))
+    data, figures = cut.data(), night_of(cut, DAYS)
+    verdicts, beside = judge_beside(figures, data, [*newest, *older], [], lambda _: None, Config())
+    assert (refused(verdicts), beside) == ({"events"}, [*newest, *older])
+    verdicts, beside = judge_beside(figures, data, older, [], lambda _: None, Config())
+    assert (refused(verdicts), beside) == (set(), older)  # it is the newest night alone that tells
+    verdicts, beside = judge_beside(figures, data, newest, [Night(figures)], lambda _: None, Config())
+    assert (refused(verdicts), beside[0].figures) == (set(), figures)  # a person has accepted that number
+
+
+def test_a_past_that_has_lost_rows_is_forgiven_by_no_older_night() -> None:
+    newest, older = nights_before(SHOP, DAYS, 1), nights_before(SHOP, DAYS - 20, 3)
+    lost = SHOP.keep((np.arange(len(SHOP.times)) % 3 > 0) | (SHOP.times > newest[0].figures.past_until))
+    verdicts, beside = judge_beside(night_of(lost, DAYS), lost.data(), [*newest, *older], [], lambda _: None, Config())
+    assert {"events", "past view"} <= refused(verdicts)
+    assert beside == [*newest, *older]
+
+
 def test_what_only_the_newest_night_can_tell_is_not_forgiven_by_an_older_one() -> None:
     make, guard = FAULTS["users are renumbered"]
     good, rows = nights_before(SHOP, DAYS), make()
