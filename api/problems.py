@@ -160,6 +160,8 @@ def _worded(fault: Mapping[str, Any], names: Sequence[str], what: str) -> str:
     if fault["type"] == "extra_forbidden":
         allowed = f"; allowed are {', '.join(names)}" if names else ""
         return f"there is no such {what}{allowed}{meant(str(fault['loc'][-1]), names)}"
+    if fault["type"] in ("dict_type", "model_type", "model_attributes_type"):
+        return "expected a JSON object"
     message = str(fault["msg"]).removeprefix("Value error, ")
     if fault["type"] in ("literal_error", "enum") and isinstance(fault.get("input"), str):
         message += meant(fault["input"], re.findall(r"'([^']*)'", str(fault.get("ctx", {}).get("expected"))))

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from api.schemas import Form, Id
+from api.schemas import AnyFilter, Form, Id
 from recsys.serving import rules as engine
 
 Factor = Annotated[float, Field(ge=0, le=engine.MAX_FACTOR, strict=False, allow_inf_nan=False)]
@@ -22,7 +22,7 @@ class Boost(Form):
     """Items that count as at place / factor: those that meet a filter, or those that are named."""
 
     factor: Factor = Field(description="Above 1: earlier; below 1: later; 0: behind all others", examples=[2])
-    filter: str | dict[str, Any] | None = Field(None, description="See the documentation", examples=["brand:eq:Vento"])
+    filter: AnyFilter | None = Field(None, description="See the documentation", examples=["brand:eq:Vento"])
     item_ids: list[Id] | None = Field(None, min_length=1, max_length=engine.MAX_BOOSTED_ITEMS)
 
 

@@ -47,6 +47,12 @@ def _time(value: Any) -> int:
     return time
 
 
+def _filter(value: Any) -> Any:
+    if isinstance(value, str | dict):
+        return value
+    raise ValueError('expected a text as price:lt:20, or an object; several are one as {"and": [...]}')
+
+
 def _known_box(name: str) -> str:
     if name not in BOXES:
         raise ValueError(f"there is no such box; allowed are {', '.join(BOXES)}{meant(name, BOXES)}")
@@ -85,6 +91,7 @@ ShortFilter = Annotated[
         "or JSON; all have to be met",
     ),
 ]
+AnyFilter = Annotated[str | dict[str, Any], BeforeValidator(_filter)]
 
 
 class AnyText(Convertor[str]):

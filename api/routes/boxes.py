@@ -15,6 +15,7 @@ from api.routes.recommendations import Answer, AnswerWarning, AskedOfUser, Dropp
 from api.rules import Rules
 from api.schemas import (
     MAX_NAMED,
+    AnyFilter,
     Box,
     Category,
     Excluded,
@@ -109,7 +110,7 @@ class PageBox(BoxOrPlacement):
     item_id: Id | Named = Field([], description="One item or several that the box is about")
     k: K | None = None
     exclude: Excluded = Field([])
-    filter: dict[str, Any] | None = Field(None, description="Has to be met beside the page's")
+    filter: AnyFilter | None = Field(None, description="Has to be met beside the page's")
     fields: Fields | None = None
     window_days: WindowDays | None = None
     category: Category | None = None

@@ -39,6 +39,7 @@ class Known(BaseModel):
     user_id: str
     events: list[HistoryEvent] = Field(description="Newest first; nothing from before a deletion")
     warnings: list[AnswerWarning]
+    next_cursor: str | None = Field(None, description="For the events before these; null: there are none")
 
 
 class AskedOfHistory(BaseModel):
@@ -46,8 +47,11 @@ class AskedOfHistory(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    limit: Annotated[int, Field(ge=1, le=500, description="At most [events] history_length come")] = 50
+    limit: Annotated[int, Field(ge=1, le=500, description="At most [events] history_length come, on all pages")] = 50
     fields: Fields = Field([])
+    cursor: (
+        Annotated[str, Field(pattern=r"^\d{1,18}-\d{1,9}$", description="next_cursor of the page before")] | None
+    ) = None
 
 
 @router.get(
@@ -65,16 +69,45 @@ def show_history(
     snapshot = context.snapshot
     fields = [name for field in asked.fields for name in field.split(",")]
     check_fields(snapshot, fields)
+    behind = _behind(_in_order(shown_history(state.config, context, query)), asked.cursor)
+    events = behind[: asked.limit]
     body = {
         "request_id": request.state.request_id,
         "bundle": snapshot.bundle.version,
         "user_id": user_id,
-        "events": [
-            _event(snapshot, event, fields) for event in shown_history(state.config, context, query, limit=asked.limit)
-        ],
+        "events": [_event(snapshot, event, fields) for event in events],
         "warnings": context_warnings(context),
+        "next_cursor": _cursor(events, asked.cursor) if len(behind) > len(events) else None,
     }
     return Response(to_json(body, inf_nan_mode="null"), media_type="application/json")
+
+
+def _in_order(events: list[ShownEvent]) -> list[ShownEvent]:
+    """Newest first; those of one moment, which a database may read in any order, in the same order on every page."""
+    return sorted(events, key=lambda event: (-event.time, event.item_id, event.kind))
+
+
+def _place(cursor: str | None) -> tuple[int, int]:
+    """What a cursor holds: the time of the last event that was answered, and how many of that time were."""
+    time, _, count = cursor.partition("-") if cursor is not None else ("0", "", "0")
+    return int(time), int(count)
+
+
+def _cursor(events: list[ShownEvent], earlier: str | None) -> str:
+    """The place behind the events. They are named by time, not by number: one that came since moves none."""
+    time, count = _place(earlier)
+    last = events[-1].time
+    return f"{last}-{sum(event.time == last for event in events) + (count if last == time else 0)}"
+
+
+def _behind(events: list[ShownEvent], cursor: str | None) -> list[ShownEvent]:
+    """The events, newest first, behind those that were answered."""
+    if cursor is None:
+        return events
+    time, count = _place(cursor)
+    older = [event for event in events if event.time <= time]
+    answered = min(count, sum(event.time == time for event in older))
+    return older[answered:]
 
 
 def _event(snapshot: Snapshot, event: ShownEvent, fields: list[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from api import answers
 from api.auth import needs
 from api.problems import documented
 from api.rules import Rules
-from api.schemas import MAX_HISTORY, Cursor, Excluded, Fields, Form, Id, JsonRoute, K, ShortFilter, Time
+from api.schemas import MAX_HISTORY, AnyFilter, Cursor, Excluded, Fields, Form, Id, JsonRoute, K, ShortFilter, Time
 from api.state import state_of
 from recsys.serving.answer import Query as EngineQuery
 from recsys.serving.history import InlineEvent
@@ -153,7 +153,7 @@ class Question(Form):
     history: list[PastEvent] = Field([], max_length=MAX_HISTORY, description="Oldest first")
     k: K = 20
     exclude: Excluded = Field([])
-    filter: dict[str, Any] | None = Field(None, description="See the documentation", examples=[FILTER_EXAMPLE])
+    filter: AnyFilter | None = Field(None, description="See the documentation", examples=[FILTER_EXAMPLE])
     fields: Fields = Field([])
     as_of: Time | None = Field(None, description="As if it were then; later events do not count. Unset: now")
     cursor: Cursor | None = None

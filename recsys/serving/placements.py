@@ -98,7 +98,7 @@ def read_settings(definition: Any) -> PlacementSettings:
         if fault["type"] == "extra_forbidden":
             names = list(PlacementSettings.model_fields)
             near = f"; allowed are {', '.join(names)}{meant(where, names)}"
-        raise RefusedError(f"{where or 'placement'}: {fault['msg']}{near}") from None
+        raise RefusedError(f"{where or 'placement'}: {fault['msg'].removeprefix('Value error, ')}{near}") from None
 
 
 def check_placement(name: str, settings: PlacementSettings, snapshot: Snapshot | None) -> None:

@@ -121,6 +121,8 @@ def test_filters_hold_for_every_hit_in_both_forms(sqlite_server):
     assert all(hit["fields"]["category"] == category and hit["fields"]["price"] >= price for hit in answer["hits"])
     short = sqlite_server.user("u", filter=[f"category:eq:{category}", f"price:between:{price},100000"], k=50)
     assert ids(short) == ids(answer) != []
+    one = f"price:lt:{price}"
+    assert ids(sqlite_server.ask(filter=one, k=50)) == ids(sqlite_server.user("u", filter=one, k=50)) != []
     none = sqlite_server.ask(filter={"column": "price", "op": "between", "value": [-2, -1]})
     assert (none["hits"], none["eligible"], codes(none)) == ([], 0, ["fewer_than_k", "no_history"])
 

@@ -109,3 +109,10 @@ def test_every_recipe_of_the_front_end_is_answered_with_items(serve):
             fields = question.get("fields") or question.get("questions", [{}])[0].get("fields", [])
             assert all(list(hit.get("fields", [])) == fields for hit in one["hits"]), (path, one)
     assert asked == set(BOXES) - {"popular"}
+
+
+def test_the_typescript_of_the_front_end_is_the_one_that_is_compiled():
+    shown = re.findall(r"^```ts\n(.*?)^```$", FRONT_END.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    compiled = (FRONT_END.parents[1] / "clients" / "typescript" / "check.ts").read_text(encoding="utf-8")
+    assert len(shown) == 1
+    assert shown[0] in compiled

@@ -108,6 +108,14 @@ def test_a_wrong_request_is_refused_as_a_problem(asked, method, path, body, stat
         ("/v1/users/u/recommendations?limit=5", None, "query.limit: there is no such parameter; allowed are k,"),
         ("/v1/users/u/recommendations?fields=titel", None, "; is title meant?"),
         ("/v1/users/u/recommendations?filter=pricee:eq:1", None, "; is price meant?"),
+        ("/v1/recommendations", {"filter": "pricee:eq:1"}, "; is price meant?"),
+        (
+            "/v1/recommendations",
+            {"filter": ["price:lt:1"]},
+            "body.filter: expected a text as price:lt:20, or an object",
+        ),
+        ("/v1/pages", {"boxes": ["for_you"]}, "body.boxes[0]: expected a JSON object"),
+        ("/v1/recommendations", {"rules": 1}, "body.rules: expected a JSON object"),
         ("/v1/boxes/trendin", None, "is trending meant?"),
         ("/v1/recommendations", {"limt": 5, "k": 3}, "body.limt: there is no such key"),
         ("/v1/recommendations", {"history": [{"item": "a", "kind": "view"}]}, "is item_id meant?"),
@@ -116,7 +124,7 @@ def test_a_wrong_request_is_refused_as_a_problem(asked, method, path, body, stat
         ("/v1/events", [{"timestamp": "a"}], "; is occurred_at meant?"),
         ("/v1/users/u/merge", {"visitor": "v"}, "is visitor_id meant?"),
     ],
-    ids=range(11),
+    ids=range(15),
 )
 def test_a_misspelled_name_is_told_the_right_one(asked, path, body, says):
     answer = asked.http.get(path) if body is None else asked.http.post(path, json=body)

@@ -120,7 +120,7 @@ def test_a_stored_placement_counts_at_once_and_takes_the_place_of_a_configured_o
         ({"fields": ["titel"]}, "is title meant?"),
         ({"fallbacks": ["rerank"]}, "fallbacks"),
         ({"k": 0}, "k:"),
-        ({"starts_at": "2026-01-02T00:00:00Z", "ends_at": "2026-01-01T00:00:00Z"}, "ends_at has to be after"),
+        ({"starts_at": "2026-01-02T00:00:00Z", "ends_at": "2026-01-01T00:00:00Z"}, ": a placement's ends_at"),
         ({"starts_at": "2026-01-02T00:00:00"}, "starts_at"),
     ],
 )

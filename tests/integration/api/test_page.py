@@ -200,6 +200,8 @@ def test_a_history_is_what_was_read_and_what_came_since_newest_first(server, sho
         )
     ]
 
+    stored.sort(key=lambda event: (-event[2], event[0], event[1]))
+
     def history(**query):
         return said(server.http.get(f"/v1/users/{user}/history", params=query))
 
@@ -209,8 +211,8 @@ def test_a_history_is_what_was_read_and_what_came_since_newest_first(server, sho
             for event in events
         ]
 
-    assert shown(history(limit=500)["events"]) == stored[::-1][:500]
-    assert shown(history(limit=3)["events"]) == stored[::-1][:3]
+    assert shown(history(limit=500)["events"]) == stored[:500]
+    assert shown(history(limit=3)["events"]) == stored[:3]
     server.event(user, "P00005", kind="cart")
     server.event(user, "unknown")
     server.post("/v1/items", {"item_id": "new", "title": "New lamp"})
@@ -218,13 +220,15 @@ def test_a_history_is_what_was_read_and_what_came_since_newest_first(server, sho
     events = history(limit=4, fields="title,price")["events"]
     listed = [(event["item_id"], event["kind"], event["known"]) for event in events[:3]]
     assert listed == [("new", "view", True), ("unknown", "purchase", False), ("P00005", "cart", True)]
-    assert shown(events)[3] == stored[-1]
+    assert shown(events)[3] == stored[0]
     assert events[0]["fields"] == {"title": "New lamp", "price": None}
     assert events[1]["fields"] == {}
     assert events[2]["fields"]["title"]
     for wrong in ("limit=0", "limit=501", "fields=secret", "k=1"):
         assert server.http.get(f"/v1/users/{user}/history?{wrong}").status_code == 422
     assert history(limit=1)["bundle"] == server.user(user)["bundle"]
+    for wrong in ("x", "12", "12-", "-1-1"):
+        assert server.http.get(f"/v1/users/{user}/history?cursor={wrong}").status_code == 422
     assert said(server.http.delete(f"/v1/users/{user}"))["user_id"] == user
     assert history()["events"] == []
     server.event(user, "P00007", kind="view")
@@ -239,3 +243,19 @@ def test_a_history_is_as_long_as_the_configured_one(serve, shop):
         server.event("u", f"P{number:05d}", kind="view")
     events = said(server.http.get("/v1/users/u/history"))["events"]
     assert ids({"hits": events}) == ["P00005", "P00004", "P00003", "P00002"]
+
+
+def test_the_pages_of_a_history_have_each_event_once_whatever_comes_between(server):
+    at_once = [{"user_id": "p", "kind": "view", "item_id": f"P{number:05d}"} for number in range(5)]
+    server.post("/v1/events", [event | {"occurred_at": "2026-01-02T00:00:00Z"} for event in at_once])
+    server.post("/v1/events", [event | {"occurred_at": "2026-01-01T00:00:00Z"} for event in at_once[:2]])
+    everything = said(server.http.get("/v1/users/p/history"))
+    assert (len(everything["events"]), everything["next_cursor"]) == (7, None)
+    events, query = [], {"limit": 2}
+    for _ in range(4):
+        page = said(server.http.get("/v1/users/p/history", params=query))
+        events += page["events"]
+        query["cursor"] = page["next_cursor"]
+        server.event("p", "P00009", kind="cart")
+    assert (events, query["cursor"]) == (everything["events"], None)
+    assert said(server.http.get("/v1/users/p/history", params={"cursor": "1-1"}))["events"] == []
