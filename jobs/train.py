@@ -98,6 +98,7 @@ def train(
         failpoint("before publish")
         published = _publish(run, record, version, _made(config, version))
         versions.prune(config.storage.path, config.storage.keep_bundles)
+        failpoint("before outcome")
     data = {"run": record.run_id, "bundle": version, "published": published, **record.metrics}
     data[GUARDS] = [verdict.to_dict() for verdict in guarding.verdicts]
     state = "published" if published else "saved; a rollback keeps another one live until `recsys publish VERSION`"
@@ -262,7 +263,9 @@ def _publish(run: TrainingRun, record: ledger.ActiveRun, version: str, made: str
         prepared = extract.write(folder, run.dataset, run.dataset.recent)
         with holding_lease(record.store, LEASE, record.fencing):
             extract.publish(folder, prepared)
+            failpoint("after extract")
             counts["published"] = versions.publish(folder, version, unless_pinned=True, is_checked=True)
+        failpoint("after publish")
         if run.dataset.reading is not None:
             note_trained(folder, run.dataset.reading, made)
     return bool(counts["published"])

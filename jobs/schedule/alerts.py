@@ -15,6 +15,7 @@ from jobs.schedule.channels import Channel, Message
 from jobs.schedule.messages import describe, message
 from jobs.schedule.remembered import Remembered
 from recsys.config.settings import AlertSettings
+from recsys.data.folder import failpoint
 from recsys.data.times import readable
 from recsys.store.database import Store
 from recsys.store.incidents import Incident, last_successes, list_incidents, mark_due_told, mark_told
@@ -107,7 +108,9 @@ def tell(alerts: Watch, store: Store) -> bool:
     try:
         is_sent = True
         for incident in _incidents(alerts, store):
+            failpoint("before alert")
             if alerts.sender.send(incident.key, describe(incident, alerts.settings, alerts.prefix)):
+                failpoint("after alert")
                 mark_told(store, incident)
             else:
                 is_sent = False

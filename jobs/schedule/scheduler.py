@@ -32,6 +32,7 @@ from jobs.schedule.exporter import NightMetrics, serving_metrics
 from jobs.schedule.remembered import Remembered
 from jobs.schedule.resources import MEGABYTE, available_memory, free_disk, group_memory
 from recsys.config.settings import Config, ScheduleSettings
+from recsys.data.folder import failpoint
 from recsys.data.times import readable
 from recsys.errors import ConfigError, RecsysError, RefusedError
 from recsys.store.database import Store, database_url
@@ -204,6 +205,7 @@ def _begin(scheduler: Scheduler, children: dict[str, Child], entry: Entry) -> No
     if (lack := _lack(scheduler, entry)) is not None:
         _put_off(scheduler, entry, due_at, attempts, lack)
         return
+    failpoint("after claim")
     process = subprocess.Popen(  # noqa: S603  (our own command)
         [sys.executable, "-m", "recsys.process", str(os.getpid()), *entry.command],
         stdin=subprocess.DEVNULL,
@@ -213,6 +215,7 @@ def _begin(scheduler: Scheduler, children: dict[str, Child], entry: Entry) -> No
     now = time.monotonic()
     free = free_disk(scheduler.folder)
     children[entry.job] = Child(entry, due_at, process, started=now, renewed=now, attempts=attempts, free_at_start=free)
+    failpoint("after start")
     _log.info("%s: started for %s, process %d", entry.job, readable(due_at), process.pid)
 
 
@@ -287,6 +290,7 @@ def _excess(scheduler: Scheduler, child: Child) -> str | None:
 def _settle(scheduler: Scheduler, child: Child) -> None:
     _signal_group(child.process, signal.SIGKILL)  # processes that the job has left behind
     code = child.process.wait()
+    failpoint("before settling")
     process_exit = ProcessExit(
         process=process_name(child.process.pid),
         error=child.reason or f"{DIED}its process ended with code {code} and without a word",

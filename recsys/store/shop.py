@@ -119,6 +119,9 @@ def _place(url: str, folder: Path) -> str:
     except ConfigError:
         return "an address that cannot be read"
     family = parsed.drivername.split("+")[0]
+    several = parsed.query.get("host", ())  # for failover, as PostgreSQL's driver reads them
+    if several:
+        return f"{family}://{','.join([several] if isinstance(several, str) else several)}/{parsed.database or ''}"
     if parsed.host is None and parsed.database:
         return f"{family}:{os.path.relpath(parsed.database, folder)}"
     host = "localhost" if parsed.host in _LOOPBACK else parsed.host

@@ -14,12 +14,15 @@ from recsys.store.migrate import open_store
 POINTS = ("after fit", "in save", "before publish", "in publish")
 
 
-def expire_lease(folder):
-    """As if the 60 seconds had passed for which a dead owner blocks others."""
-    store = open_store(f"sqlite:///{folder / 'recsys.db'}")
+def expire_leases(store):
+    """As if the time had passed for which a dead owner blocks others: 60 seconds for a run."""
     with store.writing() as connection:
         connection.execute(sa.update(store.tables.leases).values(expires_at=0))
-    store.close()
+
+
+def expire_leases_of(folder):
+    with closing(open_store(f"sqlite:///{folder / 'recsys.db'}")) as store:
+        expire_leases(store)
 
 
 def remove_newest_view(folder):
@@ -41,7 +44,7 @@ def test_a_kill_leaves_the_last_good_state_live(trained_shop, recsys, recsys_apa
     busy = recsys("train", "--config", settings)
     assert busy.returncode == 4
     assert "another run" in busy.stderr
-    expire_lease(trained_shop)
+    expire_leases_of(trained_shop)
     done = parsed(recsys("train", "--config", settings, "--json"))
     assert bundles.load(folder).version == done["bundle"] != before
     runs = parsed(recsys("runs", "--config", settings, "--json"))

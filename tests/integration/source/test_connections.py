@@ -39,8 +39,8 @@ def read(url: str, query: str = EVENTS, seconds: float = 60.0) -> int:
 
 
 @contextmanager
-def locked(url: str) -> Iterator[None]:
-    """The table of events, locked by somebody else."""
+def locked(url: str, table: str = "events") -> Iterator[None]:
+    """A table, locked by somebody else."""
     parsed = sa.make_url(url)
     if url.startswith("sqlite"):
         with closing(sqlite3.connect(str(parsed.database))) as other:
@@ -48,12 +48,12 @@ def locked(url: str) -> Iterator[None]:
             yield
     elif url.startswith("postgresql"):
         with psycopg.connect(url) as session:
-            session.execute("LOCK TABLE events IN ACCESS EXCLUSIVE MODE")
+            session.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
             yield
     else:
         where = {"host": parsed.host, "port": parsed.port or 3306, "database": parsed.database}
         with closing(pymysql.connect(**where, user=parsed.username, password=parsed.password or "")) as holder:
-            holder.cursor().execute("LOCK TABLES events WRITE")
+            holder.cursor().execute(f"LOCK TABLES {table} WRITE")
             yield
 
 

@@ -45,6 +45,15 @@ def test_a_folder_that_moves_with_its_files_stays_this_shop_s(tmp_path):
             here.rename(there)
 
 
+def test_a_shop_on_several_hosts_is_the_same_from_every_folder(sqlite_store, tmp_path, monkeypatch):
+    hosts = "postgresql://reader@/wine?host=first:5432&host=second:5432"
+    claim_folder(sqlite_store, tmp_path, hosts)
+    monkeypatch.chdir("/")
+    claim_folder(sqlite_store, tmp_path, f"{hosts}&target_session_attrs=any")
+    with pytest.raises(RefusedError, match="first:5432,second:5432/books"):
+        claim_folder(sqlite_store, tmp_path, hosts.replace("wine", "books"))
+
+
 def test_a_shop_that_reads_its_own_tables_first_may_name_a_source_later(sqlite_store, tmp_path):
     claim_folder(sqlite_store, tmp_path, None)
     claim_folder(sqlite_store, tmp_path, WINE)
