@@ -54,6 +54,12 @@ app.add_typer(scheduling, name="schedule")
 ConfigOption = Annotated[Path, typer.Option("--config", envvar="RECSYS_CONFIG", help="The configuration file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 CONFIG = Path("recsys.toml")
+_ENDINGS = (  # of an error: what the line begins with, and the exit code
+    (BusyError, "busy", 4),
+    (RefusedError, "refused", 3),
+    (ConfigError, "configuration", 2),
+    (RecsysError, "failed", 1),
+)
 _INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
 
 
@@ -61,14 +67,11 @@ def main(command: Callable[[], Any] = app) -> None:
     """Run a command; an error becomes a line on the error stream and an exit code."""
     try:
         command()
-    except BusyError as error:
-        _fail("busy", error, 4)
-    except RefusedError as error:
-        _fail("refused", error, 3)
-    except ConfigError as error:
-        _fail("configuration", error, 2)
-    except RecsysError as error:
-        _fail("failed", error, 1)
+    except Exception as error:
+        found = error if isinstance(error, RecsysError) else resolve("recsys.store.database:explain")(error)
+        if found is None:
+            raise
+        _fail(*next((what, found, code) for kind, what, code in _ENDINGS if isinstance(found, kind)))
     except SystemExit as end:
         if end.code == _INTERRUPTED:
             _fail("failed", "interrupted", 1)

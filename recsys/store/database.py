@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, RecsysError
 from recsys.store.tables import Tables
 
 _DRIVERS = {
@@ -149,6 +149,19 @@ def is_busy(error: BaseException) -> bool:
 def is_away(error: BaseException) -> bool:
     """Whether the database does not answer, or is too busy now: the same may work later."""
     return isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError) or is_busy(error)
+
+
+def explain(error: BaseException) -> RecsysError | None:
+    """What people read of an error of the own database, whose own words are for the terminal; None for any other."""
+    if not isinstance(error, sa.exc.DBAPIError):
+        return None
+    code = _code(error) or getattr(error.orig, "sqlite_errorname", None)
+    kind = type(error.orig).__name__ if code is None else f"{type(error.orig).__name__} {code}"
+    reason = (
+        "others held what was needed for too long" if is_busy(error) else "it is away, or did not allow a statement"
+    )
+    words = str(error.orig).strip().partition("\n")[0]
+    return RecsysError(f"the service's own database failed, that of [store] url ({kind}): {reason}", detail=words)
 
 
 def _code(error: BaseException) -> str | int | None:

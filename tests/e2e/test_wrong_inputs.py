@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -234,3 +235,13 @@ def test_a_full_disk_leaves_the_live_bundle(trained_shop, tmp_path):
 def free(folder):
     status = os.statvfs(folder)
     return status.f_bavail * status.f_bsize
+
+
+def test_own_tables_that_are_locked_for_long_are_told_in_a_line(trained_shop, recsys, monkeypatch):
+    monkeypatch.setattr("recsys.store.database._BUSY_SECONDS", 0.1)
+    with closing(sqlite3.connect(trained_shop / "recsys.db")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        done = recsys("train", "--config", trained_shop / "recsys.toml")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert "the service's own database failed" in done.stderr
+    assert "others held what was needed for too long" in done.stderr
