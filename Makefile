@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything runs in .venv, which the first target that needs it creates from the lock files.
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo shops test test-slow wheel-test mutations lint format docs docs-site notebook types fuzz \
+.PHONY: help install install-dev demo shops test test-slow wheel-test mutations faults lint format docs docs-site notebook types fuzz \
 	release images clean
 
 # Processes that may not keep what they compile compile torch anew each time: seconds for each of hundreds in the tests.
@@ -13,6 +13,8 @@ BIN := .venv/bin
 INSTALLED := .venv/$(LOCK)
 DEMO := demo
 SERVE ?= yes
+RANDOM_KILLS ?= 100
+FAULTS ?=
 PYTHONS ?= $(BIN)/python
 ENGINE ?= docker
 
@@ -64,6 +66,9 @@ wheel-test: $(INSTALLED)-dev ## the wheel in an empty environment (also: PYTHONS
 
 mutations: $(INSTALLED)-dev ## plant faults that the tests must find, one after the other
 	OMP_NUM_THREADS=1 $(BIN)/python tests/mutations/run.py
+
+faults: $(INSTALLED)-dev ## kill nights, cut databases, fill disks, and print what was lost (quick: RANDOM_KILLS=5)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/run.py --random $(RANDOM_KILLS) $(FAULTS)
 
 lint: $(INSTALLED)-dev ## ruff and strict mypy
 	$(BIN)/ruff check .

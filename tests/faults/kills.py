@@ -1,0 +1,62 @@
+"""kill -9: at each named point of a night, and at any moment."""
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from shop import Row, Shop, left_in_session, lost_between
+
+POINTS = (
+    "in readings",
+    "before readings",
+    "in file",
+    "after fit",
+    "in save",
+    "before publish",
+    "after extract",
+    "in publish",
+    "after publish",
+    "before outcome",
+)
+MOVED = ("after publish", "before outcome")  # there the new bundle is live, complete
+
+
+def at_points(shop: Shop, _asked: Any) -> Iterator[Row]:
+    for point in POINTS:
+        before = shop.good
+        night = shop.start("train", "--full", RECSYS_CRASH_AT=point)
+        errors = night.communicate(timeout=300)[1]
+        assert night.returncode == -signal.SIGKILL, (point, errors)
+        assert not left_in_session(night.pid), point
+        yield shop.row(f"killed {point}", "SIGKILL", before, moved=point in MOVED)
+
+
+def at_random(shop: Shop, asked: Any) -> list[Row]:
+    """One row: the worst of the losses, and how many kills there were in each step."""
+    steps: Counter[str] = Counter()
+    rows, chance = [], random.Random(asked.seed)
+    for _ in range(asked.random):
+        before = shop.good
+        night = shop.start("train", "--full")
+        time.sleep(chance.uniform(0, shop.seconds))
+        os.kill(night.pid, signal.SIGKILL)
+        night.communicate()
+        assert not left_in_session(night.pid)
+        after = shop.state()
+        steps[step_of(after.steps) if after.running else "before or after the run"] += 1
+        seconds = shop.good_again()[1]
+        rows.append(Row("killed at random", "SIGKILL", before, after, lost_between(before, after, moved=True), seconds))
+    if not rows:
+        return []
+    worst = max(rows, key=lambda row: (row.lost != "nothing", row.seconds))
+    where = ", ".join(f"{count} {step}" for step, count in steps.most_common())
+    return [replace(worst, fault=f"killed {len(rows)} times at random", note=where)]
+
+
+def step_of(ended: list[str]) -> str:
+    return f"after {ended[-1]}" if ended else "in the first step"
