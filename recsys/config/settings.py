@@ -464,7 +464,8 @@ class TrainingSettings(Section):
     budget_minutes: float = Field(
         30.0,
         gt=0,
-        description="Time of `auto` to choose, train for the gate and refit; other models ignore it",
+        description="Time of `auto` to choose, train for the gate and refit; other models ignore it. A tenth more is "
+        "for who buys again",
     )
     seed: int = Field(0, ge=0, description="Seed of all random numbers; the same seed repeats a run")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU if there is one")

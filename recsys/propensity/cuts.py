@@ -20,7 +20,7 @@ _LEARNED_CUTS = 8  # newest ones before a cut, at most
 _STEPS = 6  # of the grid in a window, where the history is long enough
 _LEAST_HISTORY = 0.5  # windows of history before the first cut that is learned from
 _MOST_CUSTOMERS = 25_000  # sampled to learn from and to judge on
-_MOST_EXAMPLES = 100_000  # sampled for each training
+_MOST_EXAMPLES = 40_000  # sampled for each training; more of the same customers, at cuts close by, say little more
 
 
 @dataclass(frozen=True)
@@ -96,15 +96,17 @@ class Past:
     def examples_at(self, number: int) -> Examples:
         """The examples to learn from at a cut; a sample, drawn by the seed, where there are very many."""
         parts = [self.cut(one).examples for one in self.learned_at(number)]
-        found = Examples(
-            np.concatenate([part.features for part in parts]),
-            np.concatenate([part.bought for part in parts]),
-            np.concatenate([part.amounts for part in parts]),
+        count = sum(len(part.bought) for part in parts)
+        kept = np.ones(count, np.bool_)
+        if count > _MOST_EXAMPLES:
+            dropped = np.random.default_rng(self.seed).choice(count, count - _MOST_EXAMPLES, replace=False)
+            kept[dropped] = False
+        places = np.split(kept, np.cumsum([len(part.bought) for part in parts])[:-1])
+        return Examples(
+            np.concatenate([part.features[at] for part, at in zip(parts, places, strict=True)]),
+            np.concatenate([part.bought[at] for part, at in zip(parts, places, strict=True)]),
+            np.concatenate([part.amounts[at] for part, at in zip(parts, places, strict=True)]),
         )
-        if len(found.bought) <= _MOST_EXAMPLES:
-            return found
-        kept = np.random.default_rng(self.seed).choice(len(found.bought), _MOST_EXAMPLES, replace=False)
-        return Examples(found.features[kept], found.bought[kept], found.amounts[kept])
 
 
 def sample(days: BuyingDays, seed: int) -> BuyingDays:

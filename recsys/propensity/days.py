@@ -27,7 +27,7 @@ class BuyingDays:
     lines: Float64  # [R] purchases
     new_items: Float64  # [R] items that the user had not bought on an earlier day
     new_categories: Float64  # [R] the same of categories
-    rows: Int64  # [N] the row of each purchase
+    rows: Int64  # [N] the row of each purchase, ascending
     items: Int64  # [N]
     categories: Int64  # [N] of the item, -1: none
     active_users: Int64  # [A]
@@ -53,10 +53,14 @@ class BuyingDays:
         """The rows of users [B] with start <= day < end: positions in the batch, and rows."""
         return _between(self.keys, users, starts, ends)
 
-    def activity_between(self, users: Int64, starts: Int64, ends: Int64) -> tuple[Int64, Int64]:
-        """As rows_between, of the days with any event: positions in the batch, and the days themselves."""
-        owners, rows = _between(self.active_keys, users, starts, ends)
-        return owners, self.active_days[rows]
+    def activity_before(self, users: Int64, ends: Int64) -> Int64:
+        """How many days with any event lie before a day of users [B], those of users in lower rows included: [B]."""
+        return np.searchsorted(self.active_keys, _keys(users, ends))
+
+    @cached_property
+    def purchases_before(self) -> Int64:
+        """How many purchases lie in earlier rows: [R + 1]."""
+        return np.searchsorted(self.rows, np.arange(len(self.days) + 1))
 
     def known_before(self, day: int) -> Int64:
         """The users with a purchase before a day, ascending."""

@@ -122,34 +122,36 @@ def compute(days: BuyingDays, users: Int64, at: Int64, usual: Usual, window: int
         np.log1p(total(days.new_items[rows])),
         np.log1p(amounts[ends]),
         np.log1p(total(days.new_categories[rows])),
-        *_taste(days, owners, rows, count, usual),
+        *_taste(days, rows[ends - orders.astype(np.int64) + 1], rows[ends], usual),
         np.log1p(event_recency),
         np.log1p(event_days),
     )
     return np.column_stack(columns).astype(np.float64)
 
 
-def _taste(days: BuyingDays, owners: Int64, rows: Int64, count: int, usual: Usual) -> tuple[Float64, Float64]:
-    """How buyers of a customer's items, and of their categories, return on average: [B], [B]."""
-    owner_of = np.full(len(days.days), -1, np.int64)
-    owner_of[rows] = owners
-    owner = owner_of[days.rows]
+def _taste(days: BuyingDays, first: Int64, last: Int64, usual: Usual) -> tuple[Float64, Float64]:
+    """How buyers of a customer's items, and of their categories, return on average: [B], [B].
+
+    first, last: the rows of each customer's first and last day, [B].
+    """
+    low, high = days.purchases_before[first], days.purchases_before[last + 1]
     return (
-        _mean_of(usual.item_return, days.items, owner, count),
-        _mean_of(usual.category_return, days.categories, owner, count),
+        _mean_of(usual.item_return, days.items, low, high),
+        _mean_of(usual.category_return, days.categories, low, high),
     )
 
 
-def _mean_of(rates: Float64, things: Int64, owner: Int64, count: int) -> Float64:
-    kept = (owner >= 0) & (things >= 0) & (things < len(rates))
-    sums = np.bincount(owner[kept], rates[things[kept]], count)
-    return np.asarray(sums / np.maximum(np.bincount(owner[kept], minlength=count), 1), np.float64)
+def _mean_of(rates: Float64, things: Int64, low: Int64, high: Int64) -> Float64:
+    """The mean rate of the known ones among the things from low to high: [B]."""
+    known = (things >= 0) & (things < len(rates))
+    worth = np.append(rates, 0.0)[np.where(known, things, len(rates))]
+    sums, counts = (np.append(0, np.cumsum(of)) for of in (worth, known))
+    return np.asarray((sums[high] - sums[low]) / np.maximum(counts[high] - counts[low], 1), np.float64)
 
 
 def _activity(days: BuyingDays, users: Int64, at: Int64, window: int) -> tuple[Float64, Float64]:
     """Days since the last event of any kind, and days with one in the last third of a window: [B], [B]."""
-    owners, event_days = days.activity_between(users, np.full(len(users), _FOREVER), at)
-    ages = (at[owners] - event_days).astype(np.float64)
-    newest = np.full(len(users), -float(_FOREVER))
-    np.minimum.at(newest, owners, ages)
-    return newest, np.bincount(owners, ages <= window / 3, len(users)).astype(np.float64)
+    ends = days.activity_before(users, at)
+    ages = at - days.active_days[ends - 1]
+    recent = ends - days.activity_before(users, at - window // 3)
+    return ages.astype(np.float64), recent.astype(np.float64)

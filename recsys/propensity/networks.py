@@ -1,25 +1,26 @@
-"""Train the members on torch: linear models by L-BFGS, the small network by Adam.
+"""Train the members on torch: linear models by Newton's method, the small network by Adam.
 
 Both learn the same loss, that of a zero-inflated lognormal: whether a customer buys, and how much who buys. Shapes: B
 rows, C columns, H hidden.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
+from scipy.optimize import minimize
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
 from recsys.data.arrays import Bool, Float64, Int64
 from recsys.propensity.scorer import Member, standardize
 
 _AMOUNT_RIDGE = 10.0  # penalty of squared weights of the amount, as many rows count
-_ITERATIONS = 100
+_TOLERANCE = 1e-6  # of the gradient, for each row
+_ALTERNATIONS = 20  # between the weights of the amount and its spread: each brings several digits
+_LEAST_SPREAD = 1e-3
 HIDDEN, _DROPOUT = 32, 0.2
-_EPOCHS, _STEPS_AN_EPOCH, _LEAST_BATCH = 12, 64, 256
-_LEARNING_RATE, _WEIGHT_DECAY = 2e-3, 1e-2
+_EPOCHS, _STEPS_AN_EPOCH, _LEAST_BATCH = 6, 16, 256
+_LEARNING_RATE, _WEIGHT_DECAY = 5e-3, 1e-2
 
 
 @dataclass(frozen=True)
@@ -31,39 +32,19 @@ class Examples:
     amounts: Float64  # [B]
 
 
-class Rows(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """Examples as tensors, fetched a batch at a time."""
-
-    def __init__(self, features: Tensor, bought: Tensor, amounts: Tensor) -> None:
-        self.tensors = (features, bought, amounts)
-
-    def __len__(self) -> int:
-        return len(self.tensors[0])
-
-    def __getitem__(self, at: int) -> tuple[Tensor, Tensor, Tensor]:
-        features, bought, amounts = self.tensors
-        return features[at], bought[at], amounts[at]
-
-    def __getitems__(self, at: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """A whole batch at once: the loader asks for it where there is one."""
-        features, bought, amounts = self.tensors
-        return features[at], bought[at], amounts[at]
-
-
 class TwoPart(nn.Module):
-    """Log-odds of buying and mean of log(amount) from standardized columns; without a hidden layer it is linear."""
+    """Log-odds of buying and mean of log(amount) from standardized columns: linear, and through a hidden layer."""
 
     def __init__(self, columns: int, hidden: int) -> None:
         super().__init__()
-        self.hidden = nn.Linear(columns, hidden) if hidden else None
+        self.hidden = nn.Linear(columns, hidden)
         self.dropout = nn.Dropout(_DROPOUT)
         self.output = nn.Linear(columns + hidden, 2)
         self.log_spread = nn.Parameter(torch.zeros(()))
 
     def forward(self, rows: Tensor) -> Tensor:
         """[B, C] -> [B, 2]."""
-        if self.hidden is not None:
-            rows = torch.cat([rows, self.dropout(torch.relu(self.hidden(rows)))], dim=1)
+        rows = torch.cat([rows, self.dropout(torch.relu(self.hidden(rows)))], dim=1)
         found: Tensor = self.output(rows)
         return found
 
@@ -77,26 +58,66 @@ class TwoPart(nn.Module):
 
 
 def train_linear(examples: Examples, columns: Int64, *, ridge: float, device: torch.device) -> Member:
-    """Fit a logistic regression and a linear one of log(amount), by L-BFGS to the end. ridge: penalty of the first.
+    """Fit a logistic regression and a linear one of log(amount), to the optimum. ridge: penalty of the first.
 
     The same examples give the same member; there is nothing random.
     """
-    mean, scale, tensors = _prepare(examples, columns, device)
-    module = _start(TwoPart(len(columns), 0).to(device, torch.float64), examples)
-    penalties = torch.tensor([[ridge], [_AMOUNT_RIDGE]], dtype=torch.float64, device=device) / len(examples.bought)
-    optimizer = torch.optim.LBFGS(
-        module.parameters(), max_iter=_ITERATIONS, tolerance_grad=1e-6, history_size=20, line_search_fn="strong_wolfe"
+    mean, scale, (rows, bought, logs) = _prepare(examples, columns, device)
+    rows = torch.cat([rows, torch.ones_like(rows[:, :1])], dim=1)
+    paid = torch.isfinite(logs)
+    amount, spread = _fit_amount(rows[paid], logs[paid])
+    output = np.column_stack([_fit_buying(rows, bought, ridge), amount])
+    return Member(
+        columns=columns,
+        mean=mean,
+        scale=scale,
+        hidden=np.zeros((len(columns), 0)),
+        hidden_bias=np.zeros(0),
+        output=output[:-1],
+        output_bias=output[-1],
+        spread=spread,
     )
-    (batch,) = DataLoader(Rows(*tensors), batch_size=len(tensors[0]), collate_fn=_as_is)
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = module.loss(*batch) + 0.5 * (penalties * module.output.weight**2).sum()
-        loss.backward()
-        return loss
 
-    optimizer.step(closure)
-    return _member(module, columns, mean, scale)
+def _fit_buying(rows: Tensor, bought: Tensor, ridge: float) -> Float64:
+    """Weights of a logistic regression [C], and its level: a few passes over rows [B, C + 1], the last column ones."""
+    penalty = _penalty(rows, ridge)
+
+    def loss(at: Float64) -> tuple[float, Float64]:
+        weights = torch.as_tensor(at, device=rows.device)
+        odds = rows @ weights
+        value = nn.functional.binary_cross_entropy_with_logits(odds, bought, reduction="sum")
+        value += 0.5 * (penalty * weights**2).sum()
+        gradient = rows.T @ (torch.sigmoid(odds) - bought) + penalty * weights
+        return float(value), gradient.cpu().numpy()
+
+    def curvature(at: Float64) -> Float64:
+        chance = torch.sigmoid(rows @ torch.as_tensor(at, device=rows.device))
+        matrix = (rows * (chance * (1 - chance))[:, None]).T @ rows + torch.diag(penalty)
+        return np.asarray(matrix.cpu().numpy())
+
+    start = np.zeros(rows.shape[1])
+    share = (float(bought.sum()) + 0.5) / (len(bought) + 1)
+    start[-1] = np.log(share / (1 - share))
+    options = {"gtol": _TOLERANCE * len(bought)}
+    return np.asarray(minimize(loss, start, jac=True, hess=curvature, method="trust-exact", options=options).x)
+
+
+def _fit_amount(rows: Tensor, logs: Tensor) -> tuple[Float64, float]:
+    """Weights of log(amount) [C], and its level, from rows that paid [B, C + 1]; and the spread around it."""
+    weights, spread = rows.new_zeros(rows.shape[1]), 1.0
+    products, towards, penalty = rows.T @ rows, rows.T @ logs, torch.diag(_penalty(rows, _AMOUNT_RIDGE))
+    for _ in range(_ALTERNATIONS if len(rows) else 0):
+        weights = torch.linalg.solve(products + spread**2 * penalty, towards)
+        spread = max(float((logs - rows @ weights).square().mean().sqrt()), _LEAST_SPREAD)
+    return weights.cpu().numpy(), spread
+
+
+def _penalty(rows: Tensor, ridge: float) -> Tensor:
+    """Of each column; the last one, the level, has none."""
+    penalty = rows.new_full((rows.shape[1],), ridge)
+    penalty[-1] = 0.0
+    return penalty
 
 
 def train_network(examples: Examples, columns: Int64, *, seed: int, device: torch.device) -> Member:
@@ -106,23 +127,19 @@ def train_network(examples: Examples, columns: Int64, *, seed: int, device: torc
     with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
         torch.manual_seed(seed)
         module = _start(TwoPart(len(columns), HIDDEN).to(device), examples)
-        optimizer = torch.optim.AdamW(module.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
-        batch = max(_LEAST_BATCH, len(tensors[0]) // _STEPS_AN_EPOCH)
-        loader = DataLoader(Rows(*tensors), batch, shuffle=True, generator=generator, collate_fn=_as_is)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, _LEARNING_RATE, epochs=_EPOCHS, steps_per_epoch=len(loader)
-        )
+        optimizer = torch.optim.AdamW(module.parameters(), _LEARNING_RATE, weight_decay=_WEIGHT_DECAY, fused=True)
+        count = len(tensors[0])
+        batch = max(_LEAST_BATCH, count // _STEPS_AN_EPOCH)
+        steps = _EPOCHS * -(-count // batch)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=steps)
         for _ in range(_EPOCHS):
-            for rows in loader:
+            order = torch.randperm(count, generator=generator).to(device)
+            for rows in zip(*(tensor[order].split(batch) for tensor in tensors), strict=True):
                 optimizer.zero_grad()
                 module.loss(*rows).backward()
                 optimizer.step()
                 schedule.step()
     return _member(module.eval(), columns, mean, scale)
-
-
-def _as_is(batch: Any) -> Any:
-    return batch
 
 
 def _prepare(
@@ -158,8 +175,8 @@ def _member(module: TwoPart, columns: Int64, mean: Float64, scale: Float64) -> M
         columns=columns,
         mean=mean,
         scale=scale,
-        hidden=np.zeros((len(columns), 0)) if module.hidden is None else array(module.hidden.weight).T,
-        hidden_bias=np.zeros(0) if module.hidden is None else array(module.hidden.bias),
+        hidden=array(module.hidden.weight).T,
+        hidden_bias=array(module.hidden.bias),
         output=array(module.output.weight).T,
         output_bias=array(module.output.bias),
         spread=float(np.exp(array(module.log_spread))),

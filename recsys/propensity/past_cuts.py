@@ -17,12 +17,13 @@ from recsys.propensity.scorer import Member, average, expected_value
 
 _FREEDOM = 3.0  # of an interval of totals
 THRESHOLD = 0.5  # from which a customer is called a buyer, for accuracy and F1
-# Which members each candidate averages, the simplest candidate first. The network never serves alone: where a history
-# is short, levels of its own drift from one cut to the next, and the average holds them.
+# Which members each candidate averages, the simplest and cheapest candidate first. The network never serves alone:
+# where a history is short, levels of its own drift from one cut to the next, and the average holds them.
 CANDIDATES: dict[str, tuple[str, ...]] = {
     "logistic": ("logarithms", "all features"),
     "logistic and network": ("logarithms", "all features", "network"),
 }
+SIMPLEST = next(iter(CANDIDATES))
 
 
 @dataclass(frozen=True)
@@ -58,17 +59,20 @@ def foretell(members: Sequence[Member], features: Float64) -> Foretold:
 def choose_candidate(cuts: Sequence[PastCut]) -> tuple[str, dict[str, float]]:
     """The simplest candidate within one standard error of the best by log loss, and the log loss of each.
 
-    The standard error is that of the difference to the best. A customer's cuts are counted together, because they
-    overlap.
+    Only candidates that foretold every cut are considered. The standard error is that of the difference to the best. A
+    customer's cuts are counted together, because they overlap.
     """
-    losses = {name: _losses(cuts, name) for name in CANDIDATES}
+    losses = {name: _losses(cuts, name) for name in CANDIDATES if all(name in cut.foretold for cut in cuts)}
     best = min(losses, key=lambda name: float(losses[name].mean()))
     users = np.concatenate([cut.users for cut in cuts])
-    for name in CANDIDATES:
-        behind = losses[name] - losses[best]
-        if behind.mean() <= standard_error(behind, users):
-            break
-    return name, {one: float(found.mean()) for one, found in losses.items()}
+    behind = {name: found - losses[best] for name, found in losses.items()}
+    chosen = next(name for name, by in behind.items() if by.mean() <= standard_error(by, users))
+    return chosen, {one: float(found.mean()) for one, found in losses.items()}
+
+
+def is_behind(cuts: Sequence[PastCut], name: str) -> bool:
+    """Whether a candidate is no better by log loss, on cuts that it foretold, than the simplest one."""
+    return bool(_losses(cuts, name).mean() >= _losses(cuts, SIMPLEST).mean())
 
 
 def standard_error(values: Float64, users: Int64) -> float:

@@ -1,26 +1,30 @@
 """Train and judge the scorer of one window: refuse thin data, judge candidates on past cuts, learn the chosen one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 
 from recsys.data.arrays import Int64
+from recsys.models.budget import Budget
 from recsys.models.device import pick_device
 from recsys.progress import Progress, no_progress
 from recsys.propensity.correction import choose_correction
 from recsys.propensity.cuts import PAST_CUTS, Past, sample
 from recsys.propensity.days import BuyingDays
 from recsys.propensity.features import FEATURES, LOGARITHMS
-from recsys.propensity.networks import train_linear, train_network
+from recsys.propensity.networks import Examples, train_linear, train_network
 from recsys.propensity.past_cuts import (
     CANDIDATES,
+    SIMPLEST,
     Foretold,
     PastCut,
     Totals,
     choose_candidate,
     compare_with_rules,
     foretell,
+    is_behind,
     report,
 )
 from recsys.propensity.rules import learn_rules
@@ -29,6 +33,7 @@ from recsys.propensity.scorer import Member, Scorer
 FEWEST_CUSTOMERS, FEWEST_LOYAL, LOYAL_ORDERS = 500, 50, 3
 _LEAST_WINDOWS = 2.5  # of history: one to judge on, one to learn from, a half before
 _LEAST_PRICED = 0.5  # share of purchases with a value, from which values are expected
+_TELLING_CUTS = 3  # after which a candidate that is no better than the simplest one is given up
 _RIDGE, _RIDGE_A_CUT = 1.0, 8.0  # of the logistic regressions on the logarithms, and on all features
 
 
@@ -43,35 +48,42 @@ class Learned:
 
 @dataclass(frozen=True)
 class _Trainer:
-    """Trains members from what was known at a cut."""
+    """Trains members from what was known at a cut, each once."""
 
     past: Past
-    device: str
+    device: torch.device
+    trained: dict[tuple[int, str], Member] = field(default_factory=dict)  # by the number of the cut, and name
 
-    def train(self, number: int) -> dict[str, Member]:
-        """Every member, by name."""
-        examples, device = self.past.examples_at(number), pick_device(self.device)
+    def members(self, number: int, candidate: str) -> list[Member]:
+        """The members of a candidate, as learned at a cut."""
+        names = CANDIDATES[candidate]
+        missing = [name for name in names if (number, name) not in self.trained]
+        if missing:
+            examples = self.past.examples_at(number)
+            for name in missing:
+                self.trained[number, name] = self._train(examples, number, name)
+        return [self.trained[number, name] for name in names]
+
+    def _train(self, examples: Examples, number: int, name: str) -> Member:
+        if name == "network":
+            return train_network(examples, _places(FEATURES), seed=self.past.seed, device=self.device)
+        if name == "logarithms":
+            return train_linear(examples, _places(LOGARITHMS), ridge=_RIDGE, device=self.device)
         ridge = _RIDGE_A_CUT * len(self.past.learned_at(number))
-        return {
-            "logarithms": train_linear(examples, _places(LOGARITHMS), ridge=_RIDGE, device=device),
-            "all features": train_linear(examples, _places(FEATURES), ridge=ridge, device=device),
-            "network": train_network(examples, _places(FEATURES), seed=self.past.seed, device=device),
-        }
+        return train_linear(examples, _places(FEATURES), ridge=ridge, device=self.device)
 
-    def judge(self, number: int) -> PastCut:
-        """What the candidates told at a past cut, and what came."""
-        cut, members = self.past.cut(number), self.train(number)
-        features = cut.examples.features
-        rules = learn_rules(self.past.examples_at(number))
-        told = {name: foretell([members[one] for one in parts], features) for name, parts in CANDIDATES.items()}
-        return PastCut(
-            number=number,
-            day=cut.day,
-            users=cut.users,
-            bought=cut.examples.bought,
-            amounts=cut.examples.amounts,
-            foretold=told | {"rules": Foretold(*rules.predict(features))},
-        )
+    def open(self, number: int) -> PastCut:
+        """What came at a past cut, beside what the rules and the simplest candidate told."""
+        cut, rules = self.past.cut(number), learn_rules(self.past.examples_at(number))
+        told = {"rules": Foretold(*rules.predict(cut.examples.features))}
+        opened = PastCut(number, cut.day, cut.users, cut.examples.bought, cut.examples.amounts, told)
+        self.judge(opened, SIMPLEST)
+        return opened
+
+    def judge(self, cut: PastCut, candidate: str) -> None:
+        """Note what a candidate told at a past cut."""
+        features = self.past.cut(cut.number).examples.features
+        cut.foretold[candidate] = foretell(self.members(cut.number, candidate), features)
 
 
 def _places(names: tuple[str, ...]) -> Int64:
@@ -99,24 +111,33 @@ def learn(
     category_count: int,
     seed: int,
     device: str = "auto",
+    budget: Budget | None = None,
     progress: Progress = no_progress,
 ) -> Learned:
     """Learn the scorer of a window from all purchases before day 0. Every choice is made on past cuts.
 
-    The same purchases, seed and device give the same scorer. Raises ConfigError when there is no such device.
+    budget: when it ends, the simplest candidate is still judged on PAST_CUTS and learned; what else was to be judged is
+    dropped, and the facts say so. None: everything is judged.
+    The same purchases, seed and device give the same scorer, unless a budget ended. Raises ConfigError when there is no
+    such device.
     """
+    budget = budget or Budget()
     if missing := missing_for(days, window):
         return Learned(None, missing, {"window_days": window, "refused": list(missing)})
-    past = Past(sample(days, seed), window, item_count, category_count, seed)
-    trainer, numbers = _Trainer(past, device), past.past()
-    cuts = []
-    for done, number in enumerate(numbers):
-        cuts.append(trainer.judge(number))
-        progress(f"buyers of {window} days", (done + 1) / (len(numbers) + 1))
-    judged = cuts[:PAST_CUTS]
+    trainer = _Trainer(Past(sample(days, seed), window, item_count, category_count, seed), pick_device(device))
+    numbers, step = trainer.past.past(), f"buyers of {window} days"
+    judged = []
+    for done, number in enumerate(numbers[:PAST_CUTS]):
+        judged.append(trainer.open(number))
+        progress(step, (done + 1) / (2 * PAST_CUTS))
+    dropped = _judge_others(trainer, judged, budget)
     name, losses = choose_candidate(judged)
     reasons, beside = compare_with_rules(judged, name)
-    correction, tried = choose_correction([cut.told(name) for cut in cuts], PAST_CUTS, past.steps)
+    older = _judge_older(trainer, numbers[PAST_CUTS:], name, budget)
+    if len(older) < len(numbers[PAST_CUTS:]):
+        dropped["older cuts"] = f"{len(numbers) - PAST_CUTS - len(older)} not judged: {budget.reason}"
+    told = [cut.told(name) for cut in judged + older]
+    correction, tried = choose_correction(told, PAST_CUTS, trainer.past.steps)
     with_values = days.priced >= _LEAST_PRICED
     facts = {
         "window_days": window,
@@ -126,15 +147,42 @@ def learn(
         "correction": tried,
         # Before the correction, which has seen these cuts.
         "past": report(judged, name, with_values),
+        "dropped": dropped,
         "totals": _totals(judged, name, with_values, window),
         "refused": reasons,
     }
     if reasons:
         return Learned(None, tuple(reasons), facts)
-    members = trainer.train(0)
-    progress(f"buyers of {window} days", 1.0)
-    chosen = tuple(members[one] for one in CANDIDATES[name])
-    return Learned(Scorer(window, chosen, with_values, correction, past.usual_at(0)), (), facts)
+    chosen = tuple(trainer.members(0, name))
+    progress(step, 1.0)
+    return Learned(Scorer(window, chosen, with_values, correction, trainer.past.usual_at(0)), (), facts)
+
+
+def _judge_others(trainer: _Trainer, cuts: list[PastCut], budget: Budget) -> dict[str, str]:
+    """Let the other candidates foretell the cuts, the newest first; say which of them were dropped, and why."""
+    dropped: dict[str, str] = {}
+    for name in CANDIDATES:
+        for done, cut in enumerate(cuts):
+            if name == SIMPLEST or name in dropped:
+                break
+            if budget.expired():
+                dropped[name] = f"judged on {done} of {len(cuts)} cuts: {budget.reason}"
+            elif done == _TELLING_CUTS and is_behind(cuts[:done], name):
+                dropped[name] = f"judged on {done} of {len(cuts)} cuts: no better there than {SIMPLEST}"
+            else:
+                trainer.judge(cut, name)
+    return dropped
+
+
+def _judge_older(trainer: _Trainer, numbers: list[int], name: str, budget: Budget) -> list[PastCut]:
+    """Further cuts with what the chosen candidate told, as many as the budget allows."""
+    cuts: list[PastCut] = []
+    for number in numbers:
+        if budget.expired():
+            break
+        cuts.append(trainer.open(number))
+        trainer.judge(cuts[-1], name)
+    return cuts
 
 
 def _totals(cuts: list[PastCut], name: str, with_values: bool, window: int) -> dict[str, Any]:

@@ -3,10 +3,13 @@
 from typing import Any
 
 from recsys.bundle.bundle import Bundle
+from recsys.models.budget import Budget
 from recsys.propensity.files import Propensity, align, plain
 from recsys.propensity.inputs import categories_of, days_of
 from recsys.propensity.training import learn
 from recsys.training.pipeline import TrainingRun
+
+_SHARE = 0.1  # of the training's time, for all windows together
 
 
 def learn_propensity(run: TrainingRun, live: Bundle | None) -> Propensity:
@@ -28,10 +31,13 @@ def learn_propensity(run: TrainingRun, live: Bundle | None) -> Propensity:
                 category_count=len(categories),
                 seed=config.training.seed,
                 device=config.training.device,
+                budget=Budget(_SHARE * config.training.budget_minutes * 60 / len(config.propensity.windows_days)),
                 progress=run.progress,
             )
             facts[str(window)] = found.facts
             counts[str(window)] = {"model": found.facts.get("model"), "refused": list(found.reasons)}
+            if found.facts.get("dropped"):
+                counts[str(window)]["dropped"] = found.facts["dropped"]
             if found.scorer is not None:
                 scorers[window], trained_at[window] = found.scorer, now
                 counts[str(window)] |= _short(found.facts["past"])

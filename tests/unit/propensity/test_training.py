@@ -6,9 +6,11 @@ import torch
 from scipy.stats import spearmanr
 
 from recsys.data.times import MICROSECONDS_PER_DAY
+from recsys.models.budget import Budget
 from recsys.propensity.days import summarize
 from recsys.propensity.features import FEATURES
-from recsys.propensity.networks import Examples, train_network
+from recsys.propensity.networks import Examples, train_linear, train_network
+from recsys.propensity.scorer import standardize
 from recsys.propensity.training import learn, missing_for
 
 CUSTOMERS, LENGTH, WINDOW = 600, 80, 28
@@ -92,3 +94,36 @@ def test_one_customer_alone_gets_the_same_scores(learned):
         assert one.probability[0] == pytest.approx(whole.probability[at])
         assert one.value[0] == pytest.approx(whole.value[at])
         assert one.churn_risk[0] == pytest.approx(whole.churn_risk[at])
+
+
+def test_a_budget_that_has_ended_leaves_the_regressions_judged_on_eight_cuts_and_says_what_was_dropped(learned):
+    _, _, days, _ = learned
+    budget = Budget(-1.0)
+    found = learn(days, WINDOW, item_count=20, category_count=4, seed=3, device="cpu", budget=budget)
+    assert found.facts["model"] == "logistic"
+    assert len(found.facts["past"]["cuts"]) == 8
+    assert list(found.facts["log_losses"]) == ["logistic"]
+    assert found.facts["dropped"]["logistic and network"] == f"judged on 0 of 8 cuts: {budget.reason}"
+
+
+def test_a_linear_member_lies_at_the_optimum_of_its_loss():
+    random = np.random.default_rng(0)
+    features = random.normal(size=(800, len(FEATURES)))
+    examples = Examples(features, random.random(800) < 0.3, np.zeros(800))
+    member = train_linear(examples, np.arange(len(FEATURES)), ridge=1.0, device=torch.device("cpu"))
+    rows = standardize(features, member.mean, member.scale)
+    off = member.predict(features)[0] - examples.bought
+    assert np.abs(rows.T @ off + member.output[:, 0]).max() < 1e-2  # the gradient with the ridge
+    assert abs(off.sum()) < 1e-2
+    assert not member.output[:, 1].any()  # nobody paid: no weights of the amount
+
+
+def test_the_amount_of_a_linear_member_is_a_regression_of_its_logarithm():
+    random = np.random.default_rng(0)
+    features = random.normal(size=(4000, len(FEATURES)))
+    logs = 2 + 0.5 * features[:, 0] + random.normal(0, 0.3, 4000)
+    examples = Examples(features, random.random(4000) < 0.5, np.exp(logs))
+    member = train_linear(examples, np.arange(len(FEATURES)), ridge=1.0, device=torch.device("cpu"))
+    assert member.output[0, 1] == pytest.approx(0.5, abs=0.03)
+    assert member.output_bias[1] == pytest.approx(2.0, abs=0.03)
+    assert member.spread == pytest.approx(0.3, abs=0.02)
