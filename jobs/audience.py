@@ -18,11 +18,12 @@ from jobs import ledger
 from jobs.commands import open_shop
 from jobs.output import Output, Table
 from recsys.audience.draw import draw
-from recsys.audience.eligible import describe_left_out, keep_mailable
-from recsys.audience.export import check_place, read_suppression, write_csv
+from recsys.audience.eligible import describe_changes, describe_left_out, keep_mailable
+from recsys.audience.export import check_place, write_csv
 from recsys.audience.inputs import Campaign, Inputs, newest_moment, open_inputs
 from recsys.audience.propensity import check_conditions, columns_of, figures_of, parse_condition
 from recsys.audience.strategies import STRATEGIES
+from recsys.audience.suppression import read_suppression
 from recsys.bundle.bundle import Bundle
 from recsys.config.settings import Config
 from recsys.data.arrays import Int32
@@ -30,6 +31,7 @@ from recsys.data.folder import failpoint
 from recsys.data.times import parse_time, rfc3339
 from recsys.errors import ConfigError, NotFoundError
 from recsys.progress import Progress
+from recsys.source.people import query_of_users
 from recsys.store.audiences import AudienceRecord, find_audience, list_members, save_audience
 
 LEASE = "audience"
@@ -47,14 +49,16 @@ def audience(
     as_of: str | None = None,
     strategy: str = "affinity",
     exclude_past_buyers: bool = False,
-    suppress: Path | None = None,
+    suppress: Sequence[Path] = (),
+    allow_empty_suppression: bool = False,
     where: Sequence[str] = (),
     progress: Progress,
 ) -> Output:
     """Rank the users who may be mailed, freeze the audience, write it as CSV, and record the run in the ledger.
 
     as_of: ISO 8601, in UTC unless it names a zone; None: just after the newest known event. The same arguments return
-    the frozen audience, without users who were deleted or withdrew their consent since.
+    the frozen audience, without users who were deleted or may no longer be mailed.
+    suppress: files of users not to mail; all of them count. allow_empty_suppression: one without entries is right.
     where: conditions on what is expected of a user, as "churn_risk_90>=0.7"; all have to hold.
     Raises NotFoundError for unknown items or strategy, ConfigError for no condition, RefusedError when nobody may be
     mailed, and for a condition on a figure that the live bundle does not know.
@@ -62,7 +66,7 @@ def audience(
     check_place(out)
     if strategy not in STRATEGIES:
         raise NotFoundError(f"there is no strategy {strategy!r}; there are {', '.join(STRATEGIES)}")
-    suppressed = None if suppress is None else tuple(read_suppression(suppress))
+    suppressed = tuple(map(read_suppression, suppress)) or None
     with closing(open_shop(config)) as store, ledger.run(store, LEASE, config) as run:
         progress("load", 0.0)
         with run.step("load") as counts:
@@ -78,11 +82,12 @@ def audience(
                 exclude_past_buyers,
                 suppressed,
                 tuple(map(str, conditions)),
+                allow_empty_suppression,
             )
             rows = _item_rows(campaign, inputs.bundle)
             counts.update(users=len(inputs.extract.users), events=len(inputs.extract.events), items=len(rows))
         progress("load", 1.0)
-        draft = _draft(campaign, inputs.bundle, config)
+        draft = _draft(campaign, inputs)
         is_new = find_audience(store, draft.audience_id) is None
         if is_new:
             with run.step("draw") as counts:
@@ -94,9 +99,14 @@ def audience(
         record = find_audience(store, draft.audience_id)
         assert record is not None
         with run.step("write") as counts:
-            members, withdrawn = keep_mailable(list_members(store, record.audience_id), config, store)
-            output = _deliver(inputs, record, members, withdrawn, out, was_frozen=not is_new)
-            counts.update(members=members.num_rows, withdrawn=withdrawn)
+            members, gone = keep_mailable(
+                list_members(store, record.audience_id),
+                min(record.size, record.eligible),
+                inputs.people,
+                assumed=config.audience.consent == "assumed",
+            )
+            output = _deliver(inputs, record, members, gone, out, was_frozen=not is_new)
+            counts.update(members=members.num_rows, left_since=gone)
         failpoint("after file")
         run.bundle = record.bundle
         run.metrics = {name: output.data[name] for name in _IN_LEDGER}
@@ -134,7 +144,7 @@ def _item_rows(campaign: Campaign, bundle: Bundle) -> Int32:
     return rows
 
 
-def _draft(campaign: Campaign, bundle: Bundle, config: Config) -> AudienceRecord:
+def _draft(campaign: Campaign, inputs: Inputs) -> AudienceRecord:
     """Describe the audience before its members are drawn.
 
     Its id is a hash of what was asked for. The bundle is not part of it, so a training in between changes no frozen
@@ -146,23 +156,26 @@ def _draft(campaign: Campaign, bundle: Bundle, config: Config) -> AudienceRecord
         items=list(campaign.items),
         size=campaign.size,
         strategy=campaign.strategy,
-        options=_options(campaign, config),
+        options=_options(campaign, inputs),
         bundle="",
-        consent=config.audience.consent,
+        consent=inputs.config.audience.consent,
         window_days=0.0,
         eligible=0,
         left_out={},
         warnings=[],
     )
-    return replace(draft, audience_id=_digest(vars(draft)), bundle=bundle.version)
+    return replace(draft, audience_id=_digest(vars(draft)), bundle=inputs.bundle.version)
 
 
-def _options(campaign: Campaign, config: Config) -> dict[str, Any]:
+def _options(campaign: Campaign, inputs: Inputs) -> dict[str, Any]:
     """The other settings that decide about the members, beside items, size, moment and strategy."""
+    config = inputs.config
     further = {"where": list(campaign.conditions)} if campaign.conditions else {}
+    entries = None if campaign.suppressed is None else sorted({e for one in campaign.suppressed for e in one.entries})
     return further | {
         "exclude_past_buyers": campaign.exclude_past_buyers,
-        "suppressed": None if campaign.suppressed is None else _digest(sorted(campaign.suppressed)),
+        "suppressed": None if entries is None else _digest(entries),
+        "users": _digest(query_of_users(config, inputs.store)),  # another query asks about other people
         "targets": list(config.bought),  # the id of a frozen audience is a hash of these names too
         "history_length": config.events.history_length,
         "seed": config.training.seed,
@@ -174,7 +187,7 @@ def _digest(value: Any) -> str:
 
 
 def _deliver(
-    inputs: Inputs, record: AudienceRecord, members: pa.Table, withdrawn: int, out: Path, *, was_frozen: bool
+    inputs: Inputs, record: AudienceRecord, members: pa.Table, gone: dict[str, int], out: Path, *, was_frozen: bool
 ) -> Output:
     consent = "assumed" if record.consent == "assumed" else "given"
     rows = [(*row.values(), consent) for row in members.to_pylist()]
@@ -185,8 +198,8 @@ def _deliver(
     warnings = list(record.warnings)
     if consent == "assumed":
         warnings.append('consent is assumed, not known: [audience] consent = "assumed"')
-    if withdrawn:
-        warnings.append(f"{withdrawn} members withdrew their consent since and are not in the file")
+    if gone:
+        warnings.append(f"since the audience was frozen {describe_changes(gone)}; they are not in the file")
     if guarded:
         warnings.append(f"{guarded} ids begin as a formula would; in the file an apostrophe stands before them")
     data = {
@@ -204,7 +217,7 @@ def _deliver(
         "expected_buyers": round(float(sum(members["probability"].to_pylist())), 2),
         "window_days": round(record.window_days, 2),
         "left_out": record.left_out,
-        "withdrawn": withdrawn,
+        "left_since": gone,
         "warnings": warnings,
         "out": str(out),
     }

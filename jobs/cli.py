@@ -647,8 +647,16 @@ def audience(
         bool, typer.Option("--exclude-past-buyers", help="Leave out who ever bought one of the items.")
     ] = False,
     suppress: Annotated[
-        Path | None, typer.Option("--suppress", help="File of ids not to mail: one a line, or a CSV with user_id.")
+        list[Path] | None,
+        typer.Option(
+            "--suppress",
+            help="File of ids or e-mail addresses not to mail: one a line, or a CSV with user_id or email; may be "
+            "repeated, and all count.",
+        ),
     ] = None,
+    allow_empty_suppression: Annotated[
+        bool, typer.Option("--allow-empty-suppression", help="A suppression file without entries is right.")
+    ] = False,
     where: Annotated[
         list[str] | None,
         typer.Option("--where", help="Only users of whom this is expected, as churn_risk_90>=0.7; may be repeated."),
@@ -670,7 +678,8 @@ def audience(
         as_of=as_of,
         strategy=strategy,
         exclude_past_buyers=exclude_past_buyers,
-        suppress=suppress,
+        suppress=suppress or (),
+        allow_empty_suppression=allow_empty_suppression,
         where=where or (),
     )
 

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from recsys.audience.eligible import exclude, find_mailable, find_users, refuse_if_nobody
-from recsys.audience.export import spellings
+from recsys.audience.eligible import exclude, find_mailable, refuse_if_nobody
 from recsys.audience.inputs import Campaign, Inputs, build_shop
 from recsys.audience.model import BuyingModel, Scores, Shop, buyers_of, learn, learning_window, score
 from recsys.audience.propensity import matches, parse_condition
 from recsys.audience.strategies import STRATEGIES, Member, rank
+from recsys.audience.suppression import find_users
 from recsys.bundle.bundle import Bundle
 from recsys.data.arrays import Bool, Int32
-from recsys.data.times import rfc3339
-from recsys.errors import BundleError
+from recsys.data.times import MICROSECONDS_PER_DAY, rfc3339
+from recsys.errors import BundleError, RefusedError
 from recsys.progress import Progress
 from recsys.store.audiences import AudienceRecord
 from recsys.store.users import read_deletions
@@ -35,9 +35,11 @@ def draw(
     eligible, BundleError when the bundle has no pre-refit vectors.
     """
     users = inputs.extract.users
+    _check_lag(inputs, campaign.as_of)
     deleted = find_users(users, read_deletions(inputs.store))
     left_out: dict[str, int] = {}
-    eligible = find_mailable(inputs, campaign, deleted, left_out)
+    warnings: list[str] = []
+    eligible = find_mailable(inputs, campaign, deleted, left_out, warnings)
     shop = build_shop(inputs, deleted)
     model = learn_model(inputs, shop, campaign.as_of, progress)
     rows = np.flatnonzero(eligible)
@@ -59,7 +61,7 @@ def draw(
         window_days=model.window.days,
         eligible=int(chosen.sum()),
         left_out=left_out,
-        warnings=_warnings(inputs, campaign, model, len(members)),
+        warnings=[*_warnings(inputs, campaign, model, len(members)), *warnings],
     )
     return record, _table_of(members)
 
@@ -74,6 +76,18 @@ def learn_model(inputs: Inputs, shop: Shop, as_of: int, progress: Progress) -> B
         raise BundleError(f"the bundle {bundle.version} has no vectors from before its refit; `recsys train` makes one")
     window = learning_window(inputs.extract.events, as_of, _holdout_days(bundle))
     return learn(shop, bundle.evaluation, window, seed=inputs.config.training.seed, progress=progress)
+
+
+def _check_lag(inputs: Inputs, as_of: int) -> None:
+    """Raises RefusedError when the moment lies too far behind what training has seen: the level would be a guess."""
+    lag = (as_of - inputs.trained_until) / MICROSECONDS_PER_DAY
+    allowed = inputs.config.audience.max_lag_days
+    if lag > allowed:
+        raise RefusedError(
+            f"the moment {rfc3339(as_of)} lies {lag:.1f} days after {rfc3339(inputs.trained_until)}, up to which the "
+            f"live bundle {inputs.bundle.version} has seen events; at most {allowed:g} days are allowed ([audience] "
+            "max_lag_days). `recsys train` brings both together; --as-of asks for an earlier moment"
+        )
 
 
 def _select(scores: Scores, chosen: Bool) -> Scores:
@@ -101,11 +115,6 @@ def _warnings(inputs: Inputs, campaign: Campaign, model: BuyingModel, members: i
             f"the probabilities hold for {model.window.days:.1f} days instead of {asked:g}: a window is at most a "
             "fifth of the time that the events span"
         )
-    if campaign.suppressed is not None:
-        users = inputs.extract.users
-        among = [any(users.row_of(s) >= 0 for s in spellings(name)) for name in campaign.suppressed]
-        if unknown := among.count(False):
-            found.append(f"{unknown} of the {len(among)} ids of the suppression file are no user's")
     return found
 
 

@@ -3,63 +3,97 @@
 Shapes: U users.
 """
 
-from collections.abc import Iterable
-
 import numpy as np
+import polars as pl
 import pyarrow as pa
 
-from recsys.audience.export import spellings
 from recsys.audience.inputs import Campaign, Inputs
-from recsys.config.settings import Config
+from recsys.audience.suppression import Directory, find_suppressed
 from recsys.data.arrays import Bool
-from recsys.data.vocabulary import Vocabulary
 from recsys.errors import RefusedError
-from recsys.source.dataset import read_consent
-from recsys.store.database import Store
+from recsys.source.catalog import consent_of
+
+WITHDRAWN = "withdrew their consent"
+UNKNOWN = "have no known consent any more"
+FILTERED = "are no longer among those whom the query of users returns"
+DELETED = "were deleted"
 
 
-def find_mailable(inputs: Inputs, campaign: Campaign, deleted: Bool, left_out: dict[str, int]) -> Bool:
+def find_mailable(
+    inputs: Inputs, campaign: Campaign, deleted: Bool, left_out: dict[str, int], warnings: list[str]
+) -> Bool:
     """Mark the users [U] who may be mailed; write the number left out for each reason to `left_out`.
 
-    Raises RefusedError when there is no consent data, and when no user may be mailed.
+    Raises RefusedError when there is no consent data, when a suppression list is refused, and when no user may be
+    mailed.
     """
     users = inputs.extract.users
-    consent = read_consent(inputs.config, inputs.store, list(users))
-    assumed = inputs.config.audience.consent == "assumed"
-    if consent is None and not assumed:
-        raise RefusedError(
-            "nobody is eligible: there is no consent data. Let [source] users return email_consent, import users with "
-            'that column, or, if all consented elsewhere, set [audience] consent = "assumed"; every output then says so'
-        )
     eligible = exclude(np.ones(len(users), np.bool_), left_out, "deleted users", deleted)
-    if consent is not None:
-        said_no = np.asarray(consent.fill_null(True).to_numpy(zero_copy_only=False)) == 0
-        eligible = exclude(eligible, left_out, "users who did not consent", said_no)
-        if not assumed:
-            unknown = np.asarray(consent.is_null().to_numpy(zero_copy_only=False), np.bool_)
-            eligible = exclude(eligible, left_out, "users of whom no consent is known", unknown)
+    eligible = _with_consent(inputs, eligible, left_out)
     if campaign.suppressed is not None:
-        suppressed = find_users(users, (s for name in campaign.suppressed for s in spellings(name)))
+        directory = Directory(users, inputs.people, (users.id_of(int(row)) for row in np.flatnonzero(deleted)))
+        suppressed, found = find_suppressed(
+            campaign.suppressed,
+            users,
+            directory,
+            inputs.config.audience.max_unknown_share,
+            allow_empty=campaign.allow_empty_suppression,
+        )
+        warnings += found
         eligible = exclude(eligible, left_out, "suppressed users", suppressed)
     refuse_if_nobody(int(eligible.sum()), len(users), left_out)
     return eligible
 
 
-def keep_mailable(members: pa.Table, config: Config, store: Store) -> tuple[pa.Table, int]:
-    """Keep the members of a frozen audience who may still be mailed; return them and the number of the others.
-
-    Raises RefusedError when none is left.
-    """
-    consent = read_consent(config, store, members["user_id"].to_pylist())
+def _with_consent(inputs: Inputs, eligible: Bool, left_out: dict[str, int]) -> Bool:
+    assumed = inputs.config.audience.consent == "assumed"
+    consent = inputs.consent_of(list(inputs.extract.users))
     if consent is None:
-        consent = pa.nulls(members.num_rows, pa.bool_())
-    kept = members.filter(consent.fill_null(config.audience.consent == "assumed"))
-    if kept.num_rows == 0:
+        if not assumed:
+            raise RefusedError(
+                "nobody is eligible: there is no consent data. Let [source] users return email_consent, import users "
+                'with that column, or, if all consented elsewhere, set [audience] consent = "assumed"; every output '
+                "then says so"
+            )
+        return eligible
+    said_no = np.asarray(consent.fill_null(True).to_numpy(zero_copy_only=False)) == 0
+    eligible = exclude(eligible, left_out, "users who did not consent", said_no)
+    if assumed:
+        return eligible
+    unknown = np.asarray(consent.is_null().to_numpy(zero_copy_only=False), np.bool_)
+    return exclude(eligible, left_out, "users of whom no consent is known", unknown)
+
+
+def keep_mailable(
+    members: pa.Table, frozen: int, people: pl.DataFrame | None, *, assumed: bool
+) -> tuple[pa.Table, dict[str, int]]:
+    """Keep the members of a frozen audience who may still be mailed; and count the others by what has changed.
+
+    frozen: how many members there were. Raises RefusedError when none is left.
+    """
+    gone = {DELETED: frozen - members.num_rows}
+    ids = pl.Series(members["user_id"].to_pylist(), dtype=pl.String)
+    if people is None:
+        consent, listed = pl.Series([None] * len(ids), dtype=pl.Boolean), pl.repeat(assumed, len(ids), eager=True)
+    else:
+        consent, listed = pl.Series(consent_of(people, ids)).cast(pl.Boolean), ids.is_in(people["user_id"].implode())
+    gone[FILTERED] = 0 if assumed else int((~listed).sum())
+    gone[WITHDRAWN] = int((consent == False).sum())  # noqa: E712  a column
+    kept = consent.fill_null(assumed)
+    gone[UNKNOWN] = int((~kept).sum()) - gone[FILTERED] - gone[WITHDRAWN]
+    if not kept.any():
         raise RefusedError(
-            f"nobody of the frozen audience may be mailed any more: of {members.num_rows} members who are left, no "
-            "consent is known"
+            f"nobody of the frozen audience may be mailed any more; of {frozen} members since then "
+            f"{describe_changes(gone)}"
         )
-    return kept, members.num_rows - kept.num_rows
+    return members.filter(pa.array(kept.to_list(), pa.bool_())), {
+        reason: count for reason, count in gone.items() if count
+    }
+
+
+def describe_changes(gone: dict[str, int]) -> str:
+    """Describe why members of a frozen audience are not in the file: counts and reasons in a row."""
+    return ", ".join(f"{count} {reason}" for reason, count in gone.items() if count) or "none"
 
 
 def exclude(eligible: Bool, left_out: dict[str, int], reason: str, excluded: Bool) -> Bool:
@@ -69,14 +103,6 @@ def exclude(eligible: Bool, left_out: dict[str, int], reason: str, excluded: Boo
     """
     left_out[reason] = int((eligible & excluded).sum())
     return eligible & ~excluded
-
-
-def find_users(users: Vocabulary, ids: Iterable[str]) -> Bool:
-    """Mark the users [U] whose ids are among these; ids of nobody are ignored."""
-    rows = users.rows_of(list(dict.fromkeys(ids)))
-    among = np.zeros(len(users), np.bool_)
-    among[rows[rows >= 0]] = True
-    return among
 
 
 def refuse_if_nobody(eligible: int, users: int, left_out: dict[str, int]) -> None:

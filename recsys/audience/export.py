@@ -1,4 +1,4 @@
-"""The files of a campaign: the audience as CSV, safe to open in a spreadsheet, and the suppression list."""
+"""The file of a campaign: the audience as CSV, safe to open in a spreadsheet."""
 
 import csv
 import io
@@ -6,11 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from recsys.data.folder import replace_text
-from recsys.errors import ConfigError, SourceError
+from recsys.errors import ConfigError
 
 COLUMNS = ("rank", "user_id", "probability", "reason", "consent")
-_KEY = "user_id"
-_DELIMITERS = (",", ";", "\t")
 # A spreadsheet takes a cell that begins so as a formula. Ids that begin with an apostrophe get another one, so that
 # they stay distinct from the guarded ones.
 _RISKY = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "'")
@@ -44,32 +42,7 @@ def guard_id(identifier: str) -> tuple[str, bool]:
     return f"'{identifier}" if is_risky else identifier, is_risky
 
 
-def read_suppression(path: Path) -> list[str]:
-    """Read the ids of a file: one a line, or the column user_id of a CSV with a header line.
-
-    The file of another audience works: an id behind an apostrophe counts with and without it. Raises SourceError when
-    the file cannot be read as UTF-8.
-    """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise SourceError(f"the suppression file {path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise SourceError(f"the suppression file {path} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
-    head = text.split("\n", 1)[0].rstrip("\r")
-    for delimiter in _DELIMITERS:
-        cells = next(csv.reader([head], delimiter=delimiter), [])
-        if _KEY in cells:
-            rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-            return _distinct(row[_KEY] or "" for row in rows)
-    return _distinct(line.strip("\r\n") for line in text.split("\n"))
-
-
 def spellings(identifier: str) -> set[str]:
     """The ids that an entry of a file may mean: itself, stripped, and without the apostrophe of `write_csv`."""
     behind = {identifier[1:]} if identifier.startswith("'") else set()
     return ({identifier, identifier.strip()} | behind) - {""}
-
-
-def _distinct(ids: Iterable[str]) -> list[str]:
-    return [identifier for identifier in dict.fromkeys(ids) if identifier]

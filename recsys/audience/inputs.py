@@ -1,18 +1,25 @@
 """What an audience is drawn from, and the campaign that asks for it."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+import polars as pl
+import pyarrow as pa
 
 from recsys.audience.model import NEVER_SEEN, Shop, first_seen, purchases_of
+from recsys.audience.suppression import SuppressionList
 from recsys.bundle import bundle as bundles
 from recsys.bundle.bundle import Bundle
 from recsys.config.settings import Config
 from recsys.data.arrays import Bool, Int64
 from recsys.data.extract import Extract, open_extract
 from recsys.data.interactions import Histories
+from recsys.data.times import parse_time
 from recsys.serving.fresh_items import CatalogView
 from recsys.serving.history import EventLog, events_of
+from recsys.source.catalog import consent_of
+from recsys.source.people import read_people
 from recsys.store.changes import NewEvents, read_changes
 from recsys.store.database import Store
 
@@ -28,8 +35,9 @@ class Campaign:
     as_of: int  # microseconds UTC
     strategy: str  # a key of STRATEGIES
     exclude_past_buyers: bool
-    suppressed: tuple[str, ...] | None  # ids that must not be mailed; None: no file was given
+    suppressed: tuple[SuppressionList, ...] | None  # who must not be mailed; None: no file was given
     conditions: tuple[str, ...] = ()  # on what is expected of a user, as given, sorted
+    allow_empty_suppression: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,14 +49,36 @@ class Inputs:
     bundle: Bundle
     extract: Extract
     fresh: NewEvents  # what the own tables have received since the extract
+    people: pl.DataFrame | None  # the users as the shop knows them now; None: it has no query of users
+
+    @property
+    def trained_until(self) -> int:
+        """The moment up to which training has seen the events, in microseconds UTC.
+
+        Newer events count as history. They set no level: an event or two say nothing of how much the shop sells.
+        """
+        last = self.bundle.manifest["data"]["last"]
+        return min(self.extract.as_of, parse_time(last) + 1) if last else self.extract.as_of
+
+    def consent_of(self, user_ids: Sequence[str]) -> pa.BooleanArray | None:
+        """Whether each of the users may be mailed now: true, false, or null where unknown. [B] -> [B].
+
+        None when the shop has no consent of any user.
+        """
+        if self.people is None or self.people["email_consent"].null_count() == self.people.height:
+            return None
+        return consent_of(self.people, pl.Series(user_ids, dtype=pl.String))
 
 
 def open_inputs(config: Config, store: Store) -> Inputs:
-    """Open the live bundle and the extract, and read the events since. Raises BundleError, NotFoundError."""
+    """Open the live bundle and the extract, and read the events since and the users.
+
+    Raises BundleError, NotFoundError, SourceError.
+    """
     bundle, extract = bundles.load(config.storage.path), open_extract(config.storage.path)
     since, known = extract.complete_until, extract.recent or ()
     changes = read_changes(store, list(extract.users), received_after=since, known=known, occurred_before=_FOREVER)
-    return Inputs(config, store, bundle, extract, changes.events)
+    return Inputs(config, store, bundle, extract, changes.events, read_people(config, store))
 
 
 def newest_moment(inputs: Inputs) -> int:
@@ -65,11 +95,14 @@ def build_shop(inputs: Inputs, deleted: Bool) -> Shop:
 
     def histories_at(users: Int64, as_of: int) -> Histories:
         ids, length = extract.users.ids_of(users), config.events.history_length
-        return events_of(log, view, inputs.fresh, ids, as_of).histories(len(ids), as_of, length, bought_codes)
+        found = events_of(log, view, inputs.fresh, ids, as_of)
+        histories = found.histories(len(ids), min(as_of, extract.as_of), length, bought_codes)
+        return replace(histories, ages_days=np.maximum(histories.ages_days, np.float32(0)))
 
     return Shop(
         first_seen=np.where(deleted, NEVER_SEEN, first_seen(extract.events)),
         purchases=purchases.select(~deleted[purchases.users]),
         histories_at=histories_at,
         bought_codes=tuple(bought_codes),
+        known_until=extract.as_of,
     )

@@ -45,8 +45,9 @@ class Shop:
 
     first_seen: Int64  # [U] moment of each user's first event, NEVER_SEEN: there is none that counts
     purchases: Interactions  # events of kinds that mean "bought", without deleted users
-    histories_at: ReadHistories
+    histories_at: ReadHistories  # ages are those at the moment, and at most those at `known_until`
     bought_codes: tuple[int, ...]
+    known_until: int  # just after the newest event that training has seen; newer ones count as history alone
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ def score(
 ) -> Scores:
     """Score how likely each user row [U] buys at least one of the items [S] in the days after `as_of`."""
     affinity = Affinity.of(vectors)
-    log_demand = _log_demand(shop.purchases, items, as_of, model.window.length)
+    log_demand = _log_demand(shop.purchases, items, min(as_of, shop.known_until), model.window.length)
     step = max(1, min(_BLOCK_USERS, _BLOCK_PAIRS // len(items)))
     parts: list[Scores] = []
     for start in range(0, len(users), step):

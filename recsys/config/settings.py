@@ -799,6 +799,12 @@ class AudienceSettings(Section):
     consent: Literal["required", "assumed"] = Field(
         "required", description='"assumed": users without known consent are included, and every output says so'
     )
+    max_unknown_share: float = Field(
+        0.5, ge=0, le=1, description="A suppression file of which a larger share matches no user is refused"
+    )
+    max_lag_days: float = Field(
+        14.0, gt=0, description="An audience is refused when its moment lies further behind what training has seen"
+    )
 
 
 class PropensitySettings(Section):

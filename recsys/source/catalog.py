@@ -88,6 +88,17 @@ def read_users(reader: Reader, query: str, name: str, settings: SourceSettings, 
     return replace(entries, findings=(*entries.findings, *marks))
 
 
+def read_user_columns(
+    reader: Reader, query: str, name: str, settings: SourceSettings, *, own: bool
+) -> pl.DataFrame | None:
+    """Read all columns of a query of users, in their types; None when it has only those that `read_users` reads."""
+    shop = reader.query(query, name)
+    if set(shop.columns) <= set(USER_COLUMNS):
+        return None
+    rows = reader.table(Select(shop.text, {"user_id": pl.String}), name)
+    return normalize_users(_unfold(rows) if own else rows, name, settings, own=own).frame
+
+
 def _as_texts(batch: pl.DataFrame, wanted: Sequence[str], origin: str, own: bool) -> pl.DataFrame:
     ids = read_ids(batch["user_id"], origin, exact=own)
     return batch.select(ids, *(read_texts(batch[column]) for column in wanted if column != "user_id"))

@@ -4,8 +4,7 @@ Without queries the own tables are the source. Events posted to the service are 
 both streams counts once. Rows left out are counted by reason, and too many of them refuse the run.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +21,7 @@ from recsys.data.nobody import no_visitors
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import RecsysError, RefusedError
 from recsys.progress import Progress
-from recsys.source.catalog import Entries, build_catalog, consent_of, read_users
+from recsys.source.catalog import Entries, build_catalog, consent_of
 from recsys.source.contract import IDS
 from recsys.source.counted import note, with_numbered_orders, without_duplicates, without_returned
 from recsys.source.evaluation_check import evaluation_findings
@@ -30,11 +29,10 @@ from recsys.source.findings import EXAMPLES, Finding, Severity, SourceReport
 from recsys.source.kinds import not_taken
 from recsys.source.merges import merge
 from recsys.source.readings import is_trained, open_last
-from recsys.source.results import Results, keep, open_shop, read_queries
+from recsys.source.results import Results, keep, read_queries
 from recsys.source.rows import EventStream
 from recsys.source.visitors import rows_of, split
 from recsys.store.database import Store
-from recsys.store.tables import own_queries
 
 _MINUTE = 60_000_000
 
@@ -122,22 +120,6 @@ def check(config: Config, store: Store, *, now: int, progress: Progress) -> Sour
         return _derive(read_queries(config, store, now, progress), progress).report
     except RecsysError as error:
         return SourceReport({}, {}, {}, None, None, (Finding("error", "cannot be read", 0, 0, (), error.in_full),))
-
-
-def read_consent(config: Config, store: Store, user_ids: Sequence[str]) -> pa.BooleanArray | None:
-    """Read whether each of the users may be mailed now: true, false, or null where unknown. [B] -> [B].
-
-    None when the shop has no consent of any user. Raises SourceError when its users cannot be read.
-    """
-    is_own = config.source.interactions is None
-    query = own_queries(store.tables)[2] if is_own else config.source.users
-    if query is None:
-        return None
-    with closing(open_shop(config, store)) as shop:
-        users = read_users(shop, query, "users", config.source, own=is_own).frame
-    if users["email_consent"].null_count() == users.height:
-        return None
-    return consent_of(users, pl.Series(user_ids, dtype=pl.String))
 
 
 def _derive(reading: Results, progress: Progress) -> Dataset:

@@ -19,6 +19,7 @@ from jobs.train import train
 from recsys.bundle import bundle as bundles
 from recsys.config.settings import Config
 from recsys.data.extract import open_extract
+from recsys.data.times import MICROSECONDS_PER_DAY
 from recsys.errors import ConfigError, NotFoundError, RefusedError
 from recsys.store.audiences import find_audience, list_members
 from recsys.store.database import Store
@@ -50,6 +51,11 @@ def consents(config: Config) -> dict[str, Any]:
     with closing(sqlite3.connect(str(config.source.url).removeprefix("sqlite:///"))) as shop:
         query = f"SELECT CAST(user_id AS TEXT), email_consent FROM ({config.source.users}) AS u"
         return {user: None if consent is None else bool(int(consent)) for user, consent in shop.execute(query)}
+
+
+def change_customers(folder: Path, assignment: str, where: str = "1 = 1") -> None:
+    with closing(sqlite3.connect(folder / "shop.db")) as shop, shop:
+        shop.execute(f"UPDATE customers SET {assignment} WHERE {where}")
 
 
 def without_consent(folder: Path, **environment: str) -> Config:
@@ -126,9 +132,9 @@ def test_what_was_not_frozen_comes_out_the_same_again(trained_shop: Path) -> Non
 )
 def test_another_campaign_is_another_audience(trained_shop: Path, others: dict[str, Any]) -> None:
     config = configured(trained_shop)
-    (trained_shop / "list").write_text("nobody\n")
+    (trained_shop / "list").write_text("1003\n")
     if "suppress" in others:
-        others = {"suppress": trained_shop / "list"}
+        others = {"suppress": [trained_shop / "list"]}
     assert draw(config, trained_shop)[0]["audience_id"] != draw(config, trained_shop, **others)[0]["audience_id"]
 
 
@@ -153,18 +159,38 @@ def test_suppressed_users_are_left_out_and_unknown_ids_counted(trained_shop: Pat
     config = configured(trained_shop)
     first = ids_of(draw(config, trained_shop)[1])
     (trained_shop / "list.txt").write_text("\n".join([*first[:10], "who?", "😀"]))
-    data, rows = draw(config, trained_shop, suppress=trained_shop / "list.txt")
+    data, rows = draw(config, trained_shop, suppress=[trained_shop / "list.txt"])
     assert not set(first[:10]) & set(ids_of(rows))
     assert ids_of(rows)[:40] == first[10:]
     assert data["left_out"]["suppressed users"] == 10
-    assert any("2 of the 12 ids" in warning for warning in data["warnings"])
+    assert any("2 of the 12 entries" in warning for warning in data["warnings"])
+
+
+def test_every_suppression_file_counts_on_the_command_line(trained_shop: Path, recsys: Callable[..., Any]) -> None:
+    config = configured(trained_shop)
+    first = ids_of(draw(config, trained_shop)[1])
+    change_customers(trained_shop, "country = 'Ann@x.com'", f"id = {first[2]}")
+    (trained_shop / "a.txt").write_text(first[0])
+    (trained_shop / "b.txt").write_text(first[1])
+    (trained_shop / "c.txt").write_text("ann@X.com\n")
+    data = parsed(
+        recsys(
+            *("audience", "--items", *ITEMS, "--size", "10", "--out", trained_shop / "audience.csv", "--json"),
+            *("--suppress", trained_shop / "a.txt", "--suppress", trained_shop / "b.txt"),
+            *("--suppress", trained_shop / "c.txt", "--config", trained_shop / "recsys.toml"),
+            RECSYS_SOURCE__USERS="SELECT id AS user_id, email_consent, country AS email FROM customers",
+        )
+    )
+    with (trained_shop / "audience.csv").open(newline="", encoding="utf-8") as file:
+        assert ids_of(list(csv.DictReader(file))) == first[3:13]
+    assert data["left_out"]["suppressed users"] == 3
 
 
 def test_the_next_mailing_can_leave_out_the_last_ones_file(trained_shop: Path) -> None:
     config = configured(trained_shop)
     _, first = draw(config, trained_shop)
     (trained_shop / "audience.csv").rename(trained_shop / "last.csv")
-    _, rows = draw(config, trained_shop, suppress=trained_shop / "last.csv")
+    _, rows = draw(config, trained_shop, suppress=[trained_shop / "last.csv"])
     assert not set(ids_of(first)) & set(ids_of(rows))
 
 
@@ -209,10 +235,9 @@ def test_who_withdraws_consent_after_the_freeze_is_not_in_the_file(trained_shop:
     config = configured(trained_shop)
     _, first = draw(config, trained_shop)
     withdrawn = ids_of(first)[3]
-    query = f"SELECT user_id, CASE WHEN user_id = {withdrawn} THEN 0 ELSE email_consent END AS email_consent FROM "
-    later = configured(trained_shop, RECSYS_SOURCE__USERS=f"{query} ({config.source.users}) AS u")
-    data, rows = draw(later, trained_shop)
-    assert (data["frozen"], data["withdrawn"], data["members"]) == ("before", 1, 49)
+    change_customers(trained_shop, "email_consent = 0", f"id = {withdrawn}")
+    data, rows = draw(config, trained_shop)
+    assert (data["frozen"], data["left_since"], data["members"]) == ("before", {"withdrew their consent": 1}, 49)
     assert ids_of(rows) == [user for user in ids_of(first) if user != withdrawn]
     assert [row["rank"] for row in rows] == [row["rank"] for row in first if row["user_id"] != withdrawn]
 
@@ -220,8 +245,9 @@ def test_who_withdraws_consent_after_the_freeze_is_not_in_the_file(trained_shop:
 def test_a_frozen_audience_is_given_to_nobody_when_all_consent_is_gone(trained_shop: Path) -> None:
     draw(configured(trained_shop), trained_shop)
     (trained_shop / "audience.csv").unlink()
-    with pytest.raises(RefusedError, match="50 members"):
-        draw(without_consent(trained_shop), trained_shop)
+    change_customers(trained_shop, "email_consent = NULL")
+    with pytest.raises(RefusedError, match="of 50 members since then 50 have no known consent any more"):
+        draw(configured(trained_shop), trained_shop)
     assert not (trained_shop / "audience.csv").exists()
 
 
@@ -233,6 +259,7 @@ def test_deleted_users_never_appear(trained_shop: Path) -> None:
             delete_user(store, user, now=store.now())
     data, rows = draw(config, trained_shop)
     assert (data["frozen"], ids_of(rows)) == ("before", before[5:])
+    assert data["left_since"] == {"were deleted": 5}
     data, rows = draw(config, trained_shop, size=51)
     assert data["frozen"] == "now"
     assert not set(before[:5]) & set(ids_of(rows))
@@ -261,6 +288,60 @@ def test_an_event_posted_since_training_counts(trained_shop: Path) -> None:
     assert same["audience_id"] == data["audience_id"]
 
 
+def test_a_changed_query_of_users_is_another_audience(trained_shop: Path) -> None:
+    config = configured(trained_shop)
+    data, _ = draw(config, trained_shop, size=500)
+    query = "SELECT id AS user_id, email_consent FROM customers WHERE country = 'DE'"
+    fewer = configured(trained_shop, RECSYS_SOURCE__USERS=query)
+    other, rows = draw(fewer, trained_shop, size=500)
+    assert (other["frozen"], other["audience_id"] != data["audience_id"]) == ("now", True)
+    assert set(ids_of(rows)) <= set(consents(fewer))
+    assert len(rows) < data["members"]
+
+
+def test_who_is_filtered_out_later_has_withdrawn_nothing(trained_shop: Path) -> None:
+    query = "SELECT id AS user_id, email_consent FROM customers WHERE country <> 'gone'"
+    config = configured(trained_shop, RECSYS_SOURCE__USERS=query)
+    first = ids_of(draw(config, trained_shop)[1])
+    change_customers(trained_shop, "country = 'gone'", f"id IN ({first[1]}, {first[2]})")
+    change_customers(trained_shop, "email_consent = 0", f"id = {first[0]}")
+    change_customers(trained_shop, "email_consent = NULL", f"id = {first[4]}")
+    data, rows = draw(config, trained_shop)
+    assert ids_of(rows) == [first[3], *first[5:]]
+    assert data["left_since"] == {
+        "are no longer among those whom the query of users returns": 2,
+        "withdrew their consent": 1,
+        "have no known consent any more": 1,
+    }
+
+
+def post_later(config: Config, days: float) -> None:
+    """One event of somebody that came so long after the newest one that training has seen."""
+    newest = open_extract(config.storage.path)
+    event = {"event_id": f"e{days}", "user_id": newest.users.id_of(0), "item_id": ITEMS[0], "kind": "view"}
+    with closing(opened(config)) as store:
+        time = newest.as_of + round(days * MICROSECONDS_PER_DAY)
+        insert_events(store, pa.Table.from_pylist([{**event, "occurred_at": time, "received_at": store.now()}]))
+
+
+def test_one_newer_event_does_not_change_how_many_will_buy(trained_shop: Path) -> None:
+    config = configured(trained_shop, RECSYS_AUDIENCE__MAX_LAG_DAYS="100")
+    before, _ = draw(config, trained_shop, size=2000)
+    post_later(config, 40)
+    after, _ = draw(config, trained_shop, size=2000)
+    assert after["as_of"] > before["as_of"]
+    assert after["expected_buyers"] == pytest.approx(before["expected_buyers"], rel=0.02)
+
+
+def test_a_moment_too_far_from_the_last_training_is_refused(trained_shop: Path) -> None:
+    config = configured(trained_shop)
+    before, _ = draw(config, trained_shop)
+    post_later(config, 15)
+    with pytest.raises(RefusedError, match=r"lies 15\.0 days after .* max_lag_days"):
+        draw(config, trained_shop)
+    assert draw(config, trained_shop, as_of=before["as_of"])[0]["frozen"] == "before"
+
+
 def test_an_earlier_moment_is_allowed_and_warned_about(trained_shop: Path) -> None:
     config = configured(trained_shop)
     newest, _ = draw(config, trained_shop)
@@ -283,7 +364,7 @@ def test_what_cannot_be_asked_is_refused_and_named(trained_shop: Path) -> None:
         draw(config, trained_shop, out=trained_shop / "nowhere" / "a.csv")
     (trained_shop / "all").write_text("\n".join(open_extract(config.storage.path).users))
     with pytest.raises(RefusedError, match="nobody is eligible; of 1500 users"):
-        draw(config, trained_shop, suppress=trained_shop / "all")
+        draw(config, trained_shop, suppress=[trained_shop / "all"])
     assert not (trained_shop / "audience.csv").exists()
 
 

@@ -51,7 +51,7 @@ def test_a_run_is_in_the_ledger_with_counts_and_without_people(trained_shop, rec
     assert list(counts) == ["load", "draw", "write"]
     assert all(counted.pop("peak_mb") > 0 for counted in counts.values())
     assert counts["draw"] == {"eligible": data["eligible"], "left_out": data["left_out"], "members": 20}
-    assert counts["write"] == {"members": 20, "withdrawn": 0}
+    assert counts["write"] == {"members": 20, "left_since": {}}
     assert run.metrics["audience_id"] == data["audience_id"]
     told = json.dumps([run.steps, run.metrics])
     assert not [row["user_id"] for row in written(trained_shop) if f'"{row["user_id"]}"' in told]
@@ -131,9 +131,9 @@ def test_a_campaign_on_each_database(trained_shop, database, recsys):
         assert (record.items, record.left_out, record.bundle) == ([ITEM], data["left_out"], data["bundle"])
         assert members["user_id"].to_pylist() == [row["user_id"] for row in first]
         delete_user(store, gone, now=store.now())
-    query = f"SELECT user_id, CASE WHEN user_id = {withdrawn} THEN 0 ELSE email_consent END AS email_consent FROM "
-    users = f"{query} ({config.source.users}) AS u"
-    parsed(recsys(*arguments(trained_shop, "c.csv"), RECSYS_SOURCE__USERS=users, **environment))
+    with closing(sqlite3.connect(trained_shop / "shop.db")) as shop, shop:
+        shop.execute("UPDATE customers SET email_consent = 0 WHERE id = ?", [withdrawn])
+    parsed(recsys(*arguments(trained_shop, "c.csv"), **environment))
     assert written(trained_shop, "c.csv") == [row for row in first if row["user_id"] not in (gone, withdrawn)]
     with closing(opened(config)) as store:
         assert [run.status for run in list_runs(store)] == ["done"] * 3

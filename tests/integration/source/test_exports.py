@@ -15,7 +15,9 @@ from recsys.errors import SourceError
 from recsys.source import dataset as source
 from recsys.source.analytics import NO_ITEMS, OTHER_EVENT, RETURNED_IN_PART
 from recsys.source.analytics import NO_USER as NO_PERSON
+from recsys.source.catalog import consent_of
 from recsys.source.exports import IMAGE, NO_PRODUCT, NO_SALE, NO_USER, REFUNDED_IN_PART
+from recsys.source.people import read_people
 from recsys.store.database import Store
 from recsys.store.visitors import read_visitors
 
@@ -135,8 +137,7 @@ def test_customers_of_shopify(sqlite_store: Store, tmp_path: Path, consent: str)
     )
     done = put(sqlite_store, path, preset="shopify")
     assert (done.what, done.inserted, done.left_out) == ("users", 2, {NO_USER: 1})
-    found = source.read_consent(Config(), sqlite_store, ["ann@example.com", "cy@example.com"])
-    assert found is not None
+    found = consent_of(read_people(Config(), sqlite_store), pl.Series(["ann@example.com", "cy@example.com"]))
     assert found.to_pylist() == [True, False]
 
 

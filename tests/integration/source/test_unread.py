@@ -4,16 +4,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 import pytest
 from tiny import quiet
 
 from recsys.config.settings import Config, SourceSettings
 from recsys.errors import RefusedError
-from recsys.source.catalog import read_items
-from recsys.source.dataset import check, load, read_consent
+from recsys.source.catalog import consent_of, read_items
+from recsys.source.dataset import check, load
 from recsys.source.findings import Finding
 from recsys.source.importer import Imported, import_files
+from recsys.source.people import read_people
 from recsys.source.reader import open_reader
 from recsys.store.database import Store
 from recsys.store.items import add_stored_attributes, upsert_items
@@ -98,8 +100,7 @@ def test_a_consent_that_cannot_be_read_is_a_no_and_stays_one(store: Store, tmp_p
     put(store, tmp_path, "users", *({"user_id": name, "email_consent": "yes"} for name in "abc"))
     said = {"a": "abgemeldet", "b": "UNSUBSCRIBED", "c": "subscribed", "d": "abgemeldet", "e": None}
     put(store, tmp_path, "users", *({"user_id": name, "email_consent": word} for name, word in said.items()))
-    consent = read_consent(Config(), store, list("abcdef"))
-    assert consent is not None
+    consent = consent_of(read_people(Config(), store), pl.Series(list("abcdef")))
     assert consent.to_pylist() == [False, False, True, False, None, None]
     [finding] = told(store, "email_consent of users cannot be read")
     assert (finding.rows, finding.severity) == (2, "warning")
@@ -185,6 +186,5 @@ def test_who_refused_in_one_of_two_rows_is_not_mailed(store: Store, tmp_path: Pa
     rows = [("a", "yes"), ("a", "unsubscribed"), ("b", "no"), ("b", "yes"), ("c", "yes"), ("c", "who knows"), ("d", 1)]
     done = put(store, tmp_path, "users", *({"user_id": user, "email_consent": said} for user, said in rows))
     assert done.left_out == {"user_id of users.jsonl comes twice": 3}
-    consent = read_consent(Config(), store, ["a", "b", "c", "d"])
-    assert consent is not None
+    consent = consent_of(read_people(Config(), store), pl.Series(["a", "b", "c", "d"]))
     assert consent.to_pylist() == [False, False, False, True]

@@ -6,7 +6,7 @@ import pytest
 from tiny import DAY, PURCHASE, VIEW, events, quiet, vectors
 
 from recsys.audience import model as audience_model
-from recsys.audience.model import Shop, buyers_of, first_seen, learn, learning_window, purchases_of, score
+from recsys.audience.model import NEVER_SEEN, Shop, buyers_of, first_seen, learn, learning_window, purchases_of, score
 from recsys.data.interactions import Interactions
 from recsys.errors import RefusedError
 
@@ -34,6 +34,7 @@ def shop(found: Interactions) -> Shop:
         purchases=purchases_of(found, np.arange(ITEMS, dtype=np.int32), ITEMS, [PURCHASE]),
         histories_at=lambda users, as_of: found.histories(users, as_of, 500),
         bought_codes=(PURCHASE,),
+        known_until=NEVER_SEEN,
     )
 
 

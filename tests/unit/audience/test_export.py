@@ -2,8 +2,8 @@ import csv
 
 import pytest
 
-from recsys.audience.export import check_place, read_suppression, spellings, write_csv
-from recsys.errors import ConfigError, RecsysError, SourceError
+from recsys.audience.export import check_place, write_csv
+from recsys.errors import ConfigError, RecsysError
 
 IDS = ["plain", "zoë 😀", 'quo"ted', "com,ma", "two\nlines", " blank ", "0017"]
 FORMULAS = ["=1+1", "+49 151", "-5", "@SUM(A1)", "\t=1", "\r=1", "＝1+1", "'=1+1", "'"]
@@ -69,46 +69,3 @@ def test_a_place_where_no_file_can_be_is_refused_before_anything_is_done(tmp_pat
     for wrong in (tmp_path, tmp_path / "nowhere" / "a.csv"):
         with pytest.raises(ConfigError, match="--out"):
             check_place(wrong)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "a\nzoë\n😀 b\n",
-        "a\r\nzoë\r\n\r\n😀 b",
-        "\ufeffa\nzoë\n😀 b\na\n",
-        "user_id\na\nzoë\n😀 b\n",
-        "\ufeffname;user_id\r\nx;a\r\ny;zoë\r\nz;😀 b\r\n",
-        "user_id\treason\na\tx\nzoë\ty\n😀 b\tz\n",
-        'rank,user_id,reason\n1,a,"x,\ny"\n2,"zoë",\n3,😀 b,\n4,,\n',
-    ],
-)
-def test_every_form_of_a_suppression_file_gives_its_ids_once(text, tmp_path):
-    path = tmp_path / "suppress"
-    path.write_bytes(text.encode())
-    assert read_suppression(path) == ["a", "zoë", "😀 b"]
-
-
-def test_an_empty_suppression_file_names_nobody(tmp_path):
-    (tmp_path / "none").write_bytes(b"")
-    assert read_suppression(tmp_path / "none") == []
-
-
-def test_an_audience_can_be_suppressed_by_its_own_file(tmp_path):
-    ids = [*IDS, *FORMULAS]
-    write_csv(tmp_path / "a.csv", rows_of(ids))
-    meant = {spelling for name in read_suppression(tmp_path / "a.csv") for spelling in spellings(name)}
-    assert set(ids) <= meant
-
-
-def test_blanks_around_an_id_do_not_save_it(tmp_path):
-    (tmp_path / "list").write_text("  a \nb\n")
-    assert [spellings(name) for name in read_suppression(tmp_path / "list")] == [{"  a ", "a"}, {"b"}]
-
-
-def test_a_suppression_file_that_cannot_be_read_is_an_error(tmp_path):
-    with pytest.raises(SourceError, match="No such file"):
-        read_suppression(tmp_path / "missing")
-    (tmp_path / "wide").write_bytes("user_id\nzoë\n".encode("utf-16"))
-    with pytest.raises(SourceError, match="UTF-8"):
-        read_suppression(tmp_path / "wide")

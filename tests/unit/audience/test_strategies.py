@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from recsys.audience.eligible import exclude, find_users
+from recsys.audience.eligible import exclude
 from recsys.audience.model import Scores
 from recsys.audience.strategies import REASONS, STRATEGIES, find_reasons, rank
+from recsys.audience.suppression import find_users
 from recsys.data.vocabulary import Vocabulary
 
 

@@ -1,0 +1,32 @@
+"""The users as the shop knows them now: who may be mailed, and every further column of the query of users."""
+
+from contextlib import closing
+
+import polars as pl
+
+from recsys.config.settings import Config
+from recsys.source.catalog import read_user_columns, read_users
+from recsys.source.results import open_shop
+from recsys.store.database import Store
+from recsys.store.tables import own_queries
+
+
+def query_of_users(config: Config, store: Store) -> str | None:
+    """The query that says who the users are; None: the shop has none."""
+    return own_queries(store.tables)[2] if config.source.interactions is None else config.source.users
+
+
+def read_people(config: Config, store: Store) -> pl.DataFrame | None:
+    """Read the users: user_id (String, unique), email_consent (Boolean, null: unknown) and the query's other columns.
+
+    None without a query of users. Raises SourceError when they cannot be read.
+    """
+    query, is_own = query_of_users(config, store), config.source.interactions is None
+    if query is None:
+        return None
+    with closing(open_shop(config, store)) as shop:
+        users = read_users(shop, query, "users", config.source, own=is_own).frame
+        further = read_user_columns(shop, query, "users", config.source, own=is_own)
+    if further is None:
+        return users
+    return users.join(further.drop("email_consent", strict=False), on="user_id", how="left", maintain_order="left")
