@@ -20,6 +20,7 @@ from jobs.output import Output, Table
 from recsys.audience.draw import draw
 from recsys.audience.eligible import describe_changes, describe_left_out, keep_mailable
 from recsys.audience.export import check_place, write_csv
+from recsys.audience.filters import find_targets
 from recsys.audience.inputs import Campaign, Inputs, newest_moment, open_inputs
 from recsys.audience.propensity import check_conditions, columns_of, figures_of, parse_condition
 from recsys.audience.strategies import STRATEGIES
@@ -43,12 +44,16 @@ _LISTED = 20  # unknown ids that an error lists
 def audience(
     config: Config,
     *,
-    items: Sequence[str],
+    items: Sequence[str] = (),
+    filters: Sequence[str] = (),
     size: int,
     out: Path,
     as_of: str | None = None,
     strategy: str = "affinity",
     exclude_past_buyers: bool = False,
+    bought_within_days: float | None = None,
+    min_purchases: int = 0,
+    user_filters: Sequence[str] = (),
     suppress: Sequence[Path] = (),
     allow_empty_suppression: bool = False,
     where: Sequence[str] = (),
@@ -59,6 +64,8 @@ def audience(
     as_of: ISO 8601, in UTC unless it names a zone; None: just after the newest known event. The same arguments return
     the frozen audience, without users who were deleted or may no longer be mailed.
     suppress: files of users not to mail; all of them count. allow_empty_suppression: one without entries is right.
+    items, filters: what the mailing is about: items by id, and those of the catalog that meet all filters.
+    bought_within_days, min_purchases, user_filters: who is left out; filters are in the catalog's grammar.
     where: conditions on what is expected of a user, as "churn_risk_90>=0.7"; all have to hold.
     Raises NotFoundError for unknown items or strategy, ConfigError for no condition, RefusedError when nobody may be
     mailed, and for a condition on a figure that the live bundle does not know.
@@ -75,7 +82,7 @@ def audience(
             conditions = sorted({parse_condition(text) for text in where}, key=str)
             check_conditions(inputs, conditions)
             campaign = Campaign(
-                tuple(sorted(set(items))),
+                _targets(items, filters, inputs.bundle),
                 size,
                 moment,
                 strategy,
@@ -83,6 +90,9 @@ def audience(
                 suppressed,
                 tuple(map(str, conditions)),
                 allow_empty_suppression,
+                tuple(sorted(set(user_filters))),
+                bought_within_days,
+                min_purchases,
             )
             rows = _item_rows(campaign, inputs.bundle)
             counts.update(users=len(inputs.extract.users), events=len(inputs.extract.events), items=len(rows))
@@ -132,6 +142,14 @@ def _moment(text: str | None, inputs: Inputs) -> int:
     return moment
 
 
+def _targets(items: Sequence[str], filters: Sequence[str], bundle: Bundle) -> tuple[str, ...]:
+    """The ids of all items that the mailing is about, sorted. Raises ConfigError when none was asked for."""
+    if not items and not filters:
+        raise ConfigError("--items or --filter has to say what the mailing is about")
+    found = bundle.catalog.ids.ids_of(find_targets(bundle, filters)) if filters else []
+    return tuple(sorted({*items, *found}))
+
+
 def _item_rows(campaign: Campaign, bundle: Bundle) -> Int32:
     rows = bundle.catalog.ids.rows_of(campaign.items)
     unknown = [item for item, row in zip(campaign.items, rows, strict=True) if row < 0]
@@ -170,8 +188,14 @@ def _draft(campaign: Campaign, inputs: Inputs) -> AudienceRecord:
 def _options(campaign: Campaign, inputs: Inputs) -> dict[str, Any]:
     """The other settings that decide about the members, beside items, size, moment and strategy."""
     config = inputs.config
-    further = {"where": list(campaign.conditions)} if campaign.conditions else {}
+    further: dict[str, Any] = {"where": list(campaign.conditions)} if campaign.conditions else {}
     entries = None if campaign.suppressed is None else sorted({e for one in campaign.suppressed for e in one.entries})
+    if campaign.user_filters:
+        further["user_filters"] = list(campaign.user_filters)
+    if campaign.bought_within_days is not None:
+        further["bought_within_days"] = campaign.bought_within_days
+    if campaign.min_purchases:
+        further["min_purchases"] = campaign.min_purchases
     return further | {
         "exclude_past_buyers": campaign.exclude_past_buyers,
         "suppressed": None if entries is None else _digest(entries),
@@ -216,6 +240,7 @@ def _deliver(
         "members": len(rows),
         "expected_buyers": round(float(sum(members["probability"].to_pylist())), 2),
         "window_days": round(record.window_days, 2),
+        "curve": record.options.get("curve"),
         "left_out": record.left_out,
         "left_since": gone,
         "warnings": warnings,
@@ -231,6 +256,14 @@ def _parts(data: dict[str, Any], rows: Sequence[tuple[Any, ...]]) -> list[Table 
         f"as of {data['as_of']}, from {data['bundle']}, frozen {data['frozen']}",
         f"left out: {describe_left_out(data['left_out'])}; eligible {data['eligible']}",
         f"expected buyers within {data['window_days']:g} days: {data['expected_buyers']:.1f}",
+        *_curve(data["curve"]),
         *(f"warning: {warning}" for warning in data["warnings"]),
         f"written to {data['out']}",
     ]
+
+
+def _curve(curve: dict[str, Any] | None) -> list[str]:
+    if curve is None:  # frozen by an earlier version
+        return []
+    sizes = ", ".join(f"{size} users reach {share}" for share, size in curve["sizes"].items())
+    return [f"of all eligible users {curve['expected_buyers']:.1f} are expected to buy; the first {sizes} of them"]

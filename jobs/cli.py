@@ -633,19 +633,35 @@ def alerts_test(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> N
 
 @app.command()
 def audience(
-    items: Annotated[list[str], typer.Option("--items", callback=_ids, help="An item's id; more ids may follow it.")],
     size: Annotated[int, typer.Option("--size", min=1, help="How many users at most.")],
     out: Annotated[Path, typer.Option("--out", help="The CSV file; one that is there is replaced.")],
+    items: Annotated[
+        list[str] | None, typer.Option("--items", callback=_ids, help="An item's id; more ids may follow it.")
+    ] = None,
+    filters: FilterOption = None,
     more_items: Annotated[list[str] | None, typer.Argument(metavar="ID", callback=_ids, help="Further items.")] = None,
     as_of: Annotated[
         str | None, typer.Option("--as-of", help="The moment, as 2026-11-23T08:00Z; default: the newest event.")
     ] = None,
     strategy: Annotated[
-        str, typer.Option("--strategy", help="affinity, past_buyers, most_active, recency_frequency or random.")
+        str,
+        typer.Option(
+            "--strategy", help="affinity, past_buyers, most_active, recency_frequency, viewed_not_bought or random."
+        ),
     ] = "affinity",
     exclude_past_buyers: Annotated[
         bool, typer.Option("--exclude-past-buyers", help="Leave out who ever bought one of the items.")
     ] = False,
+    bought_within_days: Annotated[
+        float | None, typer.Option(min=0, help="Leave out who bought one of the items within so many days.")
+    ] = None,
+    min_purchases: Annotated[int, typer.Option(min=0, help="Leave out who has made fewer purchases.")] = 0,
+    user_filters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--user-filter", help="As --filter, over the columns of [source] users, as country:eq:DE; may be repeated."
+        ),
+    ] = None,
     suppress: Annotated[
         list[Path] | None,
         typer.Option(
@@ -672,7 +688,11 @@ def audience(
         "jobs.audience:audience",
         config,
         as_json,
-        items=[*items, *(more_items or ())],
+        items=[*(items or ()), *(more_items or ())],
+        filters=filters or (),
+        bought_within_days=bought_within_days,
+        min_purchases=min_purchases,
+        user_filters=user_filters or (),
         size=size,
         out=out,
         as_of=as_of,

@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow as pa
 
 from recsys.audience.eligible import exclude, find_mailable, refuse_if_nobody
+from recsys.audience.filters import count_sold_out
 from recsys.audience.inputs import Campaign, Inputs, build_shop
 from recsys.audience.model import BuyingModel, Scores, Shop, buyers_of, learn, learning_window, score
 from recsys.audience.propensity import matches, parse_condition
-from recsys.audience.strategies import STRATEGIES, Member, rank
+from recsys.audience.strategies import STRATEGIES, Member, rank, reach
 from recsys.audience.suppression import find_users
 from recsys.bundle.bundle import Bundle
 from recsys.data.arrays import Bool, Int32
@@ -53,6 +54,13 @@ def draw(
         # A history may be too short to hold the purchase, and the extract too old.
         bought = buyers_of(shop.purchases, items, campaign.as_of)[rows] | (scores.bought_days > 0)
         chosen = exclude(chosen, left_out, "past buyers", bought)
+    if campaign.bought_within_days is not None:
+        since = (campaign.as_of - min(campaign.as_of, shop.known_until)) / MICROSECONDS_PER_DAY
+        recent = scores.days_since_bought <= max(campaign.bought_within_days - since, 0.0)
+        chosen = exclude(chosen, left_out, f"buyers within {campaign.bought_within_days:g} days", recent)
+    if campaign.min_purchases:
+        reason = f"users with fewer than {campaign.min_purchases} purchases"
+        chosen = exclude(chosen, left_out, reason, scores.purchases < campaign.min_purchases)
     refuse_if_nobody(int(chosen.sum()), len(users), left_out)
     some, seed = _select(scores, chosen), inputs.config.training.seed
     members = rank(some, users, rows[chosen], campaign.size, STRATEGIES[campaign.strategy], seed)
@@ -61,7 +69,8 @@ def draw(
         window_days=model.window.days,
         eligible=int(chosen.sum()),
         left_out=left_out,
-        warnings=[*_warnings(inputs, campaign, model, len(members)), *warnings],
+        warnings=[*_warnings(inputs, campaign, model, len(members)), *warnings, *_warn_of_sold_out(inputs, items)],
+        options=draft.options | {"curve": reach(some, STRATEGIES[campaign.strategy], seed)},
     )
     return record, _table_of(members)
 
@@ -88,6 +97,11 @@ def _check_lag(inputs: Inputs, as_of: int) -> None:
             f"live bundle {inputs.bundle.version} has seen events; at most {allowed:g} days are allowed ([audience] "
             "max_lag_days). `recsys train` brings both together; --as-of asks for an earlier moment"
         )
+
+
+def _warn_of_sold_out(inputs: Inputs, items: Int32) -> list[str]:
+    count = count_sold_out(inputs.bundle, items)
+    return [f"{count} of the {len(items)} items asked about are sold out"] if count else []
 
 
 def _select(scores: Scores, chosen: Bool) -> Scores:

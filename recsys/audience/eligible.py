@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from recsys.audience.filters import find_meeting
 from recsys.audience.inputs import Campaign, Inputs
 from recsys.audience.suppression import Directory, find_suppressed
 from recsys.data.arrays import Bool
@@ -41,6 +42,9 @@ def find_mailable(
         )
         warnings += found
         eligible = exclude(eligible, left_out, "suppressed users", suppressed)
+    if campaign.user_filters:
+        met = find_meeting(users, inputs.people, campaign.user_filters)
+        eligible = exclude(eligible, left_out, "users who do not meet --user-filter", ~met)
     refuse_if_nobody(int(eligible.sum()), len(users), left_out)
     return eligible
 

@@ -38,6 +38,9 @@ class Campaign:
     suppressed: tuple[SuppressionList, ...] | None  # who must not be mailed; None: no file was given
     conditions: tuple[str, ...] = ()  # on what is expected of a user, as given, sorted
     allow_empty_suppression: bool = False
+    user_filters: tuple[str, ...] = ()  # on columns of the users, in the catalog's grammar
+    bought_within_days: float | None = None  # who bought one of the items so recently is left out
+    min_purchases: int = 0  # who has fewer is left out
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Shapes: U users.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ Strategy = Callable[[Scores, int], tuple[Float64, ...]]
 
 # Why a user is in an audience: the first of these that is true.
 REASONS = ("bought", "looked", "taste", "active")
+_SHARES = (50, 70, 90)  # per cent of the expected buyers that the curve tells the size for
 _SUITS = 1.0  # standard deviations above an ordinary item from which an item suits the user
 
 
@@ -40,6 +42,11 @@ def recency_frequency(scores: Scores, _seed: int) -> tuple[Float64, ...]:
     return (scores.at_all,)
 
 
+def viewed_not_bought(scores: Scores, _seed: int) -> tuple[Float64, ...]:
+    """Rank those first who looked at the items, or put them into the cart, and bought none; then by probability."""
+    return (((scores.looks > 0) & (scores.bought_days == 0)).astype(np.float64), scores.probability)
+
+
 def random(scores: Scores, seed: int) -> tuple[Float64, ...]:
     """Rank in a random order, drawn from the seed."""
     return (np.random.default_rng(seed).random(len(scores.probability)),)
@@ -51,6 +58,7 @@ STRATEGIES: dict[str, Strategy] = {
     "past_buyers": past_buyers,
     "most_active": most_active,
     "recency_frequency": recency_frequency,
+    "viewed_not_bought": viewed_not_bought,
     "random": random,
 }
 
@@ -80,6 +88,14 @@ def rank(scores: Scores, users: Vocabulary, rows: Int64, size: int, strategy: St
         Member(place, ids[at], float(scores.probability[order[at]]), REASONS[reasons[order[at]]])
         for place, at in enumerate(best, 1)
     ]
+
+
+def reach(scores: Scores, strategy: Strategy, seed: int) -> dict[str, Any]:
+    """Say how many buyers are expected among all, and how many users, in the strategy's order, reach shares of them."""
+    order = np.lexsort([-key for key in reversed(strategy(scores, seed))])
+    expected = np.cumsum(scores.probability[order])
+    sizes = {f"{share}%": int(np.searchsorted(expected, share / 100 * expected[-1])) + 1 for share in _SHARES}
+    return {"expected_buyers": round(float(expected[-1]), 2), "sizes": sizes}
 
 
 def find_reasons(scores: Scores) -> Int64:

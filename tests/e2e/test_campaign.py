@@ -288,6 +288,74 @@ def test_an_event_posted_since_training_counts(trained_shop: Path) -> None:
     assert same["audience_id"] == data["audience_id"]
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_nobody_who_must_not_be_mailed_is_a_member_and_the_reasons_add_up(trained_shop: Path, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    config = configured(trained_shop)
+    extract = open_extract(config.storage.path)
+    everybody = list(extract.users)
+    for said in ("0", "1", "NULL"):
+        change_customers(trained_shop, f"email_consent = {said}", f"id % 7 = {random.integers(7)}")
+    gone, unwanted = ([str(one) for one in random.choice(everybody, 40, replace=False)] for _ in range(2))
+    (trained_shop / "list").write_text("\n".join(unwanted))
+    with closing(opened(config)) as store:
+        for user in gone[:3]:
+            delete_user(store, user, now=store.now())
+    asked = {
+        "exclude_past_buyers": bool(random.integers(2)),
+        "bought_within_days": float(random.integers(1, 400)),
+        "min_purchases": int(random.integers(3)),
+        "user_filters": ["country:in:DE,AT"] if random.integers(2) else ["country:exists:true"],
+    }
+    data, rows = draw(config, trained_shop, size=2000, suppress=[trained_shop / "list"], **asked)
+    members, consent = set(ids_of(rows)), consents(config)
+    assert members
+    assert all(consent[user] is True for user in members)
+    assert not members & {*unwanted, *gone[:3]}
+    if asked["exclude_past_buyers"]:
+        assert not members & buyers(config)
+    assert data["eligible"] == len(rows)
+    assert sum(data["left_out"].values()) + data["eligible"] == len(everybody)
+
+
+def test_filters_say_who_and_about_what(trained_shop: Path) -> None:
+    config = configured(trained_shop)
+    with closing(sqlite3.connect(trained_shop / "shop.db")) as shop:
+        there = {str(user) for (user,) in shop.execute("SELECT id FROM customers WHERE country = 'DE'")}
+    catalog = bundles.load(config.storage.path).catalog
+    brand = catalog.columns["brand"][0].as_py()
+    of_brand = [catalog.ids.id_of(at) for at, one in enumerate(catalog.columns["brand"].to_pylist()) if one == brand]
+    filters = [f'brand:eq:"{brand}"' if "," in brand else f"brand:eq:{brand}"]
+    data, rows = draw(config, trained_shop, items=(), filters=filters, user_filters=["country:eq:de"], size=2000)
+    assert data["items"] == sorted(of_brand)
+    assert rows
+    assert set(ids_of(rows)) <= there
+    assert data["curve"]["expected_buyers"] == pytest.approx(data["expected_buyers"], abs=0.02)
+    sizes = list(data["curve"]["sizes"].values())
+    assert sizes == sorted(sizes)
+    assert sum(float(row["probability"]) for row in rows[: sizes[0]]) >= 0.5 * data["expected_buyers"] - 0.01
+    with pytest.raises(RefusedError, match="no such column"):
+        draw(config, trained_shop, user_filters=["shoe:eq:43"])
+    with pytest.raises(RefusedError, match="0 of 300 items"):
+        draw(config, trained_shop, items=(), filters=["brand:eq:nobody"])
+    with pytest.raises(ConfigError, match="--items or --filter"):
+        draw(config, trained_shop, items=())
+
+
+def test_recent_buyers_are_left_out_by_days(trained_shop: Path) -> None:
+    config = configured(trained_shop)
+    extract = open_extract(config.storage.path)
+    rows = extract.items.rows_of(ITEMS)
+    bought = extract.events.of_kinds(config.target_codes)
+    since = extract.as_of - 60 * MICROSECONDS_PER_DAY
+    mine = np.isin(bought.items, rows)
+    recent = {extract.users.id_of(int(user)) for user in bought.users[mine & (bought.times >= since)]}
+    _, members = draw(config, trained_shop, bought_within_days=60, size=2000)
+    assert recent
+    assert not recent & set(ids_of(members))
+    assert buyers(config) & set(ids_of(members))
+
+
 def test_a_changed_query_of_users_is_another_audience(trained_shop: Path) -> None:
     config = configured(trained_shop)
     data, _ = draw(config, trained_shop, size=500)
