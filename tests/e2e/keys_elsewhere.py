@@ -173,4 +173,12 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "e2e/test_campaign.py",
         "test_assumed_consent_is_stated_everywhere_and_a_no_stays_a_no",
     ),
+    "audience.max_unknown_share": (
+        "e2e/test_campaign.py",
+        "test_suppressed_users_are_left_out_and_unknown_ids_counted",
+    ),
+    "audience.max_lag_days": (
+        "e2e/test_campaign.py",
+        "test_one_newer_event_does_not_change_how_many_will_buy",
+    ),
 }
