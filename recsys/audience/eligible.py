@@ -12,7 +12,7 @@ from recsys.audience.inputs import Campaign, Inputs
 from recsys.audience.suppression import Directory, find_suppressed
 from recsys.data.arrays import Bool
 from recsys.errors import RefusedError
-from recsys.source.catalog import consent_of
+from recsys.source.people import consent_of
 
 WITHDRAWN = "withdrew their consent"
 UNKNOWN = "have no known consent any more"

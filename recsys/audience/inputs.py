@@ -18,8 +18,7 @@ from recsys.data.interactions import Histories
 from recsys.data.times import parse_time
 from recsys.serving.fresh_items import CatalogView
 from recsys.serving.history import EventLog, events_of
-from recsys.source.catalog import consent_of
-from recsys.source.people import read_people
+from recsys.source.people import consent_of, read_people
 from recsys.store.changes import NewEvents, read_changes
 from recsys.store.database import Store
 

@@ -121,12 +121,6 @@ def build_catalog(items: pl.DataFrame, extra: list[str]) -> Catalog:
     )
 
 
-def consent_of(users: pl.DataFrame, ids: pl.Series) -> pa.BooleanArray:
-    """Look up whether each user may be mailed: true, false, or null where unknown. ids [U] -> [U]."""
-    joined = pl.DataFrame({"user_id": ids}).join(users, on="user_id", how="left", maintain_order="left")
-    return pa.array(joined["email_consent"].to_list(), pa.bool_())
-
-
 def _normalize(rows: pl.DataFrame, key: str, name: str, settings: SourceSettings, own: bool) -> Entries:
     findings: list[Finding] = []
     rows = rows.drop(UNREADABLE, strict=False)  # the name is reserved

@@ -21,13 +21,14 @@ from recsys.data.nobody import no_visitors
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import RecsysError, RefusedError
 from recsys.progress import Progress
-from recsys.source.catalog import Entries, build_catalog, consent_of
+from recsys.source.catalog import Entries, build_catalog
 from recsys.source.contract import IDS
 from recsys.source.counted import note, with_numbered_orders, without_duplicates, without_returned
 from recsys.source.evaluation_check import evaluation_findings
 from recsys.source.findings import EXAMPLES, Finding, Severity, SourceReport
 from recsys.source.kinds import not_taken
 from recsys.source.merges import merge
+from recsys.source.people import consent_of
 from recsys.source.readings import is_trained, open_last
 from recsys.source.results import Results, keep, read_queries
 from recsys.source.rows import EventStream

@@ -3,6 +3,7 @@
 from contextlib import closing
 
 import polars as pl
+import pyarrow as pa
 
 from recsys.config.settings import Config
 from recsys.source.catalog import read_user_columns, read_users
@@ -30,3 +31,9 @@ def read_people(config: Config, store: Store) -> pl.DataFrame | None:
     if further is None:
         return users
     return users.join(further.drop("email_consent", strict=False), on="user_id", how="left", maintain_order="left")
+
+
+def consent_of(users: pl.DataFrame, ids: pl.Series) -> pa.BooleanArray:
+    """Look up whether each user may be mailed: true, false, or null where unknown. ids [U] -> [U]."""
+    joined = pl.DataFrame({"user_id": ids}).join(users, on="user_id", how="left", maintain_order="left")
+    return pa.array(joined["email_consent"].to_list(), pa.bool_())

@@ -178,7 +178,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "test_suppressed_users_are_left_out_and_unknown_ids_counted",
     ),
     "audience.max_lag_days": (
-        "e2e/test_campaign.py",
+        "e2e/test_campaign_people.py",
         "test_one_newer_event_does_not_change_how_many_will_buy",
     ),
 }

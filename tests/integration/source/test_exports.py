@@ -15,9 +15,8 @@ from recsys.errors import SourceError
 from recsys.source import dataset as source
 from recsys.source.analytics import NO_ITEMS, OTHER_EVENT, RETURNED_IN_PART
 from recsys.source.analytics import NO_USER as NO_PERSON
-from recsys.source.catalog import consent_of
 from recsys.source.exports import IMAGE, NO_PRODUCT, NO_SALE, NO_USER, REFUNDED_IN_PART
-from recsys.source.people import read_people
+from recsys.source.people import consent_of, read_people
 from recsys.store.database import Store
 from recsys.store.visitors import read_visitors
 

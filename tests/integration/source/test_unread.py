@@ -11,11 +11,11 @@ from tiny import quiet
 
 from recsys.config.settings import Config, SourceSettings
 from recsys.errors import RefusedError
-from recsys.source.catalog import consent_of, read_items
+from recsys.source.catalog import read_items
 from recsys.source.dataset import check, load
 from recsys.source.findings import Finding
 from recsys.source.importer import Imported, import_files
-from recsys.source.people import read_people
+from recsys.source.people import consent_of, read_people
 from recsys.source.reader import open_reader
 from recsys.store.database import Store
 from recsys.store.items import add_stored_attributes, upsert_items
