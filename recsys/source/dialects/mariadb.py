@@ -55,7 +55,8 @@ def _open_engine(url: sa.URL, seconds: float) -> sa.Engine:
     options: dict[str, Any] = {} if url.password is None else {"password": str(url.password).encode()}
     if "read_timeout" not in url.query:  # of a server that is gone without a word
         options["read_timeout"] = math.ceil(seconds) + _PATIENCE
-    engine = sa.create_engine(url, poolclass=sa.pool.NullPool, connect_args=options)
+    # Without a reset: a lost connection has nothing to roll back, and the pool would log that with a traceback.
+    engine = sa.create_engine(url, poolclass=sa.pool.NullPool, pool_reset_on_return=None, connect_args=options)
 
     def set_up(connection: Any, _record: Any) -> None:
         with connection.cursor() as cursor:

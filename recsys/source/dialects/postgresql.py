@@ -35,7 +35,8 @@ _ZONED, _WHOLE, _TEXT = 1184, (20, 21, 23), (25, 1042, 1043)
 
 
 def _open_engine(url: sa.URL, seconds: float) -> sa.Engine:
-    return sa.create_engine(_with_session(url, seconds), poolclass=sa.pool.NullPool)
+    # Without a reset: a lost connection has nothing to roll back, and the pool would log that with a traceback.
+    return sa.create_engine(_with_session(url, seconds), poolclass=sa.pool.NullPool, pool_reset_on_return=None)
 
 
 def _with_session(url: sa.URL, seconds: float) -> sa.URL:

@@ -1,5 +1,7 @@
 """The cause of a failed reading is told by kind and by name, and never by a value."""
 
+from contextlib import closing
+
 import pytest
 import sqlalchemy as sa
 
@@ -46,3 +48,16 @@ def test_a_name_that_is_not_in_the_query_is_not_repeated():
     error = RuntimeError('relation "anna@example.com" does not exist')
     assert cause_of(error, "42P01", "SELECT 1") == "missing table"
     assert cause_of(RuntimeError("something else"), None, "SELECT 1") is None
+
+
+@pytest.mark.parametrize(
+    ("database", "end"),
+    [("postgresql", "SELECT pg_terminate_backend(pg_backend_pid())"), ("mariadb", "KILL CONNECTION_ID()")],
+    indirect=["database"],
+)
+def test_a_connection_that_ends_in_a_query_is_an_error_and_no_traceback_in_the_log(database, end, caplog):
+    with closing(open_reader(database)) as reader:
+        query = reader.query("SELECT 1 AS one", "items")
+        with pytest.raises(SourceError):
+            query.fetch(end)
+    assert caplog.text == ""
