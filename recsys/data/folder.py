@@ -52,8 +52,9 @@ def write_folder(parent: Path, name: str, fill: Callable[[Path], dict[str, Any]]
         temporary.rename(target)
         _sync_folder(parent)
     except OSError as error:
+        free = _free_space(parent)  # before what was written is removed
         shutil.rmtree(temporary, ignore_errors=True)
-        raise RecsysError(f"{target} could not be written: {error}; {_free_space(parent)}") from error
+        raise RecsysError(f"{target} could not be written: {error}; {free}") from error
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

@@ -20,10 +20,12 @@ from test_due_times import entry_of, next_of
 RUN_POINTS = ("after claim", "after start", "before settling")
 ALERT_POINTS = ("before alert", "after alert")
 LIBFAKETIME = "*/faketime/libfaketime.so.1"
-ZONES = {  # the zone -> an entry that each change of its clock meets, and the days before the changes
-    "Europe/Berlin": ("30 2 * * *", ("2026-03-27", "2026-10-23")),
-    "America/New_York": ("30 1,2 * * *", ("2026-03-06", "2026-10-30")),
-}
+CHANGES = (  # of clocks in 2026: the zone, an entry in the hour that is skipped or comes twice, two days before
+    ("Europe/Berlin", "30 2 * * *", "2026-03-27"),
+    ("Europe/Berlin", "30 2 * * *", "2026-10-23"),
+    ("America/New_York", "30 2 * * *", "2026-03-06"),
+    ("America/New_York", "30 1 * * *", "2026-10-30"),
+)
 
 
 def killed(shop: Shop, _asked: Any) -> Iterator[Row]:
@@ -122,26 +124,28 @@ def summer_time(shop: Shop, _asked: Any) -> Iterator[Row]:
     if shop.kind != "sqlite":
         return
     state = shop.good
-    for zone, (text, days) in ZONES.items():
-        for day in days:
-            moment = datetime.fromisoformat(day).replace(hour=12, tzinfo=UTC)
-            planned, entry = [], entry_of(text, zone)
-            while len(planned) < 4 * len(text.split()[1].split(",")):
-                moment = next_of(entry, moment)
-                planned.append(moment.astimezone(ZoneInfo(zone)))
-            starts = sorted({at.date() for at in planned})
-            assert starts == [starts[0] + timedelta(days=n) for n in range(4)], planned
-            assert len(set(planned)) == len(planned)
-            note = ", ".join(f"{at:%d %H:%M %Z}" for at in planned)
-            yield Row(f"clocks change in {zone}, {text!r}", "none", state, state, "nothing", 0, note)
+    for zone, text, day in CHANGES:
+        moment, entry = datetime.fromisoformat(day).replace(hour=12, tzinfo=UTC), entry_of(text, zone)
+        planned = []
+        for _ in range(4):
+            moment = next_of(entry, moment)
+            planned.append(moment.astimezone(ZoneInfo(zone)))
+        days = [at.date() for at in planned]
+        assert days == [days[0] + timedelta(days=n) for n in range(4)], planned
+        note = ", ".join(f"{at:%d %H:%M %Z}" for at in planned)
+        yield Row(f"clocks change in {zone}, {text!r}", "none", state, state, "nothing", 0, note)
 
 
 @contextmanager
-def nights_of(shop: Shop, settings: str = "") -> Iterator[Nights]:
-    """Schedulers on the shop's own tables, in a folder of their own, with the tests' job in place of training."""
+def nights_of(shop: Shop, settings: str | None = None) -> Iterator[Nights]:
+    """Schedulers on the shop's own tables, with the tests' job in place of training; with settings on new tables.
+
+    A failure right after another one is the same incident, and gets no second alert.
+    """
     folder = shop.folder / "nights"
     folder.mkdir()
-    nights = Nights(folder, shop.url, settings)
+    url = shop.url if settings is None else f"sqlite:///{folder / 'own.db'}"
+    nights = Nights(folder, url, settings or "")
     try:
         yield nights
     finally:
