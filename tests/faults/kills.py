@@ -11,6 +11,8 @@ from typing import Any
 
 from shop import Row, Shop, left_in_session, lost_between
 
+from recsys.store.runs import list_runs
+
 POINTS = (
     "in readings",
     "before readings",
@@ -42,13 +44,16 @@ def at_random(shop: Shop, asked: Any) -> list[Row]:
     rows, chance = [], random.Random(asked.seed)
     for _ in range(asked.random):
         before = shop.good
+        last = list_runs(shop.store, 1)[0]
         night = shop.start("train", "--full")
-        time.sleep(chance.uniform(0, shop.seconds))
+        while list_runs(shop.store, 1)[0].run_id == last.run_id and night.poll() is None:
+            time.sleep(0.05)
+        time.sleep(chance.uniform(0, ((last.finished_at or 0) - last.started_at) / 1e6))  # as long as the last one took
         os.kill(night.pid, signal.SIGKILL)
         night.communicate()
         assert not left_in_session(night.pid)
         after = shop.state()
-        steps[step_of(after.steps) if after.running else "before or after the run"] += 1
+        steps[step_of(after.steps) if after.running else "after its end"] += 1
         seconds = shop.good_again()[1]
         rows.append(Row("killed at random", "SIGKILL", before, after, lost_between(before, after, moved=True), seconds))
     if not rows:
