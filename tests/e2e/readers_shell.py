@@ -35,7 +35,7 @@ recsys() {{
         [[ -z $serving ]] || end $serving
         begin "Application startup complete" {programs}/recsys "$@"
         serving=$pid
-    elif [[ $1 = schedule && $* != *--show* ]]; then
+    elif [[ $1 = schedule && ${{2:---}} = --* && $* != *--show* ]]; then
         begin "scheduled for" {programs}/recsys "$@"
         end $pid
     else

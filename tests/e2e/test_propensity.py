@@ -3,13 +3,15 @@
 import csv
 import json
 import shutil
+import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from once import made_once
-from road import configured
+from road import configured, parsed
 from serving import ServiceHere
 from tiny import DAY, quiet
 
@@ -24,6 +26,7 @@ from recsys.store.migrate import open_store
 from recsys.training.pipeline import TrainingRun
 from recsys.training.propensity import learn_propensity
 
+Recsys = Callable[..., subprocess.CompletedProcess[str]]
 WINDOW = {"RECSYS_PROPENSITY__WINDOWS_DAYS": "[30]"}
 
 
@@ -58,9 +61,11 @@ def test_the_night_is_judged_on_eight_past_cuts_and_beats_the_rules(night: Path)
     assert facts["past"]["mean_error_of_buyers"] < 0.15
 
 
-def test_the_file_has_every_customer_and_the_service_says_the_same_of_each(config: Config, tmp_path: Path) -> None:
-    out = tmp_path / "propensity.csv"
-    told = propensity(config, out=out, progress=quiet).data
+def test_the_file_has_every_customer_and_the_service_says_the_same_of_each(
+    config: Config, tmp_path: Path, recsys: Recsys
+) -> None:
+    out, settings = tmp_path / "propensity.csv", tmp_path / "shop" / "recsys.toml"
+    told = parsed(recsys("propensity", "--out", out, "--config", settings, "--json", **WINDOW))
     with out.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == told["customers"] > 500
