@@ -86,10 +86,13 @@ def failover(shop: Shop, proxy: Proxy) -> Row:
     proxy.cut()
     hosts = [f"127.0.0.1:{proxy.port}", f"{there.host}:{there.port or 5432}"]
     several = there.set(host=None, port=None).update_query_dict({"host": hosts})
+    mark = shop.folder / "recsys-data" / "SHOP"
+    mark.unlink()  # it holds where the source is
     start = time.monotonic()
     done = shop.train(RECSYS_SOURCE__URL=several.render_as_string(hide_password=False))
     seconds = time.monotonic() - start
     proxy.restore()
+    mark.unlink()
     shop.good = after = shop.state()
     assert done.returncode == 0, done.stderr
     assert after.bundle != before.bundle
