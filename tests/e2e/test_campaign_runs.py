@@ -9,7 +9,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 from road import configured, parsed
-from test_crash import expire_lease
+from test_crash import expire_leases_of
 from tiny import quiet
 
 from jobs.audience import audience
@@ -101,7 +101,7 @@ def test_a_kill_leaves_all_or_nothing_and_the_same_command_goes_on(
     assert (len(frozen), len(members)) == ((1, 20) if is_frozen else (0, 0))
     busy = recsys(*arguments(trained_shop))
     assert (busy.returncode, "another run" in busy.stderr) == (4, True)
-    expire_lease(trained_shop)
+    expire_leases_of(trained_shop)
     again = parsed(recsys(*arguments(trained_shop)))
     assert again["frozen"] == ("before" if is_frozen else "now")
     assert written(trained_shop) == written(trained_shop, "undisturbed.csv")

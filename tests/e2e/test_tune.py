@@ -15,7 +15,7 @@ import optuna
 import pytest
 from key_checks import loaded
 from road import configured, parsed
-from test_crash import expire_lease
+from test_crash import expire_leases_of
 from test_interrupt import interrupted, started
 from tiny import quiet
 
@@ -68,7 +68,7 @@ def test_a_killed_search_goes_on_and_its_lines_configure_what_it_found(
         night = acquire_lease(store, "train", "the night")
         assert night is not None  # a search keeps no night waiting
         release_lease(store, "train", night)
-    expire_lease(trained_shop)
+    expire_leases_of(trained_shop)
     found = parsed(recsys(*command, **poor))
     assert found["trials"] == {"asked": 4, "found": 2, "scored": 4, "ended_early": 0, "failed": 1}
     assert (found["is_new"], found["ended_by"], found["configured"]["trial"]) == (False, "trials", 0)
@@ -193,7 +193,7 @@ def test_three_failures_in_a_row_end_a_search_that_can_go_on(shop: Path, monkeyp
 
 def test_a_search_that_has_lost_its_lease_tries_no_more(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def taken() -> None:
-        expire_lease(shop)
+        expire_leases_of(shop)
         with closing(open_configured(configured(shop))) as store:
             assert acquire_lease(store, "tune", "another") is not None
 

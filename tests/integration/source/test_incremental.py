@@ -175,7 +175,13 @@ def change(shop: Shop, day: int) -> None:
         shop.columns += ", order_id"
 
 
-@pytest.mark.parametrize(("form", "nights"), [(form, 30 if form == "timestamps" else 10) for form in FORMS])
+@pytest.mark.parametrize(
+    ("form", "nights"),
+    [
+        *((form, 20 if form == "timestamps" else 10) for form in FORMS),
+        pytest.param("timestamps", 30, marks=pytest.mark.slow),
+    ],
+)
 def test_thirty_days_of_changes_give_what_a_full_read_gives(
     database: str, store: Store, tmp_path: Path, form: str, nights: int
 ) -> None:
