@@ -70,9 +70,9 @@ class Nights:
     def due(self) -> Due:
         return next(due for due in list_due(self.store) if due.job == "train")
 
-    def planned(self) -> Due:
-        """The due time, once a scheduler has written it."""
-        self.wait(lambda: bool(list_due(self.store)))
+    def planned(self, jobs: int = 1) -> Due:
+        """The due time of training, once a scheduler has planned so many jobs, one after the other."""
+        self.wait(lambda: len(due := list_due(self.store)) >= jobs and any(one.job == "train" for one in due))
         return self.due()
 
     def miss(self, nights: int = 1) -> int:

@@ -34,7 +34,8 @@ def nights_with(tmp_path):
     def start(settings):
         opened.append(Nights(tmp_path, f"sqlite:///{tmp_path / 'own.db'}", settings))
         opened[0].start()
-        opened[0].planned()
+        others = settings.replace("[schedule.jobs.train]", "").count("[schedule.jobs.")
+        opened[0].planned(jobs=1 + others)
         return opened[0]
 
     yield start
