@@ -145,15 +145,9 @@ def read(
     now: int | None = None,
     progress: Progress,
     is_evaluated: bool = True,
-    removed_visits: int = 0,
 ) -> Dataset:
-    """Load and check the source, as a step of the run that keeps the findings. is_evaluated: as for `load`.
-
-    removed_visits: how many events of visitors were too old to be kept; the step counts them.
-    """
+    """Load and check the source, as a step of the run that keeps the findings. is_evaluated: as for `load`."""
     with record.step("read") as counts:
-        if removed_visits:
-            counts.update(removed_visits=removed_visits)
         dataset = load(
             config,
             store,
@@ -181,6 +175,7 @@ def read_news(
 ) -> Dataset | None:
     """As `read`, but only what is new since the last reading, which the step says. is_full: read everything.
 
+    removed_visits: how many events of visitors were too old to be kept; the step counts them.
     trained: how the live bundle was made; where it was made so of the same data, None is returned. None: always read.
     """
     with record.step("read") as counts:
