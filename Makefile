@@ -43,7 +43,7 @@ demo: $(INSTALLED) ## a sample shop in demo/: generate, check, train, recommend,
 	rm -rf $(DEMO)
 	$(BIN)/recsys sample $(DEMO)
 	$(BIN)/recsys source check --config $(DEMO)/recsys.toml
-	RECSYS_TRAINING__BUDGET_MINUTES=1.5 $(BIN)/recsys train --config $(DEMO)/recsys.toml
+	RECSYS_TRAINING__BUDGET_MINUTES=1 $(BIN)/recsys train --config $(DEMO)/recsys.toml
 	$(BIN)/recsys recommend 1003 1024 1006 -k 8 --config $(DEMO)/recsys.toml
 ifneq ($(SERVE),no)
 	@echo "The page is at http://127.0.0.1:8000/#user=1003 until Ctrl-C."
