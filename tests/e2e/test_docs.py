@@ -86,7 +86,7 @@ def readers_shop(folder: Path) -> None:
     with (folder / "recsys.toml").open("a") as settings:
         settings.write(QUICK + '[training]\nmodels = ["mf"]\n')
     # As `make demo` does, so that the reader's first training differs in its settings.
-    train(load_config(folder / "recsys.toml", {"RECSYS_TRAINING__BUDGET_MINUTES": "1.5"}), progress=quiet)
+    train(load_config(folder / "recsys.toml", {"RECSYS_TRAINING__BUDGET_MINUTES": "1"}), progress=quiet)
 
 
 @pytest.fixture(scope="module")

@@ -87,7 +87,7 @@ def browser(tmp_path: Path) -> Iterator[Browser]:
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not chromium or not driver:
         if os.environ.get("CI") == "true":
-            pytest.fail("Debian's packages chromium and chromium-driver are missing; `.ci/browser.sh` installs them")
+            pytest.fail("Debian's packages chromium and chromium-driver are missing; `.ci/packages.sh` installs them")
         pytest.skip("Debian's packages chromium and chromium-driver are not installed")
     opened = Browser(tmp_path / "browser", chromium=chromium, driver=driver)
     yield opened

@@ -33,7 +33,7 @@ def promtool(*words: str | Path, stdin: str | None = None) -> subprocess.Complet
     program = shutil.which("promtool")
     if program is None:
         if os.environ.get("CI") == "true":
-            pytest.fail("Debian's package prometheus is missing; `.ci/promtool.sh` installs it")
+            pytest.fail("Debian's package prometheus is missing; `.ci/packages.sh` installs it")
         pytest.skip("promtool is not installed: Debian's package prometheus has it")
     return subprocess.run([program, *words], input=stdin, capture_output=True, text=True, check=False)
 
