@@ -45,7 +45,7 @@ LAYERS = (
     {"imports", "process", "progress", "spelling"},
     {"config"},
     {"data"},
-    {"store", "index", "guards"},
+    {"store", "index", "guards", "content"},
     {"source", "sample", "related"},
     {"models"},
     {"propensity"},
