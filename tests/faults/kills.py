@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -39,10 +40,10 @@ def at_points(shop: Shop, _asked: Any) -> Iterator[Row]:
 
 
 def at_random(shop: Shop, asked: Any) -> list[Row]:
-    """One row: the worst of the losses, and how many kills there were in each step."""
+    """One row: the worst of the losses, and how many kills there were in each step. The error stream counts along."""
     steps: Counter[str] = Counter()
     rows, chance = [], random.Random(asked.seed)
-    for _ in range(asked.random):
+    for number in range(1, asked.random + 1):
         before = shop.good
         last = list_runs(shop.store, 1)[0]
         night = shop.start("train", "--full")
@@ -53,9 +54,11 @@ def at_random(shop: Shop, asked: Any) -> list[Row]:
         night.communicate()
         assert not left_in_session(night.pid)
         after = shop.state()
-        steps[step_of(after.steps) if after.running else "after its end"] += 1
+        step = step_of(after.steps) if after.running else "after its end"
+        steps[step] += 1
         seconds = shop.good_again()[1]
         rows.append(Row("killed at random", "SIGKILL", before, after, lost_between(before, after, moved=True), seconds))
+        sys.stderr.write(f"{shop.kind}: kill {number} {step}, lost {rows[-1].lost}, again {seconds:.1f} s\n")
     if not rows:
         return []
     worst = max(rows, key=lambda row: (row.lost != "nothing", row.seconds))
