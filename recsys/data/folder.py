@@ -23,6 +23,7 @@ from recsys.errors import BundleError, RecsysError
 
 MANIFEST = "manifest.json"
 CURRENT = "CURRENT"
+_CHECKSUM = "sha256"  # of a manifest's other values
 _LEFTOVER, _LOCK = ".tmp-", ".lock"
 _POLL_SECONDS = 0.1
 _NEEDED = "[storage] path needs a folder that this user may read and write"
@@ -75,7 +76,7 @@ def remove_leftovers(parent: Path) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read the manifest of a folder. Raises BundleError when there is none or it is not a manifest."""
+    """Read the manifest of a folder. Raises BundleError when there is none, it is not a manifest, or it is damaged."""
     path = folder / MANIFEST
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -85,7 +86,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise BundleError(f"{path} cannot be read: {error}") from None
     if not isinstance(values, dict) or not isinstance(values.get("files"), dict):
         raise BundleError(f'{path} is no manifest: expected an object with "files"')
+    expected = values.pop(_CHECKSUM, None)  # a manifest of before version 0.2 has none
+    if expected is not None and (found := _digest(values)) != expected:
+        raise BundleError(f"{path} is damaged: expected sha256 {expected} of its values, found {found}")
     return values
+
+
+def write_manifest(folder: Path, values: dict[str, Any]) -> None:
+    """Write the manifest of a folder, with a checksum of its values."""
+    path = folder / MANIFEST
+    text = json.dumps({**values, _CHECKSUM: _digest(values)}, indent=1, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+    _sync(path)
 
 
 def verify(folder: Path) -> None:
@@ -231,9 +243,7 @@ def _seal(folder: Path, values: dict[str, Any]) -> None:
     }
     for path in paths:
         _sync(path)
-    manifest = folder / MANIFEST
-    manifest.write_text(json.dumps({**values, "files": files}, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    _sync(manifest)
+    write_manifest(folder, {**values, "files": files})
     for path in [*(path for path in folder.rglob("*") if path.is_dir()), folder]:
         _sync_folder(path)
 
@@ -254,6 +264,11 @@ def _sync_folder(path: Path) -> None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest(values: dict[str, Any]) -> str:
+    """The sha256 of JSON values, however they are spaced."""
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
 def _free_space(parent: Path) -> str:

@@ -1,6 +1,5 @@
 """The page's files as they are served and packed, and what its endpoints answer."""
 
-import json
 import shutil
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from serving import ids, said
 from recsys.bundle import bundle as bundles
 from recsys.config.loading import load_config
 from recsys.data.extract import open_extract
+from recsys.data.folder import read_manifest, write_manifest
 from recsys.guards.verdicts import Verdict
 from recsys.store.migrate import open_store
 from recsys.store.runs import add_step, finish_run, start_run
@@ -130,12 +130,12 @@ def test_status_tells_what_is_served_and_what_is_on_disk(server, shop):
 
 
 def test_every_time_of_status_ends_with_z_also_of_a_bundle_that_wrote_utc_otherwise(serve, shop):
-    place = shop / "recsys-data" / "bundles" / bundles.load(shop / "recsys-data").version / "manifest.json"
-    manifest = json.loads(place.read_text())
+    place = shop / "recsys-data" / "bundles" / bundles.load(shop / "recsys-data").version
+    manifest = read_manifest(place)
     fresh = {name: manifest["data"][name] for name in ("first", "last")}
     assert all(text.endswith("Z") for text in fresh.values())
     manifest["data"] |= {name: text.replace("Z", "+00:00") for name, text in fresh.items()}
-    place.write_text(json.dumps(manifest))
+    write_manifest(place, manifest)
     status = serve().http.get("/v1/status")
     assert "+00:00" not in status.text
     data = status.json()["serving"]["data"]

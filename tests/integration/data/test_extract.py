@@ -1,10 +1,9 @@
-import json
-
 import numpy as np
 import pytest
 from extracts import KINDS, ROWS, WATERMARK, extracted, read
 
 from recsys.data.extract import open_extract, publish, write
+from recsys.data.folder import read_manifest, write_manifest
 from recsys.errors import BundleError, NotFoundError
 
 
@@ -65,7 +64,7 @@ def test_a_flipped_byte_is_found(tmp_path, name):
 def test_a_manifest_that_does_not_fit_is_refused(tmp_path, key, value, says):
     version = write(tmp_path, read(ROWS))
     publish(tmp_path, version)
-    path = tmp_path / "extract" / version / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    place = tmp_path / "extract" / version
+    write_manifest(place, read_manifest(place) | {key: value})
     with pytest.raises(BundleError, match=says):
         open_extract(tmp_path)

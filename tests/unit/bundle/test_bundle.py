@@ -13,6 +13,7 @@ from recsys.bundle import bundle as bundles
 from recsys.bundle import versions
 from recsys.bundle.bundle import assemble
 from recsys.config.settings import IndexSettings
+from recsys.data import folder as folders
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import BundleError, RecsysError
 from recsys.index import choice, norm_order
@@ -58,16 +59,15 @@ def assert_same_vectors(found, expected):
 
 def reseal(place):
     """Make size and checksum of every file right again, as somebody would who swaps files by hand."""
-    manifest = json.loads((place / "manifest.json").read_text())
+    manifest = folders.read_manifest(place)
     for name in manifest["files"]:
         content = (place / name).read_bytes()
         manifest["files"][name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    (place / "manifest.json").write_text(json.dumps(manifest))
+    folders.write_manifest(place, manifest)
 
 
 def change_manifest(place, **values):
-    path = place / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    folders.write_manifest(place, folders.read_manifest(place) | values)
 
 
 def test_what_is_loaded_is_what_was_saved(tmp_path):
@@ -355,8 +355,8 @@ def test_indexes_that_were_chosen_are_saved_and_answer_the_same_once_opened(tmp_
 def test_a_bundle_from_before_there_was_a_file_for_it_knows_which_items_have_a_vector(tmp_path):
     version = bundles.save(tiny.bundle(np.diag([1.0, 0, 1])), tmp_path, facts=tiny.FACTS)
     place = tmp_path / "bundles" / version
-    manifest = json.loads((place / "manifest.json").read_text())
+    manifest = folders.read_manifest(place)
     del manifest["files"]["with_vector.npy"]
-    (place / "manifest.json").write_text(json.dumps(manifest))
+    folders.write_manifest(place, manifest)
     (place / "with_vector.npy").unlink()
     assert bundles.load(tmp_path, version).with_vector.tolist() == [True, False, True]

@@ -7,6 +7,7 @@ import tiny
 from box_shop import bundle_of, drawn_events
 
 from recsys.bundle import bundle as bundles
+from recsys.data import folder as folders
 from recsys.data.prices import no_changes
 from recsys.errors import BundleError
 
@@ -29,8 +30,8 @@ def test_the_prices_of_a_bundle_are_saved_and_mapped(tmp_path):
     assert isinstance(found.rows.base, np.memmap)
     nothing = bundles.save(replace(bundle, prices=no_changes()), tmp_path, facts=tiny.FACTS)
     assert len(bundles.load(tmp_path, nothing).prices) == 0
-    manifest = tmp_path / "bundles" / version / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"changes": 40', '"changes": 41'))
+    place = tmp_path / "bundles" / version
+    folders.write_manifest(place, folders.read_manifest(place) | {"prices": {"changes": 41}})
     with pytest.raises(BundleError, match="expected 41 changes"):
         bundles.load(tmp_path, version)
 
@@ -46,8 +47,8 @@ def test_counts_that_do_not_fit_each_other_are_refused(tmp_path):
     bundle = bundle_of(drawn_events())
     place = tmp_path / "bundles" / bundles.save(bundle, tmp_path, facts=tiny.FACTS)
     np.save(place / "demand" / "counts.npy", bundle.demand.counts[:-1])
-    manifest = json.loads((place / "manifest.json").read_text())
+    manifest = folders.read_manifest(place)
     del manifest["files"]["demand/counts.npy"]
-    (place / "manifest.json").write_text(json.dumps(manifest))
+    folders.write_manifest(place, manifest)
     with pytest.raises(BundleError, match="as many items as counts"):
         bundles.load(tmp_path, place.name)

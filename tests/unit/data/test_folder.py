@@ -188,8 +188,9 @@ def test_checksums_are_read_once_a_machine(tmp_path, own_temporary_folder):
     folders.verify(folder)
     (remembered,) = own_temporary_folder.rglob("recsys-verified-*/*")
     # A file whose checksum was never right passes now only because this state of the files is remembered.
-    manifest = folder / "manifest.json"
-    manifest.write_text(manifest.read_text().replace(hashlib.sha256(b"alpha").hexdigest(), "0" * 64))
+    manifest = folders.read_manifest(folder)
+    manifest["files"]["a.txt"]["sha256"] = "0" * 64
+    folders.write_manifest(folder, manifest)
     with pytest.raises(BundleError, match="damaged"):
         folders.verify(folder)
     remembered.write_text(folders._fingerprint(folder, folders.read_manifest(folder)["files"]))
@@ -206,6 +207,19 @@ def test_a_machine_that_cannot_remember_checks_again(tmp_path, own_temporary_fol
     flip_a_byte(folder / "a.txt")
     with pytest.raises(BundleError, match="damaged"):
         folders.verify(folder)
+
+
+def test_a_flipped_bit_in_a_manifest_is_found_and_one_of_before_had_no_checksum(tmp_path):
+    folder = folders.write_folder(tmp_path, "one", lambda place: {**two_files(place), "rows": 40, "share": 0.1, 7: "ä"})
+    path, kept = folder / "manifest.json", folders.read_manifest(folder)
+    text = path.read_text()
+    path.write_text(text.replace('"rows": 40', '"rows": 41'))
+    with pytest.raises(BundleError, match=r"manifest\.json is damaged"):
+        folders.read_manifest(folder)
+    path.write_text(json.dumps(json.loads(text)))  # other blanks, same values
+    assert folders.read_manifest(folder) == kept
+    path.write_text(json.dumps(kept | {"rows": 41}))
+    assert folders.read_manifest(folder)["rows"] == 41
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"files": 3}', "\x00"])
