@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from apscheduler.triggers.combining import OrTrigger
 from apscheduler.triggers.cron import CronTrigger
 
 from jobs.output import Output, Table
@@ -29,7 +30,7 @@ class Entry:
 
     job: str
     text: str  # what the due times follow from; when it changes, the next one is computed again
-    trigger: CronTrigger | None  # None: it is due after another job
+    trigger: OrTrigger | None  # None: it is due after another job
     every_hour: bool
     command: tuple[str, ...]
     after: str | None = None
@@ -51,7 +52,7 @@ class Entry:
         while True:
             found: datetime = self.trigger.get_next_fire_time(None, moment + timedelta(microseconds=1))
             moment = found.astimezone(UTC)
-            again = moment.astimezone(self.trigger.timezone).fold == 1
+            again = moment.astimezone(found.tzinfo).fold == 1
             if self.every_hour or not again:
                 return from_datetime(moment + self.late_by)
 
@@ -146,17 +147,19 @@ def _share(text: str) -> float:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest()) / 2**32
 
 
-def _trigger(text: str, settings: ScheduleSettings) -> CronTrigger:
+def _trigger(text: str, settings: ScheduleSettings) -> OrTrigger:
+    """A trigger for each hour of the entry: one for several leaves out an hour that the clock skips."""
     cron = parse_cron(text)
-    return CronTrigger(
-        minute=_listed(cron.minutes),
-        hour=_listed(cron.hours),
-        day=_listed(cron.days),
-        month=_listed(cron.months),
-        day_of_week=",".join(_WEEKDAYS[day] for day in cron.weekdays),  # by name: APScheduler counts from Monday
-        second="0",
-        timezone=time_zone(settings.zone),
-    )
+    shared = {
+        "minute": _listed(cron.minutes),
+        "day": _listed(cron.days),
+        "month": _listed(cron.months),
+        "day_of_week": ",".join(_WEEKDAYS[day] for day in cron.weekdays),  # by name: APScheduler counts from Monday
+        "second": "0",
+        "timezone": time_zone(settings.zone),
+    }
+    hours = ["*"] if cron.every_hour else map(str, cron.hours)
+    return OrTrigger([CronTrigger(hour=hour, **shared) for hour in hours])
 
 
 def _listed(numbers: tuple[int, ...]) -> str:

@@ -18,7 +18,7 @@ from recsys.config.settings import Config
 from recsys.errors import RecsysError
 from recsys.store.database import Store
 from recsys.store.runs import OUTCOMES, Run
-from recsys.store.schedule import Due, latest_runs, list_due
+from recsys.store.schedule import Due, latest_runs, list_due, paused_jobs
 
 CACHE_SECONDS = 5.0  # so that several scrapers do not each ask the database
 _OUTCOMES = {"ok": 0, "warn": 1, "refuse": 2}  # of a guard
@@ -42,6 +42,7 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "recsys_guard_bound": ("The bound of what it measured", ("guard",)),
     "recsys_schedule_due_timestamp_seconds": ("The next due time", ("recsys_job",)),
     "recsys_schedule_overdue": ("1 when [alerts] calls the job late or overdue", ("recsys_job",)),
+    "recsys_schedule_paused": ("1 while the job is paused", ("recsys_job",)),
 }
 COUNTERS = {"recsys_alerts": ("Alerts, by channel and outcome", ("channel", "outcome"))}
 
@@ -129,12 +130,14 @@ def read_samples(store: Store, config: Config, jobs: Iterable[str]) -> Samples:
     for job, latest in runs.items():
         _add_runs(found, job, latest)
     _add_training(found, runs.get("train", []))
-    now = store.now()
+    now, paused = store.now(), paused_jobs(store)
     for due in list_due(store):
         if due.job in jobs:
             found["recsys_schedule_due_timestamp_seconds"].append(((due.job,), due.due_at / 1e6))
-            is_late = _is_late(config, due, runs.get(due.job, []), now)
+            is_paused = due.job in paused
+            is_late = not is_paused and _is_late(config, due, runs.get(due.job, []), now)
             found["recsys_schedule_overdue"].append(((due.job,), float(is_late)))
+            found["recsys_schedule_paused"].append(((due.job,), float(is_paused)))
     return found
 
 

@@ -64,6 +64,23 @@ def test_the_changes_of_the_clock_neither_lose_a_night_nor_double_it(after, due)
     assert next_of(entry_of("30 2 * * *", "Europe/Berlin"), moment) == datetime.fromisoformat(due).replace(tzinfo=UTC)
 
 
+@pytest.mark.parametrize(
+    ("text", "zone", "after", "due"),
+    [  # hours and minutes in UTC
+        ("30 1,2 * * *", "Europe/Berlin", "2026-03-28T12:00", ["00:30", "01:30", "23:30", "00:30"]),
+        ("30 1,2,3 * * *", "Europe/Berlin", "2026-03-28T12:00", ["00:30", "01:30", "23:30", "00:30"]),
+        ("30 1,2 * * *", "Europe/Berlin", "2026-10-24T12:00", ["23:30", "00:30", "00:30", "01:30"]),
+        ("0,30 1-3 * * *", "America/New_York", "2026-03-07T12:00", ["06:00", "06:30", "07:00", "07:30", "05:00"]),
+    ],
+)
+def test_an_entry_of_several_hours_loses_none_when_the_clock_changes(text, zone, after, due):
+    moment, found = datetime.fromisoformat(after).replace(tzinfo=UTC), []
+    for _ in due:
+        moment = next_of(entry_of(text, zone), moment)
+        found.append(f"{moment:%H:%M}")
+    assert found == due
+
+
 def test_an_entry_for_every_hour_is_due_in_both_hours_of_a_clock_set_back():
     moment, found = datetime(2026, 10, 24, 23, 30, tzinfo=UTC), []
     for _ in range(3):

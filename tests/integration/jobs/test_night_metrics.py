@@ -21,7 +21,7 @@ from jobs.schedule import exporter
 from jobs.schedule.exporter import COUNTERS, GAUGES, NightMetrics
 from recsys.config.settings import Config
 from recsys.store.runs import add_step, finish_run, start_run
-from recsys.store.schedule import plan_due
+from recsys.store.schedule import pause_job, plan_due
 
 ROOT = Path(__file__).parents[3]
 MONITORING = ROOT / "monitoring"
@@ -92,9 +92,17 @@ def test_what_the_ledger_says_is_what_prometheus_reads(store):
     assert (found["recsys_guard_outcome", "events"], found["recsys_guard_outcome", "prices"]) == (0, 2)
     assert (found["recsys_guard_figure", "prices"], found["recsys_guard_bound", "prices"]) == (9, 3)
     assert found["recsys_schedule_overdue", "train"] == 1
+    assert found["recsys_schedule_paused", "train"] == 0
     assert found["recsys_alerts_total", "email", "failed"] == 3
     checked = promtool("check", "metrics", stdin=text_of(metrics))
     assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_a_paused_job_is_paused_and_neither_late_nor_overdue(sqlite_store):
+    fill(sqlite_store)
+    pause_job(sqlite_store, "train")
+    found = samples(text_of(NightMetrics(CONFIG, lambda: sqlite_store, ["train"], {})))
+    assert (found["recsys_schedule_paused", "train"], found["recsys_schedule_overdue", "train"]) == (1, 0)
 
 
 def test_while_the_database_is_away_the_last_values_go_on(sqlite_store, monkeypatch):
@@ -190,7 +198,7 @@ def queries() -> list[str]:
 
 def test_every_query_of_the_rules_and_the_dashboard_is_of_metrics_and_labels_that_exist(tmp_path):
     found = queries()
-    assert len(found) == (MONITORING / "rules.yml").read_text().count("expr:") + 17
+    assert len(found) == (MONITORING / "rules.yml").read_text().count("expr:") + 18
     assert {query: fault for query in found if (fault := fault_of(query))} == {}
     assert fault_of('recsys_run_last_statuss{status="failed"}') == "there is no metric recsys_run_last_statuss"
     assert fault_of('recsys_ndcg20{modell="live"}') == "no metric of it has {'modell'}"
