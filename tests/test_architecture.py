@@ -45,6 +45,7 @@ LAYERS = (
     {"imports", "process", "progress", "spelling"},
     {"config"},
     {"data"},
+    {"experiments"},
     {"store", "index", "guards", "content"},
     {"source", "sample", "related"},
     {"models"},
