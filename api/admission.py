@@ -5,6 +5,7 @@ from collections import deque
 _ANSWERS = 16  # whose times are averaged
 _AVERAGES = 4  # of which the lowest counts: a database that hangs for a moment turns nobody away, a full processor does
 _LONGEST = 0.1  # seconds between two answers; longer ones are stalls
+_ASSUMED = [0.01] * 4  # the times that a worker begins with, so that its first answers may be overloaded too
 
 
 class Admission:
@@ -19,12 +20,12 @@ class Admission:
         self._threads, self._max_wait = threads, max_wait_seconds
         self._under_way = 0
         self._since = 0.0  # when the latest answer was given, or when work began after a pause
-        self._times = list[float]()  # between answers, of the average to come
-        self._averages = deque[float]([0.0], maxlen=_AVERAGES)
+        self._times = list(_ASSUMED)  # between answers, of the average to come
+        self._averages = deque[float](maxlen=_AVERAGES)
 
     def admit(self, now: float) -> bool:
         """Whether to answer one more request; if so, `leave` has to follow. now: seconds of any clock."""
-        if self._under_way >= self._threads and (self._under_way + 1) * min(self._averages) > self._max_wait:
+        if self._under_way >= self._threads and (self._under_way + 1) * self._between() > self._max_wait:
             return False
         if not self._under_way:
             self._since = now
@@ -39,3 +40,7 @@ class Admission:
             self._times.clear()
         self._since = now
         self._under_way -= 1
+
+    def _between(self) -> float:
+        """Seconds between two answers, as far as they are known by now."""
+        return min(self._averages) if self._averages else sum(self._times) / len(self._times)

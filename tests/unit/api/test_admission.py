@@ -31,6 +31,14 @@ def test_whatever_earlier_ones_took_each_thread_gets_a_request():
     assert [admission.admit(1e6) for _ in range(7)] == [True] * 2 + [False] * 5
 
 
+def test_a_worker_that_has_just_started_turns_requests_away_too_and_learns_with_each_answer():
+    fresh, slow, quick = (Admission(threads=8, max_wait_seconds=0.5) for _ in range(3))
+    busy(slow, 0.05, count=4)
+    busy(quick, 0.002, count=12)
+    admitted = [sum(each.admit(100.0) for _ in range(1000)) for each in (fresh, slow, quick)]
+    assert admitted == [50, 16, 125]
+
+
 def test_one_stall_turns_nobody_away():
     admission = Admission(threads=8, max_wait_seconds=0.5)
     busy(admission, 0.002)
