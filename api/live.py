@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from api import metrics
@@ -16,7 +17,7 @@ from recsys.config.settings import Config
 from recsys.data import folder as folders
 from recsys.data.catalog import ChangedItem
 from recsys.errors import RecsysError
-from recsys.serving.snapshot import ITEMS_AT_ONCE, Snapshot, grow, items_after, load, warm_up
+from recsys.serving.snapshot import ITEMS_AT_ONCE, Snapshot, grow, items_after, load, read_posted, warm_up
 from recsys.store.resilient import ResilientStore
 
 _RETRY_SECONDS = 30.0  # before a bundle that was refused is tried again
@@ -77,6 +78,16 @@ class Live:
             if len(items) < ITEMS_AT_ONCE:
                 return
 
+    def poll_events(self) -> None:
+        """Read which events were posted, for the boxes that count those of everybody."""
+        if (seen := self._snapshot) is None:
+            return
+        posted = read_posted(seen, self._store.read)
+        with self._lock:
+            latest = self._snapshot
+            if latest is not None and latest.bundle is seen.bundle and posted is not latest.posted:
+                self._snapshot = replace(latest, posted=posted.under(latest.view))
+
     def _read_items(self, revision: int) -> list[ChangedItem]:
         return self._store.read(partial(items_after, revision=revision))
 
@@ -98,6 +109,8 @@ class Live:
             bundle=held.bundle if held and self._names[0] == names[0] else None,
             extract=held.log.extract if held and self._names[1] == names[1] else None,
         )
+        if held is not None and new.bundle is held.bundle:
+            new = replace(new, posted=None if held.posted is None else held.posted.under(new.view))
         warm_up(new)
         return new
 

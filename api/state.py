@@ -90,6 +90,7 @@ class AppState:
             self._learn_deletions()
             self.learn_placements(self.store.read(list_placements))
             self.live.poll_items()
+            self.live.poll_events()
         except AwayError:
             return False
         except Exception as error:  # one bad row must not end the thread

@@ -19,7 +19,7 @@ from recsys.progress import Progress
 from recsys.serving import answer as engine
 from recsys.serving.answer import Answer, Query, RequestContext, fields_of, shown_history
 from recsys.serving.placements import known_placements, question
-from recsys.serving.snapshot import Snapshot, grow, items_after, load
+from recsys.serving.snapshot import Snapshot, grow, items_after, load, read_posted
 from recsys.store.database import Store
 from recsys.store.placements import list_placements
 
@@ -204,6 +204,7 @@ def _show_box(
     config: Config, store: Store, query: Query, history: Path | None, title: str, progress: Progress
 ) -> Output:
     snapshot = _load(config, store, progress)
+    snapshot = replace(snapshot, posted=read_posted(snapshot, lambda use: use(store)))
     if history is not None:
         query = replace(query, history=read_history(history, snapshot.bundle.kinds))
     context = _context(config, store, snapshot, query)

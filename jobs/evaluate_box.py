@@ -12,6 +12,7 @@ from recsys.config.settings import Config
 from recsys.progress import Progress
 from recsys.store.migrate import open_store
 from recsys.training import pipeline
+from recsys.training.box_choice import told
 from recsys.training.box_evaluation import BoxResult, Inputs, difference, evaluate_box, find_evaluated
 from recsys.training.pipeline import BASELINE, TrainingRun
 
@@ -35,10 +36,12 @@ def evaluate(config: Config, *, box: str, progress: Progress) -> Output:
             results = evaluate_box(box, Inputs(run.config, run.dataset, run.splits), bundle)
         record.metrics = {"box": box, "ways": {name: result.metrics for name, result in results.items()}}
         record.metrics["differences"] = _differences(box, results)
+        record.metrics["chosen"] = chosen = {name: result.chosen for name, result in results.items() if result.chosen}
     names = list(results)
     metrics = list(results[box].metrics)
     rows = [[metric, *(results[name].metrics[metric] for name in names)] for metric in metrics]
-    return Output(record.metrics, [Table(f"The box {box}", ["metric", *names], rows), *_sentences(box, results)])
+    said = [*_sentences(box, results), *(told(name, facts) for name, facts in chosen.items())]
+    return Output(record.metrics, [Table(f"The box {box}", ["metric", *names], rows), *said])
 
 
 def _bundle(run: TrainingRun) -> Bundle:

@@ -93,7 +93,8 @@ def open_snapshot(
     if (bundle is None) != (dataset is None):
         raise ValueError("open_snapshot takes a bundle of train together with its dataset, or neither of them")
     extract = _extract_of(dataset) if dataset is not None else None
-    return snapshots.load(config, partial(snapshots.items_after, store), bundle=bundle, extract=extract)
+    snapshot = snapshots.load(config, partial(snapshots.items_after, store), bundle=bundle, extract=extract)
+    return replace(snapshot, posted=snapshots.read_posted(snapshot, lambda use: use(store)))
 
 
 def recommend(config: Config, store: Store, snapshot: Snapshot, query: Query) -> Answer:

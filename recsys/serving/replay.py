@@ -10,9 +10,9 @@ from pydantic import TypeAdapter, ValidationError
 from recsys.config.settings import Config
 from recsys.data.catalog import ChangedItem
 from recsys.errors import RefusedError
-from recsys.serving.answer import Answer, Query, answer, gather_context
-from recsys.serving.snapshot import Snapshot, load
-from recsys.store.changes import Changes
+from recsys.serving.answer import Answer, Query, answer, find_box, gather_context
+from recsys.serving.popular import WAYS
+from recsys.serving.snapshot import Snapshot, load, read_posted
 from recsys.store.database import Store
 from recsys.store.requests import KeptRequest
 
@@ -24,7 +24,7 @@ def replay(
     kept: KeptRequest,
     live: Snapshot,
     *,
-    read: Callable[[Callable[[Store], Changes]], Changes],
+    read: Callable[[Callable[[Store], Any]], Any],
     read_items: Callable[[int], list[ChangedItem]],
 ) -> Answer:
     """Answer a kept request again.
@@ -39,6 +39,8 @@ def replay(
     except ValidationError:
         raise RefusedError("question: another version of the service has kept it, which asks otherwise") from None
     snapshot = _snapshot_of_then(config, kept, live, read_items)
+    if snapshot.posted is None and WAYS.keys() & {query.box, *find_box(query).fallbacks, *(query.fallbacks or ())}:
+        snapshot = replace(snapshot, posted=read_posted(snapshot, read))
     context = gather_context(
         config, snapshot, replace(query, as_of=kept.as_of), now=kept.as_of, read=read, grow=lambda same, _items: same
     )

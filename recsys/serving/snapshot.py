@@ -26,6 +26,7 @@ from recsys.serving.filters import column_kinds
 from recsys.serving.fresh_items import CatalogView, extend
 from recsys.serving.history import EventLog
 from recsys.serving.operators import Kind
+from recsys.serving.posted import Posted, Read, catch_up, no_events
 from recsys.store.changes import read_changes
 from recsys.store.database import Store
 
@@ -47,6 +48,7 @@ class Snapshot:
     stock: Stock
     columns: dict[str, Kind]  # those that can be filtered on
     bought_codes: list[int]  # the bundle's codes of the kinds that mean "bought"
+    posted: Posted | None = None  # what was posted since the bundle; None: nobody has read it
 
     @property
     def bundle(self) -> Bundle:
@@ -116,8 +118,17 @@ def grow(config: Config, snapshot: Snapshot, items: Sequence[ChangedItem]) -> Sn
     beyond = [item for item in known_beyond if item.is_deleted or item.available is False]
     taken = sorted(again + new[:room] + beyond, key=lambda item: item.revision)
     view = CatalogView(snapshot.bundle, extend(snapshot.bundle, snapshot.view.fresh, taken))
-    grown = _snapshot(config, view, snapshot.log, items[-1].revision)
-    return replace(grown, is_full=snapshot.is_full or len(new) - len(beyond) > room, knows_until=snapshot.knows_until)
+    return replace(
+        _snapshot(config, view, snapshot.log, items[-1].revision),
+        is_full=snapshot.is_full or len(new) - len(beyond) > room,
+        knows_until=snapshot.knows_until,
+        posted=None if snapshot.posted is None else snapshot.posted.under(view),
+    )
+
+
+def read_posted(snapshot: Snapshot, read: Read) -> Posted:
+    """What was posted since the bundle was trained: what `snapshot` holds and what is newer. Raises as `read` does."""
+    return catch_up(snapshot.posted or no_events(snapshot.knows_until + MARGIN), snapshot.view, read)
 
 
 def warm_up(snapshot: Snapshot) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -179,6 +180,48 @@ def recent_events(store: Store, *, received_after: int, received_until: int) -> 
     received = (events.received_at > received_after) & (events.received_at <= received_until)
     with store.reading() as connection:
         return list(connection.scalars(sa.select(events.event_id).where(received, events.user_id.is_not(None))))
+
+
+class Received(NamedTuple):
+    """A place in the order in which events were received."""
+
+    time: int  # microseconds UTC
+    event_id: str
+
+
+class PostedEvents(NamedTuple):
+    """N events in the order in which they were received."""
+
+    items: list[str]  # [N]
+    kinds: list[str]  # [N]
+    times: list[int]  # [N] microseconds UTC
+    last: Received  # of the last one
+
+
+def next_events(store: Store, after: Received, *, until: int, limit: int) -> PostedEvents | None:
+    """The first `limit` events that were received after a place, up to `until` (microseconds UTC). None: there is none.
+
+    Those of users and of visitors; what was deleted is not there any more.
+    """
+    events = store.tables.events.c
+    is_later = (events.received_at > after.time) | (events.event_id > after.event_id)
+    query = sa.select(events.item_id, events.kind, events.occurred_at, events.received_at, events.event_id)
+    query = query.where(events.received_at >= after.time, events.received_at <= until, is_later)
+    with store.reading() as connection:
+        rows = connection.execute(query.order_by(events.received_at, events.event_id).limit(limit)).all()
+    if not rows:
+        return None
+    items, kinds, times, received, ids = map(list, zip(*rows, strict=True))
+    return PostedEvents(items, kinds, list(map(int, times)), Received(int(received[-1]), ids[-1]))
+
+
+def count_events(store: Store, *, received_after: int, until: Received) -> int:
+    """How many events were received after a time (microseconds UTC), up to a place."""
+    events = store.tables.events.c
+    is_earlier = (events.received_at < until.time) | (events.event_id <= until.event_id)
+    inside = (events.received_at > received_after) & (events.received_at <= until.time)
+    with store.reading() as connection:
+        return int(connection.scalar(sa.select(sa.func.count()).where(inside, is_earlier)) or 0)
 
 
 def count_kinds(store: Store) -> dict[str, int]:

@@ -5,7 +5,8 @@ questions. Shapes: Q questions, I items, N wanted items.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -26,16 +27,15 @@ from recsys.serving import answer as engine
 from recsys.serving import snapshot as snapshots
 from recsys.serving.answer import Query, RequestContext
 from recsys.serving.boxes import BOXES
+from recsys.serving.popular import CHOSEN, WAYS, way_weights
 from recsys.serving.snapshot import Snapshot
 from recsys.source.dataset import Dataset
 from recsys.store.changes import NO_EVENTS
+from recsys.training.box_choice import CHOICES, WEEK, WEEKS, choose_ways, weeks_before
 from recsys.training.metrics import K
 
 SESSION_MICROSECONDS = 30 * 60 * 1_000_000  # a longer pause of the same user begins another session
 MOST_QUESTIONS = 1_000  # drawn by the seed
-WEEKS = 12  # the moments at which a box is asked that is the same for everybody
-_BEFORE = 4  # weeks that tell what is usual in one
-_WEEK = 7
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ class BoxResult:
 
     metrics: dict[str, float]  # questions; ndcg@20; recall@20: the share of all gains that the list holds
     ndcg: Float64  # [Q]
+    chosen: dict[str, Any] = field(default_factory=dict)  # see choose_ways; empty where nothing was chosen
 
 
 def find_evaluated(name: str) -> Evaluated:
@@ -135,12 +136,18 @@ def difference(box: BoxResult, other: BoxResult) -> tuple[float, float, float]:
 
 
 def _snapshot(config: Config, dataset: Dataset, bundle: Bundle) -> Snapshot:
-    """What answers come from, with the events of all days: a question sees those before its moment."""
+    """What answers come from, with the events of all days: a question sees those before its moment.
+
+    The ways of the boxes are chosen in the weeks before those that evaluate them.
+    """
     until = int(dataset.events.times.max()) + 1
     extract = Extract(dataset.users, dataset.catalog.ids, dataset.events, dataset.kinds, dataset.watermark, until)
-    return snapshots.load(
-        config, lambda _: [], bundle=replace(bundle, demand=_demand(dataset, bundle.demand)), extract=extract
-    )
+    demand, chosen = _demand(dataset, bundle.demand), dict[str, Any]()
+    if demand is not None:
+        end = demand.end_day - WEEKS * WEEK
+        chosen = choose_ways(config, dataset.kinds, demand, len(dataset.catalog), end)
+    bundle = replace(bundle, demand=demand, manifest=bundle.manifest | {CHOSEN: chosen})
+    return snapshots.load(config, lambda _: [], bundle=bundle, extract=extract)
 
 
 def _demand(dataset: Dataset, counted: Demand | None) -> Demand | None:
@@ -157,41 +164,28 @@ def _ask(config: Config, snapshot: Snapshot, name: str, questions: Sequence[Ques
         found[at] = quality(ids.rows_of([hit["item_id"] for hit in answer.hits]), question)
     ndcg, recall = found.T
     metrics = {"questions": len(questions), f"ndcg@{K}": float(ndcg.mean()), f"recall@{K}": float(recall.mean())}
-    return BoxResult(metrics, ndcg)
+    return BoxResult(metrics, ndcg, snapshot.bundle.manifest[CHOSEN].get(name, {}))
 
 
-def _weeks(inputs: Inputs, weigh: Callable[[Demand, int], Float64]) -> Iterator[Question]:
+def _weeks(inputs: Inputs, box: str) -> Iterator[Question]:
     """What everybody does in each of the last weeks, asked for when it begins."""
-    demand = _demand(inputs.dataset, None)
+    demand, kinds, count = _demand(inputs.dataset, None), inputs.dataset.kinds, len(inputs.dataset.catalog)
     if demand is None:
         return
-    for week in range(1, WEEKS + 1):
-        day = demand.end_day - week * _WEEK
-        if day <= demand.first_day:
-            return
-        gains = weigh(demand, day)
+    weights = way_weights(WAYS[box], inputs.config, kinds, demand)
+    for day in weeks_before(demand, demand.end_day):
+        gains = CHOICES[box].gains(demand, day, weights, count)
         wanted = np.flatnonzero(gains > 0)
         if len(wanted):
             yield Question(Query(as_of=day * MICROSECONDS_PER_DAY), wanted.astype(np.int32), gains[wanted])
 
 
 def _bought_next_week(inputs: Inputs) -> Iterator[Question]:
-    """How often each item is bought in the week."""
-    codes, count = inputs.config.target_codes, len(inputs.dataset.catalog)
-    weights = [float(code in codes) for code in range(len(inputs.dataset.kinds))]
-    return _weeks(inputs, lambda demand, day: demand.between(day, day + _WEEK, weights, count))
+    return _weeks(inputs, "bestsellers")
 
 
 def _rising_next_week(inputs: Inputs) -> Iterator[Question]:
-    """By how much the demand for each item in the week exceeds that of a usual week of the four before."""
-    count, named = len(inputs.dataset.catalog), inputs.config.events.weights
-    weights = [named.get(kind, 0.0) for kind in inputs.dataset.kinds]
-
-    def rise(demand: Demand, day: int) -> Float64:
-        usual = demand.between(day - _BEFORE * _WEEK, day, weights, count) / _BEFORE
-        return demand.between(day, day + _WEEK, weights, count) - usual
-
-    return _weeks(inputs, rise)
+    return _weeks(inputs, "trending")
 
 
 def _bought_by_user(inputs: Inputs) -> Iterator[Question]:

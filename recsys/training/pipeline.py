@@ -13,10 +13,11 @@ from recsys.bundle.bundle import Bundle, assemble
 from recsys.config.settings import Config
 from recsys.data.arrays import Float32, Int32, Int64
 from recsys.data.catalog import Catalog
-from recsys.data.demand import count_events
+from recsys.data.demand import Demand, count_events
 from recsys.data.interactions import Histories, Interactions, codes_in, stack
 from recsys.data.prices import next_changes, no_changes
 from recsys.data.splits import Splits, split_by_time
+from recsys.data.times import MICROSECONDS_PER_DAY
 from recsys.errors import ConfigError
 from recsys.imports import resolve
 from recsys.index.choice import AUTO
@@ -29,8 +30,10 @@ from recsys.progress import Progress, no_progress
 from recsys.related import training as related
 from recsys.related.tables import Related
 from recsys.related.training import RelatedData
+from recsys.serving.popular import CHOSEN
 from recsys.source.dataset import Dataset
 from recsys.training import gate
+from recsys.training.box_choice import choose_ways
 from recsys.training.evaluation import EvaluationResult, ValidationScore, evaluate, rank
 from recsys.training.gate import METRIC, GateResult
 from recsys.training.libraries import check_installed
@@ -321,7 +324,24 @@ def refit(run: TrainingRun, winner: Candidate, baseline: Candidate, live: Bundle
     prices = no_changes()
     if live is not None:
         prices = next_changes(live.prices, live.catalog, bundle.catalog, run.dataset.watermark)
-    return replace(bundle, evaluation=winner.vectors, demand=demand, prices=prices, related=relate(run))
+    chosen = {CHOSEN: _choose_ways(run, demand)}
+    return replace(
+        bundle,
+        evaluation=winner.vectors,
+        demand=demand,
+        prices=prices,
+        related=relate(run),
+        manifest=bundle.manifest | chosen,
+    )
+
+
+def _choose_ways(run: TrainingRun, demand: Demand | None) -> dict[str, Any]:
+    """How trending and bestsellers rank, chosen by the weeks before the holdout."""
+    with run.step("boxes") as counts:
+        if demand is not None:
+            kinds, end = tuple(run.config.events.weights), run.splits.holdout_start // MICROSECONDS_PER_DAY
+            counts.update(choose_ways(run.config, kinds, demand, len(run.dataset.catalog), end))
+        return dict(counts)
 
 
 def relate(run: TrainingRun) -> Related:

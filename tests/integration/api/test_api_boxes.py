@@ -1,8 +1,9 @@
 """Boxes, pages and batches over HTTP, on each kind of database."""
 
-from serving import codes, ids, said
+from serving import codes, ids, said, wait_until
 
 from recsys.bundle import bundle as bundles
+from recsys.serving import posted
 
 
 def known_items(shop):
@@ -76,3 +77,18 @@ def test_too_much_at_once_is_refused(serve):
     typo = server.http.post("/v1/pages", json={"boxes": [{"box": "popular", "windw_days": 7}]}).json()
     assert typo["errors"][0]["where"] == "body.boxes[0].windw_days"
     assert "is window_days meant?" in typo["detail"]
+
+
+def test_bestsellers_move_with_what_is_posted_and_back_when_its_user_is_deleted(sqlite_server, monkeypatch):
+    monkeypatch.setattr(posted, "CHECK_SECONDS", 0.2)
+
+    def best():
+        return ids(said(sqlite_server.http.get("/v1/boxes/bestsellers", params={"k": 3})))
+
+    trained = best()
+    item = ids(said(sqlite_server.http.get("/v1/boxes/popular", params={"k": 60})))[-1]
+    events = [{"event_id": f"e{at}", "user_id": "u1", "kind": "purchase", "item_id": item} for at in range(300)]
+    sqlite_server.post("/v1/events", events)
+    wait_until(lambda: best()[0] == item)
+    said(sqlite_server.http.delete("/v1/users/u1"))
+    wait_until(lambda: best() == trained)

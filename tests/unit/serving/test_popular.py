@@ -11,6 +11,8 @@ from tiny import CART, DAY, PURCHASE, VIEW
 from recsys.models.budget import Budget
 from recsys.models.contract import TrainingData
 from recsys.models.popularity import PopularityParams, fit
+from recsys.serving.popular import CHOSEN
+from recsys.serving.posted import Posted, no_events
 
 FREE = {"available": [True] * 60}
 
@@ -94,3 +96,61 @@ def test_an_item_that_was_changed_since_keeps_its_place_and_a_new_one_is_the_las
     assert ids(found)[:3] == ["i1", "i2", "i3"]
     assert ids(found)[-1] == "new1"
     assert len(found.hits) == 61
+
+
+def with_posted(seen, rows):
+    """The shop after these events (item, kind, day) were posted; the item new1 has the joint row 60."""
+    items, kinds, days = (np.array(column) for column in zip(*rows, strict=True))
+    times = (days * DAY).round().astype(np.int64)
+    held = {"rows": items.astype(np.int32), "kinds": kinds.astype(np.int8), "times": times}
+    posted: Posted = replace(no_events(0), **held, until=int(times.max()) + 1)
+    return replace(seen, snapshot=replace(seen.snapshot, posted=posted))
+
+
+def scored(found):
+    return {hit["item_id"]: round(hit["score"], 3) for hit in found.hits if hit["reason"] == found.hits[0]["reason"]}
+
+
+@pytest.mark.parametrize(
+    ("box", "way"),
+    [("bestsellers", "bestsellers"), ("trending", "trending"), ("trending", "bestsellers"), ("bestsellers", "popular")],
+)
+@pytest.mark.parametrize("days", [1, 9])
+@pytest.mark.parametrize("as_of", [None, 100.5])
+def test_what_was_posted_counts_as_if_it_had_been_trained(box, way, days, as_of):
+    random = np.random.default_rng(5)
+    trained = [(0, int(random.integers(60)), int(random.integers(3)), day) for day in random.uniform(60, 99.5, 600)]
+    new = [(0, int(random.geometric(0.2)), int(random.integers(3)), day) for day in random.uniform(97, 101, 80)]
+    before = 101 if as_of is None else as_of
+    everything = tiny.events([*trained, *(row for row in new if row[3] < before)], users=25, items=60)
+    facts = {"manifest": {CHOSEN: {box: {"way": way, "window_days": days}}}}
+    shops = [
+        shop_of(seen, bundle=replace(bundle_of(seen, **FREE), **facts))
+        for seen in (everything, tiny.events(trained, users=25, items=60))
+    ]
+    counts = with_posted(shops[1], [row[1:] for row in new])
+    asked = {"k": 60} if as_of is None else {"k": 60, "as_of": round(as_of * DAY)}
+    expected = shops[0].ask(box, **asked)
+    found = counts.ask(box, **asked)
+    assert scored(found) == scored(expected)
+    assert scored(found) != scored(shops[1].ask(box, **asked))
+    past = {"k": 60, "as_of": 95 * DAY}
+    assert counts.ask(box, **past).hits == shops[1].ask(box, **past).hits
+
+
+def test_an_item_that_came_after_training_sells_best_as_soon_as_it_is_bought_most():
+    rows = [(0, 1, PURCHASE, 99), (0, 1, PURCHASE, 99.1), (0, 2, PURCHASE, 99.2)]
+    seen = tiny.events(rows, users=25, items=60)
+    quiet = shop_of(seen, bundle=bundle_of(seen, **FREE), changed=[changed_item("new1", 99)])
+    bought = with_posted(quiet, [(60, PURCHASE, 100)] * 3 + [(2, PURCHASE, 100), (3, VIEW, 100), (-1, PURCHASE, 100)])
+    found = bought.ask("bestsellers", k=4)
+    assert (ids(found)[:3], reasons(found)) == (["new1", "i2", "i1"], ["bestsellers"] * 3 + ["popular"])
+    assert ids(bought.ask("trending", k=1)) == ["new1"]
+    assert ids(quiet.ask("bestsellers", k=2)) == ["i1", "i2"]
+
+
+def test_events_that_count_nothing_in_a_box_move_no_window():
+    seen = shop((1, PURCHASE, 71.5, 3), (2, PURCHASE, 99, 2))
+    viewed = with_posted(seen, [(5, VIEW, 100.5)] * 20)
+    assert viewed.ask("bestsellers", k=3).hits == seen.ask("bestsellers", k=3).hits
+    assert ids(viewed.ask("trending", k=1)) == ["i5"]
