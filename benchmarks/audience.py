@@ -39,7 +39,8 @@ from recsys.store.migrate import open_store
 
 SIZES = (50, 200, 500)
 BEST_SELLERS = 100
-SET_SIZE = 5  # items of an audience for several
+SET_SIZES = (5, 20)  # items of an audience for several
+COMPARED = ("affinity", "past_buyers", "most_active", "rfm", "recency_frequency", "random")
 RESAMPLES = 10_000
 
 Float64 = npt.NDArray[np.float64]
@@ -58,7 +59,7 @@ class Retail:
     @property
     def users(self) -> Vocabulary:
         """The customers known at the cut."""
-        return self.inputs.extract.users
+        return self.inputs.users
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def read(arguments: argparse.Namespace, folder: Path) -> Retail:
     inputs = open_inputs(known, open_store(known.store.url))
     with closing(open_store(later.store.url)) as store:
         bought = load(later, store, now=time.time_ns() // 1000, progress=quiet)
-    shop = build_shop(inputs, np.zeros(len(inputs.extract.users), np.bool_))
+    shop = build_shop(inputs, np.zeros(len(inputs.users), np.bool_))
     return Retail(inputs, shop, _in_rows_of(inputs, bought), cut)
 
 
@@ -147,7 +148,7 @@ def _shop_with(rows: pl.DataFrame, folder: Path, arguments: argparse.Namespace) 
 
 def _in_rows_of(inputs: Inputs, bought: Dataset) -> Interactions:
     """The purchases of users and items that the shop knows, in its rows."""
-    users = bought.users.rows_in(inputs.extract.users)[bought.events.users]
+    users = bought.users.rows_in(inputs.users)[bought.events.users]
     items = bought.catalog.ids.rows_in(inputs.bundle.catalog.ids)[bought.events.items]
     known = (users >= 0) & (items >= 0)
     return Interactions.from_rows(
@@ -156,7 +157,7 @@ def _in_rows_of(inputs: Inputs, bought: Dataset) -> Interactions:
         bought.events.kinds[known],
         bought.events.times[known],
         bought.events.values[known],
-        user_count=len(inputs.extract.users),
+        user_count=len(inputs.users),
         item_count=len(inputs.bundle.catalog),
     )
 
@@ -165,7 +166,9 @@ def scores_of(retail: Retail, model: BuyingModel, items: Int32) -> Scores:
     """What the product knows of every customer; for the simpler ways, purchases beyond the history count too."""
     rows = np.arange(len(retail.users))
     found = score(model, retail.shop, retail.inputs.bundle.vectors, rows, items, retail.cut, progress=quiet)
-    return replace(found, purchases=np.diff(retail.shop.purchases.offsets).astype(np.float64))
+    purchases = retail.shop.purchases
+    spend = np.bincount(purchases.users, np.nan_to_num(purchases.values), len(rows)).astype(np.float64)
+    return replace(found, purchases=np.diff(purchases.offsets).astype(np.float64), measured=spend)
 
 
 def best_sellers(retail: Retail, length: int) -> Int32:
@@ -189,14 +192,14 @@ def draw(
     seed: int,
 ) -> dict[str, Drawn]:
     """The audiences of every strategy, for each of the targets; `never`: without the past buyers of the target."""
-    found = {name: np.zeros((3, len(scores), len(SIZES))) for name in STRATEGIES}
+    found = {name: np.zeros((3, len(scores), len(SIZES))) for name in COMPARED}
     for at, (of_item, target) in enumerate(zip(scores, targets, strict=True)):
         past = buyers_of(retail.shop.purchases, target, retail.cut)
         among = ~past if never else np.ones(len(past), np.bool_)
         some, rows = _only(of_item, among), np.flatnonzero(among)
         bought = kept(retail, target)
-        for name, strategy in STRATEGIES.items():
-            members = rank(some, retail.users, rows, max(SIZES), strategy, seed + at)
+        for name in COMPARED:
+            members = rank(some, retail.users, rows, max(SIZES), STRATEGIES[name], seed + at)
             hits = bought[retail.users.rows_of([member.user_id for member in members])]
             probabilities = np.array([member.probability for member in members])
             for column, size in enumerate(SIZES):
@@ -229,15 +232,47 @@ def _interval(differences: Float64, random: np.random.Generator) -> list[str]:
 
 
 def several(retail: Retail, model: BuyingModel, items: Int32) -> None:
-    """Print how audiences for sets of items fare: whether taking items as independent promises too much."""
-    sets = [items[start::20][:SET_SIZE] for start in range(20)]
-    scores = [scores_of(retail, model, chosen) for chosen in sets]
-    drawn = draw(retail, scores, sets, never=False, seed=0)
-    print(f"\nAll customers, {len(sets)} sets of {SET_SIZE} items")
-    for name in ("affinity", "past_buyers"):
-        figures = " ".join(f"{value:.4f}" for value in drawn[name].precision.mean(axis=0))
-        share = " ".join(f"{v:.2f}" for v in drawn[name].expected.sum(axis=0) / drawn[name].actual.sum(axis=0))
-        print(f"{name:18} {figures}   expected / actual buyers {share}")
+    """Print how audiences for sets of items fare: whether taking items as independent promises too much.
+
+    And how often a member of the first 200 who bought any of the set bought the best item told, the first two, or what
+    was bought most in the days before the cut.
+    """
+    for size in SET_SIZES:
+        sets = [items[start :: len(items) // size][:size] for start in range(len(items) // size)]
+        scores = [scores_of(retail, model, chosen) for chosen in sets]
+        drawn = draw(retail, scores, sets, never=False, seed=0)
+        print(f"\nAll customers, {len(sets)} sets of {size} items")
+        for name in ("affinity", "past_buyers"):
+            figures = " ".join(f"{value:.4f}" for value in drawn[name].precision.mean(axis=0))
+            share = " ".join(f"{v:.2f}" for v in drawn[name].expected.sum(axis=0) / drawn[name].actual.sum(axis=0))
+            print(f"{name:18} {figures}   expected / actual buyers {share}")
+        _print_best(retail, scores, sets)
+
+
+def _print_best(retail: Retail, scores: list[Scores], sets: list[Int32]) -> None:
+    """Items of `sets` come by demand, so the first one of each is the campaign's most popular."""
+    told = np.zeros((4, len(sets)))
+    for at, (found, chosen) in enumerate(zip(scores, sets, strict=True)):
+        members = rank(found, retail.users, np.arange(len(retail.users)), 200, STRATEGIES["affinity"], 0)
+        rows = retail.users.rows_of([member.user_id for member in members])
+        bought = retail.later.histories(rows, np.iinfo(np.int64).max, len(retail.later))
+        pairs = set(zip(bought.users.tolist(), bought.items.tolist(), strict=True))
+        of_set = set(chosen.tolist())
+        buyers = sorted({user for user, item in pairs if item in of_set})
+        for user in buyers:
+            best = members[user].best
+            right = (
+                (user, best[0]) in pairs,
+                any((user, item) in pairs for item in best[:2]),
+                (user, int(chosen[0])) in pairs,
+            )
+            told[:, at] += (*right, 1)
+    best, first_two, popular, buyers = told.sum(axis=1)
+    print(
+        f"of {buyers:.0f} members who bought any: the best item {best / buyers:.4f}, one of the first two "
+        f"{first_two / buyers:.4f}, the most popular {popular / buyers:.4f}; the best is ahead in "
+        f"{(told[0] > told[2]).sum()} of {len(sets)} sets"
+    )
 
 
 def calibration(retail: Retail, scores: list[Scores], targets: list[Int32]) -> None:

@@ -19,11 +19,12 @@ from jobs.commands import open_shop
 from jobs.output import Output, Table
 from recsys.audience.draw import draw
 from recsys.audience.eligible import describe_changes, describe_left_out, keep_mailable
-from recsys.audience.export import check_place, write_csv
+from recsys.audience.export import COLUMNS, check_place, write_csv
 from recsys.audience.filters import find_targets
 from recsys.audience.inputs import Campaign, Inputs, newest_moment, open_inputs
 from recsys.audience.propensity import check_conditions, columns_of, figures_of, parse_condition
-from recsys.audience.strategies import STRATEGIES
+from recsys.audience.sizes import parse_size
+from recsys.audience.strategies import check_strategy
 from recsys.audience.suppression import read_suppression
 from recsys.bundle.bundle import Bundle
 from recsys.config.settings import Config
@@ -46,13 +47,18 @@ def audience(
     *,
     items: Sequence[str] = (),
     filters: Sequence[str] = (),
-    size: int,
+    anything: bool = False,
+    size: int | str,
     out: Path,
     as_of: str | None = None,
     strategy: str = "affinity",
     exclude_past_buyers: bool = False,
     bought_within_days: float | None = None,
     min_purchases: int = 0,
+    min_events: int = 0,
+    recent_days: float = 30.0,
+    owned: Sequence[str] = (),
+    seeds: Path | None = None,
     user_filters: Sequence[str] = (),
     suppress: Sequence[Path] = (),
     allow_empty_suppression: bool = False,
@@ -64,15 +70,17 @@ def audience(
     as_of: ISO 8601, in UTC unless it names a zone; None: just after the newest known event. The same arguments return
     the frozen audience, without users who were deleted or may no longer be mailed.
     suppress: files of users not to mail; all of them count. allow_empty_suppression: one without entries is right.
-    items, filters: what the mailing is about: items by id, and those of the catalog that meet all filters.
-    bought_within_days, min_purchases, user_filters: who is left out; filters are in the catalog's grammar.
+    items, filters: what the mailing is about: items by id, and those of the catalog that meet all filters; or anything.
+    size: in the forms of `parse_size`.
+    recent_days, owned, seeds: what strategies ask for, see Campaign. seeds: a file as those of `suppress`.
+    bought_within_days, min_purchases, min_events, user_filters: who is left out; filters are in the catalog's grammar.
     where: conditions on what is expected of a user, as "churn_risk_90>=0.7"; all have to hold.
-    Raises NotFoundError for unknown items or strategy, ConfigError for no condition, RefusedError when nobody may be
-    mailed, and for a condition on a figure that the live bundle does not know.
+    Raises NotFoundError for unknown items or strategy, ConfigError for no condition or size, RefusedError when nobody
+    may be mailed, and for a condition on a figure that the live bundle does not know.
     """
     check_place(out)
-    if strategy not in STRATEGIES:
-        raise NotFoundError(f"there is no strategy {strategy!r}; there are {', '.join(STRATEGIES)}")
+    check_strategy(strategy)
+    wanted = parse_size(size)
     suppressed = tuple(map(read_suppression, suppress)) or None
     with closing(open_shop(config)) as store, ledger.run(store, LEASE, config) as run:
         progress("load", 0.0)
@@ -82,17 +90,21 @@ def audience(
             conditions = sorted({parse_condition(text) for text in where}, key=str)
             check_conditions(inputs, conditions)
             campaign = Campaign(
-                _targets(items, filters, inputs.bundle),
-                size,
-                moment,
-                strategy,
-                exclude_past_buyers,
-                suppressed,
-                tuple(map(str, conditions)),
-                allow_empty_suppression,
-                tuple(sorted(set(user_filters))),
-                bought_within_days,
-                min_purchases,
+                items=() if anything else _targets(items, filters, inputs.bundle),
+                size=wanted,
+                as_of=moment,
+                strategy=strategy,
+                exclude_past_buyers=exclude_past_buyers,
+                suppressed=suppressed,
+                conditions=tuple(map(str, conditions)),
+                allow_empty_suppression=allow_empty_suppression,
+                user_filters=tuple(sorted(set(user_filters))),
+                bought_within_days=bought_within_days,
+                min_purchases=min_purchases,
+                min_events=min_events,
+                recent_days=recent_days,
+                owned=tuple(sorted(set(owned))),
+                seeds=None if seeds is None else read_suppression(seeds),
             )
             rows = _item_rows(campaign, inputs.bundle)
             counts.update(users=len(inputs.extract.users), events=len(inputs.extract.events), items=len(rows))
@@ -145,7 +157,7 @@ def _moment(text: str | None, inputs: Inputs) -> int:
 def _targets(items: Sequence[str], filters: Sequence[str], bundle: Bundle) -> tuple[str, ...]:
     """The ids of all items that the mailing is about, sorted. Raises ConfigError when none was asked for."""
     if not items and not filters:
-        raise ConfigError("--items or --filter has to say what the mailing is about")
+        raise ConfigError("--items, --filter or --anything has to say what the mailing is about")
     found = bundle.catalog.ids.ids_of(find_targets(bundle, filters)) if filters else []
     return tuple(sorted({*items, *found}))
 
@@ -172,7 +184,7 @@ def _draft(campaign: Campaign, inputs: Inputs) -> AudienceRecord:
         audience_id="",
         as_of=campaign.as_of,
         items=list(campaign.items),
-        size=campaign.size,
+        size=campaign.size.number,
         strategy=campaign.strategy,
         options=_options(campaign, inputs),
         bundle="",
@@ -194,8 +206,15 @@ def _options(campaign: Campaign, inputs: Inputs) -> dict[str, Any]:
         further["user_filters"] = list(campaign.user_filters)
     if campaign.bought_within_days is not None:
         further["bought_within_days"] = campaign.bought_within_days
-    if campaign.min_purchases:
-        further["min_purchases"] = campaign.min_purchases
+    for name, default in (("min_purchases", 0), ("min_events", 0), ("recent_days", 30.0)):
+        if getattr(campaign, name) != default:
+            further[name] = getattr(campaign, name)
+    if campaign.owned:
+        further["owned"] = list(campaign.owned)
+    if campaign.seeds is not None:
+        further["seeds"] = _digest(sorted(campaign.seeds.entries))
+    if not campaign.size.number:
+        further["size"] = str(campaign.size)
     return further | {
         "exclude_past_buyers": campaign.exclude_past_buyers,
         "suppressed": None if entries is None else _digest(entries),
@@ -214,7 +233,7 @@ def _deliver(
     inputs: Inputs, record: AudienceRecord, members: pa.Table, gone: dict[str, int], out: Path, *, was_frozen: bool
 ) -> Output:
     consent = "assumed" if record.consent == "assumed" else "given"
-    rows = [(*row.values(), consent) for row in members.to_pylist()]
+    rows = [_row(one, consent) for one in members.to_pylist()]
     columns = columns_of(inputs)
     figures = figures_of(inputs, members["user_id"].to_pylist(), record.as_of)
     further = [[figures.get(row[1], {}).get(name) for name in columns] for row in rows]
@@ -233,6 +252,7 @@ def _deliver(
         "as_of": rfc3339(record.as_of),
         "items": record.items,
         "strategy": record.strategy,
+        "score": record.options.get("score", ""),
         "consent": consent,
         "bundle": record.bundle,
         "size": record.size,
@@ -249,10 +269,17 @@ def _deliver(
     return Output(data, _parts(data, rows))
 
 
+def _row(member: dict[str, Any], consent: str) -> tuple[Any, ...]:
+    """A row of the file, up to the figures of propensity."""
+    names = ("rank", "user_id", "probability", "reason")
+    runners_up = "|".join(json.loads(member["runners_up"] or "[]"))
+    return (*(member[name] for name in names), consent, member["score"], member["best_item"], runners_up)
+
+
 def _parts(data: dict[str, Any], rows: Sequence[tuple[Any, ...]]) -> list[Table | str]:
     title = f"Audience {data['audience_id']}: the first of {data['members']} users, ranked by {data['strategy']}"
     return [
-        Table(title, ("rank", "user_id", "probability", "reason", "consent"), rows[:_SHOWN]),
+        Table(title, COLUMNS, rows[:_SHOWN]),
         f"as of {data['as_of']}, from {data['bundle']}, frozen {data['frozen']}",
         f"left out: {describe_left_out(data['left_out'])}; eligible {data['eligible']}",
         f"expected buyers within {data['window_days']:g} days: {data['expected_buyers']:.1f}",

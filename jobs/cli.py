@@ -633,20 +633,33 @@ def alerts_test(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> N
 
 @app.command()
 def audience(
-    size: Annotated[int, typer.Option("--size", min=1, help="How many users at most.")],
+    size: Annotated[
+        str,
+        typer.Option(
+            "--size",
+            help="How many users at most: 500, 10% of the eligible, buyers:50 that are expected, or profit:VALUE:COST "
+            "of a buyer and of a mail.",
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", help="The CSV file; one that is there is replaced.")],
     items: Annotated[
         list[str] | None, typer.Option("--items", callback=_ids, help="An item's id; more ids may follow it.")
     ] = None,
     filters: FilterOption = None,
     more_items: Annotated[list[str] | None, typer.Argument(metavar="ID", callback=_ids, help="Further items.")] = None,
+    anything: Annotated[
+        bool, typer.Option("--anything", help="The mailing is about no items: who buys at all?")
+    ] = False,
     as_of: Annotated[
         str | None, typer.Option("--as-of", help="The moment, as 2026-11-23T08:00Z; default: the newest event.")
     ] = None,
     strategy: Annotated[
         str,
         typer.Option(
-            "--strategy", help="affinity, past_buyers, most_active, recency_frequency, viewed_not_bought or random."
+            "--strategy",
+            help="affinity, likely_buyers, win_back, churn_risk, high_value, repurchase_due, abandoned_cart, "
+            "viewed_not_bought, price_drop, back_in_stock, cross_sell, newcomers, lookalikes, past_buyers, "
+            "most_active, rfm, recency_frequency or random.",
         ),
     ] = "affinity",
     exclude_past_buyers: Annotated[
@@ -656,6 +669,20 @@ def audience(
         float | None, typer.Option(min=0, help="Leave out who bought one of the items within so many days.")
     ] = None,
     min_purchases: Annotated[int, typer.Option(min=0, help="Leave out who has made fewer purchases.")] = 0,
+    min_events: Annotated[int, typer.Option(min=0, help="Leave out who has fewer events of any kind.")] = 0,
+    recent_days: Annotated[
+        float,
+        typer.Option(
+            min=0, help="How long ago a strategy's occasion may lie: a cart, a look, a lower price, a first event."
+        ),
+    ] = 30.0,
+    owned: Annotated[
+        list[str] | None, typer.Option("--bought", help="For cross_sell: an item that members bought; may be repeated.")
+    ] = None,
+    seeds: Annotated[
+        Path | None,
+        typer.Option("--seeds", help="For lookalikes: a file of users, as --suppress, whom members are like."),
+    ] = None,
     user_filters: Annotated[
         list[str] | None,
         typer.Option(
@@ -691,7 +718,12 @@ def audience(
         items=[*(items or ()), *(more_items or ())],
         filters=filters or (),
         bought_within_days=bought_within_days,
+        anything=anything,
         min_purchases=min_purchases,
+        min_events=min_events,
+        recent_days=recent_days,
+        owned=owned or (),
+        seeds=seeds,
         user_filters=user_filters or (),
         size=size,
         out=out,

@@ -28,7 +28,7 @@ def find_mailable(
     Raises RefusedError when there is no consent data, when a suppression list is refused, and when no user may be
     mailed.
     """
-    users = inputs.extract.users
+    users = inputs.users
     eligible = exclude(np.ones(len(users), np.bool_), left_out, "deleted users", deleted)
     eligible = _with_consent(inputs, eligible, left_out)
     if campaign.suppressed is not None:
@@ -51,7 +51,7 @@ def find_mailable(
 
 def _with_consent(inputs: Inputs, eligible: Bool, left_out: dict[str, int]) -> Bool:
     assumed = inputs.config.audience.consent == "assumed"
-    consent = inputs.consent_of(list(inputs.extract.users))
+    consent = inputs.consent_of(list(inputs.users))
     if consent is None:
         if not assumed:
             raise RefusedError(
@@ -105,7 +105,7 @@ def exclude(eligible: Bool, left_out: dict[str, int], reason: str, excluded: Boo
 
     A user with several reasons counts for the first.
     """
-    left_out[reason] = int((eligible & excluded).sum())
+    left_out[reason] = left_out.get(reason, 0) + int((eligible & excluded).sum())
     return eligible & ~excluded
 
 

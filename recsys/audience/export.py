@@ -8,7 +8,7 @@ from pathlib import Path
 from recsys.data.folder import replace_text
 from recsys.errors import ConfigError
 
-COLUMNS = ("rank", "user_id", "probability", "reason", "consent")
+COLUMNS = ("rank", "user_id", "probability", "reason", "consent", "score", "best_item", "runners_up")
 # A spreadsheet takes a cell that begins so as a formula. Ids that begin with an apostrophe get another one, so that
 # they stay distinct from the guarded ones.
 _RISKY = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "'")
@@ -28,10 +28,12 @@ def write_csv(out: Path, rows: Iterable[Sequence[object]], further: Sequence[str
     text, guarded = io.StringIO(), 0
     writer = csv.writer(text)  # line ends of RFC 4180, so line breaks within ids are quoted
     writer.writerow([*COLUMNS, *further])
-    for rank, user_id, probability, *others in rows:
+    for rank, user_id, probability, reason, consent, score, best_item, runners_up, *others in rows:
         name, is_risky = guard_id(str(user_id))
         guarded += is_risky
-        writer.writerow([rank, name, f"{probability:.6f}", *others])
+        items = [guard_id(str(ids or ""))[0] for ids in (best_item, runners_up)]
+        shown = "" if score is None else f"{score:.6g}"
+        writer.writerow([rank, name, f"{probability:.6f}", reason, consent, shown, *items, *others])
     replace_text(out, text.getvalue())
     return guarded
 

@@ -161,6 +161,16 @@ class Affinity:
         return closest, freshest
 
 
+@dataclass(frozen=True)
+class Block:
+    """What is known of B users at once, while users are scored."""
+
+    rows: Int64  # [B] user rows
+    histories: Histories
+    users: UserFeatures
+    bought_codes: tuple[int, ...]
+
+
 def compute_user_item_features(
     histories: Histories, items: Int32, affinity: Affinity, bought_codes: Sequence[int]
 ) -> UserItemFeatures:

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from recsys.audience.model import NEVER_SEEN, Shop, first_seen, purchases_of
+from recsys.audience.sizes import Size
 from recsys.audience.suppression import SuppressionList
 from recsys.bundle import bundle as bundles
 from recsys.bundle.bundle import Bundle
@@ -16,6 +18,7 @@ from recsys.data.arrays import Bool, Int64
 from recsys.data.extract import Extract, open_extract
 from recsys.data.interactions import Histories
 from recsys.data.times import parse_time
+from recsys.data.vocabulary import Vocabulary
 from recsys.serving.fresh_items import CatalogView
 from recsys.serving.history import EventLog, events_of
 from recsys.source.people import consent_of, read_people
@@ -29,8 +32,8 @@ _FOREVER = np.iinfo(np.int64).max
 class Campaign:
     """What was asked for."""
 
-    items: tuple[str, ...]  # sorted
-    size: int
+    items: tuple[str, ...]  # sorted; none: the mailing is about anything
+    size: Size
     as_of: int  # microseconds UTC
     strategy: str  # a key of STRATEGIES
     exclude_past_buyers: bool
@@ -40,11 +43,17 @@ class Campaign:
     user_filters: tuple[str, ...] = ()  # on columns of the users, in the catalog's grammar
     bought_within_days: float | None = None  # who bought one of the items so recently is left out
     min_purchases: int = 0  # who has fewer is left out
+    min_events: int = 0  # the same of events of any kind
+    recent_days: float = (
+        30.0  # how long ago a strategy's occasion may lie: a cart, a look, a lower price, a first visit
+    )
+    owned: tuple[str, ...] = ()  # for cross_sell: who bought one of these
+    seeds: SuppressionList | None = None  # for lookalikes: whom the members are to be like
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What audiences are drawn from. User rows U are the extract's, item rows the bundle's."""
+    """What audiences are drawn from. User rows U are those of `users`, item rows the bundle's."""
 
     config: Config
     store: Store
@@ -52,6 +61,11 @@ class Inputs:
     extract: Extract
     fresh: NewEvents  # what the own tables have received since the extract
     people: pl.DataFrame | None  # the users as the shop knows them now; None: it has no query of users
+
+    @cached_property
+    def users(self) -> Vocabulary:
+        """All known users [U]: those of the extract in its order, then those whom only the query of users knows."""
+        return all_users(self.extract, self.people)
 
     @property
     def trained_until(self) -> int:
@@ -79,8 +93,19 @@ def open_inputs(config: Config, store: Store) -> Inputs:
     """
     bundle, extract = bundles.load(config.storage.path), open_extract(config.storage.path)
     since, known = extract.complete_until, extract.recent or ()
-    changes = read_changes(store, list(extract.users), received_after=since, known=known, occurred_before=_FOREVER)
-    return Inputs(config, store, bundle, extract, changes.events, read_people(config, store))
+    people = read_people(config, store)
+    everybody = list(all_users(extract, people))
+    changes = read_changes(store, everybody, received_after=since, known=known, occurred_before=_FOREVER)
+    return Inputs(config, store, bundle, extract, changes.events, people)
+
+
+def all_users(extract: Extract, people: pl.DataFrame | None) -> Vocabulary:
+    """The users of the extract in its order, then those whom only the query of users knows."""
+    if people is None:
+        return extract.users
+    known = pl.Series(list(extract.users), dtype=pl.String)
+    others = people["user_id"].filter(~people["user_id"].is_in(known.implode()))
+    return Vocabulary.from_ids([*known, *others]) if len(others) else extract.users
 
 
 def newest_moment(inputs: Inputs) -> int:
@@ -90,20 +115,26 @@ def newest_moment(inputs: Inputs) -> int:
 
 
 def build_shop(inputs: Inputs, deleted: Bool) -> Shop:
-    """Translate the extract to the rows of the bundle, without the deleted users [U]."""
+    """Translate the extract to the rows of the bundle, without the deleted users [U].
+
+    Users whom the extract does not know have no purchase, and a history only of what was posted since.
+    """
     extract, config, bundle = inputs.extract, inputs.config, inputs.bundle
     log, view, bought_codes = EventLog.of(extract, bundle, config), CatalogView(bundle), bundle.codes_of(config.bought)
     purchases = purchases_of(extract.events, log.rows, len(bundle.catalog), extract.codes_of(config.bought))
 
     def histories_at(users: Int64, as_of: int) -> Histories:
-        ids, length = extract.users.ids_of(users), config.events.history_length
+        ids, length = inputs.users.ids_of(users), config.events.history_length
         found = events_of(log, view, inputs.fresh, ids, as_of)
         histories = found.histories(len(ids), min(as_of, extract.as_of), length, bought_codes)
         return replace(histories, ages_days=np.maximum(histories.ages_days, np.float32(0)))
 
+    further = len(inputs.users) - len(extract.users)
+    seen = np.concatenate([first_seen(extract.events), np.full(further, NEVER_SEEN)])
+    padded = replace(purchases, offsets=np.pad(purchases.offsets, (0, further), mode="edge"))
     return Shop(
-        first_seen=np.where(deleted, NEVER_SEEN, first_seen(extract.events)),
-        purchases=purchases.select(~deleted[purchases.users]),
+        first_seen=np.where(deleted, NEVER_SEEN, seen),
+        purchases=padded.select(~deleted[padded.users]),
         histories_at=histories_at,
         bought_codes=tuple(bought_codes),
         known_until=extract.as_of,

@@ -12,8 +12,8 @@ import numpy as np
 from recsys.audience import logistic
 from recsys.audience.features import (
     Affinity,
+    Block,
     Float64,
-    UserFeatures,
     UserItemFeatures,
     compute_user_features,
     compute_user_item_features,
@@ -27,6 +27,7 @@ from recsys.models.vectors import Vectors
 from recsys.progress import Progress
 
 ReadHistories = Callable[[Int64, int], Histories]  # user rows and a moment -> their histories, over the bundle's items
+Measure = Callable[[Block], Float64]  # what a strategy measures of B users: [B], -inf for users whom it does not mean
 
 NEVER_SEEN = np.iinfo(np.int64).max
 
@@ -37,6 +38,7 @@ _FIT_ITEMS = 200
 _RARE = 0.2  # sampling weight of an item without recent buyers, added to the number of buyers of the others
 _BLOCK_USERS = 8192
 _BLOCK_PAIRS = 2**18
+BEST = 4  # of several items, so many are told for each user
 
 
 @dataclass(frozen=True)
@@ -79,16 +81,24 @@ class BuyingModel:
 
 @dataclass(frozen=True)
 class Scores:
-    """Probabilities and facts about U users and a set of items; arrays [U]."""
+    """Probabilities and facts about U users and a set of items; arrays [U] unless they say otherwise.
+
+    Without items the question is about anything: then what says "items" is about all of them.
+    """
 
     probability: Float64  # that the user buys at least one of the items within the window
     at_all: Float64  # that the user buys anything
+    events: Float64  # in the history
     purchases: Float64
+    purchase_days: Float64
+    days_since_purchase: Float64
     bought_days: Float64  # days with a purchase, summed over the items
     days_since_bought: Float64
     looks: Float64
     affinity: Float64  # for the item that suits the user best
     has_history: Bool
+    measured: Float64  # by the strategy, -inf for users whom it does not mean; 0: it measures nothing
+    best: Int32  # [U, up to BEST] rows of the items that the user most probably buys, the best first
 
 
 def learning_window(events: Interactions, as_of: int, days: float) -> Window:
@@ -150,44 +160,102 @@ def learn(shop: Shop, evaluation_vectors: Vectors, window: Window, *, seed: int,
 
 
 def score(
-    model: BuyingModel, shop: Shop, vectors: Vectors, users: Int64, items: Int32, as_of: int, *, progress: Progress
+    model: BuyingModel,
+    shop: Shop,
+    vectors: Vectors,
+    users: Int64,
+    items: Int32,
+    as_of: int,
+    *,
+    measure: Measure | None = None,
+    progress: Progress,
 ) -> Scores:
-    """Score how likely each user row [U] buys at least one of the items [S] in the days after `as_of`."""
+    """Score how likely each user row [U] buys at least one of the items [S], or anything, in the days after `as_of`.
+
+    items: none of them stands for anything. measure: what the strategy wants to know of users beside it.
+    """
     affinity = Affinity.of(vectors)
     log_demand = _log_demand(shop.purchases, items, min(as_of, shop.known_until), model.window.length)
-    step = max(1, min(_BLOCK_USERS, _BLOCK_PAIRS // len(items)))
+    step = max(1, min(_BLOCK_USERS, _BLOCK_PAIRS // max(1, len(items))))
     parts: list[Scores] = []
     for start in range(0, len(users), step):
-        histories = shop.histories_at(users[start : start + step], as_of)
-        user_features = compute_user_features(histories, shop.bought_codes)
-        pair_features = compute_user_item_features(histories, items, affinity, shop.bought_codes)
-        parts.append(_score(model, user_features, pair_features, log_demand))
+        rows = users[start : start + step]
+        histories = shop.histories_at(rows, as_of)
+        block = Block(rows, histories, compute_user_features(histories, shop.bought_codes), shop.bought_codes)
+        measured = np.zeros(len(rows)) if measure is None else measure(block)
+        if len(items):
+            pair_features = compute_user_item_features(histories, items, affinity, shop.bought_codes)
+            parts.append(_score(model, block, pair_features, log_demand, items, measured))
+        else:
+            parts.append(_score_anything(model, block, measured))
         progress("score users", (start + len(histories)) / len(users))
     progress("score users", 1.0)
-    return _concatenate(parts)
+    return _concatenate(parts, min(BEST, len(items)))
 
 
 def _score(
-    model: BuyingModel, user_features: UserFeatures, pair_features: UserItemFeatures, log_demand: Float64
+    model: BuyingModel,
+    block: Block,
+    pair_features: UserItemFeatures,
+    log_demand: Float64,
+    items: Int32,
+    measured: Float64,
 ) -> Scores:
-    at_all = model.at_all.predict(user_features.design())
-    of_items = model.of_item.predict(pair_features.design(user_features, log_demand))
-    return Scores(
+    of_items = model.of_item.predict(pair_features.design(block.users, log_demand))
+    anything = _score_anything(model, block, measured)
+    return replace(
+        anything,
         # Items are assumed to be independent, given that the user buys at all.
-        probability=at_all * -np.expm1(np.log1p(-np.minimum(of_items, 1 - 1e-12)).sum(axis=1)),
-        at_all=at_all,
-        purchases=user_features.purchases,
+        probability=anything.at_all * -np.expm1(np.log1p(-np.minimum(of_items, 1 - 1e-12)).sum(axis=1)),
         bought_days=pair_features.bought_days.sum(axis=1),
         days_since_bought=pair_features.days_since_bought.min(axis=1),
         looks=pair_features.looks.sum(axis=1),
         affinity=pair_features.affinity.max(axis=1),
-        has_history=user_features.has_history,
+        best=items[np.argsort(-of_items, axis=1, kind="stable")[:, :BEST]],
     )
 
 
-def _concatenate(parts: list[Scores]) -> Scores:
+def _score_anything(model: BuyingModel, block: Block, measured: Float64) -> Scores:
+    users = block.users
+    at_all, events = model.at_all.predict(users.design()), np.diff(block.histories.offsets).astype(np.float64)
+    return Scores(
+        probability=at_all,
+        at_all=at_all,
+        events=events,
+        purchases=users.purchases,
+        purchase_days=users.purchase_days,
+        days_since_purchase=users.days_since_purchase,
+        bought_days=users.purchase_days,
+        days_since_bought=users.days_since_purchase,
+        looks=events - users.purchases,
+        affinity=np.zeros(len(events)),
+        has_history=users.has_history,
+        measured=measured,
+        best=np.zeros((len(events), 0), np.int32),
+    )
+
+
+def newcomer_probability(model: BuyingModel, shop: Shop, items: Int32, as_of: int, alive: Bool) -> float:
+    """How likely a user without any history buys one of the items, or anything, within the window.
+
+    Of the users who had no history when the learned window began, the share who bought in it; times the share of the
+    buyers who bought one of the items. alive [U]: who counts.
+    """
+    unknown = alive & (shop.first_seen >= model.window.start)
+    bought = np.diff(shop.purchases.between(model.window.start, model.window.end).offsets) > 0
+    share = float((bought & unknown).sum() / max(1, unknown.sum()))
+    if not len(items):
+        return share
+    log_demand = _log_demand(shop.purchases, items, min(as_of, shop.known_until), model.window.length)
+    return share * float(-np.expm1(np.log1p(-np.minimum(np.exp(log_demand), 1 - 1e-12)).sum()))
+
+
+def _concatenate(parts: list[Scores], width: int) -> Scores:
+    if not parts:
+        empty = {name: np.zeros(0) for name in Scores.__dataclass_fields__}
+        return Scores(**empty | {"has_history": np.zeros(0, np.bool_), "best": np.zeros((0, width), np.int32)})
     names = Scores.__dataclass_fields__
-    return Scores(**{name: np.concatenate([getattr(part, name) for part in parts] or [np.zeros(0)]) for name in names})
+    return Scores(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
 def _learn_at_all(shop: Shop, window: Window, random: np.random.Generator, progress: Progress) -> Logistic:

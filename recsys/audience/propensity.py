@@ -4,17 +4,18 @@ import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from recsys.audience.inputs import Inputs
-from recsys.data.arrays import Bool
+from recsys.data.arrays import Bool, Float64
 from recsys.errors import ConfigError, RefusedError
 from recsys.serving.fresh_items import CatalogView
 from recsys.serving.history import EventLog
-from recsys.serving.propensity import FIGURES, score_in_blocks, values
+from recsys.serving.propensity import BLOCK_USERS, FIGURES, score_in_blocks, score_users, values
 
-_OPERATORS: dict[str, Callable[[float, float], bool]] = {
+_OPERATORS: dict[str, Callable[[Any, float], Any]] = {
     ">=": operator.ge,
     "<=": operator.le,
     ">": operator.gt,
@@ -46,10 +47,27 @@ def parse_condition(text: str) -> Condition:
     raise ConfigError(f"--where {text!r} is no condition; allowed is COLUMN OPERATOR NUMBER, as churn_risk_90>=0.7")
 
 
+def windows_of(inputs: Inputs) -> list[int]:
+    """The windows, in days, of which the live bundle knows who buys again; none where nothing was learned."""
+    found = inputs.bundle.propensity
+    return sorted(found.scorers if found else ())
+
+
 def columns_of(inputs: Inputs) -> list[str]:
     """The figures that the live bundle knows of customers, a column each; none where nothing was learned."""
-    found = inputs.bundle.propensity
-    return [f"{name}_{window}" for window in sorted(found.scorers if found else ()) for name in FIGURES]
+    return [f"{name}_{window}" for window in windows_of(inputs) for name in FIGURES]
+
+
+def expected(inputs: Inputs, user_ids: Sequence[str], as_of: int) -> dict[str, Float64]:
+    """All columns for users [B]: float64 [B] each, NaN of whom nothing is known."""
+    log, view = EventLog.of(inputs.extract, inputs.bundle, inputs.config), CatalogView(inputs.bundle)
+    found = {name: np.full(len(user_ids), np.nan) for name in columns_of(inputs)}
+    for start in range(0, len(user_ids), BLOCK_USERS):
+        users, scored = score_users(log, view, inputs.fresh, user_ids[start : start + BLOCK_USERS], as_of)
+        for one in scored:
+            for name in FIGURES:
+                found[f"{name}_{one.window}"][start + users] = getattr(one.predictions, name)
+    return found
 
 
 def figures_of(inputs: Inputs, user_ids: Sequence[str], as_of: int) -> dict[str, dict[str, float | None]]:
@@ -76,13 +94,7 @@ def check_conditions(inputs: Inputs, conditions: Sequence[Condition]) -> None:
 
 def matches(inputs: Inputs, conditions: Sequence[Condition], user_ids: Sequence[str], as_of: int) -> Bool:
     """Mark the users who meet all conditions: bool [B]. Of whom nothing is known, no condition holds."""
-    figures = figures_of(inputs, user_ids, as_of)
-    return np.array([_meets(figures.get(user_id, {}), conditions) for user_id in user_ids], np.bool_)
-
-
-def _meets(figures: dict[str, float | None], conditions: Sequence[Condition]) -> bool:
-    numbers = [figures.get(condition.column) for condition in conditions]
-    return all(
-        number is not None and _OPERATORS[condition.operator](number, condition.number)
-        for number, condition in zip(numbers, conditions, strict=True)
-    )
+    figures, met = expected(inputs, user_ids, as_of), np.ones(len(user_ids), np.bool_)
+    for condition in conditions:
+        met &= np.asarray(_OPERATORS[condition.operator](figures[condition.column], condition.number), np.bool_)
+    return met

@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from recsys.bundle import bundle as bundles
-from recsys.bundle.bundle import bundles_folder, read_manifest
+from recsys.bundle.bundle import Bundle, bundles_folder, read_manifest
+from recsys.bundle.files import open_items
 from recsys.data import folder as folders
+from recsys.data.arrays import Bool
 from recsys.data.folder import failpoint
 from recsys.errors import BundleError, NotFoundError
 
@@ -106,6 +110,27 @@ def list_versions(folder: Path) -> list[Version]:
             )
         )
     return sorted(found, key=lambda version: (version.created_at, version.version), reverse=True)
+
+
+def earlier_availability(folder: Path, bundle: Bundle, since: int) -> list[Bool]:
+    """What was available when the bundles before this one were made, from `since` on (microseconds UTC): [I] each.
+
+    In the rows of `bundle`; an item that an earlier bundle does not know, or says nothing of, counts as available.
+    """
+    parent, found = bundles_folder(folder), list[Bool]()
+    for one in list_versions(folder):
+        if not since <= one.created_at < bundle.manifest["created_at"]:
+            continue
+        try:
+            catalog = open_items(parent / one.version)
+        except (OSError, BundleError):
+            continue  # it was removed meanwhile
+        if "available" not in catalog.columns.column_names:
+            continue
+        said = np.array([each is not False for each in catalog.columns.column("available").to_pylist()], np.bool_)
+        rows = bundle.catalog.ids.rows_in(catalog.ids)
+        found.append(np.where(rows >= 0, said[rows], True))
+    return found
 
 
 def prune(folder: Path, keep: int, *, failed: Collection[str] = ()) -> list[str]:

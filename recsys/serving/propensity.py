@@ -20,7 +20,7 @@ from recsys.serving.fresh_items import CatalogView
 from recsys.serving.history import EventLog, Events, events_of
 from recsys.store.changes import NewEvents
 
-_BLOCK_USERS = 8192
+BLOCK_USERS = 8192
 NEVER_BOUGHT, NOT_TRAINED = "never_bought", "not_trained"
 FIGURES = ("probability", "churn_risk", "value", "value_low", "value_high")  # of a customer and a window
 _DIGITS = {"probability": 6, "churn_risk": 6}
@@ -59,8 +59,8 @@ def score_in_blocks(
     log: EventLog, view: CatalogView, posted: NewEvents, user_ids: Sequence[str], as_of: int
 ) -> Iterator[tuple[list[str], list[Scored]]]:
     """As score_users, of very many, a block at a time: the ids of those who bought anything, and each window."""
-    for start in range(0, len(user_ids), _BLOCK_USERS):
-        block = user_ids[start : start + _BLOCK_USERS]
+    for start in range(0, len(user_ids), BLOCK_USERS):
+        block = user_ids[start : start + BLOCK_USERS]
         users, scored = score_users(log, view, posted, block, as_of)
         yield [block[user] for user in users.tolist()], scored
 

@@ -11,6 +11,15 @@ from recsys.progress import Progress
 from recsys.store.bulk import bulk_insert, conform
 from recsys.store.database import Store, read_clock
 
+MEMBER_COLUMNS = {
+    "rank": pa.int64(),  # from 1
+    "user_id": pa.string(),
+    "probability": pa.float64(),
+    "reason": pa.string(),
+    "score": pa.float64(),
+    "best_item": pa.string(),
+    "runners_up": pa.string(),
+}
 _JSON = ("items", "options", "left_out", "warnings")
 
 
@@ -36,7 +45,7 @@ class AudienceRecord:
 def save_audience(store: Store, record: AudienceRecord, members: pa.Table, *, progress: Progress | None = None) -> bool:
     """Freeze an audience in one transaction; return False, with nothing written, when its id exists already.
 
-    members: user_id, rank (from 1), probability, reason. Deleted users are left out.
+    members: the columns of `list_members`. Deleted users are left out.
     Raises RefusedError when an id cannot be stored.
     """
     audiences, rows = store.tables.audiences, store.tables.audience_members
@@ -68,15 +77,19 @@ def find_audience(store: Store, audience_id: str) -> AudienceRecord | None:
 
 
 def list_members(store: Store, audience_id: str) -> pa.Table:
-    """List an audience's members by rank: rank, user_id, probability, reason. Deleted users are left out."""
+    """List an audience's members by rank, the columns of MEMBER_COLUMNS. Deleted users are left out.
+
+    score: what the strategy measured, or null. best_item, runners_up: ids of items, the latter as JSON; null in an
+    audience about anything.
+    """
     rows, deletions = store.tables.audience_members, store.tables.deletions
-    columns = (rows.c.rank, rows.c.user_id, rows.c.probability, rows.c.reason)
     # A deletion that ran during the freeze may have left a row behind.
     alive = rows.c.user_id.not_in(sa.select(deletions.c.user_id))
+    columns = [rows.c[name] for name in MEMBER_COLUMNS]
     query = sa.select(*columns).where(rows.c.audience_id == audience_id, alive).order_by(rows.c.rank)
     with store.reading() as connection:
         found = connection.execute(query).all()
-    names = [column.name for column in columns]
-    types = (pa.int64(), pa.string(), pa.float64(), pa.string())
-    values = zip(*found, strict=True) if found else [()] * len(names)
-    return pa.table([pa.array(v, t) for v, t in zip(values, types, strict=True)], names=names)
+    values = zip(*found, strict=True) if found else [()] * len(columns)
+    return pa.table(
+        [pa.array(v, t) for v, t in zip(values, MEMBER_COLUMNS.values(), strict=True)], names=list(MEMBER_COLUMNS)
+    )

@@ -166,6 +166,9 @@ def own_tables(prefix: str) -> Tables:
             sa.Column("rank", number, nullable=False),
             sa.Column("probability", sa.Double(), nullable=False),
             sa.Column("reason", key, nullable=False),
+            sa.Column("score", sa.Double()),
+            sa.Column("best_item", key),
+            sa.Column("runners_up", text),
             sa.Index(f"{prefix}audience_members_user", "user_id"),
         ),
         counters=table(

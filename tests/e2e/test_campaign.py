@@ -283,7 +283,7 @@ def test_what_cannot_be_asked_is_refused_and_named(trained_shop: Path) -> None:
     config = configured(trained_shop)
     with pytest.raises(NotFoundError, match="'nope', '😀' are not in the live bundle"):
         draw(config, trained_shop, items=["nope", ITEMS[0], "😀"])
-    with pytest.raises(NotFoundError, match="there are affinity, past_buyers"):
+    with pytest.raises(NotFoundError, match="there are affinity, likely_buyers"):
         draw(config, trained_shop, strategy="os:system")
     for wrong in ("yesterday", "2999-01-01", ""):
         with pytest.raises(ConfigError, match="--as-of"):

@@ -69,7 +69,7 @@ def test_nobody_who_must_not_be_mailed_is_a_member_and_the_reasons_add_up(traine
     if asked["exclude_past_buyers"]:
         assert not members & buyers(config)
     assert data["eligible"] == len(rows)
-    assert sum(data["left_out"].values()) + data["eligible"] == len(everybody)
+    assert sum(data["left_out"].values()) + data["eligible"] == len({*everybody, *consent})
 
 
 def test_filters_say_who_and_about_what(trained_shop: Path) -> None:
@@ -92,8 +92,56 @@ def test_filters_say_who_and_about_what(trained_shop: Path) -> None:
         draw(config, trained_shop, user_filters=["shoe:eq:43"])
     with pytest.raises(RefusedError, match="0 of 300 items"):
         draw(config, trained_shop, items=(), filters=["brand:eq:nobody"])
-    with pytest.raises(ConfigError, match="--items or --filter"):
+    with pytest.raises(ConfigError, match="--items, --filter or --anything"):
         draw(config, trained_shop, items=())
+
+
+def history_of(config: Config, user: str) -> list[tuple[str, str, int]]:
+    """What a user did: item, kind, time."""
+    extract = open_extract(config.storage.path)
+    events, row = extract.events, extract.users.row_of(user)
+    at = range(int(events.offsets[row]), int(events.offsets[row + 1])) if row >= 0 else range(0)
+    return [
+        (extract.items.id_of(int(events.items[n])), extract.kinds[int(events.kinds[n])], int(events.times[n]))
+        for n in at
+    ]
+
+
+def test_a_cart_that_was_abandoned_makes_a_member_and_the_best_items_are_told(trained_shop: Path) -> None:
+    config = configured(trained_shop)
+    items = [f"P{number:05}" for number in range(1, 201)]
+    data, rows = draw(config, trained_shop, items=items, strategy="abandoned_cart", size="50%")
+    assert len(rows) == data["members"] == round(data["eligible"] / 2)
+    assert data["score"] == "days since"
+    newest = open_extract(config.storage.path).as_of
+    for row in rows:
+        mine = history_of(config, row["user_id"])
+        carts = [(item, time) for item, kind, time in mine if kind == "cart" and item in items]
+        bought = {(item, time) for item, kind, time in mine if kind == "purchase"}
+        still_open = [t for item, t in carts if not any(other == item and when >= t for other, when in bought)]
+        assert (newest - max(still_open)) / MICROSECONDS_PER_DAY == pytest.approx(float(row["score"]), abs=0.01)
+        assert len({row["best_item"], *row["runners_up"].split("|")} & set(items)) == 4
+    assert data["left_out"]["users without an abandoned cart"] > 0
+
+
+def test_a_mailing_about_anything_reaches_newcomers_without_a_history_too(trained_shop: Path) -> None:
+    with closing(sqlite3.connect(trained_shop / "shop.db")) as shop, shop:
+        row = shop.execute("SELECT * FROM customers LIMIT 1").fetchone()
+        names = [column[1] for column in shop.execute("PRAGMA table_info(customers)")]
+        new = dict(zip(names, row, strict=True)) | {"id": 99999, "email_consent": 1}
+        shop.execute(f"INSERT INTO customers ({', '.join(new)}) VALUES ({', '.join('?' * len(new))})", [*new.values()])
+    config = configured(trained_shop)
+    _, rows = draw(config, trained_shop, items=(), anything=True, strategy="newcomers", size=5000)
+    found = {row["user_id"]: row for row in rows}
+    assert 0 < float(found["99999"]["probability"]) < 1
+    assert found["99999"]["best_item"] == ""
+    newest = open_extract(config.storage.path).as_of
+    for user in found.keys() - {"99999"}:
+        first = min((time for _, _, time in history_of(config, user)), default=newest)
+        assert newest - first <= 30 * MICROSECONDS_PER_DAY
+    data, rows = draw(config, trained_shop, items=(), anything=True, size=5000)
+    assert "99999" not in ids_of(rows)
+    assert data["left_out"]["users without a history"] >= 1
 
 
 def test_recent_buyers_are_left_out_by_days(trained_shop: Path) -> None:

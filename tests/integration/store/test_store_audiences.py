@@ -30,6 +30,9 @@ def members(*ids):
             "rank": range(1, len(ids) + 1),
             "probability": [1 / n for n in range(2, len(ids) + 2)],
             "reason": ["taste"] * len(ids),
+            "score": pa.array([0.5, *[None] * (len(ids) - 1)], pa.float64()),
+            "best_item": pa.array(["📦", *[None] * (len(ids) - 1)], pa.string()),
+            "runners_up": pa.array(['["i1"]', *[None] * (len(ids) - 1)], pa.string()),
         }
     )
 
@@ -48,6 +51,9 @@ def test_a_frozen_audience_comes_back_as_it_was(store):
         "user_id": ["zoë", "=1+1", "😀"],
         "probability": [1 / 2, 1 / 3, 1 / 4],
         "reason": ["taste"] * 3,
+        "score": [0.5, None, None],
+        "best_item": ["📦", None, None],
+        "runners_up": ['["i1"]', None, None],
     }
 
 

@@ -12,7 +12,8 @@ def scores(**columns):
     """Of as many users as the first column has; what is not given is 0."""
     count = len(next(iter(columns.values())))
     given = {name: np.array(values) for name, values in columns.items()}
-    return Scores(**{name: given.get(name, np.zeros(count)) for name in Scores.__dataclass_fields__})
+    nothing = {name: np.zeros(count) for name in Scores.__dataclass_fields__} | {"best": np.zeros((count, 0), np.int32)}
+    return Scores(**nothing | given)
 
 
 def ranked(found, ids, size=10, strategy="affinity", seed=0):
@@ -76,6 +77,27 @@ def test_every_strategy_tells_the_calibrated_probability():
     found = scores(probability=[0.25, 0.5], purchases=[3.0, 1.0])
     for strategy in STRATEGIES:
         assert {m.user_id: m.probability for m in ranked(found, ["a", "b"], strategy=strategy)} == {"a": 0.25, "b": 0.5}
+
+
+def test_a_score_is_told_by_strategies_that_measure_one_alone():
+    found = scores(probability=[0.1, 0.2, 0.3], measured=[1.5, 7.0, 7.0], best=np.array([[4, 2], [1, 0], [3, 5]]))
+    members = ranked(found, list("abc"), strategy="high_value")
+    assert [(m.user_id, m.score, m.best) for m in members] == [
+        ("c", 7.0, (3, 5)),
+        ("b", 7.0, (1, 0)),
+        ("a", 1.5, (4, 2)),
+    ]
+    assert all(np.isnan(m.score) for m in ranked(found, list("abc")))
+
+
+def test_rfm_adds_up_grades_of_recency_frequency_and_spend():
+    found = scores(
+        days_since_purchase=[10.0, 20.0, 30.0, 40.0, 50.0],
+        purchase_days=[1.0, 2.0, 3.0, 9.0, 5.0],
+        measured=[10.0, 99.0, 30.0, 98.0, 1.0],
+    )
+    # grades: 5+1+2, 4+2+5, 3+3+3, 2+5+4, 1+4+1; of equal sums the larger spend comes first
+    assert ids_of(ranked(found, list("abcde"), strategy="rfm")) == ["b", "d", "c", "a", "e"]
 
 
 def test_the_strongest_fact_is_the_reason():
