@@ -6,22 +6,24 @@ all, and the file is complete or absent. Running it again writes the frozen audi
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 
 from jobs import ledger
 from jobs.commands import open_shop
 from jobs.output import Output, Table
 from recsys.audience.draw import draw
-from recsys.audience.eligible import describe_changes, describe_left_out, keep_mailable
+from recsys.audience.eligible import Mailable, check_people, describe_changes, describe_left_out, keep_mailable
 from recsys.audience.export import COLUMNS, check_place, write_csv
 from recsys.audience.filters import find_targets
-from recsys.audience.inputs import Campaign, Inputs, newest_moment, open_inputs
+from recsys.audience.inputs import Campaign, Inputs, Rules, newest_moment, open_inputs
 from recsys.audience.propensity import check_conditions, columns_of, figures_of, parse_condition
 from recsys.audience.sizes import parse_size
 from recsys.audience.strategies import check_strategy
@@ -33,11 +35,13 @@ from recsys.data.folder import failpoint
 from recsys.data.times import parse_time, rfc3339
 from recsys.errors import ConfigError, NotFoundError
 from recsys.progress import Progress
-from recsys.source.people import query_of_users
-from recsys.store.audiences import AudienceRecord, find_audience, list_members, save_audience
+from recsys.source.lists import read_contact_file
+from recsys.source.people import CONSENT_AT, CONSENT_SOURCE, query_of_users
+from recsys.store.audiences import AudienceRecord, add_members, find_audience, list_members, save_audience
 
 LEASE = "audience"
 
+_USUAL = {"recent_days": 30.0, "contact_days": 7.0}
 _SHOWN = 5
 _LISTED = 20  # unknown ids that an error lists
 
@@ -62,6 +66,10 @@ def audience(
     user_filters: Sequence[str] = (),
     suppress: Sequence[Path] = (),
     allow_empty_suppression: bool = False,
+    max_contacts: int | None = None,
+    contact_days: float | None = None,
+    contacts: Sequence[Path] = (),
+    refill: bool = False,
     where: Sequence[str] = (),
     progress: Progress,
 ) -> Output:
@@ -74,6 +82,8 @@ def audience(
     size: in the forms of `parse_size`.
     recent_days, owned, seeds: what strategies ask for, see Campaign. seeds: a file as those of `suppress`.
     bought_within_days, min_purchases, min_events, user_filters: who is left out; filters are in the catalog's grammar.
+    max_contacts, contact_days: the cap of mails, else that of the configuration. contacts: CSV files of mails that
+    count beside those of the source. refill: fill up the places of members who left since the audience was frozen.
     where: conditions on what is expected of a user, as "churn_risk_90>=0.7"; all have to hold.
     Raises NotFoundError for unknown items or strategy, ConfigError for no condition or size, RefusedError when nobody
     may be mailed, and for a condition on a figure that the live bundle does not know.
@@ -81,7 +91,16 @@ def audience(
     check_place(out)
     check_strategy(strategy)
     wanted = parse_size(size)
-    suppressed = tuple(map(read_suppression, suppress)) or None
+    rules = Rules(
+        suppressed=tuple(map(read_suppression, suppress)) or None,
+        allow_empty_suppression=allow_empty_suppression,
+        user_filters=tuple(sorted(set(user_filters))),
+        max_contacts=max_contacts,
+        contact_days=contact_days,
+        contacts=tuple(read_contact_file(path, config) for path in contacts),
+    )
+    if contacts and max_contacts is None and config.audience.max_contacts is None:
+        raise ConfigError("--contacts says whom the shop mailed; --max-contacts has to say how many mails are too many")
     with closing(open_shop(config)) as store, ledger.run(store, LEASE, config) as run:
         progress("load", 0.0)
         with run.step("load") as counts:
@@ -90,15 +109,13 @@ def audience(
             conditions = sorted({parse_condition(text) for text in where}, key=str)
             check_conditions(inputs, conditions)
             campaign = Campaign(
-                items=() if anything else _targets(items, filters, inputs.bundle),
+                items=() if anything else targets(items, filters, inputs.bundle),
                 size=wanted,
                 as_of=moment,
                 strategy=strategy,
                 exclude_past_buyers=exclude_past_buyers,
-                suppressed=suppressed,
+                rules=rules,
                 conditions=tuple(map(str, conditions)),
-                allow_empty_suppression=allow_empty_suppression,
-                user_filters=tuple(sorted(set(user_filters))),
                 bought_within_days=bought_within_days,
                 min_purchases=min_purchases,
                 min_events=min_events,
@@ -106,33 +123,52 @@ def audience(
                 owned=tuple(sorted(set(owned))),
                 seeds=None if seeds is None else read_suppression(seeds),
             )
-            rows = _item_rows(campaign, inputs.bundle)
+            rows = item_rows(campaign.items, inputs.bundle)
             counts.update(users=len(inputs.extract.users), events=len(inputs.extract.events), items=len(rows))
         progress("load", 1.0)
         draft = _draft(campaign, inputs)
+        mailable = check_people(inputs, rules)
         is_new = find_audience(store, draft.audience_id) is None
         if is_new:
             with run.step("draw") as counts:
-                drawn = draw(inputs, campaign, rows, draft, progress)
+                drawn = draw(inputs, mailable, campaign, rows, draft, progress)
                 counts.update(eligible=drawn[0].eligible, left_out=drawn[0].left_out, members=drawn[1].num_rows)
             failpoint("before freeze")
             save_audience(store, *drawn, progress=progress)
             failpoint("after freeze")
+        elif refill:
+            with run.step("refill") as counts:
+                counts.update(added=_refill(inputs, mailable, campaign, rows, draft, progress))
+            failpoint("after refill")
         record = find_audience(store, draft.audience_id)
         assert record is not None
         with run.step("write") as counts:
-            members, gone = keep_mailable(
-                list_members(store, record.audience_id),
-                min(record.size, record.eligible),
-                inputs.people,
-                assumed=config.audience.consent == "assumed",
-            )
+            frozen = list_members(store, record.audience_id)
+            members, gone = keep_mailable(frozen, record.members, mailable)
             output = _deliver(inputs, record, members, gone, out, was_frozen=not is_new)
             counts.update(members=members.num_rows, left_since=gone)
         failpoint("after file")
         run.bundle = record.bundle
         run.metrics = {name: output.data[name] for name in _IN_LEDGER}
     return output
+
+
+def _refill(
+    inputs: Inputs, mailable: Mailable, campaign: Campaign, rows: Int32, draft: AudienceRecord, progress: Progress
+) -> int:
+    """Draw the audience again, and add the first of the new members behind the others; return how many."""
+    store, audience_id = inputs.store, draft.audience_id
+    frozen, members = find_audience(store, audience_id), list_members(store, audience_id)
+    assert frozen is not None
+    kept, _ = keep_mailable(members, frozen.members, mailable)
+    free = frozen.size - kept.num_rows
+    if free <= 0:
+        return 0
+    wanted = replace(campaign, size=parse_size(frozen.size + members.num_rows))  # those who left may rank among them
+    _, drawn = draw(inputs, mailable, wanted, rows, draft, progress)
+    known = set(members["user_id"].to_pylist())
+    is_new = [user not in known for user in drawn["user_id"].to_pylist()]
+    return add_members(store, frozen, drawn.filter(pa.array(is_new, pa.bool_())).slice(0, free))
 
 
 _IN_LEDGER = ("audience_id", "frozen", "as_of", "items", "strategy", "consent", "members", "expected_buyers")
@@ -154,7 +190,7 @@ def _moment(text: str | None, inputs: Inputs) -> int:
     return moment
 
 
-def _targets(items: Sequence[str], filters: Sequence[str], bundle: Bundle) -> tuple[str, ...]:
+def targets(items: Sequence[str], filters: Sequence[str], bundle: Bundle) -> tuple[str, ...]:
     """The ids of all items that the mailing is about, sorted. Raises ConfigError when none was asked for."""
     if not items and not filters:
         raise ConfigError("--items, --filter or --anything has to say what the mailing is about")
@@ -162,9 +198,10 @@ def _targets(items: Sequence[str], filters: Sequence[str], bundle: Bundle) -> tu
     return tuple(sorted({*items, *found}))
 
 
-def _item_rows(campaign: Campaign, bundle: Bundle) -> Int32:
-    rows = bundle.catalog.ids.rows_of(campaign.items)
-    unknown = [item for item, row in zip(campaign.items, rows, strict=True) if row < 0]
+def item_rows(items: Sequence[str], bundle: Bundle) -> Int32:
+    """The rows of the items. Raises NotFoundError that names those that the bundle does not know."""
+    rows = bundle.catalog.ids.rows_of(items)
+    unknown = [item for item, row in zip(items, rows, strict=True) if row < 0]
     if unknown:
         more = f" and {len(unknown) - _LISTED} more" if len(unknown) > _LISTED else ""
         raise NotFoundError(
@@ -199,22 +236,26 @@ def _draft(campaign: Campaign, inputs: Inputs) -> AudienceRecord:
 
 def _options(campaign: Campaign, inputs: Inputs) -> dict[str, Any]:
     """The other settings that decide about the members, beside items, size, moment and strategy."""
-    config = inputs.config
-    further: dict[str, Any] = {"where": list(campaign.conditions)} if campaign.conditions else {}
-    entries = None if campaign.suppressed is None else sorted({e for one in campaign.suppressed for e in one.entries})
-    if campaign.user_filters:
-        further["user_filters"] = list(campaign.user_filters)
-    if campaign.bought_within_days is not None:
-        further["bought_within_days"] = campaign.bought_within_days
-    for name, default in (("min_purchases", 0), ("min_events", 0), ("recent_days", 30.0)):
-        if getattr(campaign, name) != default:
-            further[name] = getattr(campaign, name)
-    if campaign.owned:
-        further["owned"] = list(campaign.owned)
-    if campaign.seeds is not None:
-        further["seeds"] = _digest(sorted(campaign.seeds.entries))
-    if not campaign.size.number:
-        further["size"] = str(campaign.size)
+    config, rules, seeds = inputs.config, campaign.rules, campaign.seeds
+    files = rules.suppressed
+    entries = None if files is None else sorted({entry for one in files for entry in one.entries})
+    asked = {
+        "where": list(campaign.conditions),
+        "user_filters": list(rules.user_filters),
+        "bought_within_days": campaign.bought_within_days,
+        "min_purchases": campaign.min_purchases,
+        "min_events": campaign.min_events,
+        "recent_days": campaign.recent_days,
+        "owned": list(campaign.owned),
+        "seeds": None if seeds is None else _digest(sorted(seeds.entries)),
+        "size": None if campaign.size.number else str(campaign.size),
+        "max_contacts": rules.max_contacts or config.audience.max_contacts,
+        "contact_days": rules.contact_days or config.audience.contact_days,
+        "max_consent_age_days": config.audience.max_consent_age_days,
+        "lists": _digest(config.audience.lists) if config.audience.lists else None,
+    }
+    # What nobody asked for is left out, so that the id of a frozen audience stays when something new can be asked for.
+    further = {name: value for name, value in asked.items() if value and value != _USUAL.get(name)}
     return further | {
         "exclude_past_buyers": campaign.exclude_past_buyers,
         "suppressed": None if entries is None else _digest(entries),
@@ -233,7 +274,8 @@ def _deliver(
     inputs: Inputs, record: AudienceRecord, members: pa.Table, gone: dict[str, int], out: Path, *, was_frozen: bool
 ) -> Output:
     consent = "assumed" if record.consent == "assumed" else "given"
-    rows = [_row(one, consent) for one in members.to_pylist()]
+    origins = _consents(inputs, members["user_id"].to_pylist())
+    rows = [_row(one, consent, origins) for one in members.to_pylist()]
     columns = columns_of(inputs)
     figures = figures_of(inputs, members["user_id"].to_pylist(), record.as_of)
     further = [[figures.get(row[1], {}).get(name) for name in columns] for row in rows]
@@ -254,6 +296,8 @@ def _deliver(
         "strategy": record.strategy,
         "score": record.options.get("score", ""),
         "consent": consent,
+        "consent_sources": dict(Counter(str(source) for _, source in origins.values() if source is not None)),
+        "consent_undated": len(rows) - sum(at is not None for at, _ in origins.values()),
         "bundle": record.bundle,
         "size": record.size,
         "eligible": record.eligible,
@@ -269,11 +313,22 @@ def _deliver(
     return Output(data, _parts(data, rows))
 
 
-def _row(member: dict[str, Any], consent: str) -> tuple[Any, ...]:
+def _consents(inputs: Inputs, user_ids: Sequence[str]) -> dict[str, tuple[Any, Any]]:
+    """When and where each of the users consented, as the query of users says it."""
+    people = inputs.people
+    columns = [] if people is None else [name for name in (CONSENT_AT, CONSENT_SOURCE) if name in people.columns]
+    if people is None or not columns:
+        return {}
+    known = people.filter(people["user_id"].is_in(pl.Series(user_ids, dtype=pl.String).implode()))
+    return {row["user_id"]: (row.get(CONSENT_AT), row.get(CONSENT_SOURCE)) for row in known.iter_rows(named=True)}
+
+
+def _row(member: dict[str, Any], consent: str, origins: dict[str, tuple[Any, Any]]) -> tuple[Any, ...]:
     """A row of the file, up to the figures of propensity."""
     names = ("rank", "user_id", "probability", "reason")
     runners_up = "|".join(json.loads(member["runners_up"] or "[]"))
-    return (*(member[name] for name in names), consent, member["score"], member["best_item"], runners_up)
+    told = (member["score"], member["best_item"], runners_up, *origins.get(member["user_id"], (None, None)))
+    return (*(member[name] for name in names), consent, *told)
 
 
 def _parts(data: dict[str, Any], rows: Sequence[tuple[Any, ...]]) -> list[Table | str]:

@@ -48,6 +48,8 @@ bundles = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 app.add_typer(bundles, name="bundles")
 alerts = typer.Typer(help="The alerts of `recsys schedule`.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(alerts, name="alerts")
+campaign = typer.Typer(help="Mailings.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(campaign, name="campaign")
 scheduling = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 app.add_typer(scheduling, name="schedule")
 
@@ -700,6 +702,19 @@ def audience(
     allow_empty_suppression: Annotated[
         bool, typer.Option("--allow-empty-suppression", help="A suppression file without entries is right.")
     ] = False,
+    max_contacts: Annotated[
+        int | None, typer.Option(min=1, help="Leave out who had so many mails; default: [audience] max_contacts.")
+    ] = None,
+    contact_days: Annotated[
+        float | None, typer.Option(min=0, help="Within how many days; default: [audience] contact_days.")
+    ] = None,
+    contacts: Annotated[
+        list[Path] | None,
+        typer.Option("--contacts", help="CSV of mails sent: user_id or email, and timestamp; may be repeated."),
+    ] = None,
+    refill: Annotated[
+        bool, typer.Option("--refill", help="Fill up the places of members who left since the list was frozen.")
+    ] = False,
     where: Annotated[
         list[str] | None,
         typer.Option("--where", help="Only users of whom this is expected, as churn_risk_90>=0.7; may be repeated."),
@@ -732,7 +747,44 @@ def audience(
         exclude_past_buyers=exclude_past_buyers,
         suppress=suppress or (),
         allow_empty_suppression=allow_empty_suppression,
+        max_contacts=max_contacts,
+        contact_days=contact_days,
+        contacts=contacts or (),
+        refill=refill,
         where=where or (),
+    )
+
+
+@campaign.command("backtest")
+def campaign_backtest(
+    items: Annotated[
+        list[str] | None, typer.Option("--items", callback=_ids, help="An item's id; more ids may follow it.")
+    ] = None,
+    filters: FilterOption = None,
+    more_items: Annotated[list[str] | None, typer.Argument(metavar="ID", callback=_ids, help="Further items.")] = None,
+    weeks: Annotated[int, typer.Option(min=1, max=104, help="How many past weeks.")] = 8,
+    days: Annotated[float, typer.Option(min=1, help="Within how many days a purchase counts.")] = 7.0,
+    size: Annotated[int | None, typer.Option(min=1, help="The first so many users of each week; default: all.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="An SVG file for the calibration plot.")] = None,
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare expected with actual buyers over past weeks of the shop's own data. Exit code 3: too little of it.
+
+    Without items it is about buying anything.
+
+    Example: recsys campaign backtest --items P00001 --out backtest.svg
+    """
+    _call(
+        "jobs.backtest:backtest",
+        config,
+        as_json,
+        items=[*(items or ()), *(more_items or ())],
+        filters=filters or (),
+        weeks=weeks,
+        days=days,
+        size=size,
+        out=out,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from jobs.commands import open_shop
 from jobs.output import Output, Table
 from recsys.audience.export import check_place, guard_id
-from recsys.audience.inputs import Inputs, newest_moment, open_inputs
+from recsys.audience.inputs import Inputs, check_lag, newest_moment, open_inputs
 from recsys.config.settings import Config
 from recsys.data.folder import replace_text
 from recsys.data.times import rfc3339
@@ -25,7 +25,7 @@ def propensity(config: Config, *, out: Path, progress: Progress) -> Output:
     """Score every customer as of just after the newest known event, and write the figures of each window.
 
     Deleted users and users who never bought anything are left out. Raises RefusedError, with the reasons, when the
-    live bundle has no scorer.
+    live bundle has no scorer, and when it lies too far behind the events.
     """
     check_place(out)
     with closing(open_shop(config)) as store:
@@ -34,6 +34,7 @@ def propensity(config: Config, *, out: Path, progress: Progress) -> Output:
         progress("load", 1.0)
         windows = _windows(inputs)
         moment = newest_moment(inputs)
+        check_lag(inputs, moment)
         text, sums, customers = _score(inputs, windows, moment, progress)
     replace_text(out, text)
     data: dict[str, Any] = {

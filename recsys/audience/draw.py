@@ -11,11 +11,11 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
-from recsys.audience.eligible import exclude, find_mailable, refuse_if_nobody
+from recsys.audience.eligible import Mailable, exclude, find_mailable, refuse_if_nobody
 from recsys.audience.facts import Facts
 from recsys.audience.features import Block, Float64
 from recsys.audience.filters import count_sold_out
-from recsys.audience.inputs import Campaign, Inputs, build_shop
+from recsys.audience.inputs import Campaign, Inputs, build_shop, check_lag
 from recsys.audience.model import (
     BuyingModel,
     Scores,
@@ -34,7 +34,7 @@ from recsys.bundle.bundle import Bundle
 from recsys.data.arrays import Bool, Int32, Int64
 from recsys.data.times import MICROSECONDS_PER_DAY, rfc3339
 from recsys.data.vocabulary import Vocabulary
-from recsys.errors import BundleError, RefusedError
+from recsys.errors import BundleError
 from recsys.progress import Progress
 from recsys.store.audiences import AudienceRecord
 from recsys.store.users import read_deletions
@@ -43,19 +43,24 @@ _DIGITS = 9  # of a probability; beyond them the order would depend on rounding 
 
 
 def draw(
-    inputs: Inputs, campaign: Campaign, items: Int32, draft: AudienceRecord, progress: Progress
+    inputs: Inputs,
+    mailable: Mailable,
+    campaign: Campaign,
+    items: Int32,
+    draft: AudienceRecord,
+    progress: Progress,
 ) -> tuple[AudienceRecord, pa.Table]:
     """Choose the audience now; return its record and its members, with the columns of `list_members`.
 
-    items: rows of the bundle; none: anything. draft: the record without what the draw decides. Raises RefusedError when
-    no user is eligible, or the strategy has nothing to go by, BundleError when the bundle has no pre-refit vectors.
+    mailable: by the campaign's rules. items: rows of the bundle; none: anything. draft: the record without what the
+    draw decides. Raises RefusedError when no user is eligible, or the strategy has nothing to go by, BundleError when
+    the bundle has no pre-refit vectors.
     """
     users, strategy = inputs.users, STRATEGIES[campaign.strategy]
-    _check_lag(inputs, campaign.as_of)
+    check_lag(inputs, campaign.as_of)
     deleted = find_users(users, read_deletions(inputs.store))
     left_out: dict[str, int] = {}
-    warnings: list[str] = []
-    eligible = find_mailable(inputs, campaign, deleted, left_out, warnings)
+    eligible = find_mailable(mailable, left_out)
     shop = build_shop(inputs, deleted)
     model = learn_model(inputs, shop, campaign.as_of, progress)
     facts = Facts(inputs, campaign, shop, items, model, deleted)
@@ -77,7 +82,11 @@ def draw(
         window_days=model.window.days,
         eligible=int(chosen.sum()),
         left_out=left_out,
-        warnings=[*_warnings(inputs, campaign, model, len(members)), *warnings, *_warn_of_sold_out(inputs, items)],
+        warnings=[
+            *_warnings(inputs, campaign, model, len(members)),
+            *mailable.warnings,
+            *_warn_of_sold_out(inputs, items),
+        ],
         options=draft.options | options,
     )
     return record, _table_of(members, inputs.bundle.catalog.ids)
@@ -138,18 +147,6 @@ def learn_model(inputs: Inputs, shop: Shop, as_of: int, progress: Progress) -> B
         raise BundleError(f"the bundle {bundle.version} has no vectors from before its refit; `recsys train` makes one")
     window = learning_window(inputs.extract.events, as_of, _holdout_days(bundle))
     return learn(shop, bundle.evaluation, window, seed=inputs.config.training.seed, progress=progress)
-
-
-def _check_lag(inputs: Inputs, as_of: int) -> None:
-    """Raises RefusedError when the moment lies too far behind what training has seen: the level would be a guess."""
-    lag = (as_of - inputs.trained_until) / MICROSECONDS_PER_DAY
-    allowed = inputs.config.audience.max_lag_days
-    if lag > allowed:
-        raise RefusedError(
-            f"the moment {rfc3339(as_of)} lies {lag:.1f} days after {rfc3339(inputs.trained_until)}, up to which the "
-            f"live bundle {inputs.bundle.version} has seen events; at most {allowed:g} days are allowed ([audience] "
-            "max_lag_days). `recsys train` brings both together; --as-of asks for an earlier moment"
-        )
 
 
 def _warn_of_sold_out(inputs: Inputs, items: Int32) -> list[str]:

@@ -3,16 +3,25 @@
 Shapes: U users.
 """
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from recsys.audience.contacts import find_capped
+from recsys.audience.features import Float64
 from recsys.audience.filters import find_meeting
-from recsys.audience.inputs import Campaign, Inputs
-from recsys.audience.suppression import Directory, find_suppressed
+from recsys.audience.inputs import Inputs, Rules
+from recsys.audience.suppression import Directory, SuppressionList, find_suppressed, find_users
 from recsys.data.arrays import Bool
+from recsys.data.times import MICROSECONDS_PER_DAY
+from recsys.data.vocabulary import Vocabulary
 from recsys.errors import RefusedError
-from recsys.source.people import consent_of
+from recsys.source.lists import read_contacts, read_lists
+from recsys.source.people import CONSENT_AT, consent_times
+from recsys.store.users import read_deletions
 
 WITHDRAWN = "withdrew their consent"
 UNKNOWN = "have no known consent any more"
@@ -20,38 +29,72 @@ FILTERED = "are no longer among those whom the query of users returns"
 DELETED = "were deleted"
 
 
-def find_mailable(
-    inputs: Inputs, campaign: Campaign, deleted: Bool, left_out: dict[str, int], warnings: list[str]
-) -> Bool:
+@dataclass(frozen=True)
+class Reason:
+    """Why users must not be mailed."""
+
+    name: str  # as `left_out` counts them
+    later: str  # what has changed, where it was not so when an audience was frozen
+    excluded: Bool  # [U]
+
+
+@dataclass(frozen=True)
+class Mailable:
+    """Who must not be mailed, and why, as of now."""
+
+    users: Vocabulary  # U
+    reasons: list[Reason]  # a user with several counts for the first
+    warnings: list[str]
+
+
+def check_people(inputs: Inputs, rules: Rules) -> Mailable:
+    """Find out who must not be mailed: consent, lists, caps and filters.
+
+    Raises RefusedError when there is no consent data, and when a list is refused.
+    """
+    users, config, warnings = inputs.users, inputs.config.audience, list[str]()
+    deletions = read_deletions(inputs.store)
+    deleted = find_users(users, deletions)
+    reasons = [Reason("deleted users", DELETED, deleted), *_consent_reasons(inputs)]
+    directory = Directory(users, inputs.people, deletions)
+    kept = [
+        SuppressionList(name, tuple(of), "the list") for name, of in read_lists(inputs.config, inputs.store).items()
+    ]
+    for one in (*kept, *(rules.suppressed or ())):
+        named, found = find_suppressed(
+            one, users, directory, config.max_unknown_share, allow_empty=rules.allow_empty_suppression
+        )
+        name = Path(one.name).name
+        reasons.append(Reason(f"users on the list {name}", f"were put on the list {name}", named))
+        warnings += found
+    most = config.max_contacts if rules.max_contacts is None else rules.max_contacts
+    if most is not None:
+        days = config.contact_days if rules.contact_days is None else rules.contact_days
+        contacts = pl.concat([read_contacts(inputs.config, inputs.store), *rules.contacts])
+        capped = find_capped(contacts, users, directory, most=most, days=days, now=inputs.store.now())
+        cap = f"{most} mails or more within {days:g} days"
+        reasons.append(Reason(f"users who had {cap}", f"have had {cap}", capped))
+    if rules.user_filters:
+        met = find_meeting(users, inputs.people, rules.user_filters)
+        reasons.append(Reason("users who do not meet --user-filter", "do not meet --user-filter any more", ~met))
+    return Mailable(users, reasons, warnings)
+
+
+def find_mailable(mailable: Mailable, left_out: dict[str, int]) -> Bool:
     """Mark the users [U] who may be mailed; write the number left out for each reason to `left_out`.
 
-    Raises RefusedError when there is no consent data, when a suppression list is refused, and when no user may be
-    mailed.
+    Raises RefusedError when no user may be mailed.
     """
-    users = inputs.users
-    eligible = exclude(np.ones(len(users), np.bool_), left_out, "deleted users", deleted)
-    eligible = _with_consent(inputs, eligible, left_out)
-    if campaign.suppressed is not None:
-        directory = Directory(users, inputs.people, (users.id_of(int(row)) for row in np.flatnonzero(deleted)))
-        suppressed, found = find_suppressed(
-            campaign.suppressed,
-            users,
-            directory,
-            inputs.config.audience.max_unknown_share,
-            allow_empty=campaign.allow_empty_suppression,
-        )
-        warnings += found
-        eligible = exclude(eligible, left_out, "suppressed users", suppressed)
-    if campaign.user_filters:
-        met = find_meeting(users, inputs.people, campaign.user_filters)
-        eligible = exclude(eligible, left_out, "users who do not meet --user-filter", ~met)
-    refuse_if_nobody(int(eligible.sum()), len(users), left_out)
+    eligible = np.ones(len(mailable.users), np.bool_)
+    for reason in mailable.reasons:
+        eligible = exclude(eligible, left_out, reason.name, reason.excluded)
+    refuse_if_nobody(int(eligible.sum()), len(mailable.users), left_out)
     return eligible
 
 
-def _with_consent(inputs: Inputs, eligible: Bool, left_out: dict[str, int]) -> Bool:
-    assumed = inputs.config.audience.consent == "assumed"
-    consent = inputs.consent_of(list(inputs.users))
+def _consent_reasons(inputs: Inputs) -> list[Reason]:
+    assumed, ids = inputs.config.audience.consent == "assumed", list(inputs.users)
+    consent, said_no, nothing = inputs.consent_of(ids), "users who did not consent", "users of whom no consent is known"
     if consent is None:
         if not assumed:
             raise RefusedError(
@@ -59,40 +102,44 @@ def _with_consent(inputs: Inputs, eligible: Bool, left_out: dict[str, int]) -> B
                 'with that column, or, if all consented elsewhere, set [audience] consent = "assumed"; every output '
                 "then says so"
             )
-        return eligible
-    said_no = np.asarray(consent.fill_null(True).to_numpy(zero_copy_only=False)) == 0
-    eligible = exclude(eligible, left_out, "users who did not consent", said_no)
-    if assumed:
-        return eligible
-    unknown = np.asarray(consent.is_null().to_numpy(zero_copy_only=False), np.bool_)
-    return exclude(eligible, left_out, "users of whom no consent is known", unknown)
+        return []
+    assert inputs.people is not None  # there is consent
+    refused = np.asarray(consent.fill_null(True).to_numpy(zero_copy_only=False)) == 0
+    reasons = [Reason(said_no, WITHDRAWN, refused)]
+    if not assumed:
+        unknown = np.asarray(consent.is_null().to_numpy(zero_copy_only=False), np.bool_)
+        gone = ~find_users(inputs.users, inputs.people["user_id"])
+        reasons += [Reason(nothing, FILTERED, unknown & gone), Reason(nothing, UNKNOWN, unknown)]
+    days = inputs.config.audience.max_consent_age_days
+    if days is None:
+        return reasons
+    if CONSENT_AT not in inputs.people.columns:
+        raise RefusedError(f"[audience] max_consent_age_days: [source] users has to return {CONSENT_AT}")
+    given: Float64 = consent_times(inputs.people, ids, inputs.config)
+    old = ~(given > inputs.store.now() - days * MICROSECONDS_PER_DAY)  # NaN, a consent without a date, is old
+    told = f"a consent of more than {days:g} days ago, or without a date"
+    return [*reasons, Reason(f"users with {told}", f"have {told}", old)]
 
 
-def keep_mailable(
-    members: pa.Table, frozen: int, people: pl.DataFrame | None, *, assumed: bool
-) -> tuple[pa.Table, dict[str, int]]:
+def keep_mailable(members: pa.Table, frozen: int, mailable: Mailable) -> tuple[pa.Table, dict[str, int]]:
     """Keep the members of a frozen audience who may still be mailed; and count the others by what has changed.
 
     frozen: how many members there were. Raises RefusedError when none is left.
     """
+    rows = mailable.users.rows_of(members["user_id"].to_pylist())
     gone = {DELETED: frozen - members.num_rows}
-    ids = pl.Series(members["user_id"].to_pylist(), dtype=pl.String)
-    if people is None:
-        consent, listed = pl.Series([None] * len(ids), dtype=pl.Boolean), pl.repeat(assumed, len(ids), eager=True)
-    else:
-        consent, listed = pl.Series(consent_of(people, ids)).cast(pl.Boolean), ids.is_in(people["user_id"].implode())
-    gone[FILTERED] = 0 if assumed else int((~listed).sum())
-    gone[WITHDRAWN] = int((consent == False).sum())  # noqa: E712  a column
-    kept = consent.fill_null(assumed)
-    gone[UNKNOWN] = int((~kept).sum()) - gone[FILTERED] - gone[WITHDRAWN]
+    kept = np.ones(len(rows), np.bool_)
+    for reason in mailable.reasons:
+        # Of who is neither in the query nor in the extract any more, everything is unknown.
+        excluded = np.append(reason.excluded, reason.later == FILTERED)[rows]
+        gone[reason.later] = gone.get(reason.later, 0) + int((kept & excluded).sum())
+        kept &= ~excluded
     if not kept.any():
         raise RefusedError(
             f"nobody of the frozen audience may be mailed any more; of {frozen} members since then "
             f"{describe_changes(gone)}"
         )
-    return members.filter(pa.array(kept.to_list(), pa.bool_())), {
-        reason: count for reason, count in gone.items() if count
-    }
+    return members.filter(pa.array(kept)), {reason: count for reason, count in gone.items() if count}
 
 
 def describe_changes(gone: dict[str, int]) -> str:

@@ -8,7 +8,10 @@ from pathlib import Path
 from recsys.data.folder import replace_text
 from recsys.errors import ConfigError
 
-COLUMNS = ("rank", "user_id", "probability", "reason", "consent", "score", "best_item", "runners_up")
+COLUMNS = (
+    *("rank", "user_id", "probability", "reason", "consent", "score", "best_item", "runners_up"),
+    *("consent_at", "consent_source"),
+)
 # A spreadsheet takes a cell that begins so as a formula. Ids that begin with an apostrophe get another one, so that
 # they stay distinct from the guarded ones.
 _RISKY = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "'")
@@ -28,12 +31,13 @@ def write_csv(out: Path, rows: Iterable[Sequence[object]], further: Sequence[str
     text, guarded = io.StringIO(), 0
     writer = csv.writer(text)  # line ends of RFC 4180, so line breaks within ids are quoted
     writer.writerow([*COLUMNS, *further])
-    for rank, user_id, probability, reason, consent, score, best_item, runners_up, *others in rows:
+    for rank, user_id, probability, reason, consent, score, best_item, runners_up, since, source, *others in rows:
         name, is_risky = guard_id(str(user_id))
         guarded += is_risky
         items = [guard_id(str(ids or ""))[0] for ids in (best_item, runners_up)]
+        consented = ["" if one is None else guard_id(str(one))[0] for one in (since, source)]
         shown = "" if score is None else f"{score:.6g}"
-        writer.writerow([rank, name, f"{probability:.6f}", reason, consent, shown, *items, *others])
+        writer.writerow([rank, name, f"{probability:.6f}", reason, consent, shown, *items, *consented, *others])
     replace_text(out, text.getvalue())
     return guarded
 

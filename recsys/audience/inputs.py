@@ -17,15 +17,29 @@ from recsys.config.settings import Config
 from recsys.data.arrays import Bool, Int64
 from recsys.data.extract import Extract, open_extract
 from recsys.data.interactions import Histories
-from recsys.data.times import parse_time
+from recsys.data.times import MICROSECONDS_PER_DAY, rfc3339
 from recsys.data.vocabulary import Vocabulary
+from recsys.errors import RefusedError
 from recsys.serving.fresh_items import CatalogView
 from recsys.serving.history import EventLog, events_of
+from recsys.serving.propensity import trained_until
 from recsys.source.people import consent_of, read_people
 from recsys.store.changes import NewEvents, read_changes
 from recsys.store.database import Store
 
 _FOREVER = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Who must not be mailed, beside those without consent and those on the lists of the configuration."""
+
+    suppressed: tuple[SuppressionList, ...] | None = None  # None: no file was given
+    allow_empty_suppression: bool = False
+    user_filters: tuple[str, ...] = ()  # who does not meet them all; on columns of the users, in the catalog's grammar
+    max_contacts: int | None = None  # who had so many mails within contact_days; None: as [audience] says
+    contact_days: float | None = None
+    contacts: tuple[pl.DataFrame, ...] = ()  # mails beside those of [source] contacts: user_id, at
 
 
 @dataclass(frozen=True)
@@ -37,10 +51,8 @@ class Campaign:
     as_of: int  # microseconds UTC
     strategy: str  # a key of STRATEGIES
     exclude_past_buyers: bool
-    suppressed: tuple[SuppressionList, ...] | None  # who must not be mailed; None: no file was given
+    rules: Rules
     conditions: tuple[str, ...] = ()  # on what is expected of a user, as given, sorted
-    allow_empty_suppression: bool = False
-    user_filters: tuple[str, ...] = ()  # on columns of the users, in the catalog's grammar
     bought_within_days: float | None = None  # who bought one of the items so recently is left out
     min_purchases: int = 0  # who has fewer is left out
     min_events: int = 0  # the same of events of any kind
@@ -73,8 +85,7 @@ class Inputs:
 
         Newer events count as history. They set no level: an event or two say nothing of how much the shop sells.
         """
-        last = self.bundle.manifest["data"]["last"]
-        return min(self.extract.as_of, parse_time(last) + 1) if last else self.extract.as_of
+        return trained_until(self.bundle, self.extract)
 
     def consent_of(self, user_ids: Sequence[str]) -> pa.BooleanArray | None:
         """Whether each of the users may be mailed now: true, false, or null where unknown. [B] -> [B].
@@ -106,6 +117,18 @@ def all_users(extract: Extract, people: pl.DataFrame | None) -> Vocabulary:
     known = pl.Series(list(extract.users), dtype=pl.String)
     others = people["user_id"].filter(~people["user_id"].is_in(known.implode()))
     return Vocabulary.from_ids([*known, *others]) if len(others) else extract.users
+
+
+def check_lag(inputs: Inputs, as_of: int) -> None:
+    """Raises RefusedError when the moment lies too far behind what training has seen: the level would be a guess."""
+    lag = (as_of - inputs.trained_until) / MICROSECONDS_PER_DAY
+    allowed = inputs.config.audience.max_lag_days
+    if lag > allowed:
+        raise RefusedError(
+            f"the moment {rfc3339(as_of)} lies {lag:.1f} days after {rfc3339(inputs.trained_until)}, up to which the "
+            f"live bundle {inputs.bundle.version} has seen events; at most {allowed:g} days are allowed ([audience] "
+            "max_lag_days). `recsys train` brings both together; --as-of asks for an earlier moment"
+        )
 
 
 def newest_moment(inputs: Inputs) -> int:

@@ -5,7 +5,7 @@ Shapes: U users.
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,19 +16,18 @@ from recsys.audience.export import spellings
 from recsys.data.arrays import Bool
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import RefusedError, SourceError
+from recsys.source.lists import KEYS, Entry, distinct
 
-Entry = tuple[str, ...]  # what one line says of one person: an id, an address, or both
-
-_KEYS = ("user_id", "email", "e-mail", "email address", "e-mail address")  # header names, in any case
 _DELIMITERS = (",", ";", "\t")
 
 
 @dataclass(frozen=True)
 class SuppressionList:
-    """A file and its entries, each once."""
+    """A list of people and its entries, each once."""
 
-    name: str  # of the file, for messages
+    name: str  # of the list or of its file, as reasons name it
     entries: tuple[Entry, ...]
+    title: str = "the suppression file"  # what messages call it before its name
 
 
 def read_suppression(path: Path) -> SuppressionList:
@@ -46,14 +45,14 @@ def read_suppression(path: Path) -> SuppressionList:
     head = text.split("\n", 1)[0].rstrip("\r")
     for delimiter in _DELIMITERS:
         cells = next(csv.reader([head], delimiter=delimiter), [])
-        if keys := [at for at, cell in enumerate(cells) if cell.strip().lower() in _KEYS]:
+        if keys := [at for at, cell in enumerate(cells) if cell.strip().lower() in KEYS]:
             rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))[1:]
             return _listed(path, (tuple(row[at] for at in keys if at < len(row) and row[at]) for row in rows))
     return _listed(path, ((line,) if line else () for line in (one.strip("\r") for one in text.split("\n"))))
 
 
 def _listed(path: Path, entries: Iterable[Entry]) -> SuppressionList:
-    return SuppressionList(str(path), tuple(entry for entry in dict.fromkeys(entries) if entry))
+    return SuppressionList(str(path), distinct(entries))
 
 
 class Directory:
@@ -85,32 +84,28 @@ def find_users(users: Vocabulary, ids: Iterable[str]) -> Bool:
 
 
 def find_suppressed(
-    lists: Sequence[SuppressionList],
+    one: SuppressionList,
     users: Vocabulary,
     directory: Directory,
     max_unknown_share: float,
     *,
     allow_empty: bool,
 ) -> tuple[Bool, list[str]]:
-    """Mark the users [U] whom any of the lists names; and warn of entries that match nobody.
+    """Mark the users [U] whom the list names; and warn of entries that match nobody.
 
     Raises RefusedError for a list without entries, unless allowed, and for one of which too many match nobody.
     """
-    ids: list[str] = []
-    warnings = []
-    for one in lists:
-        if not one.entries and not allow_empty:
-            raise RefusedError(
-                f"the suppression file {one.name} is empty, so nobody would be left out; --allow-empty-suppression "
-                "says that this is right"
-            )
-        found = [directory.find(entry) for entry in one.entries]
-        unknown, ids = sum(not matched for matched in found), [*ids, *(user for matched in found for user in matched)]
-        told = f"{unknown} of the {len(found)} entries of the suppression file {one.name} match no user"
-        if unknown > max_unknown_share * len(found):
-            raise RefusedError(
-                f"{told}; at most a share of {max_unknown_share:g} is allowed ([audience] max_unknown_share). Entries "
-                "are ids, or e-mail addresses where the query of users returns a column email"
-            )
-        warnings += [told] if unknown else []
-    return find_users(users, ids), warnings
+    if not one.entries and not allow_empty:
+        raise RefusedError(
+            f"{one.title} {one.name} is empty, so nobody would be left out; --allow-empty-suppression says that this "
+            "is right"
+        )
+    found = [directory.find(entry) for entry in one.entries]
+    unknown = sum(not matched for matched in found)
+    told = f"{unknown} of the {len(found)} entries of {one.title} {one.name} match no user"
+    if unknown > max_unknown_share * len(found):
+        raise RefusedError(
+            f"{told}; at most a share of {max_unknown_share:g} is allowed ([audience] max_unknown_share). Entries "
+            "are ids, or e-mail addresses where the query of users returns a column email"
+        )
+    return find_users(users, (user for matched in found for user in matched)), [told] if unknown else []

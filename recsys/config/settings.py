@@ -234,6 +234,11 @@ class SourceSettings(Section):
         description="Query that returns user_id, email_consent and any columns",
         examples=["SELECT user_id, email_consent FROM shop_customers"],
     )
+    contacts: str | None = Field(
+        None,
+        description="Query or table of the mails that were sent: user_id or email, and timestamp",
+        examples=["SELECT user_id, sent_at AS timestamp FROM mails"],
+    )
     timezone: str | None = Field(
         None,
         description="Time zone of times without one; unset: UTC, with a note in the check",
@@ -800,7 +805,17 @@ class AudienceSettings(Section):
         "required", description='"assumed": users without known consent are included, and every output says so'
     )
     max_unknown_share: float = Field(
-        0.5, ge=0, le=1, description="A suppression file of which a larger share matches no user is refused"
+        0.5, ge=0, le=1, description="A list of people of which a larger share matches no user is refused"
+    )
+    lists: dict[str, str] = Field(
+        {}, description="Who must not be mailed: name = query or table with user_id or email, each a reason of its own"
+    )
+    max_contacts: int | None = Field(
+        None, ge=1, description="Who had so many mails within contact_days gets no further one; unset: no cap"
+    )
+    contact_days: float = Field(7.0, gt=0, description="The days that max_contacts counts over")
+    max_consent_age_days: float | None = Field(
+        None, gt=0, description="Older consent counts no more (email_consent_at of [source] users); unset: it does"
     )
     max_lag_days: float = Field(
         14.0, gt=0, description="An audience is refused when its moment lies further behind what training has seen"

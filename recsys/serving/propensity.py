@@ -12,7 +12,8 @@ import numpy as np
 from recsys.bundle.bundle import Bundle
 from recsys.config.settings import Config
 from recsys.data.arrays import Float64, Int64
-from recsys.data.times import rfc3339
+from recsys.data.extract import Extract
+from recsys.data.times import parse_time, rfc3339
 from recsys.propensity.days import BuyingDays, summarize
 from recsys.propensity.scorer import Predictions
 from recsys.serving.answer import RequestContext
@@ -40,10 +41,12 @@ def score_users(
 ) -> tuple[Int64, list[Scored]]:
     """Score those of the users who bought anything before `as_of`: their places in `user_ids` [B], and each window.
 
-    posted: what the own tables have received since the extract.
+    posted: what the own tables have received since the extract. Events that are newer than what training has seen count
+    at its last moment, and days back from that: else an event or two would make everybody else look silent.
     """
     bundle = view.main
-    days = _days(events_of(log, view, posted, user_ids, as_of), bundle, len(user_ids), log.bought, as_of)
+    anchor = min(as_of, trained_until(bundle, log.extract))
+    days = _days(events_of(log, view, posted, user_ids, as_of), bundle, len(user_ids), log.bought, anchor)
     users = np.unique(days.users)
     found = bundle.propensity
     if found is None or not len(users):
@@ -53,6 +56,12 @@ def score_users(
         Scored(window, found.trained_at[window], scorer.predict(days, users, at))
         for window, scorer in sorted(found.scorers.items())
     ]
+
+
+def trained_until(bundle: Bundle, extract: Extract) -> int:
+    """The moment up to which training has seen the events, in microseconds UTC."""
+    last = bundle.manifest["data"]["last"]
+    return min(extract.as_of, parse_time(last) + 1) if last else extract.as_of
 
 
 def score_in_blocks(
@@ -91,7 +100,7 @@ def _days(events: Events, bundle: Bundle, users: int, bought: Sequence[int], as_
     return summarize(
         owners,
         events.items[kept].astype(np.int64),
-        events.times[kept],
+        np.minimum(events.times[kept], as_of - 1),
         _worth(events, kept.nonzero()[0], is_purchase.astype(np.float64), users),
         is_purchase=is_purchase,
         category_of=bundle.category_of,

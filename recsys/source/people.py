@@ -1,15 +1,21 @@
 """The users as the shop knows them now: who may be mailed, and every further column of the query of users."""
 
+from collections.abc import Sequence
 from contextlib import closing
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from recsys.config.settings import Config
+from recsys.data.arrays import Float64
 from recsys.source.catalog import read_user_columns, read_users
 from recsys.source.results import open_shop
+from recsys.source.times import TimeReader
 from recsys.store.database import Store
 from recsys.store.tables import own_queries
+
+CONSENT_AT, CONSENT_SOURCE = "email_consent_at", "email_consent_source"  # columns of the query of users
 
 
 def query_of_users(config: Config, store: Store) -> str | None:
@@ -31,6 +37,15 @@ def read_people(config: Config, store: Store) -> pl.DataFrame | None:
     if further is None:
         return users
     return users.join(further.drop("email_consent", strict=False), on="user_id", how="left", maintain_order="left")
+
+
+def consent_times(users: pl.DataFrame, ids: Sequence[str], config: Config) -> Float64:
+    """When each user consented, in microseconds UTC; NaN where nobody knows. ids [U] -> [U]."""
+    reader = TimeReader(zone=config.source.timezone, form=config.source.time_format)
+    times = users.select("user_id", at=reader.read(users[CONSENT_AT]).microseconds.cast(pl.Float64))
+    wanted = pl.DataFrame({"user_id": pl.Series(ids, dtype=pl.String)})
+    found = wanted.join(times, on="user_id", how="left", maintain_order="left")["at"]
+    return np.asarray(found.fill_null(float("nan")).to_numpy(), np.float64)
 
 
 def consent_of(users: pl.DataFrame, ids: pl.Series) -> pa.BooleanArray:

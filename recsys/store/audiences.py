@@ -41,6 +41,12 @@ class AudienceRecord:
     warnings: list[str]
     created_at: int = 0  # by the database's clock, when it was frozen
 
+    @property
+    def members(self) -> int:
+        """How many members were frozen, those included who were deleted since."""
+        refilled: int = self.options.get("refilled", 0)
+        return min(self.size, self.eligible) + refilled
+
 
 def save_audience(store: Store, record: AudienceRecord, members: pa.Table, *, progress: Progress | None = None) -> bool:
     """Freeze an audience in one transaction; return False, with nothing written, when its id exists already.
@@ -63,6 +69,32 @@ def save_audience(store: Store, record: AudienceRecord, members: pa.Table, *, pr
         return True
 
     return store.transact(save)
+
+
+def add_members(store: Store, record: AudienceRecord, members: pa.Table) -> int:
+    """Add members behind those of a frozen audience, in one transaction; return how many.
+
+    members: the columns of `list_members`; their ranks are given anew. Nothing is added when somebody else has added
+    some since `record` was read.
+    """
+    audiences, rows = store.tables.audiences, store.tables.audience_members
+    added: int = members.num_rows
+    ranks = pa.array(range(record.members + 1, record.members + 1 + added), pa.int64())
+    numbered = members.set_column(members.column_names.index("rank"), "rank", ranks)
+    ids = pa.array([record.audience_id] * added, pa.string())
+    conformed = conform(numbered.append_column("audience_id", ids), rows)
+    options = record.options | {"refilled": record.options.get("refilled", 0) + added}
+
+    def save(connection: sa.Connection) -> int:
+        is_same = (audiences.c.audience_id == record.audience_id) & (audiences.c.options == json.dumps(record.options))
+        if not connection.execute(audiences.update().where(is_same).values(options=json.dumps(options))).rowcount:
+            return 0
+        bulk_insert(connection, rows, conformed, replace=False)
+        gone = rows.c.user_id.in_(sa.select(store.tables.deletions.c.user_id))
+        connection.execute(rows.delete().where(rows.c.audience_id == record.audience_id, gone))
+        return added
+
+    return store.transact(save) if added else 0
 
 
 def find_audience(store: Store, audience_id: str) -> AudienceRecord | None:

@@ -177,6 +177,17 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "e2e/test_campaign.py",
         "test_suppressed_users_are_left_out_and_unknown_ids_counted",
     ),
+    "source.contacts": ("e2e/test_campaign_rules.py", "test_nobody_gets_more_mails_than_the_cap"),
+    "audience.max_contacts": ("e2e/test_campaign_rules.py", "test_nobody_gets_more_mails_than_the_cap"),
+    "audience.contact_days": ("e2e/test_campaign_rules.py", "test_nobody_gets_more_mails_than_the_cap"),
+    "audience.lists": (
+        "e2e/test_campaign_rules.py",
+        "test_every_list_of_the_shop_counts_under_its_own_name_and_so_do_later_entries",
+    ),
+    "audience.max_consent_age_days": (
+        "e2e/test_campaign_rules.py",
+        "test_consent_has_a_date_and_a_source_and_may_grow_too_old",
+    ),
     "audience.max_lag_days": (
         "e2e/test_campaign_people.py",
         "test_one_newer_event_does_not_change_how_many_will_buy",

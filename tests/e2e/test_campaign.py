@@ -161,7 +161,7 @@ def test_suppressed_users_are_left_out_and_unknown_ids_counted(trained_shop: Pat
     data, rows = draw(config, trained_shop, suppress=[trained_shop / "list.txt"])
     assert not set(first[:10]) & set(ids_of(rows))
     assert ids_of(rows)[:40] == first[10:]
-    assert data["left_out"]["suppressed users"] == 10
+    assert data["left_out"]["users on the list list.txt"] == 10
     assert any("2 of the 12 entries" in warning for warning in data["warnings"])
     strict = configured(trained_shop, RECSYS_AUDIENCE__MAX_UNKNOWN_SHARE="0.1")
     with pytest.raises(RefusedError, match="2 of the 12 entries"):

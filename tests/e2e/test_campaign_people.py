@@ -39,7 +39,7 @@ def test_every_suppression_file_counts_on_the_command_line(trained_shop: Path, r
     )
     with (trained_shop / "audience.csv").open(newline="", encoding="utf-8") as file:
         assert ids_of(list(csv.DictReader(file))) == first[3:13]
-    assert data["left_out"]["suppressed users"] == 3
+    assert [data["left_out"][f"users on the list {name}.txt"] for name in "abc"] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -10,7 +10,10 @@ FORMULAS = ["=1+1", "+49 151", "-5", "@SUM(A1)", "\t=1", "\r=1", "＝1+1", "'=1+
 
 
 def rows_of(ids):
-    return [(rank, name, 0.5, "taste", "given", 2.5, "=i1", "i2|i3") for rank, name in enumerate(ids, 1)]
+    return [
+        (rank, name, 0.5, "taste", "given", 2.5, "=i1", "i2|i3", "2026-01-02", "=form")
+        for rank, name in enumerate(ids, 1)
+    ]
 
 
 def written(path):
@@ -31,6 +34,8 @@ def test_ids_of_all_sorts_come_back_from_the_file(tmp_path):
         "score": "2.5",
         "best_item": "'=i1",
         "runners_up": "i2|i3",
+        "consent_at": "2026-01-02",
+        "consent_source": "'=form",
     }
 
 

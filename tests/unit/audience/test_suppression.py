@@ -66,10 +66,10 @@ def suppressed(folder: Path, *texts: str, share: float = 0.5, allow_empty: bool 
     paths = [folder / f"{at}.txt" for at in range(len(texts))]
     for path, text in zip(paths, texts, strict=True):
         path.write_text(text)
-    marked, warnings = find_suppressed(
-        [read_suppression(path) for path in paths], USERS, Directory(USERS, PEOPLE), share, allow_empty=allow_empty
-    )
-    return np.flatnonzero(marked).tolist(), warnings
+    directory, lists = Directory(USERS, PEOPLE), [read_suppression(path) for path in paths]
+    found = [find_suppressed(one, USERS, directory, share, allow_empty=allow_empty) for one in lists]
+    marked = np.any([named for named, _ in found], axis=0)
+    return np.flatnonzero(marked).tolist(), [warning for _, warnings in found for warning in warnings]
 
 
 def test_every_list_counts_by_id_and_by_address(tmp_path):
