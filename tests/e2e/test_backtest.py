@@ -15,6 +15,7 @@ from tiny import quiet
 from jobs.backtest import backtest
 from recsys.audience.backtest import look_back
 from recsys.audience.inputs import open_inputs
+from recsys.audience.model import first_seen
 from recsys.config.settings import Config
 from recsys.data.extract import open_extract
 from recsys.data.times import MICROSECONDS_PER_DAY, parse_time
@@ -32,7 +33,7 @@ def test_eight_past_weeks_are_compared_with_who_really_bought(trained_shop: Path
     extract = open_extract(config.storage.path)
     bought = extract.events.of_kinds(config.target_codes)
     mine = np.isin(bought.items, extract.items.rows_of(ITEMS))
-    firsts = extract.events.times[extract.events.offsets[:-1]]
+    firsts = first_seen(extract.events)
     for week in data["weeks"]:
         start = parse_time(week["as_of"])
         inside = mine & (bought.times >= start) & (bought.times < start + 7 * MICROSECONDS_PER_DAY)
