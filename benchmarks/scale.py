@@ -7,7 +7,8 @@ Writes a generated shop of each size to a SQLite file (kept in DIR, if given), w
 for 100. Each model then runs in its own process, for its own peak memory: `mf` the whole fit at fixed settings
 (D = 256), the deep models one epoch with D = 64 and 1,024 sampled negatives. A whole training run fits three times and
 holds its candidates in memory: `--night MINUTES` measures that, as `recsys train` with default settings except for the
-budget, and evaluates the model on the last 28 days.
+budget, evaluates the model on the last 28 days, and prints the steps of each night as its ledger has them. The peak of a
+step is the largest memory that the process has had until the step's end.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from recsys.models.budget import Budget
 from recsys.models.contract import fit
 from recsys.source.dataset import load
 from recsys.store.migrate import open_store
+from recsys.store.runs import list_runs
 from recsys.training.pipeline import data_for
 
 _NOW = (scale_shop.START + scale_shop.DAYS * 86_400) * 1_000_000  # microseconds: the end of the last day
@@ -116,14 +118,22 @@ def _steps(models: list[str], folder: Path, sizes: list[int]) -> None:
 
 
 def _nights(models: list[str], folder: Path, sizes: list[int], minutes: float) -> None:
+    nights = {}
     _row("model", "events", "seconds", "peak", "recall@20 / ndcg@20", "popularity", "stopped", "parts")
     _row(*["---"] * 8)
     for model in models:
         for events in sizes:
             found = _in_a_process(model, folder, events, "--night", str(minutes))
+            nights[model, events] = found["steps"]
             accuracy = [" / ".join(f"{found[of][name]:.4f}" for name in ("recall@20", "ndcg@20")) for of in _JUDGED]
             cells = [f"{events:,}", f"{found['seconds']:.0f}", f"{found['GiB']:.2f} GiB", *accuracy]
             _row(f"`{model}`", *cells, found["stopped"], found["parts"])
+    for (model, events), steps in nights.items():
+        print(f"\nsteps of `{model}`, {events:,} events")
+        _row("step", "seconds", "peak")
+        _row(*["---"] * 3)
+        for step in steps:
+            _row(step["name"], f"{step['seconds']:.1f}", f"{step['counts']['peak_mb'] / 1000:.2f} GB")
 
 
 def _row(*cells: object) -> None:
@@ -161,11 +171,14 @@ def night(model: str, folder: Path, events: int, minutes: float) -> dict[str, An
         except RefusedError as error:  # by the gate, as after any night
             sys.exit(str(error))
         seconds = time.perf_counter() - started
+        with closing(open_store(config.store.url)) as store:
+            steps = list_runs(store, 1)[0].steps
         chosen = bundle.load(config.storage.path).vectors.settings
     judged = {name: told["models"][name]["all"] for name in _JUDGED}
     parts = [f"{part['weight']:g} x {part['model']} {_epochs(part['settings'])}" for part in chosen["parts"]]
     stopped = "; ".join(f"{name}: {why}" for name, why in chosen["skipped"].items())
-    return {"seconds": seconds, "GiB": peak_gib(), "stopped": stopped, "parts": ", ".join(parts), **judged}
+    costs = {"seconds": seconds, "GiB": peak_gib(), "steps": steps}
+    return {**costs, "stopped": stopped, "parts": ", ".join(parts), **judged}
 
 
 def _epochs(settings: dict[str, Any]) -> str:
