@@ -7,8 +7,8 @@ Writes a generated shop of each size to a SQLite file (kept in DIR, if given), w
 for 100. Each model then runs in its own process, for its own peak memory: `mf` the whole fit at fixed settings
 (D = 256), the deep models one epoch with D = 64 and 1,024 sampled negatives. A whole training run fits three times and
 holds its candidates in memory: `--night MINUTES` measures that, as `recsys train` with default settings except for the
-budget, evaluates the model on the last 28 days, and prints the steps of each night as its ledger has them. The peak of a
-step is the largest memory that the process has had until the step's end.
+budget, evaluates the model on the last 28 days, and prints the steps of each night as its ledger has them. The peak of
+a step is the largest memory that the process has had until the step's end.
 """
 
 import argparse
