@@ -55,6 +55,12 @@ def _grouped(users: Int32, user_count: int) -> tuple[Int64, Int64]:
     return grouped.indptr.astype(np.int64), grouped.indices.astype(np.int64, copy=False)
 
 
+def _is_sorted(users: Int32, times: Int64) -> bool:
+    """Whether rows are sorted by user and time."""
+    steps = np.diff(users)
+    return bool((steps >= 0).all() and ((steps > 0) | (np.diff(times) >= 0)).all())
+
+
 @dataclass(frozen=True)
 class Interactions:
     """E events of U users, sorted by user and within a user by time: user u owns offsets[u]:offsets[u + 1]."""
@@ -81,6 +87,9 @@ class Interactions:
         orders: Int64 | None = None,
     ) -> "Interactions":
         """Sort unordered rows, each array [E]. Rows of a user at equal times keep their order."""
+        if _is_sorted(users, times):
+            offsets = np.concatenate([[0], np.cumsum(np.bincount(users, minlength=user_count))]).astype(np.int64)
+            return cls(offsets, items, kinds, times, values, item_count, orders)
         offsets, order = _grouped(users, user_count)
         if (np.diff(times[order])[np.diff(users[order]) == 0] < 0).any():
             by_time = np.argsort(times, kind="stable")

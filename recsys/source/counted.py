@@ -5,21 +5,22 @@ import polars as pl
 from recsys.config.settings import RETURN, Config
 from recsys.data.returns import take_back
 from recsys.source.findings import Finding
-
-_EVENT = ["user", "time", "kind", "item", "value"]  # what makes an event; also the order in which they lie
+from recsys.source.order import EVENT, sort_events
 
 
 def without_duplicates(events: pl.DataFrame, findings: list[Finding]) -> pl.DataFrame:
     """Sort the events and keep one of rows that are equal in every column, the value included."""
     # Of equal rows of several orders it is always the same one that counts.
-    events = events.sort(*_EVENT, *(["order"] if "order" in events.columns else []))
-    again = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift(1)) for name in _EVENT)
+    events = sort_events(events)
     # shift() puts a row of nulls before the first, which equals no event.
-    kept = events.filter(~again)
-    if lost := events.height - kept.height:
-        advice = "the same user, item, kind, time and value: counted once"
-        findings.append(Finding("warning", "duplicate", lost, events.height, (), advice, left_out=True))
-    return kept
+    is_again = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift(1)) for name in EVENT)
+    again = events.select(is_again.alias("again"))["again"]
+    lost = int(again.sum())
+    if not lost:
+        return events
+    advice = "the same user, item, kind, time and value: counted once"
+    findings.append(Finding("warning", "duplicate", lost, events.height, (), advice, left_out=True))
+    return events.filter(~again)
 
 
 def without_returned(events: pl.DataFrame, config: Config, findings: list[Finding]) -> pl.DataFrame:

@@ -28,10 +28,11 @@ from recsys.source.evaluation_check import evaluation_findings
 from recsys.source.findings import EXAMPLES, Finding, Severity, SourceReport
 from recsys.source.kinds import not_taken
 from recsys.source.merges import merge
+from recsys.source.order import Numbered
 from recsys.source.people import consent_of
 from recsys.source.readings import is_trained, open_last
-from recsys.source.results import Results, keep, read_queries
-from recsys.source.rows import EventStream
+from recsys.source.results import Results, keep, number, read_queries
+from recsys.source.rows import IN_ORDER
 from recsys.source.visitors import rows_of, split
 from recsys.store.database import Store
 
@@ -71,8 +72,8 @@ def load(
     the report, also when it refuses.
     Raises RefusedError with the findings when a check fails, SourceError when the source cannot be read.
     """
-    loaded = _derive(read_queries(config, store, now, progress), progress)
-    return _checked(loaded, is_evaluated, tell)
+    reading = read_queries(config, store, now, progress)
+    return _checked(_derive(reading, _in_order(reading, progress), progress), is_evaluated, tell)
 
 
 def load_news(
@@ -97,15 +98,24 @@ def load_news(
     last = open_last(folder)
     reading = read_queries(config, store, now, progress, last=last, is_kept=True, is_full=is_full)
     note(reading.how)
-    if last is not None and not reading.is_new_after(last):
-        if trained is not None and is_trained(folder, last.name, trained):
-            return None
+    is_new = last is None or reading.is_new_after(last)
+    if last is not None and not is_new and trained is not None and is_trained(folder, last.name, trained):
+        return None
+    numbered = _in_order(reading, progress)
+    if last is not None and not is_new:
         name = last.name
     else:
         progress("keep what was read", 0.0)
-        name = keep(folder, reading)
+        name = keep(folder, reading, numbered)
         progress("keep what was read", 1.0)
-    return _checked(replace(_derive(reading, progress), reading=name), is_evaluated, tell)
+    return _checked(replace(_derive(reading, numbered, progress), reading=name), is_evaluated, tell)
+
+
+def _in_order(reading: Results, progress: Progress) -> Numbered:
+    progress("put events in order", 0.0)
+    numbered = number(reading)
+    progress("put events in order", 1.0)
+    return numbered
 
 
 def _checked(loaded: Dataset, is_evaluated: bool, tell: Callable[[SourceReport], None]) -> Dataset:
@@ -118,23 +128,23 @@ def _checked(loaded: Dataset, is_evaluated: bool, tell: Callable[[SourceReport],
 def check(config: Config, store: Store, *, now: int, progress: Progress) -> SourceReport:
     """Read and check the source. A source that cannot be read is a finding too."""
     try:
-        return _derive(read_queries(config, store, now, progress), progress).report
+        reading = read_queries(config, store, now, progress)
+        return _derive(reading, _in_order(reading, progress), progress).report
     except RecsysError as error:
         return SourceReport({}, {}, {}, None, None, (Finding("error", "cannot be read", 0, 0, (), error.in_full),))
 
 
-def _derive(reading: Results, progress: Progress) -> Dataset:
+def _derive(reading: Results, numbered: Numbered, progress: Progress) -> Dataset:
     """Make the training data of what was read, the same whatever the order in which it came."""
-    progress("put events in order", 0.0)
+    progress("check events", 0.0)
     config = reading.config
     findings = [*_findings_of_rows(reading, config), *reading.findings]
-    codes = reading.main
-    events = _add_own(codes.take(), reading, config, findings)
-    streams = [stream for stream in (codes, reading.own) if stream]
+    events = _add_own(reading.main.take(), reading, config, findings)
+    streams = [read.rows for read in reading.streams.values()]
     links = [part for stream in streams for part in stream.links]
     known = reading.visitors.without(no_visitors(config.source.guest_ids))
-    events = merge(events, codes.users, links, known, reading.deleted, findings)
-    events, user_ids, item_ids = _by_id(events, codes)
+    user_ids, item_ids = numbered.users, numbered.items
+    events = merge(events, user_ids, links, known, reading.deleted, findings)
     events = without_duplicates(events, findings)
     events = with_numbered_orders(without_returned(events, config, findings))
     lost = sum(stream.lost_visits for stream in streams)
@@ -149,7 +159,7 @@ def _derive(reading: Results, progress: Progress) -> Dataset:
     findings += _too_little(interactions, visiting) or evaluation_findings(
         interactions, config, user_id=lambda row: str(users[row]), item_id=catalog.ids.id_of
     )
-    progress("put events in order", 1.0)
+    progress("check events", 1.0)
     return Dataset(
         events=interactions,
         visits=visiting,
@@ -163,19 +173,6 @@ def _derive(reading: Results, progress: Progress) -> Dataset:
         recent=reading.recent,
         how=reading.how,
     )
-
-
-def _by_id(events: pl.DataFrame, codes: EventStream) -> tuple[pl.DataFrame, pl.Series, pl.Series]:
-    """Number users and items by their ids, and not as they came; return the events and the ids by their numbers."""
-    found = []
-    for column, encoder in (("user", codes.users), ("item", codes.items)):
-        ids = encoder.ids
-        order = ids.arg_sort()
-        places = np.empty(len(ids), np.int32)
-        places[order.to_numpy()] = np.arange(len(ids), dtype=np.int32)
-        events = events.with_columns(pl.Series(column, places[events[column].to_numpy()], dtype=pl.Int32))
-        found.append(ids.gather(order))
-    return events, found[0], found[1]
 
 
 def _findings_of_rows(reading: Results, config: Config) -> list[Finding]:
@@ -200,12 +197,13 @@ def _add_own(events: pl.DataFrame, reading: Results, config: Config, findings: l
     if reading.own is None or reading.own.read == 0:
         return events
     own = reading.own
-    rows = own.take()
+    rows = own.take().drop(IN_ORDER, strict=False)  # they are not yet where they belong
     findings += not_taken(own)
     findings += own.findings(own.read, config.source.max_bad_share)
     tolerance = round(config.events.dedup_window_minutes * _MINUTE)
+    beside = events.filter(pl.col("user").is_in(rows["user"].unique().implode()))
     twin = rows.sort("time").join_asof(
-        events.select("user", "item", "kind", "time", source_time="time").sort("time"),
+        beside.select("user", "item", "kind", "time", source_time="time").sort("time"),
         on="time",
         by=["user", "item", "kind"],
         strategy="nearest",
@@ -221,10 +219,11 @@ def _add_own(events: pl.DataFrame, reading: Results, config: Config, findings: l
 
 def _user_rows(events: pl.DataFrame, ids: pl.Series, users: Entries | None) -> tuple[pl.Series, Int32]:
     """Return the ids of the users by row, and the row of each number (-1: no event is left)."""
-    known = ids.gather(events["user"].unique())
-    if users is not None:
-        known = pl.concat([known.rename("user_id"), users.frame["user_id"]]).unique()
-    known = known.sort()
+    is_known = np.bincount(events["user"].to_numpy(), minlength=len(ids)) > 0
+    known = ids.filter(pl.Series(is_known))
+    if users is None:
+        return known, np.where(is_known, np.cumsum(is_known) - 1, -1).astype(np.int32)
+    known = pl.concat([known.rename("user_id"), users.frame["user_id"]]).unique().sort()
     return known, _rows_of(ids, known)
 
 

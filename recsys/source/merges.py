@@ -6,14 +6,14 @@ import numpy as np
 import polars as pl
 
 from recsys.source.findings import Finding
-from recsys.source.rows import IdEncoder
+from recsys.source.rows import IN_ORDER
 from recsys.source.visitors import MARK
 from recsys.store.visitors import Visitors
 
 
 def merge(
     events: pl.DataFrame,
-    users: IdEncoder,
+    names: pl.Series,
     links: Sequence[pl.DataFrame],
     known: Visitors,
     deleted: Mapping[str, int],
@@ -21,28 +21,31 @@ def merge(
 ) -> pl.DataFrame:
     """Give the events of merged visitors to their users, and remove those from before a deletion of either.
 
-    links: which ids the rows name together, as `links_of` in codes of the users. known, deleted: what the own tables
-    say of visitors and of users (user id -> deleted_at, microseconds UTC).
+    names: of the users by number, sorted. links: which ids the rows name together, as `links_of` in those numbers.
+    known, deleted: what the own tables say of visitors, whose users are all among the names, and of users (user id ->
+    deleted_at, microseconds UTC).
     """
     if events.is_empty():
         return events
     gone = tombstones(known.deleted, deleted)
-    seen = _seen(links, users.ids)
+    seen = _seen(links, names)
     joined = pl.concat([gone, _joined_with_deleted(seen, known, gone)]).group_by("owner").agg(pl.col("until").max())
-    events = without_deleted(events, joined, users.ids, "event of a deleted user", findings)
-    pairs = _merged_pairs(seen, users.ids, known, gone)
+    events = without_deleted(events, joined, names, "event of a deleted user", findings)
+    pairs = _merged_pairs(seen, names, known, gone)
     if pairs.is_empty():
         return events
-    visitors, into = users.encode(pairs["visitor"]), users.encode(pairs["user"])
+    visitors, into = (names.search_sorted(pairs[column]) for column in ("visitor", "user"))
     count = int(events["user"].is_in(visitors.implode()).sum())
     if not count:
         return events
     advice = "the visitor is known as a user: it counts for the user"
     findings.append(Finding("note", "event of a merged visitor", count, events.height, (), advice))
-    owners = np.arange(len(users.ids), dtype=np.int32)
+    owners = np.arange(len(names), dtype=np.int32)
     owners[visitors.to_numpy()] = into.to_numpy()
-    events = events.with_columns(user=owners[events["user"].to_numpy()])
-    return without_deleted(events, gone, users.ids, "event of a guest before the deletion of the user", findings)
+    before = events["user"].to_numpy()
+    after = pl.Series("user", owners[before], dtype=pl.Int32)
+    events = events.with_columns(after, pl.col(IN_ORDER) & (pl.lit(after) == pl.lit(before)))
+    return without_deleted(events, gone, names, "event of a guest before the deletion of the user", findings)
 
 
 def tombstones(visitors: Mapping[str, int], users: Mapping[str, int]) -> pl.DataFrame:

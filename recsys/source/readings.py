@@ -29,9 +29,9 @@ from recsys.data.times import MICROSECONDS_PER_DAY
 from recsys.errors import RecsysError
 from recsys.source.days import Span, Sums
 from recsys.source.merges import without_deleted
-from recsys.source.rows import COUNTS, ROWS, EventStream, IdEncoder
+from recsys.source.rows import COUNTS, IN_ORDER, ROWS, EventStream, IdEncoder
 
-FORMAT = 1
+FORMAT = 2
 _TRAINED = "TRAINED"  # a file: the reading of which the newest bundle was made, and how
 _LINKS = {"first": pl.Int64, "last": pl.Int64, "visitor": pl.Int32, "user": pl.Int32}
 _FRAMES: dict[str, dict[str, Any]] = {"rows": ROWS, "visits": ROWS, "links": _LINKS, "counts": COUNTS}
@@ -72,9 +72,9 @@ class LastReading:
 
     name: str
     digest: str  # of items, users, deletions and merges
-    users: pl.Series  # id of each code
+    users: pl.Series  # id of each code, sorted
     items: pl.Series
-    parts: Mapping[str, Part]
+    parts: Mapping[str, Part]  # their rows are in the order of events
 
     def encoders(self) -> tuple[IdEncoder, IdEncoder]:
         """Encoders of users and items that know all ids of the reading, by their codes."""
@@ -99,7 +99,8 @@ def part_of(stream: EventStream, facts: Facts, sums: Sums) -> Part:
 def restore(stream: EventStream, part: Part, without: Sequence[Span]) -> None:
     """Fill a stream with the rows of a part, but for those of some days."""
     time = pl.col("time")
-    stream.parts.append(part.rows.filter(_outside(time, without)) if without else part.rows)
+    rows = part.rows.filter(_outside(time, without)) if without else part.rows
+    stream.parts.append(rows.with_columns(pl.lit(True).alias(IN_ORDER)))
     stream.visits.append(part.visits.filter(_outside(time, without)))
     stream.links.append(part.links.filter(_outside(pl.col("first"), without)))
     day = pl.col("day").cast(pl.Int64) * MICROSECONDS_PER_DAY
@@ -111,17 +112,18 @@ def restore(stream: EventStream, part: Part, without: Sequence[Span]) -> None:
 
 
 def save(
-    folder: Path, parts: Mapping[str, Part], users: IdEncoder, items: IdEncoder, digest: str, gone: pl.DataFrame
+    folder: Path, parts: Mapping[str, Part], users: pl.Series, items: pl.Series, digest: str, gone: pl.DataFrame
 ) -> str:
     """Write a reading, make it the newest, and remove those before; return its name.
 
-    gone: tombstones, as from `tombstones`; what the owners did before is left out. So are ids that no row has.
+    users, items: the ids by their numbers, sorted. gone: tombstones, as from `tombstones`; what the owners did before
+    is left out. So are ids that no row has.
     Raises RecsysError, with the last reading as it was, when it cannot be written.
     """
-    parent, names = folder / "readings", users.ids
-    kept = {name: _without_deleted(part, gone, names) for name, part in parts.items()}
-    user_rows, user_ids = _compact(names, _columns(kept, _USERS))
-    item_rows, item_ids = _compact(items.ids, _columns(kept, _ITEMS))
+    parent = folder / "readings"
+    kept = {name: _without_deleted(part, gone, users) for name, part in parts.items()}
+    user_rows, user_ids = _compact(users, _columns(kept, _USERS))
+    item_rows, item_ids = _compact(items, _columns(kept, _ITEMS))
 
     def fill(target: Path) -> dict[str, Any]:
         for stem, ids in (("users", user_ids), ("items", item_ids)):

@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from recsys.config.settings import Config
 from recsys.data.extract import Recent
 from recsys.progress import Progress
@@ -16,6 +18,7 @@ from recsys.source.incremental import Read, Stream, read_stream
 from recsys.source.kinds import posted_kinds
 from recsys.source.known import KNOWN
 from recsys.source.merges import tombstones
+from recsys.source.order import Numbered, number_by_id
 from recsys.source.reader import Reader, open_reader
 from recsys.source.readings import LastReading, digest_of, save
 from recsys.source.rows import EventStream, IdEncoder
@@ -73,11 +76,18 @@ class Results:
         return is_other or any(read.is_new for read in self.streams.values())
 
 
-def keep(folder: Path, results: Results) -> str:
-    """Write a reading for the next night, and return its name."""
+def number(results: Results) -> Numbered:
+    """Put the events of the streams in order, with users and items numbered by their ids."""
+    users, items = results.main.users, results.main.items
+    users.encode(pl.Series(list(results.visitors.merged.values()), dtype=pl.String))  # they may have no event yet
+    return number_by_id([read.rows for read in results.streams.values()], users, items)
+
+
+def keep(folder: Path, results: Results, numbered: Numbered) -> str:
+    """Write a reading for the next night, after its rows were numbered, and return its name."""
     parts = {name: read.part() for name, read in results.streams.items()}
     gone = tombstones(results.visitors.deleted, results.deleted)
-    return save(folder, parts, results.main.users, results.main.items, results.digest, gone)
+    return save(folder, parts, numbered.users, numbered.items, results.digest, gone)
 
 
 def read_queries(

@@ -22,6 +22,7 @@ _DAY = 86_400_000_000
 _GUEST = "is of a guest"
 _BLOB, _REAL = CLASSES.index("blob"), CLASSES.index("real")
 _SHARED = "has an id of all guests"
+IN_ORDER = "is in order"  # a column: these rows are in the order of events among themselves
 ROWS = {"user": pl.Int32, "item": pl.Int32, "kind": pl.Int8, "time": pl.Int64, "value": pl.Float32}
 COUNTS = {
     "day": pl.Int32,  # since 1970, in UTC; null: the time cannot be read
@@ -87,6 +88,7 @@ class EventStream:
     doubt: str | None = None  # what the times look like, where they can hardly be times
     first: int | None = None  # of the times that count, microseconds UTC
     last: int | None = None
+    is_in_order: bool = False  # the rows are in the order of events, but for the visits
 
     def add(self, batch: EventBatch) -> None:
         """Validate every row; keep those that count, as numbers."""
@@ -195,9 +197,9 @@ class EventStream:
         """Hand over the rows that count: user, item (codes, Int32), kind (Int8), time (Int64), value (Float32 or null).
 
         Where a row has an order, there is a column `order` too: a hash of its id (UInt64 or null). A visitor is a user
-        whose name begins with MARK. The stream no longer holds the rows.
+        whose name begins with MARK. IN_ORDER says which rows are in order. The stream no longer holds the rows.
         """
-        parts = [*self.parts, *self.visits]
+        parts = [part.with_columns(pl.lit(self.is_in_order).alias(IN_ORDER)) for part in self.parts] + self.visits
         rows = pl.concat(parts, how="diagonal") if parts else pl.DataFrame(schema=ROWS)
         self.parts.clear()
         self.visits.clear()

@@ -42,9 +42,13 @@ def newest(visits: pl.DataFrame, most: int) -> pl.DataFrame:
 def split(
     events: pl.DataFrame, names: pl.Series, settings: EventSettings, findings: list[Finding], *, lost: int
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Take apart the events of users, and of visitors those that train. lost: visits that were left out before."""
-    is_visitor = names.str.starts_with(MARK).gather(events["user"])
-    visits, events = events.filter(is_visitor), events.filter(~is_visitor)
+    """Take apart the events of users, and of visitors those that train. lost: visits that were left out before.
+
+    The events are sorted by user, and users are numbered by `names`, in whose order visitors come first.
+    """
+    visitors = int(names.str.starts_with(MARK).sum())
+    first = int(np.searchsorted(events["user"].to_numpy(), visitors))
+    visits, events = events.head(first), events.slice(first)
     times = [time for time in (visits["time"].max(), events["time"].max()) if isinstance(time, int)]
     since = max(times, default=0) - round(settings.visitor_days * MICROSECONDS_PER_DAY)
     kept = newest(visits.filter(pl.col("time") >= since), settings.max_visitor_events)
