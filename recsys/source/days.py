@@ -1,7 +1,7 @@
 """Which days of a stream of events have changed since they were read, as the database itself counts them.
 
 For every day the database is asked how many rows there are and for the sum of their checksums. Late, deleted and
-corrected rows change one or the other, whatever their age.
+corrected rows change one or the other, whatever their age. That is a look at every row, so older days take turns.
 """
 
 import datetime
@@ -16,7 +16,9 @@ Sums = dict[int, tuple[int, int]]
 """Day since 1970 -> its number of rows and the sum of their checksums; NO_DAY: rows of which no day can be told."""
 
 NO_DAY = -(2**31)
-_COUNTED = 32  # parts of the older days that are counted where the number of all of them differs
+RECENT = 28  # days before those that are compared each night; most of what changes is of them
+OLD_FACTOR = 4  # of the nights in which each recent day is compared: so many times as many for those before
+_COUNTED = 32  # parts of days that are counted where the number of all of them differs
 _MOST = 0.5  # of all rows: from there on everything is read, in one query without conditions
 _EPOCH = datetime.date(1970, 1, 1).toordinal()
 _FARTHEST = 4_000_000  # days; what lies beyond is no day
@@ -76,6 +78,13 @@ def count_rows(query: Query, calendar: Calendar, span: Span) -> int:
     return int(query.fetch(f"SELECT COUNT(*) FROM {query.table} WHERE {condition}")[0][0])
 
 
+def read_total(query: Query, calendar: Calendar, span: Span) -> tuple[int, int]:
+    """Ask the database for the rows and checksums of the days together, in half the time that each of them takes."""
+    condition = calendar.between(span.first, span.end)
+    [(rows, total)] = query.fetch(f"SELECT COUNT(*), SUM({calendar.checksum}) FROM {query.table} WHERE {condition}")
+    return int(rows), int(total or 0)
+
+
 def find_days(query: Query, calendar: Calendar, of: Calendar, span: Span) -> list[int]:
     """Ask the database for the days that have rows whose other column of times, `of`, is within a span."""
     condition = of.between(span.first, span.end)
@@ -86,16 +95,19 @@ def find_days(query: Query, calendar: Calendar, of: Calendar, span: Span) -> lis
 def compare(query: Query, calendar: Calendar, known: Sums, *, since: int, night: int, nights: int) -> Plan:
     """Compare what is known of each day with the database; `spans` is empty where nothing has changed.
 
-    Days from `since` on are compared each night, those before once in so many `nights`; `night` counts them. How many
-    rows lie before `since` is compared each night, too. Where they are more or fewer, so are the days among which.
+    Days from `since` on are compared each night. The RECENT days before are compared once in so many `nights`, which
+    `night` counts, and the number of their rows each night. Older days are compared once in OLD_FACTOR times as many
+    nights, and their numbers of rows once in `nights`.
     """
     checked = [EVERYTHING]
     if nights > 1:
-        checked = [_parts(known, since, nights)[night % nights], Span(since)]
-        old = Span(end=since)
-        if count_rows(query, calendar, old) != _rows(known, old):
-            parts = _parts(known, since, _COUNTED)
-            checked += [span for span in parts if count_rows(query, calendar, span) != _rows(known, span)]
+        recent, old = Span(since - RECENT, since), Span(end=since - RECENT)
+        summed = _turn(known, recent, night, nights), _turn(known, old, night, OLD_FACTOR * nights)
+        checked = [span for span in summed if read_total(query, calendar, span) != _total(known, span)] + [Span(since)]
+        for span, counted in ((recent, recent), (old, _turn(known, old, night, nights))):
+            if count_rows(query, calendar, counted) != _total(known, counted)[0]:
+                parts = _parts(known, span, _COUNTED)
+                checked += [part for part in parts if count_rows(query, calendar, part) != _total(known, part)[0]]
     sums = {day: value for day, value in known.items() if not any(day in span for span in checked)}
     for span in checked:
         sums |= read_sums(query, calendar, span)
@@ -135,20 +147,28 @@ def join(spans: Sequence[Span]) -> list[Span]:
     return joined
 
 
-def _rows(sums: Sums, span: Span) -> int:
-    return sum(rows for day, (rows, _) in sums.items() if day in span)
+def _total(sums: Sums, span: Span) -> tuple[int, int]:
+    """The rows and checksums of the days of a span that has an end."""
+    found = [value for day, value in sums.items() if day in span]
+    return sum(rows for rows, _ in found), sum(total for _, total in found)
 
 
-def _parts(known: Sums, since: int, parts: int) -> list[Span]:
-    """So many parts of the days before `since`, with about as many rows each; together they have no gap."""
-    days = sorted(day for day in known if NO_DAY < day < since)
-    every, rows, starts = sum(known[day][0] for day in days), 0, [days[0]] if days else [since]
+def _turn(known: Sums, span: Span, night: int, nights: int) -> Span:
+    """The part of a span whose turn it is."""
+    return _parts(known, span, nights)[night % nights]
+
+
+def _parts(known: Sums, span: Span, parts: int) -> list[Span]:
+    """So many parts of a span that has an end, with about as many rows each; together they have no gap."""
+    assert span.end is not None
+    days = sorted(day for day in known if day in span)
+    every, rows, starts = sum(known[day][0] for day in days), 0, [days[0]] if days else [span.end]
     for day in days:
         if rows * parts >= every * len(starts):
             starts.append(day)
         rows += known[day][0]
-    ends = [*starts[1:], *[since] * (parts + 1 - len(starts))]
-    return [Span(first, end) for first, end in zip([None, *ends[:-1]], ends, strict=True)]
+    ends = [*starts[1:], *[span.end] * (parts + 1 - len(starts))]
+    return [Span(first, end) for first, end in zip([span.first, *ends[:-1]], ends, strict=True)]
 
 
 def _read_day(value: Any) -> int:

@@ -296,16 +296,34 @@ def test_days_of_the_overlap_are_read_with_those_that_changed(sqlite_shop: Shop)
 
 def test_within_some_nights_each_older_day_is_compared_once(shop: Shop) -> None:
     shop.settings["check_nights"] = 4
+    shop.put(*[("u5", "i5", "view", shop.time(-20.5), 1.0)] * 2)
     shop.add(600, -60, spread=60)
     shop.night(0)
-    shop.run("UPDATE shop_events SET value = 7.5 WHERE id = 5")  # of an old day, and no row more or less
+    shop.run("UPDATE shop_events SET value = 7.5 WHERE id = 1")  # no row more or less
     found = [shop.night(night) for night in range(1, 5)]
     assert [how["changed_days"] for _, how in found].count(1) == 1
     assert same(shop, found[-1][0], 4)
-    shop.run("DELETE FROM shop_events WHERE id = 6")  # a row less is found at once
+    shop.run("DELETE FROM shop_events WHERE id = 2")  # a row less is found at once
     loaded, how = shop.night(5)
     assert how["changed_days"] == 1
     assert same(shop, loaded, 5)
+
+
+def test_days_before_the_last_four_weeks_are_counted_and_compared_less_often(sqlite_shop: Shop) -> None:
+    shop = sqlite_shop
+    shop.settings["check_nights"] = 2
+    shop.put(*[("u5", "i5", "view", shop.time(-60.5), 1.0)] * 2)
+    shop.add(900, -90, spread=90)
+    shop.night(0)
+
+    def changes(first: int, nights: int) -> list[int]:
+        return [shop.night(night)[1]["changed_days"] for night in range(first, first + nights)]
+
+    shop.run("UPDATE shop_events SET value = 7.5 WHERE id = 1")
+    assert sorted(changes(1, 8)) == [0] * 7 + [1]
+    shop.run("DELETE FROM shop_events WHERE id = 2")
+    assert sorted(changes(9, 2)) == [0, 1]
+    assert same(shop, shop.night(11)[0], 11)
 
 
 def test_a_column_says_at_once_which_old_rows_changed(shop: Shop) -> None:
