@@ -37,7 +37,7 @@ from recsys.store.migrate import open_store
 TABLE = "recsys_incremental"
 QUERY = f"SELECT user_id, item_id, event, timestamp, value FROM {TABLE}"
 DAYS, START = 400, 1_700_006_400  # seconds: midnight
-LATE = 10  # the day of the late row
+LATE = DAYS - 14  # the day of the late row
 LATE_USER = "customer-47318"  # of the one row that its generator makes
 BLOCK = 1_000_000
 MIB = 1 << 20

@@ -275,8 +275,8 @@ class SourceSettings(Section):
     check_nights: int = Field(
         7,
         ge=1,
-        description="Nights in which each day of the last four weeks is compared with the database once; older days "
-        "take four times as many; 1: all of them every night",
+        description="Nights in which each day of the last four weeks is compared with the database once, and the "
+        "rows of older days are counted; 1: all days are compared every night",
     )
     full_read_days: float = Field(30.0, gt=0, description="Days after which everything is read, changed or not")
     updated_at: str | None = Field(

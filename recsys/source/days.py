@@ -1,7 +1,7 @@
 """Which days of a stream of events have changed since they were read, as the database itself counts them.
 
 For every day the database is asked how many rows there are and for the sum of their checksums. Late, deleted and
-corrected rows change one or the other, whatever their age. That is a look at every row, so older days take turns.
+corrected rows change one or the other. Checksums are a look at every row, so days take turns, and old ones are counted.
 """
 
 import datetime
@@ -17,7 +17,6 @@ Sums = dict[int, tuple[int, int]]
 
 NO_DAY = -(2**31)
 RECENT = 28  # days before those that are compared each night; most of what changes is of them
-OLD_FACTOR = 4  # of the nights in which each recent day is compared: so many times as many for those before
 _COUNTED = 32  # parts of days that are counted where the number of all of them differs
 _MOST = 0.5  # of all rows: from there on everything is read, in one query without conditions
 _EPOCH = datetime.date(1970, 1, 1).toordinal()
@@ -96,14 +95,15 @@ def compare(query: Query, calendar: Calendar, known: Sums, *, since: int, night:
     """Compare what is known of each day with the database; `spans` is empty where nothing has changed.
 
     Days from `since` on are compared each night. The RECENT days before are compared once in so many `nights`, which
-    `night` counts, and the number of their rows each night. Older days are compared once in OLD_FACTOR times as many
-    nights, and their numbers of rows once in `nights`.
+    `night` counts, and the number of their rows each night. Of days before, the number of rows is compared once in
+    `nights`; where it differs, that of all of them.
     """
     checked = [EVERYTHING]
     if nights > 1:
         recent, old = Span(since - RECENT, since), Span(end=since - RECENT)
-        summed = _turn(known, recent, night, nights), _turn(known, old, night, OLD_FACTOR * nights)
-        checked = [span for span in summed if read_total(query, calendar, span) != _total(known, span)] + [Span(since)]
+        checked, summed = [Span(since)], _turn(known, recent, night, nights)
+        if read_total(query, calendar, summed) != _total(known, summed):
+            checked.append(summed)
         for span, counted in ((recent, recent), (old, _turn(known, old, night, nights))):
             if count_rows(query, calendar, counted) != _total(known, counted)[0]:
                 parts = _parts(known, span, _COUNTED)
