@@ -10,9 +10,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
+from jobs.memory_watch import watching_memory
 from recsys.config.settings import Config
 from recsys.errors import AwayError, BusyError, ConfigError, RecsysError, RefusedError
 from recsys.store.database import Store, is_away
@@ -20,6 +22,7 @@ from recsys.store.leases import acquire_lease, release_lease, renew_lease
 from recsys.store.runs import INTERRUPTED, LATER, add_step, finish_run, start_run
 
 RENEW_SECONDS = 10.0
+MEMORY = "memory"  # a cause
 MAY_PASS = ("network",)  # causes of failures that may be gone a while later
 STARTED = "started"  # of a run's metrics: see describe_start
 DUE = "RECSYS_DUE"  # environment variable of a scheduled process: the job and the due time of its run
@@ -93,7 +96,8 @@ def run(store: Store, job: str, config: Config, *, scheduled: bool = False) -> I
         current = ActiveRun(store, run_id, fencing, job, started, is_scheduled)
         status, error = "failed", None
         try:
-            yield current
+            with watching_memory(config.schedule.reserve_memory_mb, partial(_end_for_memory, current)):
+                yield current
             status = "done"
         except RefusedError as refusal:
             status, error = "refused", str(refusal)
@@ -108,6 +112,17 @@ def run(store: Store, job: str, config: Config, *, scheduled: bool = False) -> I
         finally:
             metrics = {STARTED: current.started, **current.metrics}
             finish_run(store, current.run_id, status, metrics=metrics, error=error, bundle=current.bundle)
+
+
+def _end_for_memory(run: ActiveRun, reason: str) -> None:
+    """Record that a run failed for want of memory, and end this process. What it had begun is removed by the next."""
+    metrics = {STARTED: run.started, **run.metrics, "cause": MEMORY}
+    try:
+        finish_run(run.store, run.run_id, "failed", metrics=metrics, error=reason)
+        release_lease(run.store, run.lease, run.fencing)
+    finally:
+        _log.error("%s", reason)
+        os._exit(1)  # an exception would wait for the library that takes the memory
 
 
 def describe_start(config: Config, *, is_scheduled: bool) -> dict[str, Any]:
@@ -153,7 +168,7 @@ def cause_of(failure: BaseException) -> str:
     if isinstance(failure, RecsysError) and failure.cause:
         return failure.cause
     if isinstance(failure, MemoryError):
-        return "memory"
+        return MEMORY
     return "configuration" if isinstance(failure, ConfigError) else type(failure).__name__
 
 

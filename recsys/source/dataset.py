@@ -4,7 +4,7 @@ Without queries the own tables are the source. Events posted to the service are 
 both streams counts once. Rows left out are counted by reason, and too many of them refuse the run.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -150,7 +150,7 @@ def _derive(reading: Results, numbered: Numbered, progress: Progress) -> Dataset
     lost = sum(stream.lost_visits for stream in streams)
     everything = events, visits = split(events, user_ids, config.events, findings, lost=lost)
     users, user_rows = _user_rows(events, user_ids, reading.users)
-    extra, item_rows = _item_rows(pl.concat(everything), item_ids, reading.items, config, findings)
+    extra, item_rows = _item_rows(everything, item_ids, reading.items, config, findings)
     catalog = build_catalog(reading.items.frame, extra)
     owners = user_rows[events["user"].to_numpy()]
     interactions = _interactions(events, owners, item_rows, len(users), len(catalog))
@@ -228,12 +228,15 @@ def _user_rows(events: pl.DataFrame, ids: pl.Series, users: Entries | None) -> t
 
 
 def _item_rows(
-    events: pl.DataFrame, ids: pl.Series, items: Entries, config: Config, findings: list[Finding]
+    parts: Iterable[pl.DataFrame], ids: pl.Series, items: Entries, config: Config, findings: list[Finding]
 ) -> tuple[list[str], Int32]:
     """Return the ids of items that the catalog lacks, and the row of each number."""
-    seen = ids.gather(events["item"].unique())
+    is_seen = np.zeros(len(ids), np.bool_)
+    for part in parts:
+        is_seen[part["item"].to_numpy()] = True
+    seen = ids.filter(pl.Series(is_seen))
     catalog = items.frame["item_id"]
-    extra = seen.filter(~seen.is_in(catalog.implode())).sort()
+    extra = seen.filter(~seen.is_in(catalog.implode()))
     is_given = config.source.interactions is not None and config.source.items is not None
     if len(extra) and (len(catalog) or is_given):  # a query that returns nothing lists nothing
         findings.append(_unlisted(extra, len(seen), config))
