@@ -31,11 +31,11 @@ def number_by_id(streams: Iterable[EventStream], users: IdEncoder, items: IdEnco
     item_ids, item_numbers = _places(items)
 
     def numbered(frame: pl.DataFrame) -> pl.DataFrame:
-        owner = [name for name in ("user", "visitor") if name in frame.columns]
-        numbers = [(name, user_numbers) for name in owner]
-        numbers += [("item", item_numbers)] if "item" in frame.columns else []
+        numbers = {"user": user_numbers, "visitor": user_numbers, "item": item_numbers}
         return frame.with_columns(
-            [pl.Series(name, places[frame[name].to_numpy()], dtype=pl.Int32) for name, places in numbers]
+            pl.Series(name, places[frame[name].to_numpy()], dtype=pl.Int32)
+            for name, places in numbers.items()
+            if name in frame.columns
         )
 
     for stream in streams:
@@ -81,7 +81,8 @@ def _put_between(ordered: pl.DataFrame, rest: pl.DataFrame, keys: list[str]) -> 
     is_beside[of_rest] = True
     at = np.flatnonzero(is_beside[owners])
     beside = ordered[at].with_columns(at=pl.Series(at, dtype=pl.Int64))
-    both = pl.concat([beside, rest.with_columns(at=pl.lit(None, pl.Int64))]).sort(keys)
+    # Stable, so that of equal ordered rows the first comes first, and nothing is put between them and what is less.
+    both = pl.concat([beside, rest.with_columns(at=pl.lit(None, pl.Int64))]).sort(keys, maintain_order=True)
     following = both.select("user", pl.col("at").fill_null(strategy="backward"), is_new=pl.col("at").is_null())
     new = following.filter("is_new")
     # The next ordered row may be another user's: a row lies at the end of its own user's rows at most.

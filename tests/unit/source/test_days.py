@@ -3,7 +3,7 @@
 import pytest
 
 from recsys.source.contract import Calendar, Query
-from recsys.source.days import EVERYTHING, NO_DAY, Plan, Span, Sums, compare, join, to_read
+from recsys.source.days import EVERYTHING, NO_DAY, RECENT, Plan, Span, Sums, compare, join, to_read
 
 CALENDAR = Calendar("shop.time", "shop.time / 10", "number", "1", per_day=10)
 
@@ -19,25 +19,36 @@ def asked(sums: Sums, log: list[str]) -> Query:
         days = [day for day in sums if day in span]
         if "GROUP BY" in sql:
             return [(None if day == NO_DAY else day, *sums[day]) for day in days]
-        return [(sum(sums[day][0] for day in days),)]
+        counted, summed = (sum(sums[day][at] for day in days) for at in (0, 1))
+        return [(counted, summed) if "SUM" in sql else (counted,)]
 
     return Query("SELECT 1", "interactions", {}, fetch)
 
 
-def test_each_night_compares_a_part_and_all_nights_every_day_once() -> None:
+def test_each_night_compares_a_part_and_all_nights_every_recent_day_once() -> None:
     known = {day: (10 + day % 7, day) for day in range(100)}
     compared = list[int]()
     for night in range(5):
         now = {day: (rows, total + 1) for day, (rows, total) in known.items()}  # all of them changed
         plan = compare(asked(now, []), CALENDAR, known, since=90, night=night, nights=5)
         old = [day for day in plan.changed if day < 90]
-        assert 10 <= len(old) <= 26
+        assert 4 <= len(old) <= 7
         assert set(plan.changed) >= set(range(90, 100))
         compared += old
-    assert sorted(compared) == list(range(90))
+    assert sorted(compared) == list(range(90 - RECENT, 90))
 
 
-@pytest.mark.parametrize("now", [{3: (9, 1)}, {63: (12, 6), 500: (3, 3)}, {-7: (1, 1)}, {499: (9, 0), 7: (1, 1)}])
+@pytest.mark.parametrize("now", [{3: (9, 1)}, {-7: (1, 1)}, {7: (1, 1), 300: (13, 0)}])
+def test_rows_of_old_days_are_counted_once_within_some_nights(now: Sums) -> None:
+    known = {day: (10, day) for day in range(510)}
+    nights = [compare(asked(known | now, []), CALENDAR, known, since=505, night=night, nights=5) for night in range(5)]
+    found = {day for plan in nights for day in plan.changed}
+    assert found == set(now)
+    assert min(len(plan.changed) for plan in nights) == 0
+    assert {plan.changed for plan in nights} == {(), tuple(sorted(now))}  # one that differs: all are counted
+
+
+@pytest.mark.parametrize("now", [{480: (9, 1)}, {490: (12, 6), 500: (3, 3)}, {499: (9, 0), 506: (1, 1)}])
 def test_where_rows_are_more_or_fewer_their_days_are_compared_at_once(now: Sums) -> None:
     known = {day: (10, day) for day in range(510)}
     log: list[str] = []
