@@ -146,7 +146,7 @@ def box(
 ) -> Output:
     """The k best items of a box. items: those that it is about. Other options as in `recommend`.
 
-    cursor: of an earlier answer, which this one goes on with. explain: say which items of the history made each come.
+    cursor: of an earlier answer, which this one goes on with. explain: say what made each come.
 
     Raises NotFoundError when the item that the box is about is unknown, ConfigError for an option that is wrong.
     """
@@ -218,11 +218,12 @@ def _show_box(
 
 
 def _reasons(hit: dict[str, Any]) -> str | None:
-    """The items of the history that made an item come, and what each adds to its score."""
+    """What made an item come, and what each part adds to its score."""
     told = hit.get("explanation")
     if told is None:
         return None
-    return ", ".join(f"{each['item_id']} {each['contribution']:+.3f}" for each in told["history"])
+    parts = [*told["history"], *told["parts"]]
+    return ", ".join(f"{each.get('item_id') or each['part']} {each['contribution']:+.3f}" for each in parts)
 
 
 def _load(config: Config, store: Store, progress: Progress) -> Snapshot:

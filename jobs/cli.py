@@ -414,9 +414,7 @@ def box(
     cursor: Annotated[
         str | None, typer.Option("--cursor", help="next_cursor of an earlier --json: the items behind those.")
     ] = None,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Say which items of the history made each item come.")
-    ] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Say what made each item come.")] = False,
     config: ConfigOption = CONFIG,
     as_json: JsonOption = False,
 ) -> None:
@@ -467,7 +465,7 @@ def serve(
 def key_create(
     name: Annotated[str, typer.Argument(help='What it is for, as "product page".')],
     scope: Annotated[
-        list[str], typer.Option(help="recommend, events, audience, metrics or admin; may come several times.")
+        list[str], typer.Option(help="recommend, events, account, audience, metrics or admin; may come several times.")
     ],
     config: ConfigOption = CONFIG,
     as_json: JsonOption = False,

@@ -1,4 +1,4 @@
-"""What is known of a user: the events that recommendations are made from, for an operator to look at."""
+"""What is known of a user: the events that recommendations are made from, for the user and for an operator."""
 
 from typing import Annotated, Any
 
@@ -58,7 +58,7 @@ class AskedOfHistory(BaseModel):
     "/v1/users/{user_id:id}/history",
     response_model=Known,
     responses=documented(400, 401, 403, 422, 503),
-    dependencies=[Depends(needs("admin"))],
+    dependencies=[Depends(needs("account"))],
 )
 def show_history(
     user_id: Annotated[Id, Path()], asked: Annotated[AskedOfHistory, InAddress()], request: Request

@@ -46,13 +46,23 @@ class Contribution(BaseModel):
     contribution: float = Field(examples=[0.31])
 
 
+class LikenessPart(BaseModel):
+    """How much one kind of likeness adds to a score."""
+
+    part: Literal["taste", "content"]
+    share: float = Field(description="How much it counts for this item", examples=[0.4])
+    likeness: float = Field(description="A cosine", examples=[0.7])
+    contribution: float = Field(description="share times likeness", examples=[0.28])
+
+
 class Explanation(BaseModel):
-    """Which items of the history made an item come."""
+    """What made an item come: items of the history, or what a similar item shares."""
 
     method: Literal["exact", "leave_one_out"] = Field(
         description="exact: all contributions and rest add up; leave_one_out: how far the score falls without the item"
     )
-    history: list[Contribution] = Field(description="The five that matter most")
+    history: list[Contribution] = Field(description="The five that matter most; empty of similar items")
+    parts: list[LikenessPart] = Field(description="Of similar items, what adds up to the score; else empty")
     score: float = Field(description="Before any rule", examples=[0.8713])
     rest: float | None = Field(description="What is the same for everybody; null where it is not exact")
 
@@ -69,7 +79,7 @@ class Hit(BaseModel):
     fields: dict[str, Any] = Field({}, description="The columns asked for", examples=[{"title": "Lantern"}])
     price_drop: PriceDrop | None = Field(None, description="Of the box price_drops")
     explanation: Explanation | None = Field(
-        None, description="Where it was asked for, of items that come from a history"
+        None, description="Where it was asked for, of items that come from a history or are similar"
     )
     moved: Moved | None = Field(None, description="Only where a rule moved the item")
 
@@ -114,7 +124,7 @@ class Asked(BaseModel):
     filter: ShortFilter = Field([])
     fields: Fields = Field([])
     cursor: Cursor | None = None
-    explain: bool = Field(False, description="Say which items of the history made the items come")
+    explain: bool = Field(False, description="Say what made the items come")
 
     def query(self, user_id: str | None = None, visitor_id: str | None = None) -> EngineQuery:
         """The same for the engine."""
@@ -157,7 +167,7 @@ class Question(Form):
     fields: Fields = Field([])
     as_of: Time | None = Field(None, description="As if it were then; later events do not count. Unset: now")
     cursor: Cursor | None = None
-    explain: bool = Field(False, description="Say which items of the history made the items come")
+    explain: bool = Field(False, description="Say what made the items come")
     rules: Rules | None = None
 
     def query(self) -> EngineQuery:

@@ -77,7 +77,7 @@ def merge_guest(user_id: Annotated[Id, Path()], guest: Guest, request: Request) 
     "/v1/users/{user_id:id}",
     response_model=Receipt,
     responses=documented(400, 401, 403, 422, 503),
-    dependencies=[Depends(needs("admin"))],
+    dependencies=[Depends(needs("account"))],
 )
 def forget_user(user_id: Annotated[Id, Path()], request: Request) -> dict[str, Any]:
     """Delete a user: from every answer at once, and from the files with the next training. Twice is no error."""
@@ -88,7 +88,7 @@ def forget_user(user_id: Annotated[Id, Path()], request: Request) -> dict[str, A
     "/v1/visitors/{visitor_id:id}",
     response_model=Receipt,
     responses=documented(400, 401, 403, 422, 503),
-    dependencies=[Depends(needs("admin"))],
+    dependencies=[Depends(needs("account"))],
 )
 def forget_visitor(visitor_id: Annotated[Id, Path()], request: Request) -> dict[str, Any]:
     """Delete a visitor and, where the visitor logged in, the user too: they are one person. Twice is no error."""

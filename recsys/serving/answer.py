@@ -4,7 +4,7 @@
 eligible, has the box rank them, and fills a list that is short from the box's fallbacks.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from recsys.serving.asked import Asked, join
 from recsys.serving.boxes import BOXES, Box, fallbacks_of
 from recsys.serving.cursor import mark_of, read_cursor, write_cursor
 from recsys.serving.eligibility import Eligibility, bought_rows, decide
-from recsys.serving.explain import contributions
+from recsys.serving.explain import explain
 from recsys.serving.explore import seed_of
 from recsys.serving.history import Events, InlineEvent, ShownEvent, events_of
 from recsys.serving.recommender import Hits
@@ -52,7 +52,7 @@ class Query:
     window_days: int | None = None  # how far back the box looks; None: as far as it does by itself
     category: str | None = None  # only items of this category and those below it, as "Food" for "Food > Coffee"
     cursor: str | None = None  # next_cursor of an earlier answer to the same question: what it answered is left out
-    explain: bool = False  # whether hits that come from a history say which items of it made them come
+    explain: bool = False  # whether hits say what made them come: items of the history, or what similar items share
     rules: Sequence[Any] = ()  # each decoded JSON, see recsys.serving.rules; the last counts where they contradict
     fallbacks: Sequence[str] | None = None  # boxes that fill a list that is short; None: those of the box
 
@@ -352,10 +352,10 @@ def _answer(
             hit["fields"] = fields_of(snapshot, row, query.fields)
         if moved:
             hit["moved"] = moved
-        if query.explain and hit["reason"] in ("personal", "visitor"):
+        if query.explain:
             explained[row] = hit
         found.append(hit)
-    _explain(asked, explained)
+    explain(asked, explained)
     has_more = len(found) == query.k and eligibility.eligible > len(marks)
     return Answer(
         bundle=snapshot.bundle.version,
@@ -365,15 +365,6 @@ def _answer(
         warnings=warnings,
         next_cursor=write_cursor(marks) if has_more else None,
     )
-
-
-def _explain(asked: Asked, hits: Mapping[int, dict[str, Any]]) -> None:
-    """Add to the hits of joint rows which items of the history made them come."""
-    if not hits:
-        return
-    found = contributions(asked.snapshot.view, asked.histories, [*hits])
-    for at, hit in enumerate(hits.values()):
-        hit["explanation"] = found.told(asked.snapshot.view, at)
 
 
 def _check_kinds(snapshot: Snapshot, history: Sequence[InlineEvent]) -> None:

@@ -1,9 +1,9 @@
-"""Which items of a history made an item come: what each adds to the inner product that ranks.
+"""What made an item come: what each item of the history adds to its score, or taste and content to its likeness.
 
 Shapes: K items of an answer, N distinct items of one history, D dim, Dp a part's dim.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,32 @@ import numpy as np
 from recsys.data.arrays import Float32, Int32
 from recsys.data.interactions import Histories
 from recsys.models.vectors import UserEncoder, WeightedSum
+from recsys.serving.asked import Asked
 from recsys.serving.fresh_items import CatalogView
 from recsys.serving.recommender import encode, history_vectors, item_vectors
+from recsys.serving.similar import likeness_of
 
 SHOWN = 5  # items of the history that are named
 MAX_LEFT_OUT = 50  # items of a history that a network is asked without, the newest
+
+
+def explain(asked: Asked, hits: Mapping[int, dict[str, Any]]) -> None:
+    """Add an `explanation` to the hits of joint rows that come from a history, and to those that are similar."""
+    personal = {row: hit for row, hit in hits.items() if hit["reason"] in ("personal", "visitor")}
+    if personal:
+        found = contributions(asked.snapshot.view, asked.histories, [*personal])
+        for at, hit in enumerate(personal.values()):
+            hit["explanation"] = found.told(asked.snapshot.view, at)
+    similar = {row: hit for row, hit in hits.items() if hit["reason"] == "similar"}
+    if similar:
+        likeness = likeness_of(asked, np.array([*similar], np.int32))
+        for at, hit in enumerate(similar.values()):
+            parts = [
+                {"part": name, "share": share, "likeness": float(each[at]), "contribution": share * float(each[at])}
+                for name, share, each in likeness
+            ]
+            score = sum(float(share * each[at]) for _, share, each in likeness)
+            hit["explanation"] = {"method": "exact", "history": [], "parts": parts, "score": score, "rest": 0.0}
 
 
 @dataclass(frozen=True)
@@ -39,6 +60,7 @@ class Contributions:
                 for row in order
                 if shares[row]
             ],
+            "parts": [],
             "score": float(self.scores[at]),
             "rest": float(self.scores[at] - shares.sum()) if self.is_exact else None,
         }

@@ -30,10 +30,31 @@ def similar(asked: Asked, depth: int) -> Hits:
     by_taste = _by_taste(asked, count)
     rows = np.union1d(by_taste.rows[0][by_taste.rows[0] >= 0], _by_content(asked, content, profile, count))
     rows = rows[asked.eligibility.keeps(asked.snapshot.view, rows)].astype(np.int32)
-    share = profile.taste_share
-    scores = share * _tastes(asked, rows) + (1 - share) * _likeness(asked, content, profile, rows)
+    scores = np.zeros(len(rows), np.float32)
+    for _, share, likeness in _parts(asked, content, profile, rows):
+        scores += np.float32(share) * likeness
     order = np.lexsort((rows, -scores))[:depth]
     return hits_of(rows[order], scores[order])
+
+
+def likeness_of(asked: Asked, rows: Int32) -> list[tuple[str, float, Float32]]:
+    """What joint rows [C] share with the item asked about: for taste and content the share in the score and [C] values.
+
+    The sum of share times value is the score.
+    """
+    content = _content(asked)
+    profile = None if content is None else _profiles(asked, content, asked.seeds[:1])[0]
+    if content is None or profile is None or not profile.weights.any():
+        return [("taste", 1.0, _tastes(asked, rows))]
+    return _parts(asked, content, profile, rows)
+
+
+def _parts(asked: Asked, content: Content, profile: Profile, rows: Int32) -> list[tuple[str, float, Float32]]:
+    share = profile.taste_share
+    return [
+        ("taste", share, _tastes(asked, rows)),
+        ("content", 1 - share, _likeness(asked, content, profile, rows)),
+    ]
 
 
 def _content(asked: Asked) -> Content | None:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from recsys.errors import NotFoundError, RefusedError
 from recsys.store.database import Store, read_clock
 
-SCOPES = ("recommend", "events", "audience", "metrics", "admin")
+SCOPES = ("recommend", "events", "account", "audience", "metrics", "admin")
 RENAMED_SCOPES = {"page": "recommend"}  # stored keys may have the old name
 _MAX_NAME = 200
 

@@ -24,19 +24,21 @@ def create(shop, *scopes):
 REQUESTS = {  # one for each scope
     "recommend": ("GET", "/v1/users/u/recommendations", None),
     "events": ("POST", "/v1/events", {"event_id": "e", "user_id": "u", "kind": "view", "item_id": "i"}),
-    "admin": ("DELETE", "/v1/users/u", None),
+    "account": ("DELETE", "/v1/users/u", None),
+    "admin": ("POST", "/v1/items", {"item_id": "i"}),
 }
-ADMIN_ONLY = [("POST", "/v1/items", {"item_id": "i"}), ("DELETE", "/v1/visitors/v", None)]
-ADMIN_ONLY += [("DELETE", "/v1/items/i", None)]
+ACCOUNT = [("DELETE", "/v1/visitors/v", None), ("GET", "/v1/users/u/history", None)]
+ADMIN_ONLY = [("DELETE", "/v1/items/i", None)]
 ADMIN_ONLY += [("PUT", "/v1/placements/p", {}), ("POST", "/v1/placements/p/preview", {})]
 ADMIN_ONLY += [("GET", "/v1/placements", None), ("GET", "/v1/placements/p/history", None)]
-ADMIN_ONLY += [("GET", path, None) for path in ("/metrics", "/v1/status", "/v1/runs", "/v1/users/u/history")]
+ADMIN_ONLY += [("GET", path, None) for path in ("/metrics", "/v1/status", "/v1/runs")]
 
 
 def test_each_scope_opens_its_own_doors_and_admin_opens_all(serve, shop):
-    keys = {scope: create(shop, scope)["key"] for scope in ("recommend", "events", "audience", "admin")}
+    keys = {scope: create(shop, scope)["key"] for scope in ("recommend", "events", "account", "audience", "admin")}
     server = serve()
-    requests = [*REQUESTS.items(), *(("admin", request) for request in ADMIN_ONLY)]
+    requests = [*REQUESTS.items(), *(("account", request) for request in ACCOUNT)]
+    requests += [("admin", request) for request in ADMIN_ONLY]
     for scope, (method, path, body) in requests:
         for holder, key in keys.items():
             for headers in ({"Authorization": f"Bearer {key}"}, {"X-API-Key": key}):
@@ -61,7 +63,7 @@ def test_without_a_right_key_nothing_but_health_is_answered(serve, shop):
         {"Authorization": "Bearer"},
         {"Authorization": "Bearer wrong", "X-API-Key": key},
     ]
-    for method, path, body in [*REQUESTS.values(), *ADMIN_ONLY]:
+    for method, path, body in [*REQUESTS.values(), *ACCOUNT, *ADMIN_ONLY]:
         for headers in wrong:
             answer = server.http.request(method, path, json=body, headers=headers)
             assert (answer.status_code, answer.json()["code"]) == (401, "no_valid_key")

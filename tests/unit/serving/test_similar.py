@@ -96,3 +96,38 @@ def test_likeness_is_the_cosine_of_rare_tokens():
     assert [found.row(token).tolist() for token in range(len(found))] in ([[2, 1, 0], [1, 0]], [[1, 0], [2, 1, 0]])
     assert first_of_each(found, np.ones(len(found.values), np.bool_)).tolist() == [0, 1, 2]
     assert first_of_each(found, found.values != 1).tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("item", ["i0", "i31"])
+def test_a_similar_item_says_how_much_taste_and_content_made_it_come(item):
+    plain, found = (shop().ask("similar", items=[item], k=5, explain=told) for told in (False, True))
+    assert ids(plain) == ids(found)
+    assert all("explanation" not in hit for hit in plain.hits)
+    for hit in found.hits:
+        told = hit["explanation"]
+        taste, content = told["parts"]
+        assert (told["method"], taste["part"], content["part"], told["rest"]) == ("exact", "taste", "content", 0)
+        assert taste["share"] + content["share"] == pytest.approx(1)
+        assert all(part["contribution"] == part["share"] * part["likeness"] for part in told["parts"])
+        assert sum(part["contribution"] for part in told["parts"]) == pytest.approx(hit["score"], abs=1e-5)
+    of_popular = item == "i0"
+    assert (found.hits[0]["explanation"]["parts"][0]["share"] > 0.4) == of_popular
+
+
+def test_what_a_rule_did_to_a_similar_item_stands_beside_its_explanation():
+    boosted = [{"boost": [{"item_ids": ["i30"], "factor": 9}]}]
+    found = shop().ask("similar", items=["i31"], k=3, explain=True, rules=boosted)
+    hit = next(hit for hit in found.hits if hit["item_id"] == "i30")
+    assert hit["moved"]
+    assert sum(part["contribution"] for part in hit["explanation"]["parts"]) == pytest.approx(
+        hit["explanation"]["score"], abs=1e-6
+    )
+
+
+def test_an_item_without_content_is_explained_by_taste_alone():
+    bundle = bundle_of(EVENTS)
+    found = shop(bundle=replace(bundle, related=None)).ask("similar", items=["i1"], k=3, explain=True)
+    for hit in found.hits:
+        (part,) = hit["explanation"]["parts"]
+        assert (part["part"], part["share"]) == ("taste", 1)
+        assert part["likeness"] == pytest.approx(hit["score"], abs=1e-5)
