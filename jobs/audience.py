@@ -42,7 +42,7 @@ from recsys.store.audiences import AudienceRecord, add_members, find_audience, l
 LEASE = "audience"
 
 _USUAL = {"recent_days": 30.0, "contact_days": 7.0}
-_SHOWN = 5
+_SHOWN, _SHOWN_COLUMNS = 5, 8
 _LISTED = 20  # unknown ids that an error lists
 
 
@@ -334,7 +334,7 @@ def _row(member: dict[str, Any], consent: str, origins: dict[str, tuple[Any, Any
 def _parts(data: dict[str, Any], rows: Sequence[tuple[Any, ...]]) -> list[Table | str]:
     title = f"Audience {data['audience_id']}: the first of {data['members']} users, ranked by {data['strategy']}"
     return [
-        Table(title, COLUMNS, rows[:_SHOWN]),
+        Table(title, COLUMNS[:_SHOWN_COLUMNS], [row[:_SHOWN_COLUMNS] for row in rows[:_SHOWN]]),
         f"as of {data['as_of']}, from {data['bundle']}, frozen {data['frozen']}",
         f"left out: {describe_left_out(data['left_out'])}; eligible {data['eligible']}",
         f"expected buyers within {data['window_days']:g} days: {data['expected_buyers']:.1f}",

@@ -45,12 +45,13 @@ class Mailable:
     users: Vocabulary  # U
     reasons: list[Reason]  # a user with several counts for the first
     warnings: list[str]
+    has_consent: bool  # whether anybody's is known, or all is assumed
 
 
 def check_people(inputs: Inputs, rules: Rules) -> Mailable:
     """Find out who must not be mailed: consent, lists, caps and filters.
 
-    Raises RefusedError when there is no consent data, and when a list is refused.
+    Raises RefusedError when a list is refused.
     """
     users, config, warnings = inputs.users, inputs.config.audience, list[str]()
     deletions = read_deletions(inputs.store)
@@ -77,14 +78,21 @@ def check_people(inputs: Inputs, rules: Rules) -> Mailable:
     if rules.user_filters:
         met = find_meeting(users, inputs.people, rules.user_filters)
         reasons.append(Reason("users who do not meet --user-filter", "do not meet --user-filter any more", ~met))
-    return Mailable(users, reasons, warnings)
+    has_consent = config.consent == "assumed" or inputs.consent_of(()) is not None
+    return Mailable(users, reasons, warnings, has_consent)
 
 
 def find_mailable(mailable: Mailable, left_out: dict[str, int]) -> Bool:
     """Mark the users [U] who may be mailed; write the number left out for each reason to `left_out`.
 
-    Raises RefusedError when no user may be mailed.
+    Raises RefusedError when there is no consent data, and when no user may be mailed.
     """
+    if not mailable.has_consent:
+        raise RefusedError(
+            "nobody is eligible: there is no consent data. Let [source] users return email_consent, import users "
+            'with that column, or, if all consented elsewhere, set [audience] consent = "assumed"; every output '
+            "then says so"
+        )
     eligible = np.ones(len(mailable.users), np.bool_)
     for reason in mailable.reasons:
         eligible = exclude(eligible, left_out, reason.name, reason.excluded)
@@ -94,18 +102,12 @@ def find_mailable(mailable: Mailable, left_out: dict[str, int]) -> Bool:
 
 def _consent_reasons(inputs: Inputs) -> list[Reason]:
     assumed, ids = inputs.config.audience.consent == "assumed", list(inputs.users)
-    consent, said_no, nothing = inputs.consent_of(ids), "users who did not consent", "users of whom no consent is known"
+    consent, nothing = inputs.consent_of(ids), "users of whom no consent is known"
     if consent is None:
-        if not assumed:
-            raise RefusedError(
-                "nobody is eligible: there is no consent data. Let [source] users return email_consent, import users "
-                'with that column, or, if all consented elsewhere, set [audience] consent = "assumed"; every output '
-                "then says so"
-            )
-        return []
+        return [] if assumed else [Reason(nothing, UNKNOWN, np.ones(len(ids), np.bool_))]
     assert inputs.people is not None  # there is consent
     refused = np.asarray(consent.fill_null(True).to_numpy(zero_copy_only=False)) == 0
-    reasons = [Reason(said_no, WITHDRAWN, refused)]
+    reasons = [Reason("users who did not consent", WITHDRAWN, refused)]
     if not assumed:
         unknown = np.asarray(consent.is_null().to_numpy(zero_copy_only=False), np.bool_)
         gone = ~find_users(inputs.users, inputs.people["user_id"])
@@ -131,7 +133,7 @@ def keep_mailable(members: pa.Table, frozen: int, mailable: Mailable) -> tuple[p
     kept = np.ones(len(rows), np.bool_)
     for reason in mailable.reasons:
         # Of who is neither in the query nor in the extract any more, everything is unknown.
-        excluded = np.append(reason.excluded, reason.later == FILTERED)[rows]
+        excluded = np.append(reason.excluded, reason.later in (FILTERED, UNKNOWN))[rows]
         gone[reason.later] = gone.get(reason.later, 0) + int((kept & excluded).sum())
         kept &= ~excluded
     if not kept.any():
