@@ -139,7 +139,6 @@ def audience(
         elif refill:
             with run.step("refill") as counts:
                 counts.update(added=_refill(inputs, mailable, campaign, rows, draft, progress))
-            failpoint("after refill")
         record = find_audience(store, draft.audience_id)
         assert record is not None
         with run.step("write") as counts:

@@ -12,7 +12,7 @@ from recsys.audience import propensity
 from recsys.audience.features import Block, Float64
 from recsys.audience.inputs import Campaign, Inputs
 from recsys.audience.lookalikes import Likeness, learn_likeness
-from recsys.audience.model import BuyingModel, Shop
+from recsys.audience.model import NEVER_SEEN, BuyingModel, Shop
 from recsys.audience.suppression import Directory, find_users
 from recsys.bundle.versions import earlier_availability
 from recsys.data.arrays import Bool, Int32
@@ -151,8 +151,9 @@ class Facts:
 
     @cached_property
     def first_seen_days(self) -> Float64:
-        """[U]: days since each user's first event; negative where there is none."""
-        return np.asarray((self.now - self.shop.first_seen.astype(np.float64)) / MICROSECONDS_PER_DAY)
+        """[U]: days since each user's first event; 0 where there is none, negative where it came later."""
+        days = (self.now - self.shop.first_seen.astype(np.float64)) / MICROSECONDS_PER_DAY
+        return np.where(self.shop.first_seen == NEVER_SEEN, 0.0, days)
 
     @cached_property
     def seeds(self) -> Bool:

@@ -114,7 +114,7 @@ def owned(block: Block, facts: Facts) -> Float64:
 def new(block: Block, facts: Facts) -> Float64:
     """The days since the first event; 0 for users without one."""
     days = facts.first_seen_days[block.rows]
-    return np.where(days <= facts.recent_days, np.maximum(days, 0.0), _NOT_MEANT)
+    return np.where((days >= 0) & (days <= facts.recent_days), days, _NOT_MEANT)
 
 
 def alike(block: Block, facts: Facts) -> Float64:

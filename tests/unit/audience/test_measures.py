@@ -104,8 +104,9 @@ def test_cross_selling_means_who_bought_the_other_item():
 
 
 def test_newcomers_came_lately_or_have_no_history_yet():
-    users = block([(0, VIEW, 3.0)], [(0, VIEW, 99.0)], [])
-    assert measures.new(users, facts(first_seen_days=np.array([3.0, 99.0, -1e9]))).tolist() == [3.0, NOT_MEANT, 0.0]
+    users = block([(0, VIEW, 3.0)], [(0, VIEW, 99.0)], [], [])
+    days = np.array([3.0, 99.0, 0.0, -5.0])  # the last one came after the moment
+    assert measures.new(users, facts(first_seen_days=days)).tolist() == [3.0, NOT_MEANT, 0.0, NOT_MEANT]
 
 
 def test_who_is_of_the_list_is_not_like_it():
