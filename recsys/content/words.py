@@ -55,6 +55,7 @@ class Words:
     columns: tuple[str, ...]  # of the catalog that are read
     hashes: UInt64  # [F], ascending
     rarity: Float32  # [F], what a feature counts
+    piece_weight: float = _WEIGHTS["piece"]
 
     @property
     def dim(self) -> int:
@@ -63,12 +64,15 @@ class Words:
 
     def encode(self, columns: pa.Table) -> sparse.csr_array:
         """The items of a catalog as vectors: sparse float32 [n, F], rows of length 1; empty where nothing is known."""
-        found = _side_by_side([block.take(self._known(block)) for block in _blocks(columns, self.columns)])
+        found = _side_by_side([block.take(self._known(block)) for block in self._read(columns)])
         at = np.searchsorted(self.hashes, found.hashes).astype(np.int32)
         matrix = sparse.csr_array(
             (found.matrix.data, at[found.matrix.indices], found.matrix.indptr), shape=(columns.num_rows, self.dim)
         )
         return _unit_rows(matrix, self.rarity)
+
+    def _read(self, columns: pa.Table) -> Iterator["_Block"]:
+        return _blocks(columns, self.columns, self.piece_weight)
 
     def _known(self, block: "_Block") -> Int64:
         if not self.dim:
@@ -94,18 +98,22 @@ class _Block:
         return _Block(self.hashes[features], self.matrix[:, features])
 
 
-def fit_words(columns: pa.Table, *, most_features: int = 300_000) -> tuple[Words, sparse.csr_array]:
+def fit_words(
+    columns: pa.Table, *, most_features: int = 300_000, piece_weight: float = _WEIGHTS["piece"]
+) -> tuple[Words, sparse.csr_array]:
     """Learn which features of a catalog count, and encode it: the words, and the vectors of its items [n, F].
 
-    Features of a single item are left out, and beyond most_features those of the fewest items.
+    Features of a single item are left out, and beyond most_features those of the fewest items. piece_weight: what a
+    piece of a word counts beside a whole one.
     """
     names = tuple(text_columns(columns))
-    of_many = [block.take(np.flatnonzero(block.items >= _FEWEST_ITEMS)) for block in _blocks(columns, names)]
+    blocks = _blocks(columns, names, piece_weight)
+    of_many = [block.take(np.flatnonzero(block.items >= _FEWEST_ITEMS)) for block in blocks]
     found = _side_by_side(of_many)
     items = found.items
     kept = np.sort(np.argsort(-items, kind="stable")[:most_features])
     rarity = np.log(max(1, columns.num_rows) / np.maximum(items[kept], 1)).astype(np.float32)
-    return Words(names, found.hashes[kept], rarity), _unit_rows(found.matrix[:, kept], rarity)
+    return Words(names, found.hashes[kept], rarity, piece_weight), _unit_rows(found.matrix[:, kept], rarity)
 
 
 def tokenize(text: str) -> list[str]:
@@ -113,19 +121,19 @@ def tokenize(text: str) -> list[str]:
     return _WORD.findall(fold(text))
 
 
-def _blocks(columns: pa.Table, names: tuple[str, ...]) -> Iterator[_Block]:
+def _blocks(columns: pa.Table, names: tuple[str, ...], piece_weight: float) -> Iterator[_Block]:
     """The features of all kinds, one kind after the other."""
     n = columns.num_rows
     fields = read_fields(columns, names)
-    yield _block("value", *_values([field for field in fields if field.name not in _FREE_TEXTS]), n)
+    yield _block(_WEIGHTS["value"], *_values([field for field in fields if field.name not in _FREE_TEXTS]), n)
     ids: defaultdict[str, int] = defaultdict(count().__next__)
     read = [(field.name, *_word_places(field, ids)) for field in fields]
     hashes = np.fromiter(map(hash_id, ids), np.uint64, len(ids))
-    yield _block("word", *_joined([(owners, hashes[words]) for _, owners, words in read]), n)
-    yield _block("pair", *_joined([_pairs(owners, hashes[words]) for _, owners, words in read]), n)
+    yield _block(_WEIGHTS["word"], *_joined([(owners, hashes[words]) for _, owners, words in read]), n)
+    yield _block(_WEIGHTS["pair"], *_joined([_pairs(owners, hashes[words]) for _, owners, words in read]), n)
     in_pieces = [(owners, words) for name, owners, words in read if name in _IN_PIECES]
     if ids and in_pieces:
-        yield _pieces(*_joined(in_pieces), list(ids), n)
+        yield _pieces(piece_weight, *_joined(in_pieces), list(ids), n)
 
 
 def _values(fields: list[Field]) -> tuple[Int64, UInt64]:
@@ -157,7 +165,7 @@ def _pairs(owners: Int64, hashes: UInt64) -> tuple[Int64, UInt64]:
     return owners[1:][same], _mix(hashes[:-1][same] * np.uint64(3) + _mix(hashes[1:][same] ^ _SALT_OF_PAIRS))
 
 
-def _pieces(owners: Int64, words: Int64, names: list[str], n: int) -> _Block:
+def _pieces(weight: float, owners: Int64, words: Int64, names: list[str], n: int) -> _Block:
     """The pieces of the words of items: each word's pieces are found once, however many items have it."""
     used, places = np.unique(words, return_inverse=True)
     spelled = [f" {names[word]} " for word in used]
@@ -173,17 +181,17 @@ def _pieces(owners: Int64, words: Int64, names: list[str], n: int) -> _Block:
         (np.ones(len(columns), np.float32), (of_word[:whole][inside], columns)), shape=(len(used), len(distinct))
     )
     of_items = sparse.csr_array((np.ones(len(owners), np.float32), (owners, places)), shape=(n, len(used)))
-    return _damped("piece", distinct, of_items @ of_words)
+    return _damped(weight, distinct, of_items @ of_words)
 
 
-def _block(kind: str, owners: Int64, hashes: UInt64, n: int) -> _Block:
+def _block(weight: float, owners: Int64, hashes: UInt64, n: int) -> _Block:
     distinct, columns = np.unique(hashes, return_inverse=True)
     ones = np.ones(len(owners), np.float32)
-    return _damped(kind, distinct, sparse.csr_array((ones, (owners, columns)), shape=(n, len(distinct))))
+    return _damped(weight, distinct, sparse.csr_array((ones, (owners, columns)), shape=(n, len(distinct))))
 
 
-def _damped(kind: str, hashes: UInt64, counts: sparse.csr_array) -> _Block:
-    counts.data = np.float32(_WEIGHTS[kind]) * (1 + np.log(counts.data))
+def _damped(weight: float, hashes: UInt64, counts: sparse.csr_array) -> _Block:
+    counts.data = np.float32(weight) * (1 + np.log(counts.data))
     return _Block(hashes, counts)
 
 
