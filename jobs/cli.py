@@ -42,6 +42,8 @@ key = typer.Typer(help="The keys that the service asks for.", no_args_is_help=Tr
 app.add_typer(key, name="key")
 placements = typer.Typer(help="The places on the shop's pages.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(placements, name="placements")
+reviews = typer.Typer(help="What customers say of items.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(reviews, name="reviews")
 runs = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 app.add_typer(runs, name="runs")
 bundles = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
@@ -175,6 +177,21 @@ def source_check(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> 
     _call("jobs.reading:source_check", config, as_json)
 
 
+@reviews.command("report")
+def reviews_report(
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File to write: .html is a report, .csv holds a row for each item.")
+    ] = None,
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the items whose reviews fall, the words behind it, and how well complaints are told from other reviews.
+
+    Example: recsys reviews report --out reviews.html
+    """
+    _call("jobs.reviews:report", config, as_json, out=out)
+
+
 @app.command("import")
 def import_(
     files: Annotated[
@@ -182,7 +199,7 @@ def import_(
         typer.Argument(help="CSV, TSV, JSON, JSON lines, Parquet or XLSX, also in .gz and .zip; patterns too."),
     ],
     what: Annotated[
-        str | None, typer.Option("--what", help="events (unless the preset reads others), items or users.")
+        str | None, typer.Option("--what", help="events (unless the preset reads others), items, users or reviews.")
     ] = None,
     preset: Annotated[
         str | None,

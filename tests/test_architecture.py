@@ -50,6 +50,7 @@ LAYERS = (
     {"source", "sample", "related"},
     {"models"},
     {"propensity"},
+    {"reviews"},
     {"bundle"},
     {"serving"},
     {"training", "audience"},

@@ -239,6 +239,12 @@ class SourceSettings(Section):
         description="Query or table of the mails that were sent: user_id or email, and timestamp",
         examples=["SELECT user_id, sent_at AS timestamp FROM mails"],
     )
+    reviews: str | None = Field(
+        None,
+        description="Query of item_id and, optionally, user_id, rating, title, text, time and language",
+        examples=["SELECT item_id, user_id, rating, text, time FROM shop_reviews"],
+    )
+    best_rating: float = Field(5.0, gt=0, description="The best rating of a review; others count in proportion")
     timezone: str | None = Field(
         None,
         description="Time zone of times without one; unset: UTC, with a note in the check",

@@ -8,7 +8,7 @@ Shapes: n reviews, F features.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,13 @@ _PIECE_WEIGHT = 0.7  # reviews have more typing mistakes than catalogs
 _COLUMN = "title"  # of which words count by their pieces, too
 _STEPS, _PRECISION = 50, 1e-2
 _CERTAIN = 1e-6
+
+
+class Judge(Protocol):
+    """What tells how likely texts complain."""
+
+    def probabilities(self, texts: list[str]) -> Float64:
+        """How likely each text [n] complains: [n]."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +190,7 @@ def _correct(scores: Float64, negative: Bool) -> tuple[float, float]:
 
 
 def _probabilities(scores: Float64, slope: float, offset: float) -> Float64:
-    return np.clip(expit(slope * scores + offset), _CERTAIN, 1 - _CERTAIN)
+    return np.asarray(np.clip(expit(slope * scores + offset), _CERTAIN, 1 - _CERTAIN), np.float64)
 
 
 def _best_threshold(negative: Bool, probabilities: Float64) -> float:

@@ -15,7 +15,7 @@ from recsys.content.item_text import clean, fold
 from recsys.content.words import tokenize
 from recsys.data.arrays import Bool, Float64, Int64
 from recsys.data.times import MICROSECONDS_PER_DAY
-from recsys.reviews.sentiment import NEGATIVE, Sentiment
+from recsys.reviews.sentiment import NEGATIVE, Judge
 
 RECENT_DAYS = 90.0
 _WORDS, _SENTENCES = 8, 3
@@ -40,7 +40,7 @@ class Reviews:
         return Reviews(self.frame.filter(own), self.negative[own])
 
 
-def judge(frame: pl.DataFrame, sentiment: Sentiment | None) -> Reviews:
+def judge(frame: pl.DataFrame, sentiment: Judge | None) -> Reviews:
     """Tell how likely each review complains: by its stars where it has some, else by its text.
 
     frame: as in `Reviews`. sentiment: None where the texts cannot be judged; reviews without stars are left out then.
@@ -131,13 +131,13 @@ def count_words(texts: Iterable[str | None]) -> Counter[str]:
     return Counter(word for text in texts if text for word in set(tokenize(clean(text))))
 
 
-def telling_sentences(own: Reviews, words: list[str], sentiment: Sentiment | None) -> list[str]:
+def telling_sentences(own: Reviews, words: list[str], sentiment: Judge | None) -> list[str]:
     """Sentences of complaints about an item: of those with the most telling words the most negative ones, each once."""
     complaints = own.frame.filter(own.negative >= 0.5)["text"].drop_nulls().to_list()
     sentences: dict[str, str] = {}
     for text in complaints:
         for sentence in _SENTENCE.split(clean(text)):
-            if 3 <= len(tokenize(sentence)) and len(sentence) <= _LONGEST_SENTENCE:
+            if len(tokenize(sentence)) >= 3 and len(sentence) <= _LONGEST_SENTENCE:
                 sentences.setdefault(fold(sentence), sentence)
     if not sentences:
         return []

@@ -4,5 +4,6 @@
 in `presets` lists the forms of files: adding one is a function and a line. `SHOPS` in `shops.contract` names the shop
 systems whose queries are known: adding one is a file in `shops/` and a line.
 
-Other rooms import `dataset`, `findings`, `importer`, `lists`, `people`, `reader`, `readings` and `shops.contract`.
+Other rooms import `catalog`, `dataset`, `findings`, `importer`, `lists`, `people`, `reader`, `readings`,
+`reviews` and `shops.contract`.
 """

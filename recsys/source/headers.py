@@ -15,8 +15,9 @@ KNOWN_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "events": EVENT_COLUMNS,
     "items": ("item_id", *KNOWN),
     "users": USER_COLUMNS,
+    "reviews": ("item_id", "user_id", "rating", "title", "text", "time", "language"),
 }
-NUMBERS = ("value", "price")
+NUMBERS = ("value", "price", "rating")
 
 _NUMBER = r"^[+-]?[\d.,]+$"
 _DECIMAL_COMMA = r",\d{1,2}$|,\d{4,}$|\.\d{3},\d+$"

@@ -27,6 +27,7 @@ from recsys.source.ids import refuse_rounded
 from recsys.source.merges import tombstones
 from recsys.source.prepared import Prepared
 from recsys.source.presets import PRESETS
+from recsys.source.reviews import normalize_reviews
 from recsys.source.rows import EventStream, IdEncoder
 from recsys.source.times import TimeReader
 from recsys.source.unread import keep_readable
@@ -34,14 +35,17 @@ from recsys.source.visitors import is_visit, owners_of
 from recsys.store.database import Store, count_rows
 from recsys.store.events import import_events
 from recsys.store.items import upsert_items
+from recsys.store.reviews import upsert_reviews
 from recsys.store.users import read_deletions, upsert_users
 from recsys.store.visitors import read_visitors
 
-What = Literal["events", "items", "users"]
+What = Literal["events", "items", "users", "reviews"]
 DUPLICATE = "duplicate row"
+DELETED_REVIEW = "review of a deleted user"
 DELETED = "event of a deleted user"  # or of a deleted visitor
 
-_KEYS: dict[str, str] = {"events": "user_id", "items": "item_id", "users": "user_id"}
+_KEYS: dict[str, str] = {"events": "user_id", "items": "item_id", "users": "user_id", "reviews": "item_id"}
+_NORMALIZE = {"items": normalize_items, "users": normalize_users, "reviews": normalize_reviews}
 _CONTENT = ("owner", "item_id", "event", "time", "value")
 
 
@@ -124,7 +128,8 @@ def understand(
     """Read files and check every row; write nothing.
 
     what: "events" (columns user_id, item_id, event, timestamp and, optionally, value, visitor_id and order_id), "items"
-    (item_id and any others) or "users" (user_id, email_consent and any others); None: what the preset reads, or events.
+    (item_id and any others), "users" (user_id, email_consent and any others) or "reviews" (item_id, user_id, rating,
+    title, text, time, language); None: what the preset reads, or events.
     preset: a name of PRESETS, for files of another form. columns: our name -> theirs, beside those of the
     configuration; when all of theirs are numbers, they are places in files without a header. now: microseconds UTC.
     Raises as `import_files`, except for rows with faults: see `refusal`.
@@ -265,7 +270,7 @@ def _understand_table(config: Config, what: str, prepared: Prepared, read: FileR
     rows = prepared.rows
     require(rows.columns, (_KEYS[what],), name)
     settings = config.source.model_copy(update={"time_format": prepared.time_format})
-    entries = (normalize_items if what == "items" else normalize_users)(rows, name, settings)
+    entries = _NORMALIZE[what](rows, name, settings)
     findings = (*_unparsed(config, prepared, read), *entries.findings)
     lost = {**prepared.left_out, **{finding.reason: finding.rows for finding in findings if finding.left_out}}
     return Understood(
@@ -282,9 +287,14 @@ def _understand_table(config: Config, what: str, prepared: Prepared, read: FileR
 
 def _write_table(store: Store, found: Understood, progress: Progress) -> Imported:
     before = count_rows(store)[found.what]
-    is_items = found.what == "items"
-    write, table = (upsert_items, store.tables.items) if is_items else (upsert_users, store.tables.users)
-    written = write(store, *keep_readable(store, table, found.table, found.unread), progress=progress)
+    if found.what == "reviews":
+        written = upsert_reviews(store, found.table.to_arrow(), progress=progress)
+        lost = {DELETED_REVIEW: found.table.height - written} if written < found.table.height else {}
+        found = replace(found, left_out=found.left_out | lost)
+    else:
+        is_items = found.what == "items"
+        write, table = (upsert_items, store.tables.items) if is_items else (upsert_users, store.tables.users)
+        written = write(store, *keep_readable(store, table, found.table, found.unread), progress=progress)
     inserted = count_rows(store)[found.what] - before
     return Imported(
         what=found.what,

@@ -139,7 +139,7 @@ def read_queries(
         users = users if users and users.frame.height else None
     else:
         kinds = _own_kinds(config, streams[_MAIN].rows)
-        with closing(_open_own(store)) as service:
+        with closing(open_own(store)) as service:
             streams[_OWN] = read(service, _OWN, own_events, {kind: words[kind] for kind in kinds}, own=True)
         mapping["own kinds"] = {kind: kind for kind in kinds}
     visitors, deleted = read_visitors(store), read_deletions(store)
@@ -160,9 +160,10 @@ def open_shop(config: Config, store: Store) -> Reader:
     """Open the database that the queries are for. Raises ConfigError and SourceError as `open_reader` does."""
     source = config.source
     if source.interactions is None or source.url is None:
-        return _open_own(store)
+        return open_own(store)
     return open_reader(source.url, source.dialect, own_file=store.file, seconds=source.query_timeout_seconds)
 
 
-def _open_own(store: Store) -> Reader:
+def open_own(store: Store) -> Reader:
+    """Open the own tables for reading."""
     return open_reader(store.engine.url, own_file=store.file)

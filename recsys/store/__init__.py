@@ -4,5 +4,6 @@
 `database` are the only places that tell the three databases apart.
 
 Other rooms import `audiences`, `bulk`, `changes`, `database`, `events`, `incidents`, `items`, `keys`, `leases`,
-`migrate`, `placements`, `requests`, `resilient`, `runs`, `schedule`, `shop`, `tables`, `users` and `visitors`.
+`migrate`, `placements`, `requests`, `resilient`, `reviews`, `runs`, `schedule`, `shop`, `tables`, `users` and
+`visitors`.
 """

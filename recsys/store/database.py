@@ -173,8 +173,13 @@ def _code(error: BaseException) -> str | int | None:
 
 
 def count_rows(store: Store) -> dict[str, int]:
-    """Count the rows of items (without deleted ones), users and events."""
-    tables = (("items", store.tables.items), ("users", store.tables.users), ("events", store.tables.events))
+    """Count the rows of items (without deleted ones), users, events and reviews."""
+    tables = (
+        ("items", store.tables.items),
+        ("users", store.tables.users),
+        ("events", store.tables.events),
+        ("reviews", store.tables.reviews),
+    )
     with store.reading() as connection:
         counts = {name: sa.select(sa.func.count()).select_from(table) for name, table in tables}
         counts["items"] = counts["items"].where(store.tables.items.c.own_deleted_at.is_(None))

@@ -32,6 +32,7 @@ class Tables:
     counters: sa.Table
     requests: sa.Table
     placements: sa.Table
+    reviews: sa.Table
 
 
 def own_tables(prefix: str) -> Tables:
@@ -197,6 +198,17 @@ def own_tables(prefix: str) -> Tables:
             sa.Column("changed_at", number, nullable=False),
             sa.Column("changed_by", text, nullable=False),
             sa.Index(f"{prefix}placements_name", "name", "change_id"),
+        ),
+        reviews=table(
+            "reviews",
+            sa.Column("review_id", key, primary_key=True),
+            sa.Column("item_id", key, nullable=False),
+            sa.Column("user_id", key),
+            sa.Column("stars", sa.Double()),
+            sa.Column("text", text, nullable=False),
+            sa.Column("time", number),
+            sa.Column("language", key),
+            sa.Index(f"{prefix}reviews_user", "user_id"),
         ),
     )
 

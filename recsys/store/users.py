@@ -35,7 +35,7 @@ def upsert_users(store: Store, *users: pa.Table, progress: Progress | None = Non
 
 
 def delete_user(store: Store, user_id: str, *, now: int) -> Deleted:
-    """Remove a user's row, events and audience memberships, all of that of the merged visitors, and leave tombstones.
+    """Remove a user's row, events, reviews and audience memberships, those of merged visitors too; leave tombstones.
 
     now: microseconds UTC. Events of the user up to `now` no longer count, wherever they are read from.
     """
@@ -106,7 +106,7 @@ def _bury(connection: sa.Connection, tables: Tables, user_id: str, now: int) -> 
     visitors = bury_visitors_of(connection, tables, user_id, now)
     removed = [
         connection.execute(table.delete().where(table.c.user_id == user_id)).rowcount
-        for table in (tables.users, tables.audience_members, tables.requests)
+        for table in (tables.users, tables.audience_members, tables.requests, tables.reviews)
     ]
     _forget_requests(connection, tables, visitors)
     return Deleted(user_id, visitors, 0, bool(visitors or any(removed)))
