@@ -51,8 +51,8 @@ def write_report(
     parts = [
         f"<h1>Reviews, {escape(readable(now) or '')[:10]}</h1>",
         _overview(reviews, summary),
-        f"<h2>Items that fall</h2><p>A larger share of the reviews of the last {RECENT_DAYS:g} days complains than before. "
-        "Bars: reviews of the last twelve months, complaints in red.</p>",
+        f"<h2>Items that fall</h2><p>A larger share of the reviews of the last {RECENT_DAYS:g} days complains than "
+        "before. Bars: reviews of the last twelve months, complaints in red.</p>",
         *[
             _item(row, reviews.of(row["item_id"]), titles, words, judged.judge, now)
             for row in falling.iter_rows(named=True)

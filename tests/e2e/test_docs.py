@@ -85,6 +85,9 @@ def readers_shop(folder: Path) -> None:
     sample(folder, users=600, items=300, events=12_000, seed=1, progress=quiet)
     with (folder / "recsys.toml").open("a") as settings:
         settings.write(QUICK + '[training]\nmodels = ["mf"]\n')
+    (folder / "said.csv").write_text("item_id,rating,text\nP00001,1,It broke\n")
+    found = run_here("import", folder / "said.csv", "--what", "reviews", "--config", folder / "recsys.toml")
+    assert found.returncode == 0, found.stderr
     # As `make demo` does, so that the reader's first training differs in its settings.
     train(load_config(folder / "recsys.toml", {"RECSYS_TRAINING__BUDGET_MINUTES": "1"}), progress=quiet)
 

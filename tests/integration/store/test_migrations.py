@@ -22,7 +22,7 @@ from recsys.store.users import delete_user, delete_visitor, read_deletions
 from recsys.store.visitors import read_visitors
 
 NAMES = {"items", "users", "events", "deletions", "runs", "leases", "due", "keys", "counters", "migrations"}
-NAMES |= {"audiences", "audience_members", "visitors", "requests", "placements"}
+NAMES |= {"audiences", "audience_members", "visitors", "requests", "placements", "reviews"}
 
 
 def shapes(store: Store):
