@@ -42,7 +42,7 @@ ALLOWED_ROOMS = {  # which rooms a room may import
 # The rooms of the engine from the lowest to the highest: a room imports from lower layers only.
 LAYERS = (
     {"errors"},
-    {"imports", "process", "progress", "spelling"},
+    {"imports", "outbound", "process", "progress", "spelling"},
     {"config"},
     {"data"},
     {"experiments"},
