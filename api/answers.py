@@ -17,6 +17,7 @@ from recsys.errors import AwayError, NotFoundError
 from recsys.serving import answer as engine
 from recsys.serving import several
 from recsys.serving.answer import Answer, Query, RequestContext
+from recsys.serving.search import search as engine_search
 from recsys.serving.snapshot import Snapshot
 from recsys.store.requests import KeptRequest
 
@@ -51,6 +52,28 @@ def gather_context(state: AppState, query: Query) -> RequestContext:
         return engine.context_without_store(snapshot, query, now=now, deleted=state.deleted)
 
 
+def search(
+    state: AppState, words: str, *, k: int, wanted: Sequence[Any], fields: Sequence[str], request: Request
+) -> Response:
+    """The k items that words mean; who holds the answer gets a 304, as `same_for_all` of `answer`."""
+    context, headers = gather_context(state, Query()), dict[str, str]()
+    if not context.is_away:
+        etag = _tag_for_all(state, context, request)
+        if is_held(request, etag):
+            return not_modified(etag)
+        headers = {"ETag": etag, "Cache-Control": CONTROL}
+    with state.processors:
+        found = engine_search(context, words, k=k, wanted=wanted, fields=fields)
+    body = {"request_id": request.state.request_id} | plain(found)
+    return Response(to_json(body, inf_nan_mode="null"), headers=headers, media_type="application/json")
+
+
+def _tag_for_all(state: AppState, context: RequestContext, request: Request) -> str:
+    address = request.scope["raw_path"], request.scope["query_string"]
+    snapshot, minute = context.snapshot, context.as_of // 60_000_000
+    return tag_of(state.tag, snapshot.bundle.version, snapshot.revision, minute, *address)
+
+
 def answer(state: AppState, query: Query, *, request_id: str, same_for_all: Request | None = None) -> Response:
     """The k best items of a box. Raises ProblemError when it is about an item that nobody knows.
 
@@ -59,9 +82,7 @@ def answer(state: AppState, query: Query, *, request_id: str, same_for_all: Requ
     """
     context, headers = gather_context(state, query), dict[str, str]()
     if same_for_all is not None and not context.is_away:
-        address = same_for_all.scope["raw_path"], same_for_all.scope["query_string"]
-        snapshot, minute = context.snapshot, context.as_of // 60_000_000
-        etag = tag_of(state.tag, snapshot.bundle.version, snapshot.revision, minute, *address)
+        etag = _tag_for_all(state, context, same_for_all)
         if is_held(same_for_all, etag):
             return not_modified(etag)
         headers = {"ETag": etag, "Cache-Control": CONTROL}

@@ -52,6 +52,8 @@ alerts = typer.Typer(help="The alerts of `recsys schedule`.", no_args_is_help=Tr
 app.add_typer(alerts, name="alerts")
 campaign = typer.Typer(help="Mailings.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(campaign, name="campaign")
+content = typer.Typer(help="Texts and pictures of the catalog as vectors.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(content, name="content")
 scheduling = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 app.add_typer(scheduling, name="schedule")
 
@@ -801,6 +803,53 @@ def campaign_backtest(
         size=size,
         out=out,
     )
+
+
+EncoderArgument = Annotated[str, typer.Option("--encoder", help="words, text or pictures, or a dotted name.")]
+
+
+@content.command("encode")
+def content_encode(
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--encoder", help="words, text, pictures or a dotted name; may come several times. Default: all configured."
+        ),
+    ] = None,
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Encode the live catalog, and show how many items have a vector and why others have none.
+
+    What text and picture networks encode is kept for later nights.
+
+    Example: recsys content encode --encoder words
+    """
+    _call("jobs.content:encode", config, as_json, encoders=encoder or [])
+
+
+@content.command("similar")
+def content_similar(
+    item: Annotated[str, typer.Argument(metavar="ITEM", callback=_id)],
+    encoder: EncoderArgument = "words",
+    k: Annotated[int, typer.Option("-k", min=1, max=500, help="How many items.")] = 10,
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the items that an encoder finds most like one, whoever bought them.
+
+    Example: recsys content similar P00001 --encoder words
+    """
+    _call("jobs.content:similar", config, as_json, item=item, encoder=encoder, k=k)
+
+
+@content.command("doctor")
+def content_doctor(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> None:
+    """Show the libraries of the encoders, and whether configured networks work. Exit code 1 when one does not.
+
+    Example: recsys content doctor
+    """
+    _call("jobs.content:doctor", config, as_json)
 
 
 @app.command()

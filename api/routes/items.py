@@ -17,7 +17,7 @@ from api.auth import needs
 from api.caching import CONTROL, is_held, not_modified, tag_of
 from api.problems import ProblemError, documented
 from api.routes.recommendations import Answer, AnswerWarning, Asked
-from api.schemas import Id, JsonRoute, Time
+from api.schemas import Fields, Id, JsonRoute, K, ShortFilter, Time
 from api.state import AppState, state_of
 from recsys.data.times import rfc3339
 from recsys.serving.answer import Query as EngineQuery
@@ -103,7 +103,40 @@ Items = Annotated[
     | Annotated[Annotated[list[Item], Field(min_length=1, max_length=MAX_ITEMS)], Tag("many")],
     Discriminator(_tag),
 ]
+Words = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=200,
+        pattern="^[^\\x00]*$",
+        description="Words of a title, brand or category, or an item's id",
+        examples=["paper lantren"],
+    ),
+]
 ItemId = Annotated[Id, Path(description="Any text; / and the like as %2F")]
+
+
+class WordsAsked(BaseModel):
+    """What a search may say in its address."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    q: Words
+    k: K = 20
+    filter: ShortFilter = Field([])
+    fields: Fields = Field([])
+
+
+@router.get(
+    "/v1/items",
+    response_model=Answer,
+    responses=documented(400, 401, 403, 422, 503),
+    dependencies=[Depends(needs("recommend"))],
+)
+def search_items(asked: Annotated[WordsAsked, Query()], request: Request) -> Response:
+    """The items that words mean, best first: beginnings of words and typing mistakes are found too."""
+    names = [name for field in asked.fields for name in field.split(",")]
+    return answers.search(state_of(request), asked.q, k=asked.k, wanted=asked.filter, fields=names, request=request)
 
 
 @router.get(

@@ -18,7 +18,9 @@ import pyarrow as pa
 
 from recsys.bundle import files as bundle_files
 from recsys.bundle.record_files import open_demand, open_prices, write_demand, write_prices
+from recsys.bundle.search_files import open_search, write_search
 from recsys.config.settings import IndexSettings
+from recsys.content.search import CatalogSearch, build_search
 from recsys.data import folder as folders
 from recsys.data.arrays import Bool, Float32, Int32, Int64
 from recsys.data.catalog import Catalog
@@ -63,6 +65,7 @@ class Bundle:
     prices: PriceChanges | None = None  # how prices changed from one training to the next; None: as demand
     related: Related | None = None  # what belongs together, over the I items; None: as of demand
     propensity: Propensity | None = None  # who buys again; None: as of demand
+    words: CatalogSearch | None = None  # of the catalog as they were saved; None: read them with `search`
 
     def codes_of(self, kinds: Sequence[str]) -> list[int]:
         """The codes of the kinds of events that the bundle knows; others are left out."""
@@ -80,6 +83,11 @@ class Bundle:
         if self.directions_index is None:
             return search_exactly(self.directions, queries, k, allowed=allowed, excluded=excluded)
         return self.directions_index.search(queries, k, allowed=allowed, excluded=excluded)
+
+    @cached_property
+    def search(self) -> CatalogSearch:
+        """The words of the catalog. Those that were not saved are read on first use."""
+        return self.words or build_search(list(self.catalog.ids), self.catalog.columns)
 
     @cached_property
     def arrived(self) -> Int64:
@@ -188,6 +196,7 @@ def save(bundle: Bundle, folder: Path, *, facts: dict[str, Any]) -> str:
         bundle.index.write(temporary / "index.faiss")
         if bundle.directions_index is not None:
             bundle.directions_index.write(temporary / _DIRECTIONS)
+        write_search(temporary, bundle.search)
         np.save(temporary / _WITH_VECTOR, bundle.with_vector, allow_pickle=False)
         records = {} if bundle.demand is None else {"demand": write_demand(temporary, bundle.demand)}
         if bundle.prices is not None:
@@ -291,6 +300,7 @@ def _open(name: str, place: Path, manifest: dict[str, Any]) -> Bundle:
         prices=open_prices(place, manifest["prices"]) if "prices" in manifest else None,
         related=tables.open_related(place, manifest["related"], count) if "related" in manifest else None,
         propensity=open_propensity(place, manifest["propensity"], count) if "propensity" in manifest else None,
+        words=open_search(place, count),
     )
 
 

@@ -126,6 +126,12 @@ def _resolve(config: Config, folder: Path) -> Config:
             "store": config.store.model_copy(update={"url": place_url(config.store.url, folder)}),
             "source": config.source.model_copy(update={"url": place_url(config.source.url, folder)}),
             "storage": config.storage.model_copy(update={"path": folder / config.storage.path}),
+            "content": config.content.model_copy(
+                update={
+                    name: _beside(getattr(config.content, name), folder)
+                    for name in ("text_network", "picture_network", "pictures")
+                }
+            ),
             "alerts": config.alerts.model_copy(update={"smtp_ca_file": _beside(config.alerts.smtp_ca_file, folder)}),
         }
     )

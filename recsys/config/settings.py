@@ -569,6 +569,28 @@ class GuardSettings(Section):
     )
 
 
+class ContentSettings(Section):
+    """Pretrained networks that turn texts and pictures of the catalog into vectors; words need none."""
+
+    text_network: Path | None = Field(
+        None,
+        description="Folder of a text network of Hugging Face or sentence-transformers, or with an ONNX graph",
+        examples=["networks/all-MiniLM-L6-v2"],
+    )
+    picture_network: Path | None = Field(
+        None,
+        description="Weights of MobileNetV2, or a folder with weights or an ONNX graph and picture.json",
+        examples=["networks/mobilenet_v2.pth"],
+    )
+    pictures: Path | None = Field(
+        None, description="Folder of the pictures whose image_url is no URL", examples=["/srv/shop/media"]
+    )
+    picture_hosts: tuple[str, ...] = Field(
+        (), description="Hosts of pictures that may lie in a private network; others must have public addresses"
+    )
+    int8: bool = Field(False, description="Whether the text network is kept in 8 bits: a quarter of the size")
+
+
 class IndexSettings(Section):
     """The search index over item vectors."""
 
@@ -851,6 +873,7 @@ class Config(Section):
     training: TrainingSettings = TrainingSettings()
     gate: GateSettings = GateSettings()
     guards: GuardSettings = GuardSettings()
+    content: ContentSettings = ContentSettings()
     index: IndexSettings = IndexSettings()
     api: ApiSettings = ApiSettings()
     requests: RequestSettings = RequestSettings()

@@ -1,4 +1,4 @@
 """Texts and pictures of the catalog as vectors, for items that have few events or none.
 
-Other rooms import `item_text` and `words`.
+Other rooms import `encoders`, `item_text`, `search`, `words`, `networks`, `text_network` and `picture_network`.
 """

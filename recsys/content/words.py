@@ -26,6 +26,7 @@ import numpy as np
 import pyarrow as pa
 from scipy import sparse
 
+from recsys.content.encoders import Encoded, Items
 from recsys.content.item_text import Field, fold, read_fields, text_columns
 from recsys.data.arrays import Float32, Int64, UInt64
 from recsys.data.vocabulary import hash_id
@@ -114,6 +115,13 @@ def fit_words(
     kept = np.sort(np.argsort(-items, kind="stable")[:most_features])
     rarity = np.log(max(1, columns.num_rows) / np.maximum(items[kept], 1)).astype(np.float32)
     return Words(names, found.hashes[kept], rarity, piece_weight), _unit_rows(found.matrix[:, kept], rarity)
+
+
+def encode_words(items: Items) -> Encoded:
+    """Encode the words of a catalog: see `fit_words`."""
+    _, vectors = fit_words(items.columns)
+    empty = int((np.diff(vectors.indptr) == 0).sum())
+    return Encoded(vectors, items.columns.num_rows, {"no words": empty} if empty else {})
 
 
 def tokenize(text: str) -> list[str]:

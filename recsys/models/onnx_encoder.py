@@ -1,4 +1,4 @@
-"""A user encoder that runs a small ONNX graph over the history in its order; the one door of onnxruntime.
+"""A user encoder that runs a small ONNX graph over the history in its order.
 
 Rows are gathered and padded outside of the graph, so that it holds no item table.
 Shapes: B users, T events of the longest history, at most L, I items, Dp the part's dim.
@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from recsys.data.arrays import Float32, Int64
 from recsys.data.interactions import Histories
+from recsys.onnx_session import open_session
 
 INPUTS = ("vectors", "kinds", "ages_days", "mask")  # of the graph, in this order
 OUTPUT = "user_vectors"
@@ -84,7 +84,4 @@ class OnnxEncoder:
 
     @cached_property  # made once, by whichever thread comes first; a session may then run on several threads at once
     def _session(self) -> Any:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.enable_cpu_mem_arena = False  # it would keep the memory of the largest call
-        return onnxruntime.InferenceSession(self.graph, options, providers=["CPUExecutionProvider"])
+        return open_session(self.graph)

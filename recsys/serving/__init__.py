@@ -7,5 +7,5 @@ Nothing here knows HTTP, the command line or the metrics of the service.
 is a function and a line.
 
 Other rooms import `answer`, `attributes`, `boxes`, `eligibility`, `filters`, `fresh_items`, `history`, `masks`,
-`placements`, `popular`, `propensity`, `recommender`, `replay`, `rules`, `several` and `snapshot`.
+`placements`, `popular`, `propensity`, `recommender`, `replay`, `rules`, `search`, `several` and `snapshot`.
 """

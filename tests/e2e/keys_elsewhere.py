@@ -12,6 +12,17 @@ GUARD_BOUNDS = (
 )
 # Keys that need processes, a clock or an index of their own: the test that changes them, beside what they set.
 ELSEWHERE: dict[str, tuple[str, str]] = {
+    "content.int8": ("unit/content/test_content_items.py", "test_the_next_night_encodes_what_is_new"),
+    "content.picture_hosts": ("unit/content/test_content_items.py", "test_pictures_of_urls_and_files"),
+    "content.picture_network": (
+        "unit/content/test_content_items.py",
+        "test_encoders_are_a_table_and_say_what_they_lack",
+    ),
+    "content.pictures": ("unit/content/test_content_items.py", "test_pictures_of_urls_and_files"),
+    "content.text_network": (
+        "unit/content/test_content_items.py",
+        "test_encoders_are_a_table_and_say_what_they_lack",
+    ),
     "alerts.away_minutes": (
         "integration/jobs/test_alerts.py",
         "test_a_scheduler_that_starts_while_the_database_is_away_tells_it_and_ends_when_asked",

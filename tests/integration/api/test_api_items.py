@@ -38,6 +38,45 @@ def test_an_item_shows_its_columns_and_what_was_posted_since(serve, item):
     assert (unknown.status_code, unknown.json()["code"]) == (404, "unknown_item")
 
 
+def test_words_find_items_and_what_was_posted_since(serve, item):
+    server = serve()
+    title = said(server.http.get(f"/v1/items/{item}"))["fields"]["title"]
+
+    def search(words, **asked):
+        return said(server.http.get("/v1/items", params={"q": words, **asked}))
+
+    found = search(title, k=5, fields="title,price")
+    assert found["hits"][0]["fields"]["title"] == title
+    assert {hit["reason"] for hit in found["hits"]} == {"search"}
+    assert found["eligible"] >= len(found["hits"])
+    first, *others = title.split()
+    misspelled = " ".join([first[0] + first[2] + first[1] + first[3:] if len(first) > 4 else first, *others])
+    assert item in [hit["item_id"] for hit in search(misspelled, k=100)["hits"]]
+    assert search(item)["hits"][0]["item_id"] == item
+    nothing = search("qqqqqq")
+    assert (nothing["hits"], codes(nothing)) == ([], ["nothing_found"])
+    server.post("/v1/items", [{"item_id": "new-1", "title": "Zwirbelwind lantern", "price": 3.0}])
+    assert [hit["item_id"] for hit in search("zwirblewind")["hits"]] == ["new-1"]
+    assert not search("zwirbelwind", filter="price:gt:5")["hits"]
+    server.post("/v1/items", {"item_id": item, "title": "Renamed"})
+    assert item not in [hit["item_id"] for hit in search(title, k=500)["hits"]]
+    assert [hit["item_id"] for hit in search("rename")["hits"]] == [item]
+    server.post("/v1/items", {"item_id": item, "available": False})
+    assert not search("renamed")["hits"]
+    for wrong in (
+        {},
+        {"q": ""},
+        {"q": "x" * 201},
+        {"q": "a", "k": 0},
+        {"q": "a", "fields": "nope"},
+        {"q": "a", "o": 1},
+    ):
+        assert server.http.get("/v1/items", params=wrong).status_code == 422
+    held = server.http.get("/v1/items", params={"q": title})
+    again = server.http.get("/v1/items", params={"q": title}, headers={"If-None-Match": held.headers["ETag"]})
+    assert again.status_code in (200, 304)  # 200: the minute is over
+
+
 def test_a_deleted_item_is_in_no_answer_until_it_is_posted_again(server, item):
     server.event("u", item, "view")
     before = server.user("u", k=500)
