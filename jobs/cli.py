@@ -406,7 +406,7 @@ def box(
         typer.Argument(
             metavar="NAME",
             help="for_you, similar, bought_together, viewed_together, cart, buy_again, popular, trending, bestsellers, "
-            "new_arrivals, price_drops, recently_viewed or rerank.",
+            "new_arrivals, price_drops, recently_viewed, rerank or looks_like.",
         ),
     ],
     user: Annotated[str | None, typer.Option("--user", callback=_id, help="A user_id.")] = None,

@@ -29,6 +29,7 @@ from recsys.store.shop import claim_folder
 from recsys.store.visitors import prune_visitors
 from recsys.training import pipeline
 from recsys.training.gate import GateResult
+from recsys.training.looks import encode_looks
 from recsys.training.pipeline import HOLDOUT_START, Candidate, TrainingRun
 from recsys.training.propensity import learn_propensity
 
@@ -91,7 +92,7 @@ def train(
         _keep_result(record, candidates, winner, result)
         _refuse_unless_better(result, run.dataset.report.doubts, force)
         bundle = pipeline.refit(run, winner, baseline, live)
-        bundle = replace(bundle, propensity=learn_propensity(run, live))
+        bundle = replace(bundle, propensity=learn_propensity(run, live), looks=encode_looks(run))
         guard_lists(guarding, run, bundle, None if "live_skipped" in result.metrics else live)
         failpoint("after fit")
         record.bundle = version = _save(run, record, bundle, live)

@@ -60,7 +60,10 @@ def bundle_of(events: Interactions, **columns: Any) -> Bundle:
     demand = count_events(events, kind_count=3, half_life_days=HALF_LIFE)
     popularity = np.zeros(ITEMS) if demand is None else demand.decayed(demand.end_day, (0, 0, 1), ITEMS)
     bundle = tiny.bundle(vectors, popularity, **columns)
-    return replace(bundle, demand=demand, prices=prices_until(DAYS), related=related_of(events, bundle.catalog))
+    looks = random.normal(size=(ITEMS, 4)).astype(np.float32) * (np.arange(ITEMS) % 9 > 0)[:, None]  # some lack one
+    looks /= np.maximum(np.linalg.norm(looks, axis=1, keepdims=True), 1e-9)
+    related = related_of(events, bundle.catalog)
+    return replace(bundle, demand=demand, prices=prices_until(DAYS), related=related, looks=looks)
 
 
 def related_of(events: Interactions, catalog: Catalog) -> Related:

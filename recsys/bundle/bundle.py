@@ -42,7 +42,7 @@ from recsys.related import tables
 from recsys.related.tables import Related
 
 FORMAT = 1
-_DIRECTIONS, _WITH_VECTOR = "directions.faiss", "with_vector.npy"
+_DIRECTIONS, _WITH_VECTOR, _LOOKS = "directions.faiss", "with_vector.npy", "looks.npy"
 _LIBRARIES = ("recsys", "numpy", "scipy", "pyarrow", "faiss-cpu", "onnxruntime", "torch", "torchrec")
 
 
@@ -65,6 +65,7 @@ class Bundle:
     prices: PriceChanges | None = None  # how prices changed from one training to the next; None: as demand
     related: Related | None = None  # what belongs together, over the I items; None: as of demand
     propensity: Propensity | None = None  # who buys again; None: as of demand
+    looks: Float32 | None = None  # [I, D] of the items' pictures, of length 1 or zeros; None: none were encoded
     words: CatalogSearch | None = None  # of the catalog as they were saved; None: read them with `search`
 
     def codes_of(self, kinds: Sequence[str]) -> list[int]:
@@ -197,6 +198,8 @@ def save(bundle: Bundle, folder: Path, *, facts: dict[str, Any]) -> str:
         if bundle.directions_index is not None:
             bundle.directions_index.write(temporary / _DIRECTIONS)
         write_search(temporary, bundle.search)
+        if bundle.looks is not None:
+            np.save(temporary / _LOOKS, bundle.looks, allow_pickle=False)
         np.save(temporary / _WITH_VECTOR, bundle.with_vector, allow_pickle=False)
         records = {} if bundle.demand is None else {"demand": write_demand(temporary, bundle.demand)}
         if bundle.prices is not None:
@@ -301,6 +304,7 @@ def _open(name: str, place: Path, manifest: dict[str, Any]) -> Bundle:
         related=tables.open_related(place, manifest["related"], count) if "related" in manifest else None,
         propensity=open_propensity(place, manifest["propensity"], count) if "propensity" in manifest else None,
         words=open_search(place, count),
+        looks=folders.open_array(place / _LOOKS) if (place / _LOOKS).exists() else None,
     )
 
 

@@ -1,4 +1,5 @@
 """Texts and pictures of the catalog as vectors, for items that have few events or none.
 
-Other rooms import `encoders`, `item_text`, `search`, `words`, `networks`, `text_network` and `picture_network`.
+Other rooms import `encoders`, `item_text`, `looks`, `search`, `words`, `networks`, `text_network` and
+`picture_network`.
 """

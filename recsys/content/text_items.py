@@ -1,6 +1,9 @@
 """Texts of a catalog by a text network: what is new is encoded, the rest is known from the nights before."""
 
 import time
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,10 +11,11 @@ import numpy as np
 from recsys.content.encoders import Encoded, Items
 from recsys.content.item_text import full_texts
 from recsys.content.networks import text_network
-from recsys.content.text_network import open_text_network
+from recsys.content.text_network import Run, open_text_network
 from recsys.content.vector_cache import cached
 from recsys.data.arrays import Float32
 from recsys.data.folder import read_manifest
+from recsys.imports import resolve
 
 _TRIALS = 20
 
@@ -20,6 +24,8 @@ def encode_texts(items: Items) -> Encoded:
     """Encode everything that the catalog says in words. Raises ConfigError as `text_network`."""
     prepared = text_network(items.settings.text_network, items.folder, int8=items.settings.int8)
     network, texts = open_text_network(prepared), full_texts(items.columns)
+    if items.settings.text_network is not None and (run := _on_gpu(items.settings.text_network)) is not None:
+        network = replace(network, run=run)
 
     def encode(block: list[int]) -> list[Float32 | None]:
         return list(network.encode([texts[at] for at in block], items.progress))
@@ -28,6 +34,12 @@ def encode_texts(items: Items) -> Encoded:
     empty = int((~vectors.any(axis=1)).sum()) if vectors.size else len(texts)
     problems = {"no text": empty} if empty else {}
     return Encoded(np.asarray(vectors), new, problems, weights=read_manifest(prepared)["weights"])
+
+
+def _on_gpu(source: Path) -> Run | None:
+    """The network on a GPU; None where there is none, or no torch."""
+    found: Run | None = resolve("recsys.content.gpu:gpu_runner")(source) if find_spec("torch") else None
+    return found
 
 
 def measure(items: Items) -> tuple[float, dict[str, Any]]:

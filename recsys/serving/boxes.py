@@ -14,6 +14,7 @@ from recsys.data.times import MICROSECONDS_PER_DAY
 from recsys.errors import RefusedError
 from recsys.serving import recommender
 from recsys.serving.asked import Asked, no_hits
+from recsys.serving.looks_like import looks_like
 from recsys.serving.popular import arrived_rows, bestsellers, new_arrivals, popular, trending
 from recsys.serving.price_drops import drop_of, dropped_rows, price_drops
 from recsys.serving.recommender import Hits
@@ -96,6 +97,7 @@ BOXES: dict[str, Box] = {
         lists_bought=True,
         reason="personal",
     ),
+    "looks_like": Box(looks_like, needs="item", fallbacks=("similar", "popular")),
 }
 
 

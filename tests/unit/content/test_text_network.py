@@ -4,6 +4,7 @@ import json
 import pickle
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch.nn import functional
 from recsys.content import export
 from recsys.content.bert import load_bert
 from recsys.content.export import prepare_text
+from recsys.content.gpu import gpu_runner, torch_runner
 from recsys.content.text_folder import TextSettings, read_text_settings
 from recsys.content.text_network import TextNetwork, graph_runner, open_text_network
 from recsys.data.folder import read_manifest
@@ -34,13 +36,7 @@ def prepared(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def by_torch(weights: Path, network: TextNetwork) -> TextNetwork:
-    bert, _ = load_bert(weights)
-
-    def run(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
-            return bert(torch.from_numpy(ids), torch.from_numpy(mask)).numpy()
-
-    return TextNetwork(network.settings, network.tokenizer, run)
+    return replace(network, run=torch_runner(load_bert(weights)[0], torch.device("cpu")))
 
 
 def test_the_graph_gives_what_torch_gives(weights: Path, prepared: Path) -> None:
@@ -70,6 +66,16 @@ def test_attention_is_that_of_the_paper(weights: Path) -> None:
     wide = functional.gelu(layer.intermediate["dense"](seen))
     expected = layer.output["LayerNorm"](layer.output["dense"](wide) + seen)
     assert torch.allclose(layer(hidden, mask[:, None, None])[0], expected, atol=1e-5)
+
+
+def test_a_gpu_is_used_where_there_is_one_and_weights_are(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert gpu_runner(weights) is None
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    asked = []
+    monkeypatch.setattr("recsys.content.gpu.torch_runner", lambda *given: asked.append(given))
+    gpu_runner(weights)
+    assert [str(device) for _, device in asked] == ["cuda"]
 
 
 def test_what_is_prepared_says_where_it_comes_from(weights: Path, prepared: Path) -> None:
