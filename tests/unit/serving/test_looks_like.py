@@ -3,38 +3,44 @@
 from dataclasses import replace
 
 import numpy as np
-from box_shop import shop
+import pytest
+from box_shop import Shop, bundle_of, changed_item, drawn_events, ids, reasons, shop_of
 
+from recsys.config.settings import Config
 from recsys.content.looks import shorten
 
-
-def of_box(answer):
-    return [hit["item_id"] for hit in answer.hits if hit["reason"] == "looks_like"]
-
-
-def test_the_nearest_pictures_come_first():
-    found = shop()
-    looks = found.snapshot.bundle.looks
-    listed = of_box(found.ask("looks_like", items=["i1"], k=10))
-    scores = [float(looks[int(item[1:])] @ looks[1]) for item in listed]
-    assert len(listed) > 5
-    assert scores == sorted(scores, reverse=True)
-    assert min(scores) > 0
-    others = [row for row in range(len(looks)) if row % 7 != 3 and row != 1 and f"i{row}" not in listed]
-    assert max(float(looks[row] @ looks[1]) for row in others) <= scores[-1] + 1e-6 or len(listed) < 10
+EVENTS = drawn_events()
+KEEP = Config.model_validate({"recommendations": {"allow_repurchase": True, "exclude_sold_out": False}})
 
 
-def test_an_item_without_a_picture_gets_similar_ones():
-    found = shop()
-    assert of_box(found.ask("looks_like", items=["i9"], k=5)) == []  # its row is zeros
-    assert {hit["reason"] for hit in found.ask("looks_like", items=["i9"], k=5).hits} <= {"similar", "popular"}
-    assert of_box(found.ask("looks_like", items=["new1"], k=5)) == []
-    view = found.snapshot.view
-    found.snapshot = replace(found.snapshot, view=replace(view, main=replace(view.main, looks=None)))
-    assert of_box(found.ask("looks_like", items=["i1"], k=5)) == []
+@pytest.fixture(scope="module")
+def shop() -> Shop:
+    return shop_of(EVENTS, config=KEEP, changed=[changed_item("new1", 90.0)])
 
 
-def test_shortened_pictures_keep_who_is_near():
+def of_box(found):
+    return [item for item, reason in zip(ids(found), reasons(found), strict=True) if reason == "looks_like"]
+
+
+def test_the_nearest_pictures_come_first(shop: Shop) -> None:
+    looks = shop.snapshot.bundle.looks
+    cosines = looks @ looks[1]
+    nearest = [f"i{row}" for row in np.argsort(-cosines, kind="stable") if row != 1 and cosines[row] > 0]
+    assert of_box(shop.ask("looks_like", items=["i1"], k=10)) == nearest[:10]
+    assert of_box(shop.ask("looks_like", items=["i1"], k=60)) == nearest
+    assert of_box(shop.ask("looks_like", items=["i1"], exclude=nearest[:1], k=1)) == nearest[1:2]
+
+
+def test_an_item_without_a_picture_gets_similar_ones(shop: Shop) -> None:
+    for item in ("i9", "new1"):  # one whose row is zeros, one that came after the training
+        found = shop.ask("looks_like", items=[item], k=5)
+        assert len(found.hits) == 5
+        assert of_box(found) == []
+    without = shop_of(EVENTS, bundle=replace(bundle_of(EVENTS), looks=None), config=KEEP)
+    assert of_box(without.ask("looks_like", items=["i1"], k=5)) == []
+
+
+def test_shortened_pictures_keep_who_is_near() -> None:
     draw = np.random.default_rng(0)
     centers = draw.normal(size=(10, 300))
     vectors = (centers[np.arange(400) % 10] + 0.3 * draw.normal(size=(400, 300)) + 5).astype(np.float32)
