@@ -22,6 +22,7 @@ from api.middleware import Middleware
 from api.request_log import RequestLog
 from api.routes import (
     boxes,
+    campaigns,
     docs,
     events,
     health,
@@ -87,6 +88,7 @@ def create_app(config: Config | None = None) -> FastAPI:
         users,
         history,
         propensity,
+        campaigns,
         requests,
         status,
         runs,

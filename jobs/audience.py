@@ -9,12 +9,13 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
+from pydantic import ConfigDict
 
 from jobs import ledger
 from jobs.commands import open_shop
@@ -38,6 +39,7 @@ from recsys.progress import Progress
 from recsys.source.lists import read_contact_file
 from recsys.source.people import CONSENT_AT, CONSENT_SOURCE, query_of_users
 from recsys.store.audiences import AudienceRecord, add_members, find_audience, list_members, save_audience
+from recsys.store.campaigns import begin_export, finish_export
 
 LEASE = "audience"
 
@@ -46,110 +48,151 @@ _SHOWN, _SHOWN_COLUMNS = 5, 8
 _LISTED = 20  # unknown ids that an error lists
 
 
-def audience(
-    config: Config,
-    *,
-    items: Sequence[str] = (),
-    filters: Sequence[str] = (),
-    anything: bool = False,
-    size: int | str,
-    out: Path,
-    as_of: str | None = None,
-    strategy: str = "affinity",
-    exclude_past_buyers: bool = False,
-    bought_within_days: float | None = None,
-    min_purchases: int = 0,
-    min_events: int = 0,
-    recent_days: float = 30.0,
-    owned: Sequence[str] = (),
-    seeds: Path | None = None,
-    user_filters: Sequence[str] = (),
-    suppress: Sequence[Path] = (),
-    allow_empty_suppression: bool = False,
-    max_contacts: int | None = None,
-    contact_days: float | None = None,
-    contacts: Sequence[Path] = (),
-    refill: bool = False,
-    where: Sequence[str] = (),
-    progress: Progress,
-) -> Output:
+@dataclass(frozen=True)
+class Asked:
+    """Whom a mailing is for, as `recsys audience` and the file of a campaign say it."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    size: int | str  # in the forms of `parse_size`
+    items: Sequence[str] = ()  # what the mailing is about: items by id,
+    filters: Sequence[str] = ()  # and those of the catalog that meet all filters;
+    anything: bool = False  # or anything
+    as_of: str | None = None  # ISO 8601, in UTC unless it names a zone; None: just after the newest known event
+    strategy: str = "affinity"
+    exclude_past_buyers: bool = False
+    bought_within_days: float | None = None
+    min_purchases: int = 0
+    min_events: int = 0
+    recent_days: float = 30.0  # this and the next two are what strategies ask for, see Campaign
+    owned: Sequence[str] = ()
+    seeds: Path | None = None  # a file as those of `suppress`
+    user_filters: Sequence[str] = ()  # in the catalog's grammar
+    suppress: Sequence[Path] = ()  # files of users not to mail; all of them count
+    allow_empty_suppression: bool = False  # a file without entries is right
+    max_contacts: int | None = None  # the cap of mails, else that of the configuration
+    contact_days: float | None = None
+    contacts: Sequence[Path] = ()  # CSV files of mails that count beside those of the source
+    where: Sequence[str] = ()  # conditions on what is expected of a user, as "churn_risk_90>=0.7"; all have to hold
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A frozen audience, and what it comes from."""
+
+    inputs: Inputs
+    mailable: Mailable  # as of now
+    record: AudienceRecord
+    is_new: bool
+
+
+def audience(config: Config, *, out: Path, refill: bool = False, progress: Progress, **asked: Any) -> Output:
     """Rank the users who may be mailed, freeze the audience, write it as CSV, and record the run in the ledger.
 
-    as_of: ISO 8601, in UTC unless it names a zone; None: just after the newest known event. The same arguments return
-    the frozen audience, without users who were deleted or may no longer be mailed.
-    suppress: files of users not to mail; all of them count. allow_empty_suppression: one without entries is right.
-    items, filters: what the mailing is about: items by id, and those of the catalog that meet all filters; or anything.
-    size: in the forms of `parse_size`.
-    recent_days, owned, seeds: what strategies ask for, see Campaign. seeds: a file as those of `suppress`.
-    bought_within_days, min_purchases, min_events, user_filters: who is left out; filters are in the catalog's grammar.
-    max_contacts, contact_days: the cap of mails, else that of the configuration. contacts: CSV files of mails that
-    count beside those of the source. refill: fill up the places of members who left since the audience was frozen.
-    where: conditions on what is expected of a user, as "churn_risk_90>=0.7"; all have to hold.
+    asked: the fields of Asked. The same ones return the frozen audience, without users who were deleted or may no
+    longer be mailed. refill: fill up the places of members who left since the audience was frozen.
     Raises NotFoundError for unknown items or strategy, ConfigError for no condition or size, RefusedError when nobody
     may be mailed, and for a condition on a figure that the live bundle does not know.
     """
     check_place(out)
-    check_strategy(strategy)
-    wanted = parse_size(size)
-    rules = Rules(
-        suppressed=tuple(map(read_suppression, suppress)) or None,
-        allow_empty_suppression=allow_empty_suppression,
-        user_filters=tuple(sorted(set(user_filters))),
-        max_contacts=max_contacts,
-        contact_days=contact_days,
-        contacts=tuple(read_contact_file(path, config) for path in contacts),
-    )
-    if contacts and max_contacts is None and config.audience.max_contacts is None:
-        raise ConfigError("--contacts says whom the shop mailed; --max-contacts has to say how many mails are too many")
     with closing(open_shop(config)) as store, ledger.run(store, LEASE, config) as run:
-        progress("load", 0.0)
-        with run.step("load") as counts:
-            inputs = open_inputs(config, store)
-            moment = _moment(as_of, inputs)
-            conditions = sorted({parse_condition(text) for text in where}, key=str)
-            check_conditions(inputs, conditions)
-            campaign = Campaign(
-                items=() if anything else targets(items, filters, inputs.bundle),
-                size=wanted,
-                as_of=moment,
-                strategy=strategy,
-                exclude_past_buyers=exclude_past_buyers,
-                rules=rules,
-                conditions=tuple(map(str, conditions)),
-                bought_within_days=bought_within_days,
-                min_purchases=min_purchases,
-                min_events=min_events,
-                recent_days=recent_days,
-                owned=tuple(sorted(set(owned))),
-                seeds=None if seeds is None else read_suppression(seeds),
-            )
-            rows = item_rows(campaign.items, inputs.bundle)
-            counts.update(users=len(inputs.extract.users), events=len(inputs.extract.events), items=len(rows))
-        progress("load", 1.0)
-        draft = _draft(campaign, inputs)
-        mailable = check_people(inputs, rules)
-        is_new = find_audience(store, draft.audience_id) is None
-        if is_new:
-            with run.step("draw") as counts:
-                drawn = draw(inputs, mailable, campaign, rows, draft, progress)
-                counts.update(eligible=drawn[0].eligible, left_out=drawn[0].left_out, members=drawn[1].num_rows)
-            failpoint("before freeze")
-            save_audience(store, *drawn, progress=progress)
-            failpoint("after freeze")
-        elif refill:
-            with run.step("refill") as counts:
-                counts.update(added=_refill(inputs, mailable, campaign, rows, draft, progress))
-        record = find_audience(store, draft.audience_id)
-        assert record is not None
+        found = freeze(config, run, Asked(**asked), progress, refill=refill)
+        record = found.record
         with run.step("write") as counts:
-            frozen = list_members(store, record.audience_id)
-            members, gone = keep_mailable(frozen, record.members, mailable)
-            output = _deliver(inputs, record, members, gone, out, was_frozen=not is_new)
+            members, gone = keep_mailable(list_members(store, record.audience_id), record.members, found.mailable)
+            export = begin_export(
+                store,
+                campaign=None,
+                audience_id=record.audience_id,
+                control_share=0.0,
+                destination=str(out.resolve()),
+                members=members.num_rows,
+                by=ledger.who(),
+            )
+            output = _deliver(found, members, gone, out)
             counts.update(members=members.num_rows, left_since=gone)
         failpoint("after file")
+        finish_export(store, export, None, by=ledger.who())
         run.bundle = record.bundle
         run.metrics = {name: output.data[name] for name in _IN_LEDGER}
     return output
+
+
+def rules_of(asked: Asked, config: Config) -> Rules:
+    """Who is left out. Raises ConfigError for contacts without a cap, SourceError for a file that cannot be read."""
+    if asked.contacts and asked.max_contacts is None and config.audience.max_contacts is None:
+        raise ConfigError("--contacts says whom the shop mailed; --max-contacts has to say how many mails are too many")
+    return Rules(
+        suppressed=tuple(map(read_suppression, asked.suppress)) or None,
+        allow_empty_suppression=asked.allow_empty_suppression,
+        user_filters=tuple(sorted(set(asked.user_filters))),
+        max_contacts=asked.max_contacts,
+        contact_days=asked.contact_days,
+        contacts=tuple(read_contact_file(path, config) for path in asked.contacts),
+    )
+
+
+def freeze(config: Config, run: ledger.ActiveRun, asked: Asked, progress: Progress, *, refill: bool = False) -> Frozen:
+    """Draw the audience and freeze it, or find the frozen one. Raises as `audience`."""
+    store = run.store
+    check_strategy(asked.strategy)
+    wanted, rules = parse_size(asked.size), rules_of(asked, config)
+    progress("load", 0.0)
+    with run.step("load") as counts:
+        inputs = open_inputs(config, store)
+        moment = _moment(asked.as_of, inputs)
+        conditions = sorted({parse_condition(text) for text in asked.where}, key=str)
+        check_conditions(inputs, conditions)
+        campaign = Campaign(
+            items=() if asked.anything else targets(asked.items, asked.filters, inputs.bundle),
+            size=wanted,
+            as_of=moment,
+            strategy=asked.strategy,
+            exclude_past_buyers=asked.exclude_past_buyers,
+            rules=rules,
+            conditions=tuple(map(str, conditions)),
+            bought_within_days=asked.bought_within_days,
+            min_purchases=asked.min_purchases,
+            min_events=asked.min_events,
+            recent_days=asked.recent_days,
+            owned=tuple(sorted(set(asked.owned))),
+            seeds=None if asked.seeds is None else read_suppression(asked.seeds),
+        )
+        rows = item_rows(campaign.items, inputs.bundle)
+        counts.update(users=len(inputs.extract.users), events=len(inputs.extract.events), items=len(rows))
+    progress("load", 1.0)
+    draft = _draft(campaign, inputs)
+    mailable = check_people(inputs, rules)
+    is_new = find_audience(store, draft.audience_id) is None
+    if is_new:
+        with run.step("draw") as counts:
+            drawn = draw(inputs, mailable, campaign, rows, draft, progress)
+            counts.update(eligible=drawn[0].eligible, left_out=drawn[0].left_out, members=drawn[1].num_rows)
+        failpoint("before freeze")
+        save_audience(store, *drawn, progress=progress)
+        failpoint("after freeze")
+    elif refill:
+        with run.step("refill") as counts:
+            counts.update(added=_refill(inputs, mailable, campaign, rows, draft, progress))
+    record = find_audience(store, draft.audience_id)
+    assert record is not None
+    return Frozen(inputs, mailable, record, is_new)
+
+
+def write_members(inputs: Inputs, record: AudienceRecord, members: pa.Table, out: Path) -> int:
+    """Write members as CSV; return how many ids were given an apostrophe."""
+    rows = _rows(inputs, record, members)
+    columns = columns_of(inputs)
+    figures = figures_of(inputs, members["user_id"].to_pylist(), record.as_of)
+    further = [[figures.get(row[1], {}).get(name) for name in columns] for row in rows]
+    return write_csv(out, [(*row, *more) for row, more in zip(rows, further, strict=True)], columns)
+
+
+def _rows(inputs: Inputs, record: AudienceRecord, members: pa.Table) -> list[tuple[Any, ...]]:
+    """The rows of the file, up to the figures of propensity."""
+    consent = "assumed" if record.consent == "assumed" else "given"
+    origins = _consents(inputs, members["user_id"].to_pylist())
+    return [_row(one, consent, origins) for one in members.to_pylist()]
 
 
 def _refill(
@@ -250,6 +293,7 @@ def _options(campaign: Campaign, inputs: Inputs) -> dict[str, Any]:
         "size": None if campaign.size.number else str(campaign.size),
         "max_contacts": rules.max_contacts or config.audience.max_contacts,
         "contact_days": rules.contact_days or config.audience.contact_days,
+        "control_share": config.audience.control_share,
         "max_consent_age_days": config.audience.max_consent_age_days,
         "lists": _digest(config.audience.lists) if config.audience.lists else None,
     }
@@ -269,16 +313,12 @@ def _digest(value: Any) -> str:
     return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
-def _deliver(
-    inputs: Inputs, record: AudienceRecord, members: pa.Table, gone: dict[str, int], out: Path, *, was_frozen: bool
-) -> Output:
+def _deliver(found: Frozen, members: pa.Table, gone: dict[str, int], out: Path) -> Output:
+    inputs, record = found.inputs, found.record
     consent = "assumed" if record.consent == "assumed" else "given"
     origins = _consents(inputs, members["user_id"].to_pylist())
-    rows = [_row(one, consent, origins) for one in members.to_pylist()]
-    columns = columns_of(inputs)
-    figures = figures_of(inputs, members["user_id"].to_pylist(), record.as_of)
-    further = [[figures.get(row[1], {}).get(name) for name in columns] for row in rows]
-    guarded = write_csv(out, [(*row, *more) for row, more in zip(rows, further, strict=True)], columns)
+    rows = _rows(inputs, record, members)
+    guarded = write_members(inputs, record, members, out)
     warnings = list(record.warnings)
     if consent == "assumed":
         warnings.append('consent is assumed, not known: [audience] consent = "assumed"')
@@ -288,7 +328,7 @@ def _deliver(
         warnings.append(f"{guarded} ids begin as a formula would; in the file an apostrophe stands before them")
     data = {
         "audience_id": record.audience_id,
-        "frozen": "before" if was_frozen else "now",
+        "frozen": "now" if found.is_new else "before",
         "created_at": rfc3339(record.created_at),
         "as_of": rfc3339(record.as_of),
         "items": record.items,

@@ -44,14 +44,18 @@ placements = typer.Typer(help="The places on the shop's pages.", no_args_is_help
 app.add_typer(placements, name="placements")
 reviews = typer.Typer(help="What customers say of items.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(reviews, name="reviews")
+campaign = typer.Typer(
+    help="Mailings: to whom, approved by whom, and did they help.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(campaign, name="campaign")
+people = typer.Typer(help="What is known of a user.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(people, name="user")
 runs = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 app.add_typer(runs, name="runs")
 bundles = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 app.add_typer(bundles, name="bundles")
 alerts = typer.Typer(help="The alerts of `recsys schedule`.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(alerts, name="alerts")
-campaign = typer.Typer(help="Mailings.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(campaign, name="campaign")
 content = typer.Typer(help="Texts and pictures of the catalog as vectors.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(content, name="content")
 scheduling = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
@@ -850,6 +854,169 @@ def content_doctor(config: ConfigOption = CONFIG, as_json: JsonOption = False) -
     Example: recsys content doctor
     """
     _call("jobs.content:doctor", config, as_json)
+
+
+CampaignArgument = Annotated[str, typer.Argument(metavar="NAME", help="As `recsys campaign list` shows it.")]
+ByOption = Annotated[
+    str | None, typer.Option("--by", help="Who does it, for the log; default: the account of this process.")
+]
+
+
+@campaign.command("create")
+def campaign_create(
+    file: Annotated[Path, typer.Argument(help="TOML, or JSON; - reads the standard input.")],
+    by: ByOption = None,
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw and freeze the members that a file asks for, as a draft. The same file again changes nothing.
+
+    Example: recsys campaign create lamps.toml
+    """
+    _call("jobs.campaign:create", config, as_json, source=file, by=by)
+
+
+@campaign.command("list")
+def campaign_list(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> None:
+    """List the campaigns with their states, and when their members are to be deleted.
+
+    Example: recsys campaign list
+    """
+    _call("jobs.campaign:show_all", config, as_json)
+
+
+@campaign.command("show")
+def campaign_show(name: CampaignArgument, config: ConfigOption = CONFIG, as_json: JsonOption = False) -> None:
+    """Show who is in a campaign, what effect it could find, who changed it when, its exports, and its lift.
+
+    Example: recsys campaign show lamps
+    """
+    _call("jobs.campaign:show", config, as_json, name=name)
+
+
+@campaign.command("diff")
+def campaign_diff(
+    first: Annotated[str, typer.Argument(metavar="A", help="A campaign.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what differs between two campaigns, and how many members both have.
+
+    Example: recsys campaign diff lamps lamps
+    """
+    _call("jobs.campaign:diff", config, as_json, first=first, second=second)
+
+
+@campaign.command("approve")
+def campaign_approve(
+    name: CampaignArgument, by: ByOption = None, config: ConfigOption = CONFIG, as_json: JsonOption = False
+) -> None:
+    """Approve a draft, so that it may be exported.
+
+    Example: recsys campaign approve lamps --by "Marketing"
+    """
+    _call("jobs.campaign:approve", config, as_json, name=name, by=by)
+
+
+@campaign.command("export")
+def campaign_export(
+    name: CampaignArgument,
+    out: Annotated[Path, typer.Option("--out", help="The CSV file; one that is there is replaced.")],
+    destination: Annotated[
+        str | None, typer.Option("--destination", help="Where the list goes to, for the register; default: the file.")
+    ] = None,
+    by: ByOption = None,
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the members who are mailed, without those held back and those who may no longer be mailed.
+
+    Example: recsys campaign export lamps --out lamps.csv
+    """
+    _call("jobs.campaign:export", config, as_json, name=name, out=out, destination=destination, by=by)
+
+
+@campaign.command("measure")
+def campaign_measure(
+    name: CampaignArgument,
+    sent_at: Annotated[
+        str | None,
+        typer.Option("--sent-at", help="When the mails went out, as 2026-11-23T08:00Z; default: the first export."),
+    ] = None,
+    by: ByOption = None,
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare the mailed with those held back, as far as the last training has read what they bought.
+
+    Example: recsys campaign measure lamps
+    """
+    _call("jobs.campaign:measure", config, as_json, name=name, sent_at=sent_at, by=by)
+
+
+@campaign.command("lift")
+def campaign_lift(
+    since: Annotated[str, typer.Option("--since", help="From when on purchases count, as 2026-09-01.")],
+    until: Annotated[str | None, typer.Option("--until", help="Until when; default: the last training.")] = None,
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare all who may be mailed with those held back from every mailing ([audience] control_share).
+
+    Example: recsys campaign lift --since 2026-03-01 --config shop.toml
+    """
+    _call("jobs.campaign:lift", config, as_json, since=since, until=until)
+
+
+@campaign.command("report")
+def campaign_report(
+    name: CampaignArgument,
+    out: Annotated[Path, typer.Option("--out", help="The HTML file; one that is there is replaced.")],
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the report of a campaign as one HTML file that needs no other.
+
+    Example: recsys campaign report lamps --out lamps.html
+    """
+    _call("jobs.campaign:report", config, as_json, name=name, out=out)
+
+
+@campaign.command("cancel")
+def campaign_cancel(
+    name: CampaignArgument, by: ByOption = None, config: ConfigOption = CONFIG, as_json: JsonOption = False
+) -> None:
+    """Cancel a campaign that is not sent.
+
+    Example: recsys campaign cancel lamps
+    """
+    _call("jobs.campaign:cancel", config, as_json, name=name, by=by)
+
+
+@campaign.command("delete")
+def campaign_delete(
+    name: CampaignArgument, by: ByOption = None, config: ConfigOption = CONFIG, as_json: JsonOption = False
+) -> None:
+    """Delete a draft, cancelled or measured campaign with its members; its log stays.
+
+    Example: recsys campaign delete lamps
+    """
+    _call("jobs.campaign:delete", config, as_json, name=name, by=by)
+
+
+@people.command("report")
+def user_report(
+    user: Annotated[str, typer.Argument(metavar="USER", callback=_id, help="A user_id.")],
+    out: Annotated[Path, typer.Option("--out", help="The JSON file; one that is there is replaced.")],
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Write everything that is known of a user: events, attributes, consent, audiences, exports, kept requests.
+
+    Example: recsys user report 1001 --out user-1001.json
+    """
+    _call("jobs.user_report:report", config, as_json, user_id=user, out=out)
 
 
 @app.command()

@@ -130,14 +130,19 @@ def describe_start(config: Config, *, is_scheduled: bool) -> dict[str, Any]:
     settings = config.model_dump(mode="json", exclude=_SECRET, exclude_defaults=True)
     return {
         "by": "schedule" if is_scheduled else "hand",
-        "user": _user(),
+        "user": user_name(),
         "host": socket.gethostname(),
         "version": version("recsys"),
         "settings": settings,
     }
 
 
-def _user() -> str | None:
+def who() -> str:
+    """Who acts through this process, for people to read."""
+    return f"{user_name() or 'somebody'} (command line)"
+
+
+def user_name() -> str | None:
     """The name of the account that this process runs under; None in a container without names."""
     try:
         return getpass.getuser()

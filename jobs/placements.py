@@ -1,12 +1,12 @@
 """The commands on placements: list, put, delete, and who changed what when."""
 
-import getpass
 import json
 import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from jobs import ledger
 from jobs.commands import open_configured
 from jobs.output import Output, Table
 from recsys.config.settings import Config
@@ -43,7 +43,7 @@ def put(config: Config, *, name: str, definition: str, progress: Progress) -> Ou
     except RefusedError as error:
         raise ConfigError(f"placement {name!r}: {error}") from None
     with closing(open_configured(config)) as store:
-        changed = put_placement(store, name, definition_of(settings), by=_who())
+        changed = put_placement(store, name, definition_of(settings), by=ledger.who())
     progress("placement", 1.0)
     message = f"placement {name} is stored" if changed else f"placement {name} was that already"
     return Output({"name": name, "changed": changed, "definition": definition_of(settings)}, [message])
@@ -53,7 +53,7 @@ def delete(config: Config, *, name: str, progress: Progress) -> Output:
     """Delete a stored placement. Raises NotFoundError when there is none."""
     progress("placement", 0.0)
     with closing(open_configured(config)) as store:
-        delete_placement(store, name, by=_who())
+        delete_placement(store, name, by=ledger.who())
     progress("placement", 1.0)
     return Output({"name": name}, [f"placement {name} is deleted; its history stays"])
 
@@ -70,14 +70,6 @@ def history(config: Config, *, name: str, progress: Progress) -> Output:
     ]
     rows = [[*list(one.values())[:2], json.dumps(one["definition"], ensure_ascii=False)] for one in found]
     return Output(found, [Table(f"Changes of {name}", ["changed_at", "changed_by", "definition"], rows)])
-
-
-def _who() -> str:
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):  # as in a container, whose user has no name
-        name = "somebody"
-    return f"{name} (command line)"
 
 
 def _decoded(text: str) -> Any:

@@ -57,6 +57,7 @@ LAYERS = (
     {"bundle"},
     {"serving"},
     {"training", "audience"},
+    {"campaigns"},
     {"library"},
 )
 # Every key of the configuration in one place, and every command with its options.

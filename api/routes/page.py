@@ -4,13 +4,16 @@ from fastapi import APIRouter, Request, Response
 
 from api.files import read, respond
 from api.problems import ProblemError
+from recsys.campaigns.report import STYLE_HASH
 
 router = APIRouter(include_in_schema=False)
 
-_NAMES = ("page.html", "page.css", "page.js", "chart.js", "elements.js", "items.js", "icon.svg")
+_NAMES = ("page.html", "page.css", "page.js", "campaigns.js", "chart.js", "elements.js", "items.js", "icon.svg")
 # Images of items may come from anywhere, everything else from here only. No text can become HTML or a script.
+# A report opens from a blob, which has the policy of this page: its style is let in by its hash.
 _POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' http: https:; "
+    f"default-src 'none'; script-src 'self'; style-src 'self' {STYLE_HASH}; "
+    "connect-src 'self'; img-src 'self' http: https:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; "
     "trusted-types 'none'"
 )

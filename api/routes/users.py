@@ -1,20 +1,23 @@
-"""Merge a guest with a user, and delete users and visitors."""
+"""Merge a guest with a user, report what is known of users, and delete users and visitors."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Request
-from pydantic import BaseModel, Field
+from fastapi import APIRouter, Depends, Path, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
 
 from api.auth import needs
 from api.problems import documented
 from api.schemas import Form, Id, JsonRoute
 from api.state import AppState, state_of
+from recsys.campaigns.person import read_events
 from recsys.data.nobody import no_users, no_visitors
 from recsys.data.times import rfc3339
 from recsys.errors import RefusedError
 from recsys.store.bulk import in_full
+from recsys.store.campaigns import list_exports
 from recsys.store.database import Store
+from recsys.store.person import read_person
 from recsys.store.users import Deleted, bury_user, bury_visitor, remove_some
 from recsys.store.visitors import claim, link_visitor
 
@@ -38,6 +41,15 @@ class Merged(BaseModel):
     events: int = Field(description="Events of the visitor that are the user's from now on", examples=[3])
 
 
+class Holder(BaseModel):
+    """An export that holds a deleted user, and has to be dealt with there."""
+
+    export_id: int
+    campaign: str | None = Field(description="null: of `recsys audience`", examples=["lamps"])
+    destination: str = Field(examples=["/home/shop/lamps.csv"])
+    began_at: str = Field(examples=["2026-11-23T08:00:00Z"])
+
+
 class Receipt(BaseModel):
     """What was deleted now, and what the next training deletes."""
 
@@ -48,6 +60,57 @@ class Receipt(BaseModel):
     deleted_at: str = Field(description="Events up to this time no longer count", examples=["2026-11-23T08:00:00Z"])
     events: int = Field(description="Events of the own tables that were removed", examples=[12])
     files: str = Field(examples=[_FILES])
+    exports: list[Holder] = Field(description="Lists that were handed out with the user in them")
+
+
+class UserReport(BaseModel):
+    """What the service keeps of a user. What else the shop's database knows, `recsys user report` reads."""
+
+    request_id: str
+    user_id: str
+    deleted_at: str | None
+    email_consent: bool | None
+    attributes: dict[str, Any] | None = Field(description="null: the own tables have no row of the user")
+    visitor_ids: list[str]
+    memberships: list[dict[str, Any]] = Field(description="The audiences and campaigns that the user is in")
+    exports: list[dict[str, Any]] = Field(description="Lists that were handed out with the user in them")
+    reviews: list[dict[str, Any]]
+    requests: list[dict[str, Any]] = Field(description="Questions that were kept, with their answers")
+    events: list[dict[str, Any]] = Field(description="In the extract first, then in the own tables; kept_in says where")
+    next_skip: int | None = Field(description="For the further events; null: there are none")
+
+
+class AskedOfReport(BaseModel):
+    """Which events."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    skip: Annotated[int, Field(ge=0, le=10**12, description="next_skip of the page before")] = 0
+    limit: Annotated[int, Field(ge=1, le=1_000)] = 500
+
+
+@router.get(
+    "/v1/users/{user_id:id}/report",
+    response_model=UserReport,
+    responses=documented(400, 401, 403, 422, 503),
+    dependencies=[Depends(needs("account"))],
+)
+def report_user(
+    user_id: Annotated[Id, Path()], asked: Annotated[AskedOfReport, Query()], request: Request
+) -> dict[str, Any]:
+    """Everything that the service keeps of a user, for a request by the user."""
+    state = state_of(request)
+    snapshot = state.live.snapshot
+    extract = snapshot.log.extract if snapshot else None
+    events = state.store.read(
+        lambda store: read_events(store, extract, user_id, skip=asked.skip, limit=asked.limit + 1)
+    )
+    return {
+        "request_id": request.state.request_id,
+        **state.store.read(lambda store: read_person(store, user_id)),
+        "events": events[: asked.limit],
+        "next_skip": asked.skip + asked.limit if len(events) > asked.limit else None,
+    }
 
 
 @router.post(
@@ -115,7 +178,23 @@ def _delete(request: Request, bury: Callable[[Store, int], Deleted]) -> dict[str
         "deleted_at": rfc3339(deleted_at),
         "events": events,
         "files": _FILES,
+        "exports": _holders(state, done.exports),
     }
+
+
+def _holders(state: AppState, exports: tuple[int, ...]) -> list[dict[str, Any]]:
+    if not exports:
+        return []
+    return [
+        {
+            "export_id": one.export_id,
+            "campaign": one.campaign,
+            "destination": one.destination,
+            "began_at": rfc3339(one.began_at),
+        }
+        for one in state.store.read(list_exports)
+        if one.export_id in exports
+    ]
 
 
 def _is_in_extract(state: AppState, user_id: str | None) -> bool:

@@ -1,5 +1,6 @@
 // Asks the API of this service and shows the answers. The key, if one is needed, stays in this tab.
 
+import { campaigns } from "./campaigns.js";
 import { chart } from "./chart.js";
 import { badge, count, duration, facts, figure, make, note, table, time } from "./elements.js";
 import { events, fieldsOf, hits, nameOf } from "./items.js";
@@ -19,7 +20,7 @@ class Problem extends Error {
   }
 }
 
-async function ask(path, query = {}) {
+async function request(path, query = {}) {
   const address = new URL(path, place);
   for (const [name, value] of Object.entries(query)) if (value !== "") address.searchParams.set(name, value);
   const key = sessionStorage.getItem(KEY);
@@ -29,12 +30,15 @@ async function ask(path, query = {}) {
   } catch {
     throw new Problem(0, "unreachable", "The service cannot be reached.");
   }
-  const body = await response.json().catch(() => ({}));
   if (!response.ok) {
+    const body = await response.json().catch(() => ({}));
     throw new Problem(response.status, body.code ?? "failed", body.detail ?? `The service answered ${response.status}.`);
   }
-  return body;
+  return response;
 }
+
+const ask = async (path, query) => (await request(path, query)).json();
+const askText = async (path) => (await request(path)).text();
 
 // --- the key
 
@@ -47,7 +51,7 @@ function lock(problem) {
   sessionStorage.removeItem(KEY);
   byId("content").hidden = true;
   byId("forget").hidden = true;
-  for (const part of ["bundle", "runs", "user-answer", "item-answer"]) byId(part).replaceChildren();
+  for (const part of ["bundle", "runs", "campaigns", "user-answer", "item-answer"]) byId(part).replaceChildren();
   byId("state").textContent = "Locked";
   showKeyFault(tried ? problem.message : "");
   byId("lock").hidden = false;
@@ -88,7 +92,11 @@ async function start() {
     byId("forget").hidden = sessionStorage.getItem(KEY) === null;
     byId("state").textContent = stateOf(status);
     showStatus(status);
-    await Promise.all([fillIn("runs", showRuns), follow(true)]);
+    await Promise.all([
+      fillIn("runs", showRuns),
+      fillIn("campaigns", () => campaigns(ask, askText, showFault)),
+      follow(true),
+    ]);
   } catch (problem) {
     if (!(problem instanceof Problem)) throw problem;
     if (needsKey(problem)) lock(problem);
@@ -284,6 +292,12 @@ async function follow(again) {
     work.push(fillIn(`${kind}-answer`, () => (wanted ? about(wanted) : [])));
   }
   await Promise.all(work);
+}
+
+/** Shows why a report does not open. */
+function showFault(problem) {
+  if (!(problem instanceof Problem) || needsKey(problem)) fallBack(problem);
+  else byId("campaigns").append(note(problem.message, true));
 }
 
 function fallBack(problem) {

@@ -19,6 +19,7 @@ from recsys.data.arrays import Bool
 from recsys.data.times import MICROSECONDS_PER_DAY
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import RefusedError
+from recsys.experiments.assignment import EVERY_MAILING, hold_back
 from recsys.source.lists import read_contacts, read_lists
 from recsys.source.people import CONSENT_AT, consent_times
 from recsys.store.users import read_deletions
@@ -27,6 +28,7 @@ WITHDRAWN = "withdrew their consent"
 UNKNOWN = "have no known consent any more"
 FILTERED = "are no longer among those whom the query of users returns"
 DELETED = "were deleted"
+HELD_BACK = "users held back from every mailing"
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,9 @@ def check_people(inputs: Inputs, rules: Rules) -> Mailable:
     if rules.user_filters:
         met = find_meeting(users, inputs.people, rules.user_filters)
         reasons.append(Reason("users who do not meet --user-filter", "do not meet --user-filter any more", ~met))
+    if config.control_share:
+        back = hold_back(users, EVERY_MAILING, config.control_share)
+        reasons.append(Reason(HELD_BACK, "are held back from every mailing", back))
     has_consent = config.consent == "assumed" or inputs.consent_of(()) is not None
     return Mailable(users, reasons, warnings, has_consent)
 

@@ -839,6 +839,9 @@ class AudienceSettings(Section):
     lists: dict[str, str] = Field(
         {}, description="Who must not be mailed: name = query or table with user_id or email, each a reason of its own"
     )
+    control_share: float = Field(
+        0.0, ge=0, le=0.5, description="Of all users, held back from every mailing, so that the effect of all is known"
+    )
     max_contacts: int | None = Field(
         None, ge=1, description="Who had so many mails within contact_days gets no further one; unset: no cap"
     )

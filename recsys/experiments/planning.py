@@ -18,7 +18,7 @@ class Plan:
     people: int  # mailed and held back
     held_back: int
     smallest: float  # difference of the conversions that is found in POWER of such mailings
-    relative: float  # the same as a share of the conversion without a mailing; inf where that is 0
+    relative: float | None  # the same as a share of the conversion without a mailing; None where that is 0
 
 
 def smallest_effect(rate: float, people: float, share: float) -> float:
@@ -50,7 +50,7 @@ def people_needed(rate: float, effect: float, share: float) -> int | None:
 def plan(rate: float, people: int, share: float) -> Plan:
     """What a mailing to so many people, some share of them held back, could find."""
     smallest = smallest_effect(rate, people, share)
-    return Plan(people, round(people * share), smallest, smallest / rate if rate > 0 else float("inf"))
+    return Plan(people, round(people * share), smallest, smallest / rate if rate > 0 else None)
 
 
 def _is_found(rate: float, effect: float, people: float, share: float) -> bool:

@@ -3,7 +3,7 @@
 `migrate.open_store` opens it; each other file holds the rows of one table and what is asked of them. `bulk` and
 `database` are the only places that tell the three databases apart.
 
-Other rooms import `audiences`, `bulk`, `changes`, `database`, `events`, `incidents`, `items`, `keys`, `leases`,
-`migrate`, `placements`, `requests`, `resilient`, `reviews`, `runs`, `schedule`, `shop`, `tables`, `users` and
-`visitors`.
+Other rooms import `audiences`, `bulk`, `campaigns`, `changes`, `database`, `events`, `incidents`, `items`, `keys`,
+`leases`, `migrate`, `person`, `placements`, `requests`, `resilient`, `reviews`, `runs`, `schedule`, `shop`, `tables`,
+`users` and `visitors`.
 """

@@ -33,6 +33,9 @@ class Tables:
     requests: sa.Table
     placements: sa.Table
     reviews: sa.Table
+    campaigns: sa.Table
+    campaign_changes: sa.Table
+    exports: sa.Table
 
 
 def own_tables(prefix: str) -> Tables:
@@ -89,7 +92,10 @@ def own_tables(prefix: str) -> Tables:
             sa.Index(f"{prefix}events_received", "received_at"),
         ),
         deletions=table(
-            "deletions", sa.Column("user_id", key, primary_key=True), sa.Column("deleted_at", number, nullable=False)
+            "deletions",
+            sa.Column("user_id", key, primary_key=True),
+            sa.Column("deleted_at", number, nullable=False),
+            sa.Column("exports", text),  # the numbers of those that hold the user, as JSON
         ),
         visitors=table(
             "visitors",
@@ -209,6 +215,41 @@ def own_tables(prefix: str) -> Tables:
             sa.Column("time", number),
             sa.Column("language", key),
             sa.Index(f"{prefix}reviews_user", "user_id"),
+        ),
+        campaigns=table(
+            "campaigns",
+            sa.Column("name", key, primary_key=True),
+            sa.Column("state", key, nullable=False),
+            sa.Column("definition", text, nullable=False),
+            sa.Column("audience_id", key, nullable=False),
+            sa.Column("control_share", sa.Double(), nullable=False),
+            sa.Column("facts", text, nullable=False),
+            sa.Column("measurement", text),
+            sa.Column("changed_at", number, nullable=False),
+            sa.Column("changed_by", text, nullable=False),
+            sa.Index(f"{prefix}campaigns_audience", "audience_id"),
+        ),
+        campaign_changes=table(
+            "campaign_changes",
+            sa.Column("change_id", serial, primary_key=True, autoincrement=True),
+            sa.Column("campaign", key, nullable=False),
+            sa.Column("action", key, nullable=False),
+            sa.Column("changed_at", number, nullable=False),
+            sa.Column("changed_by", text, nullable=False),
+            sa.Index(f"{prefix}campaign_changes_campaign", "campaign", "change_id"),
+        ),
+        exports=table(
+            "exports",
+            sa.Column("export_id", serial, primary_key=True, autoincrement=True),
+            sa.Column("campaign", key),  # null: of `recsys audience`
+            sa.Column("audience_id", key, nullable=False),
+            sa.Column("control_share", sa.Double(), nullable=False),
+            sa.Column("destination", text, nullable=False),
+            sa.Column("members", number, nullable=False),
+            sa.Column("exported_by", text, nullable=False),
+            sa.Column("began_at", number, nullable=False),
+            sa.Column("finished_at", number),  # null: it broke off
+            sa.Index(f"{prefix}exports_audience", "audience_id"),
         ),
     )
 

@@ -1,5 +1,6 @@
 """The rows of users, and the tombstones of deleted users."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -8,6 +9,7 @@ import sqlalchemy as sa
 
 from recsys.progress import Progress
 from recsys.store.bulk import MANY_IDS, among, bulk_insert, check_id, delete_some, in_full, upsert
+from recsys.store.campaigns import select_exports_of
 from recsys.store.database import Store
 from recsys.store.tables import Tables
 from recsys.store.visitors import (
@@ -27,6 +29,7 @@ class Deleted:
     visitor_ids: list[str]  # sorted
     events: int
     known: bool  # whether the own tables held anything of these ids
+    exports: tuple[int, ...] = ()  # the numbers of those that hold the user, in the register
 
 
 def upsert_users(store: Store, *users: pa.Table, progress: Progress | None = None) -> int:
@@ -103,13 +106,24 @@ def _bury(connection: sa.Connection, tables: Tables, user_id: str, now: int) -> 
     bulk_insert(connection, tables.deletions, tombstone, replace=False)
     older = (tables.deletions.c.user_id == user_id) & (tables.deletions.c.deleted_at < now)
     connection.execute(tables.deletions.update().where(older).values(deleted_at=now))
+    exports = _remember_exports(connection, tables, user_id)
     visitors = bury_visitors_of(connection, tables, user_id, now)
     removed = [
         connection.execute(table.delete().where(table.c.user_id == user_id)).rowcount
         for table in (tables.users, tables.audience_members, tables.requests, tables.reviews)
     ]
     _forget_requests(connection, tables, visitors)
-    return Deleted(user_id, visitors, 0, bool(visitors or any(removed)))
+    return Deleted(user_id, visitors, 0, bool(visitors or any(removed) or exports), exports)
+
+
+def _remember_exports(connection: sa.Connection, tables: Tables, user_id: str) -> tuple[int, ...]:
+    """Find the exports that hold a user, and write them beside the tombstone: a second deletion finds no member."""
+    mine = tables.deletions.c.user_id == user_id
+    before = json.loads(connection.execute(sa.select(tables.deletions.c.exports).where(mine)).scalar() or "[]")
+    found = tuple(sorted({*before, *(one.export_id for one in select_exports_of(connection, tables, user_id))}))
+    if found:
+        connection.execute(tables.deletions.update().where(mine).values(exports=json.dumps(found)))
+    return found
 
 
 def _forget_requests(connection: sa.Connection, tables: Tables, visitor_ids: Sequence[str]) -> None:

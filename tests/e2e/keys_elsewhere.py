@@ -189,6 +189,10 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "test_suppressed_users_are_left_out_and_unknown_ids_counted",
     ),
     "source.contacts": ("e2e/test_campaign_rules.py", "test_nobody_gets_more_mails_than_the_cap"),
+    "audience.control_share": (
+        "e2e/test_campaigns.py",
+        "test_who_is_held_back_from_every_mailing_is_in_none_and_tells_what_all_of_them_brought",
+    ),
     "audience.max_contacts": ("e2e/test_campaign_rules.py", "test_nobody_gets_more_mails_than_the_cap"),
     "audience.contact_days": ("e2e/test_campaign_rules.py", "test_nobody_gets_more_mails_than_the_cap"),
     "audience.lists": (

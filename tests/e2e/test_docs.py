@@ -41,6 +41,19 @@ from pathlib import Path
 from recsys.config.loading import load_config
 load_config(Path(sys.argv[1]))
 """
+CAMPAIGN = """
+import sys
+from pathlib import Path
+from recsys.campaigns.definition import read_definition
+read_definition(Path(sys.argv[1]).read_text(), sys.argv[1])
+"""
+LAMPS = """name = "lamps"
+purpose = "Lamps in autumn"
+legal_basis = "consent"
+retention_days = 90
+control_share = 0.3
+audience = { items = ["P00001"], size = 100 }
+"""
 KEY_ID = "1a2b3c4d"
 # Needs 500 customers and half a minute of learning: here it is refused; tests/e2e/test_propensity.py lets it end.
 REFUSED = "recsys propensity --out propensity.csv\n"
@@ -73,7 +86,8 @@ def as_shell(block: Block, number: int) -> str:
         return f"cat > {file} <<'END_OF_BLOCK'\n{block.text}END_OF_BLOCK\npython {file}\n"
     if block.language == "toml":
         file = block.file or f"block{number}.toml"
-        return f"cat > {file} <<'END_OF_BLOCK'\n{block.text}END_OF_BLOCK\npython -c {shlex.quote(CHECK)} {file}\n"
+        check = CAMPAIGN if "legal_basis" in block.text else CHECK
+        return f"cat > {file} <<'END_OF_BLOCK'\n{block.text}END_OF_BLOCK\npython -c {shlex.quote(check)} {file}\n"
     if block.language == "sql" and block.file:
         return f"cat > {block.file} <<'END_OF_BLOCK'\n{block.text}END_OF_BLOCK\n"
     if block.language in ("json", "ts"):  # bodies, which tests/integration/api/test_api_docs.py sends; `make types`
@@ -120,8 +134,11 @@ def sandbox(small_shop: Path, nights: Path, tmp_path: Path, request: pytest.Fixt
         shutil.copytree(nights, folder)
         shutil.copy(folder / "recsys.toml", folder / "shop.toml")
         with (folder / "shop.toml").open("a") as settings:
-            settings.write('\n[schedule]\ntrain = "0 2 * * *"\n[alerts]\ncommand = ["true"]\n')
+            settings.write(
+                '\n[schedule]\ntrain = "0 2 * * *"\n[alerts]\ncommand = ["true"]\n[audience]\ncontrol_share = 0.1\n'
+            )
     (folder / ".venv").symlink_to(sys.prefix)
+    (folder / "lamps.toml").write_text(LAMPS)
     (folder / "online_retail.csv.gz").write_bytes(gzip.compress(RETAIL.encode()))
     (folder / "test_purchases.csv").write_text("user_id,item_id\n1003,P00001\n1003,P00002\n1024,P00003\n")
     return folder

@@ -3,10 +3,13 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from io import StringIO
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from browser import Browser
+from command_line import run_here
 from once import made_once
 from serving import SETTINGS, Server, ServiceHere
 from tiny import quiet
@@ -38,12 +41,21 @@ def shop(trained_once: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained_once, tmp_path / "shop"))
 
 
+def run_command(words: list[str], text: str | None, environment: dict[str, str]) -> tuple[int, str, str]:
+    """A command that the service starts, in this process: no interpreter has to start."""
+    with mock.patch("sys.stdin", StringIO(text or "")):
+        done = run_here(*words, **environment)
+    return done.returncode, done.stdout, done.stderr
+
+
 @pytest.fixture
-def serve(shop: Path) -> Iterator[Callable[..., ServiceHere]]:
+def serve(shop: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ServiceHere]]:
     """Start the service of the shop in this process; what was started is stopped at the end."""
     services: list[ServiceHere] = []
 
     def start(*, is_ready: bool = True, **environment: str) -> ServiceHere:
+        here = {**environment, "RECSYS_CONFIG": str(shop / "recsys.toml")}
+        monkeypatch.setattr("api.commands.run_apart", lambda words, text=None: run_command(words, text, here))
         services.append(ServiceHere(load_config(shop / "recsys.toml", {**os.environ, **environment})))
         if is_ready:
             services[-1].wait()

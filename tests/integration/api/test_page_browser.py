@@ -271,3 +271,37 @@ for (const node of document.querySelectorAll('body *')) {
 }
 return found;
 """
+
+
+def test_campaigns_are_listed_and_a_report_opens_whole_beside_the_page(serve, shop, browser):
+    definition = {
+        "name": "lamps",
+        "purpose": EVIL,
+        "legal_basis": "consent",
+        "retention_days": 90,
+        "control_share": 0.4,
+        "audience": {"anything": True, "size": 60, "strategy": "most_active"},
+    }
+    key = create(shop, "admin")["key"]
+    server = serve()
+    headers = {"Authorization": f"Bearer {key}"}
+    assert server.http.post("/v1/campaigns", json=definition, headers=headers).status_code == 200
+    browser.open(server.url)
+    browser.wait(lambda: browser.is_seen("#key"))
+    browser.type("#key", key)
+    browser.press("#key-form button")
+    browser.wait(lambda: is_settled(browser) and browser.count("#campaigns button"))
+    assert EVIL in browser.text("#campaigns")
+    browser.complaints()
+    browser.press("#campaigns button")
+    browser.wait(lambda: len(browser.driver.window_handles) == 2)
+    browser.driver.switch_to.window(browser.driver.window_handles[1])
+    browser.wait(lambda: browser.count("section"))
+    assert browser.text("h1") == "Campaign lamps"
+    assert EVIL in browser.text("body")
+    for width in (1200, 390):
+        browser.driver.set_window_size(width, 900)
+        assert browser.run("return document.documentElement.scrollWidth <= window.innerWidth")
+    assert browser.run("return getComputedStyle(document.querySelector('section')).borderRadius") != "0px"  # its style
+    assert browser.complaints() == []
+    assert {url.startswith(("blob:", "about:", server.url)) for _, url in browser.requests()} == {True}
