@@ -1,5 +1,6 @@
 """`recsys …`: the only place that knows all commands. What they do is named by dotted strings, loaded when called."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -70,6 +71,7 @@ _ENDINGS = (  # of an error: what the line begins with, and the exit code
     (ConfigError, "configuration", 2),
     (RecsysError, "failed", 1),
 )
+_log = logging.getLogger("jobs.cli")
 _INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
 
 
@@ -89,9 +91,11 @@ def main(command: Callable[[], Any] = app) -> None:
 
 
 def _fail(what: str, error: RecsysError | str, code: int) -> None:
-    is_alone = "RECSYS_DUE" in os.environ  # started by the scheduler: what is written goes into a log
-    text = error.in_full if isinstance(error, RecsysError) and not is_alone else error
-    sys.stderr.write(f"{what}: {text}\n")
+    if resolve("jobs.logs:is_scheduled")():
+        for line in f"{what}: {error}".splitlines():
+            _log.error(line)
+    else:
+        sys.stderr.write(f"{what}: {error.in_full if isinstance(error, RecsysError) else error}\n")
     sys.exit(code)
 
 
@@ -145,6 +149,8 @@ AsOfOption = Annotated[
 def _call(target: str, config: Path, as_json: bool, **arguments: Any) -> None:
     """Load the configuration, call `target(configuration, progress=…, **arguments)` and print its output."""
     settings = resolve("recsys.config.loading:load_config")(config)
+    if resolve("jobs.logs:is_scheduled")():
+        resolve("jobs.logs:begin_log")(settings.log.form)
     with resolve("jobs.output:progress")(quiet=as_json) as progress:
         output = resolve(target)(settings, progress=progress, **arguments)
     resolve("jobs.output:show")(output, as_json=as_json)

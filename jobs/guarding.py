@@ -21,7 +21,7 @@ from recsys.guards import lists
 from recsys.guards.bases import judge_beside
 from recsys.guards.comparison import Known
 from recsys.guards.figures import Figures, NightData, measure
-from recsys.guards.judge import Night, judge_freshness
+from recsys.guards.judge import LEAST_DAYS, Night, judge_freshness
 from recsys.guards.verdicts import Verdict, softened
 from recsys.source.dataset import Dataset
 from recsys.store.database import Store
@@ -46,6 +46,7 @@ class Guarding:
     verdicts: list[Verdict]
     beside: list[int]  # the runs that it was compared with
     forced: str | None  # the reason for which it is published whatever they find
+    unjudged: str | None = None  # what they cannot judge yet, and why
 
     @property
     def is_good(self) -> bool:
@@ -66,6 +67,7 @@ class Guarding:
         return {
             "night": GOOD if self.is_good else ACCEPTED,
             "beside": self.beside,
+            "unjudged": self.unjudged,
             "verdicts": [verdict.to_dict() for verdict in self.verdicts],
             "figures": self.figures.to_dict(),
         }
@@ -86,10 +88,20 @@ def guard_source(
         verdicts, nights = judge_beside(guarding.figures, data, good, accepted, known, config)
         if not (record.is_scheduled and good):
             verdicts = softened(verdicts)
-        guarding.beside = [night.run_id for night in nights]
+        guarding.beside, guarding.unjudged = [night.run_id for night in nights], _unjudged(nights)
         counts.update(deviating=[verdict.guard for verdict in verdicts if verdict.deviates])
         guarding.add(verdicts)
     return guarding
+
+
+def _unjudged(nights: Sequence[Night]) -> str | None:
+    """What guards cannot judge beside these nights, newest first."""
+    if not nights:
+        return "no earlier night to compare with; the guards of the source begin with the next one"
+    days = nights[0].figures.span_days
+    if days < LEAST_DAYS:
+        return f"freshness and volume are judged from {LEAST_DAYS} days of events on; there were {days:.0f} at last"
+    return None
 
 
 def guard_ages(record: ActiveRun, store: Store, config: Config, *, now: int) -> list[Verdict]:

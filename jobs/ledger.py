@@ -14,6 +14,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
+from jobs.logs import DUE, note_run
 from jobs.memory_watch import watching_memory
 from recsys.config.settings import Config
 from recsys.errors import AwayError, BusyError, ConfigError, RecsysError, RefusedError
@@ -25,7 +26,6 @@ RENEW_SECONDS = 10.0
 MEMORY = "memory"  # a cause
 MAY_PASS = ("network",)  # causes of failures that may be gone a while later
 STARTED = "started"  # of a run's metrics: see describe_start
-DUE = "RECSYS_DUE"  # environment variable of a scheduled process: the job and the due time of its run
 
 _SECRET: Any = {"store": True, "alerts": True, "source": {"url", "url_file"}}  # of the settings that are kept
 _log = logging.getLogger(__name__)
@@ -93,6 +93,7 @@ def run(store: Store, job: str, config: Config, *, scheduled: bool = False) -> I
         run_id = start_run(
             store, job, config.hash(), owner=owner, fencing=fencing, due_at=due_at, metrics={STARTED: started}
         )
+        note_run(run_id)
         current = ActiveRun(store, run_id, fencing, job, started, is_scheduled)
         status, error = "failed", None
         try:

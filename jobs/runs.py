@@ -16,6 +16,7 @@ from recsys.store.runs import Run, list_runs, read_run
 
 WIDTH = 80
 _FAILED = ("failed", "refused")
+_MOVED = ("item", "live bundle", "this run")
 _DAYS = 8  # of the events by kind and day that are shown
 _FIGURES = ("events", "users", "items", "duplicates", "top_user", "top_item")
 
@@ -103,14 +104,7 @@ def _parts(run: Run) -> Iterator[Table | str]:
         yield f"cause: {cause}"
     if run.error:
         yield run.error
-    steps = [
-        [step["name"], step["seconds"], step["counts"].get("peak_mb"), _brief(step["counts"])] for step in run.steps
-    ]
-    yield Table("Steps", ["step", "seconds", "peak MB", "counts"], steps)
-    findings = [finding for step in run.steps for finding in step["counts"].get("findings", ())]
-    if findings:
-        rows = [[finding[name] for name in ("severity", "reason", "rows", "of")] for finding in findings]
-        yield Table("Findings of the check", ["severity", "reason", "rows", "of"], rows)
+    yield from _step_parts(run)
     if kept := run.metrics.get(GUARDS):
         yield from _guard_parts(kept)
     if gate := run.metrics.get("gate"):
@@ -120,6 +114,22 @@ def _parts(run: Run) -> Iterator[Table | str]:
         yield Table("Settings that are not the default", ["key", "value"], rows)
 
 
+def _step_parts(run: Run) -> Iterator[Table | str]:
+    """The steps, and what they have kept: findings of the check, items that moved."""
+    steps = [
+        [step["name"], step["seconds"], step["counts"].get("peak_mb"), _brief(step["counts"])] for step in run.steps
+    ]
+    yield Table("Steps", ["step", "seconds", "peak MB", "counts"], steps)
+    findings = [finding for step in run.steps for finding in step["counts"].get("findings", ())]
+    if findings:
+        rows = [[finding[name] for name in ("severity", "reason", "rows", "of")] for finding in findings]
+        yield Table("Findings of the check", ["severity", "reason", "rows", "of"], rows)
+    movers = [mover for step in run.steps for mover in step["counts"].get("movers", ())]
+    if movers:
+        rows = [[mover["item_id"], f"{mover['before']:.1%}", f"{mover['now']:.1%}"] for mover in movers]
+        yield Table("Items that moved most: share of the sample's users whose ten best hold them", _MOVED, rows)
+
+
 def _guard_parts(kept: Mapping[str, Any]) -> Iterator[Table | str]:
     rows = [
         [v["guard"], v["outcome"], v["figure"], v["bound"], ", ".join(f"{e:g}" for e in v["earlier"][:3]), v["text"]]
@@ -127,6 +137,8 @@ def _guard_parts(kept: Mapping[str, Any]) -> Iterator[Table | str]:
     ]
     beside = ", ".join(map(str, kept.get("beside", ()))) or "none"
     yield Table(f"Guards, beside runs {beside}", ["guard", "outcome", "figure", "bound", "earlier", "which says"], rows)
+    if unjudged := kept.get("unjudged"):
+        yield f"note: {unjudged}"
     if "figures" not in kept:  # a night that brought nothing new
         return
     figures = kept["figures"]

@@ -17,7 +17,7 @@ from recsys.config.settings import Config
 from recsys.data import extract
 from recsys.data.folder import check_folder, current, failpoint
 from recsys.data.times import MICROSECONDS_PER_DAY
-from recsys.errors import BundleError, RefusedError
+from recsys.errors import BundleError, NotFoundError, RefusedError
 from recsys.progress import Progress
 from recsys.source.dataset import Dataset, load, load_news
 from recsys.source.readings import note_trained
@@ -70,7 +70,7 @@ def train(
         days_kept = round(config.events.visitor_days * MICROSECONDS_PER_DAY)
         settle(store)
         removed = prune_visitors(store, received_before=store.now() - days_kept)  # before what may refuse the run
-        kept = None if force is not None or full else _live(config, store)[0]
+        kept = None if force is not None or full else _usable(config, store)
         dataset = read_news(
             config,
             store,
@@ -134,6 +134,7 @@ def _told(dataset: Dataset, guarding: Guarding, result: GateResult) -> list[str]
     is_forced = guarding.forced is not None
     lines += [f"{'forced' if v.outcome == 'refuse' and is_forced else 'warning'}: {v}" for v in deviating]
     lines += [f"{finding.severity}: {replace(finding, examples=())}" for finding in dataset.report.findings]
+    lines += [] if guarding.unjudged is None else [f"note: {guarding.unjudged}"]
     lines.append(f"guards: {len(guarding.verdicts) - len(deviating)} of {len(guarding.verdicts)} within their bounds")
     return lines
 
@@ -217,6 +218,15 @@ def _live(config: Config, store: Store) -> tuple[Bundle | None, str | None]:
         return live, doubt_about(store, live.version)
     except BundleError as error:
         return None, f"it cannot be opened: {error}"
+
+
+def _usable(config: Config, store: Store) -> Bundle | None:
+    """The live bundle, when it and the extract can be opened: a night that brings nothing new keeps both."""
+    try:
+        extract.open_extract(config.storage.path)
+    except (NotFoundError, BundleError):
+        return None
+    return _live(config, store)[0]
 
 
 def _keep_result(record: ledger.ActiveRun, candidates: list[Candidate], winner: Candidate, result: GateResult) -> None:

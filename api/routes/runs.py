@@ -54,6 +54,14 @@ class Guard(BaseModel):
     text: str = Field(description="One sentence with the figure and the bound")
 
 
+class Mover(BaseModel):
+    """An item whose share of the lists of a sample of users changed most beside the live bundle's."""
+
+    item_id: str = Field(examples=["P00017"])
+    before: float = Field(description="Share of the users in whose ten best it was", examples=[0.02])
+    now: float = Field(description="Share of the users in whose ten best it is", examples=[0.31])
+
+
 class StartedBy(BaseModel):
     """Who or what started a run; null where an older version wrote it."""
 
@@ -86,6 +94,7 @@ class RunShown(BaseModel):
     started: StartedBy
     findings: list[Finding]
     guards: list[Guard]
+    movers: list[Mover]
 
 
 class Ledger(BaseModel):
@@ -142,4 +151,5 @@ def _shown(run: Run) -> dict[str, Any]:
             {name: verdict[name] for name in Guard.model_fields}
             for verdict in run.metrics.get("guards", {}).get("verdicts", ())
         ],
+        "movers": [mover for step in run.steps for mover in step["counts"].get("movers", ())],
     }

@@ -210,6 +210,7 @@ function foundIn(run) {
     make("td", { class: "text" }, guard.text),
   ]);
   const findings = run.findings.map((found) => [found.severity, found.reason, count(found.rows), count(found.of)]);
+  const movers = run.movers.map((mover) => [mover.item_id, share(mover.before), share(mover.now)]);
   const words = `Guards and findings of run ${run.run_id}: ${amiss.length} of ${run.guards.length} guards beyond their bounds`;
   const names = ["guard", "outcome", "figure", "bound", "last good nights", "which says"];
   return make(
@@ -218,7 +219,12 @@ function foundIn(run) {
     make("summary", {}, words),
     guards.length ? table(`Guards of run ${run.run_id}`, names, guards, [2, 3, 4]) : null,
     findings.length ? table(`Findings of run ${run.run_id}`, ["severity", "reason", "rows", "of"], findings, [2, 3]) : null,
+    movers.length ? table(`Items that moved most in run ${run.run_id}: share of users in whose ten best they are`, ["item", "live bundle", "this run"], movers, [1, 2]) : null,
   );
+}
+
+function share(number) {
+  return `${(number * 100).toFixed(1)} %`;
 }
 
 function short(number) {

@@ -33,7 +33,8 @@ def check_store(config: str) -> Answer:
         mend = "a program that knows it: install the version that wrote it, or a newer one"
         return False, f"{where}: at migration {found}; this program knows {newest} and is too old", mend
     if found != newest:
-        return False, f"{where}: at migration {found}", f"migration {newest}: `recsys init` brings the tables there"
+        state = "the service's own tables are not there yet" if found is None else f"at migration {found}"
+        return False, f"{where}: {state}", f"migration {newest}: `recsys init` brings the tables there"
     if apart > MAX_CLOCK_SECONDS:
         return False, f"{where}: its clock is {apart:.0f} s from ours", f"at most {MAX_CLOCK_SECONDS} s"
     return True, f"{where}: at migration {found}", "reachable and at the newest migration"

@@ -46,7 +46,7 @@ class Sender:
         """Log an alert and send it to every channel; return False when one did not take it."""
         waiting = [name for name in self.channels if (key, name) not in self.taken]
         if len(waiting) == len(self.channels):
-            _log.warning("alert: %s", what["text"])
+            _log.warning("alert: %s", what["text"], extra={"run_id": what["run_id"]})
         taken = [self._deliver(key, name, what) for name in waiting]  # each of them, whatever became of the others
         return all(taken)
 

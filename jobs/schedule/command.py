@@ -10,6 +10,7 @@ from pathlib import Path
 
 from jobs import ledger
 from jobs.cli import app, main
+from jobs.logs import begin_log
 from recsys.config.loading import load_config
 from recsys.errors import RecsysError, RefusedError
 from recsys.store.migrate import open_store
@@ -20,6 +21,7 @@ _REFUSED = 3  # exit code of a command
 def run_command(job: str, path: Path, words: list[str]) -> None:
     """Run the command. Raises what it raises, and a RecsysError for an exit code that says that it failed."""
     config = load_config(path)
+    begin_log(config.log.form)
     with (
         closing(open_store(config.store.url, config.store.table_prefix)) as store,
         ledger.run(store, job, config),

@@ -23,8 +23,8 @@ from threading import Event, Thread
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from jobs.ledger import DUE, process_name
-from jobs.logs import FORMS
+from jobs.ledger import process_name
+from jobs.logs import DUE, begin_log
 from jobs.schedule import alerts
 from jobs.schedule.channels import open_channels
 from jobs.schedule.entries import Entry, planned
@@ -37,7 +37,7 @@ from recsys.data.times import readable
 from recsys.errors import ConfigError, RecsysError, RefusedError
 from recsys.store.database import Store, database_url
 from recsys.store.migrate import open_store
-from recsys.store.runs import DIED
+from recsys.store.runs import DIED, list_runs
 from recsys.store.schedule import ProcessExit, claim_due, list_due, plan_due, renew_due, settle_due, trigger_due
 from recsys.store.shop import check_shop
 
@@ -92,7 +92,7 @@ def schedule(
     path: the configuration file, for the jobs' processes. commands: the command line of a job, instead of
     `recsys JOB --config PATH`. Raises ConfigError when nothing is scheduled.
     """
-    _log_lines(config.log.form)
+    begin_log(config.log.form)
     entries = planned(config, path, commands or {})
     database_url(config.store.url)
     wake: SimpleQueue[bool] = SimpleQueue()  # True: check what is due; False: end
@@ -132,15 +132,6 @@ def _open(config: Config, opened: list[Store], wake: SimpleQueue[bool], poll_sec
             return True
         if not _woken(wake, poll_seconds):
             return False
-
-
-def _log_lines(form: str) -> None:
-    """Send the jobs' log, from INFO on, to the error stream."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(FORMS[form]())
-    ours = logging.getLogger("jobs")
-    ours.handlers, ours.propagate = [handler], False  # the root logger would add the lines of every library
-    ours.setLevel(logging.INFO)
 
 
 def _work(scheduler: Scheduler, entries: list[Entry], wake: SimpleQueue[bool], poll_seconds: float) -> None:
@@ -310,8 +301,10 @@ def _settle(scheduler: Scheduler, child: Child) -> None:
     if outcome == "ended":
         needs = {"memory": child.most_memory, "disk": child.most_disk}
         scheduler.remembered.put(NEEDS, entry.job, needs)
-    seconds = time.monotonic() - child.started
-    _log.info("%s: %s for %s, code %d, %.0f s", entry.job, outcome, readable(child.due_at), code, seconds)
+    seconds, runs = time.monotonic() - child.started, list_runs(scheduler.store, 1, job=entry.job)
+    run_id = runs[0].run_id if runs and runs[0].due_at == child.due_at else None
+    line = f"{entry.job}: {outcome} for {readable(child.due_at)}, code {code}, {seconds:.0f} s"
+    _log.info(line, extra={"run_id": run_id})
 
 
 def _ask_to_end(child: Child, reason: str) -> None:

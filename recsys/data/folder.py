@@ -26,6 +26,7 @@ CURRENT = "CURRENT"
 _CHECKSUM = "sha256"  # of a manifest's other values
 _LEFTOVER, _LOCK = ".tmp-", ".lock"
 _POLL_SECONDS = 0.1
+_ANEW = "; `recsys train` makes a new one, `recsys rollback` goes back to an earlier bundle"
 _NEEDED = "[storage] path needs a folder that this user may read and write"
 
 
@@ -81,14 +82,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise BundleError(f"{folder} has no {MANIFEST}: it is not there or was never finished") from None
+        raise BundleError(f"{folder} has no {MANIFEST}: it is not there or was never finished{_ANEW}") from None
     except (OSError, ValueError) as error:
         raise BundleError(f"{path} cannot be read: {error}") from None
     if not isinstance(values, dict) or not isinstance(values.get("files"), dict):
         raise BundleError(f'{path} is no manifest: expected an object with "files"')
     expected = values.pop(_CHECKSUM, None)  # a manifest of before version 0.2 has none
     if expected is not None and (found := _digest(values)) != expected:
-        raise BundleError(f"{path} is damaged: expected sha256 {expected} of its values, found {found}")
+        raise BundleError(f"{path} is damaged: expected sha256 {expected} of its values, found {found}{_ANEW}")
     return values
 
 
@@ -112,7 +113,7 @@ def verify(folder: Path) -> None:
         found = path.stat().st_size if path.is_file() else None
         if found != expected["size"]:
             is_found = "no such file" if found is None else f"{found} bytes"
-            raise BundleError(f"{path}: expected {expected['size']} bytes, found {is_found}")
+            raise BundleError(f"{path}: expected {expected['size']} bytes, found {is_found}{_ANEW}")
     fingerprint = _fingerprint(folder, files)
     marker = _marker(folder)
     if _is_remembered(marker, fingerprint):
@@ -120,7 +121,9 @@ def verify(folder: Path) -> None:
     for name, expected in files.items():
         digest = _sha256(folder / name)
         if digest != expected["sha256"]:
-            raise BundleError(f"{folder / name} is damaged: expected sha256 {expected['sha256']}, found {digest}")
+            raise BundleError(
+                f"{folder / name} is damaged: expected sha256 {expected['sha256']}, found {digest}{_ANEW}"
+            )
     _remember(marker, fingerprint)
 
 

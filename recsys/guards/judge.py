@@ -29,7 +29,10 @@ _MISSING = 0.05  # of a usual day: below, the day is missing
 _FACTOR = 3.0  # times the usual figure, where that is above the configured bound
 
 _FEED = "look whether the export or the table behind the query still gets new rows"
-_PAST = "if the shop has corrected its past events, publish once with `recsys train --force REASON`"
+_PAST = (
+    "look whether a join or a filter of the query of interactions loses or repeats rows; if the shop has corrected its "
+    "past events, `recsys train --force REASON` publishes once"
+)
 _CATALOG = "run the query of items by hand: a join or a filter may have lost rows"
 
 
@@ -228,14 +231,14 @@ def _catalog(tonight: Figures, before: Figures, settings: GuardSettings) -> list
     ]
     if before.catalog.get("available") and "available" in tonight.catalog:
         before_available, available = before.catalog["available"] * was, tonight.catalog["available"] * now
-        text = f"{available:,.0f} items are available, where it were {before_available:,.0f}"
+        text = f"{available:,.0f} items are available, where there were {before_available:,.0f}"
         remedy = "look whether the column that says what is in stock still means the same"
         drop = max(0.0, 1 - available / before_available)
         found.append(at_most("available items", drop, settings.max_available_drop, text, remedy))
     for name in ("titled", "priced"):
         if name in before.catalog:
             share, earlier = tonight.catalog.get(name, 0.0), before.catalog[name]
-            text = f"{share:.0%} of the items are {name}, where it were {earlier:.0%}"
+            text = f"{share:.0%} of the items are {name}, where there were {earlier:.0%}"
             found.append(at_most(f"{name} items", max(0.0, earlier - share), settings.max_text_drop, text, _CATALOG))
     return found
 

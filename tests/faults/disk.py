@@ -11,6 +11,7 @@ from typing import Any
 from serving import Server, wait_until
 from shop import Row, Shop, lost_between, said
 
+PATIENCE = 600.0  # seconds: a machine may be busy
 DISK = 128 << 20  # bytes
 SHARES = (0.0, 0.3, 0.5, 0.7, 0.85, 0.95)  # of what a night writes, so that each of its steps meets the end of the disk
 BLOCK = 4_096  # bytes that the smallest file takes
@@ -41,12 +42,15 @@ def too_little_room(shop: Shop, data: Path, room: int) -> Row:
     done = shop.train()
     after = shop.state()
     ballast.unlink()
-    assert done.returncode == 1, done.stderr
-    assert "could not be written" in done.stderr, done.stderr
+    if is_enough := done.returncode == 0:  # what a night removes makes room for what it writes
+        ended = "published"
+    else:
+        assert "could not be written" in done.stderr, done.stderr
+        ended = said(done)
     note = f"{shutil.disk_usage(data).free:,} bytes free again; stopped in {(after.steps or ['the first step'])[-1]}"
     again = shop.good_again()[1]
     fault = f"disk full: {room:,} bytes left"
-    return Row(fault, said(done), before, after, lost_between(before, after), again, note)
+    return Row(fault, ended, before, after, lost_between(before, after, moved=is_enough), again, note)
 
 
 def read_only(shop: Shop, data: Path) -> Row:
@@ -89,9 +93,12 @@ def room_for_a_night(data: Path) -> int:
 
 
 def flipped_bits(shop: Shop, _asked: Any) -> Iterator[Row]:
-    """One bit in the middle of each file of the live bundle and of the extract, one file after the other."""
+    """One bit in the middle of each file of bundle, extract and reading, one file after the other.
+
+    A damaged bundle or extract is refused by name; a damaged reading is not used, and the night reads everything.
+    """
     data = shop.folder / "recsys-data"
-    for room in ("bundles", "extract"):
+    for room in ("bundles", "extract", "readings"):
         before = shop.good
         folder = data / room / (data / room / "CURRENT").read_text().strip()
         files = sorted(path for path in folder.rglob("*") if path.is_file() and path.stat().st_size)
@@ -99,15 +106,14 @@ def flipped_bits(shop: Shop, _asked: Any) -> Iterator[Row]:
         for path in files:
             flip(path)
             seen = shop.state()
-            if path.name not in seen.refusal:
+            if path.name not in seen.refusal and (room != "readings" or seen.reading):
                 unnoticed.append(path.name)
-                assert seen.answers == before.answers, (path, seen.refusal)
             if path != files[-1]:
                 flip(path)
-        note = f"{len(files) - len(unnoticed)} of {len(files)} files refused by name"
-        note += f"; same answers with {', '.join(unnoticed)}" if unnoticed else ""
+        lost = f"unnoticed: {', '.join(unnoticed)}" if unnoticed else "nothing"
+        note = f"{len(files) - len(unnoticed)} of {len(files)} files found"
         after, again = shop.state(), shop.good_again()[1]
-        yield Row(f"a bit flipped in {room}", after.refusal or "none", before, after, "nothing", again, note)
+        yield Row(f"a bit flipped in {room}", after.refusal or "none", before, after, lost, again, note)
 
 
 def flip(path: Path) -> None:
@@ -121,7 +127,7 @@ def folder_deleted(shop: Shop, _asked: Any) -> Iterator[Row]:
     before = shop.good
     server = Server(shop.folder, RECSYS_API__POLL_SECONDS="0.2")
     try:
-        server.wait()
+        server.wait(seconds=PATIENCE)
         user = shop.users[0]
         there = [hit["item_id"] for hit in server.user(user, k=10)["hits"]]
         shutil.rmtree(shop.folder / "recsys-data")
@@ -130,7 +136,7 @@ def folder_deleted(shop: Shop, _asked: Any) -> Iterator[Row]:
             time.sleep(0.1)
         after, start = shop.state(), time.monotonic()
         bundle = shop.good_again()[0].bundle
-        wait_until(lambda: server.http.get("/v1/health/ready").json()["bundle"] == bundle)
+        wait_until(lambda: server.http.get("/v1/health/ready").json()["bundle"] == bundle, seconds=PATIENCE)
         seconds = time.monotonic() - start
     finally:
         server.kill()

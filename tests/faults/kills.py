@@ -34,7 +34,7 @@ def at_points(shop: Shop, _asked: Any) -> Iterator[Row]:
     for point in POINTS:
         before = shop.good
         night = shop.start("train", "--full", RECSYS_CRASH_AT=point)
-        errors = night.communicate(timeout=300)[1]
+        errors = night.communicate(timeout=600)[1]
         assert night.returncode == -signal.SIGKILL, (point, errors)
         assert not left_in_session(night.pid), point
         yield shop.row(f"killed {point}", "SIGKILL", before, moved=point in MOVED)

@@ -13,6 +13,7 @@ from recsys.config.settings import Config
 from recsys.data.extract import open_extract
 from recsys.data.folder import current
 from recsys.errors import RecsysError
+from recsys.source.readings import open_last
 from recsys.store.database import Store, read_clock
 from recsys.store.runs import list_runs
 
@@ -28,6 +29,7 @@ def look(config: Config, users: list[str]) -> dict[str, Any]:
             "steps": [step["name"] for step in newest.steps] if newest else [],
             "running": sum(row.status == "running" for row in rows),
             "temporary": [str(path.relative_to(folder)) for path in sorted(folder.rglob(".*")) if is_leftover(path)],
+            "reading": open_last(folder) is not None,
             **counts(store),
             **answers(config, store, users),
         }

@@ -48,8 +48,11 @@ def main() -> None:
     say("| database | fault | signal or error | before | after | lost | again s | note |")
     say("|---|---|---|---|---|---|---|---|")
     for kind in asked.databases.split(","):
-        with tempfile.TemporaryDirectory(prefix="recsys-faults-") as folder, databases.fresh(kind, Path(folder)) as url:
-            shop = importlib.import_module("shop").Shop(kind, Path(folder), url)
+        with (
+            tempfile.TemporaryDirectory(prefix="recsys-faults-") as folder,
+            importlib.import_module("shop").database(kind, Path(folder), databases) as (url, server),
+        ):
+            shop = importlib.import_module("shop").Shop(kind, Path(folder), url, server)
             try:
                 for name, target in FAULTS.items():
                     if any(part in name for part in asked.only.split(",")):

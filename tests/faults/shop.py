@@ -7,13 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 import sqlalchemy as sa
 from command_line import run_apart
+from databases import Databases
+from postgres import Server, found_programs, new_server
 from proxy import Proxy
 from shops import NOW, own_events
 from test_crash import expire_leases
@@ -38,6 +41,7 @@ class State:
     own_events: int
     answers: list[list[str]] = field(default_factory=list)
     extract: int = 0
+    reading: bool = False  # whether there is one that the next night can begin with
     refusal: str = ""  # in place of answers
 
     def __str__(self) -> str:
@@ -62,8 +66,9 @@ class Row:
 class Shop:
     """A shop with one good night behind it, on one database."""
 
-    def __init__(self, kind: str, folder: Path, url: str) -> None:
-        self.kind, self.folder, self.url = kind, folder, url
+    def __init__(self, kind: str, folder: Path, url: str, server: Server | None = None) -> None:
+        """server: that of the database, where it is ours to kill. A URL with several hosts is read without a proxy."""
+        self.kind, self.folder, self.url, self.server = kind, folder, url, server
         self.users = [user for user in fill_shop(url)[0] if user.isascii()][:3]
         self.proxy, self.source = behind_a_proxy(kind, url)
         settings = CONFIG.format(url=url, quick=QUICK)
@@ -133,11 +138,22 @@ class Shop:
             self.proxy.close()
 
 
+@contextmanager
+def database(kind: str, folder: Path, databases: Databases) -> Iterator[tuple[str, Server | None]]:
+    """An empty database, and its server where that is ours: PostgreSQL's, when its programs are installed."""
+    if kind == "postgresql" and found_programs() is not None:
+        with new_server(folder / "first") as server:
+            yield f"postgresql://root@127.0.0.1:{server.port}/postgres", server
+    else:
+        with databases.fresh(kind, folder) as url:
+            yield url, None
+
+
 def behind_a_proxy(kind: str, url: str) -> tuple[Proxy | None, str]:
     """A way to the shop's tables that can be cut, and its URL; the own tables are reached without it."""
-    if kind == "sqlite":
-        return None, url
     there = sa.make_url(url)
+    if kind == "sqlite" or there.host is None:
+        return None, url
     proxy = Proxy(str(there.host), there.port or {"postgresql": 5432}.get(kind, 3306))
     return proxy, there.set(host="127.0.0.1", port=proxy.port).render_as_string(hide_password=False)
 

@@ -28,12 +28,13 @@ WAIT_SECONDS = 120  # generous: a wait that is over earlier ends earlier
 class Nights:
     """The folder of a shop, its store, and the schedulers that a test has started."""
 
-    def __init__(self, folder: Path, database: str, settings: str = "") -> None:
+    def __init__(self, folder: Path, database: str, settings: str = "", prefix: str = "recsys_") -> None:
         self.folder, self.log = folder, folder / "log"
-        self.store: Store = open_store(database)
+        self.store: Store = open_store(database, prefix)
         self.schedulers: list[subprocess.Popen[bytes]] = []
         (folder / "recsys.toml").write_text(
-            f"[store]\nurl = '{database}'\n[schedule]\ntrain = '0 2 * * *'\ngrace_seconds = 0.5\n{settings}"
+            f"[store]\nurl = '{database}'\ntable_prefix = '{prefix}'\n"
+            f"[schedule]\ntrain = '0 2 * * *'\ngrace_seconds = 0.5\n{settings}"
         )
         self.mode("at once")
 

@@ -159,6 +159,7 @@ def test_runs_are_listed_newest_first_with_what_came_of_them(server, database):
             run = start_run(store, "train", "1a2b3c4d", owner="test")
             found = {"severity": "warning", "reason": "duplicate", "rows": 2, "of": 5}
             add_step(store, run, "read", 1.5, {"events": 3, "findings": [found]})
+            add_step(store, run, "guards of lists", 0.1, {"movers": [{"item_id": "P1", "before": 0.02, "now": 0.3}]})
             gate = {"candidate": 0.3 + number, "popularity": 0.2, "events": 5}
             metrics = {"winner": "mf", "gate": gate, "models": {"mf": {"all": {"ndcg@20": 0.3}, "new_users": {}}}}
             kept = Verdict("events", "warn", 0.4, 0.3, "fewer", "look", (0.1,)).to_dict()
@@ -177,7 +178,8 @@ def test_runs_are_listed_newest_first_with_what_came_of_them(server, database):
     assert runs[1]["ndcg@20"] == {"candidate": None, "popularity": None, "live": None}
     assert (runs[2]["bundle"], runs[2]["ndcg@20"]["candidate"]) == ("b2", 2.3)
     assert runs[2]["models"] == {"mf": {"ndcg@20": 0.3}}
-    assert runs[2]["steps"] == [{"name": "read", "seconds": 1.5}]
+    assert runs[2]["steps"] == [{"name": "read", "seconds": 1.5}, {"name": "guards of lists", "seconds": 0.1}]
+    assert (runs[1]["movers"], runs[2]["movers"]) == ([], [{"item_id": "P1", "before": 0.02, "now": 0.3}])
     assert runs[2]["findings"] == [{"severity": "warning", "reason": "duplicate", "rows": 2, "of": 5}]
     assert runs[2]["guards"] == [
         {"guard": "events", "outcome": "warn", "figure": 0.4, "bound": 0.3, "earlier": [0.1], "text": "fewer"}

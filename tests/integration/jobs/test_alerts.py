@@ -18,6 +18,7 @@ from tiny import quiet
 from jobs import ledger, train
 from jobs.schedule import alerts
 from jobs.schedule.channels import open_channels
+from jobs.schedule.messages import remedy
 from jobs.schedule.remembered import Remembered
 from recsys.config.settings import AlertSettings, Config
 from recsys.errors import RefusedError
@@ -93,13 +94,29 @@ def test_an_incident_is_told_once_with_reason_shop_host_and_remedy_and_its_end_o
         assert night.tell()
     assert told(posted) == [("refused", 2), ("recovered", 5), ("failed", 7)]
     refused = posted[0]
-    assert refused["text"] == "[Wine] train refused on night-host: the gate refused to publish:"
+    assert refused["text"] == "[Wine] train refused on night-host: the gate refused to publish: NDCG@20 fell"
     assert (refused["shop"], refused["host"], refused["tables"]) == ("Wine", "night-host", "recsys_")
     assert refused["error"] == "the gate refused to publish:\n  NDCG@20 fell"
-    assert "recsys runs --limit 1" in refused["remedy"]
+    assert "`recsys runs show 2`" in refused["remedy"]
     assert "recsys source check" in posted[2]["remedy"]
     assert datetime.fromisoformat(refused["started_at"]) <= datetime.fromisoformat(refused["finished_at"])
     assert refused["succeeded_at"] is not None
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        ("SourceError: the query of items failed at db (X 28P01): authentication", "password"),
+        ("SourceError: the query of items failed at db (X 42501): permission", "GRANT SELECT"),
+        ("given up after 3 attempts: SourceError: the query of items failed at db (X): network", "recsys doctor"),
+        ("SourceError: the query of items failed at db (X 42703): missing column name", "adapt it"),
+        ("SourceError: the query of items failed at db (X 57014): time limit; it took longer", "lock"),
+        ("SourceError: the query of items returns no row", "recsys source check"),
+        ("the guards refuse the night:\n  available items: 0 items are available", "--force"),
+    ],
+)
+def test_what_to_do_fits_the_cause(error, says):
+    assert says in remedy("failed", error, 7)
 
 
 def test_a_run_that_is_tried_again_is_told_only_when_it_is_given_up(store, tmp_path):

@@ -1,6 +1,7 @@
 """Jobs beside the training: any command, after another one, within budgets, tried again when that may help, paused."""
 
 import json
+import re
 import subprocess
 import sys
 from datetime import timedelta
@@ -58,6 +59,11 @@ def test_any_command_runs_after_another_job_and_its_outcome_is_in_the_ledger(nig
     assert [run.status for run in nights.ended(due_at)] == ["done"]
     (tidy,), (look,) = ended(nights, "tidy"), ended(nights, "look")
     assert (tidy.status, tidy.due_at) == ("done", ended(nights, "train")[0].finished_at)
+    nights.wait(lambda: "look: ended" in nights.log.read_text())  # the scheduler's last word about it
+    lines = nights.log.read_text().splitlines()
+    assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ [A-Z]+ \d+ ", line) for line in lines), lines
+    for said in (f"run {tidy.run_id}: deleted: ", f"run {tidy.run_id}: tidy: ended", f"run {look.run_id}: refused: "):
+        assert any(said in line for line in lines), lines
     assert len(list((nights.folder / "recsys-data" / "bundles").glob("*/manifest.json"))) == 7 < len(published)
     assert look.status == "refused"  # there are no events yet
     assert "`recsys source check` found errors" in look.error

@@ -281,3 +281,30 @@ def test_a_store_that_comes_back_from_an_older_backup_is_worked_with_after_a_res
     quick.stop(scheduler)
     quick.start()
     assert quick.planned().attempts == 0
+
+
+@pytest.mark.slow
+def test_three_shops_on_one_host_share_a_database_and_no_night(database, tmp_path):
+    shops = {}
+    try:
+        for name in ("wine", "books", "tea"):
+            (tmp_path / name).mkdir()
+            shops[name] = Nights(tmp_path / name, database, prefix=f"{name}_")
+            shops[name].start()
+        for nights in shops.values():
+            nights.planned()
+        shops["books"].mode("fail")
+        due = {name: nights.miss() for name, nights in shops.items()}
+        for name, nights in shops.items():
+            nights.wait(nights.moved_on(due[name]))
+        ended = {name: [run.status for run in nights.runs()] for name, nights in shops.items()}
+        assert ended == {"wine": ["done"], "books": ["failed"], "tea": ["done"]}
+        assert all((tmp_path / name / "recsys-data" / "schedule.json").exists() for name in shops)
+        shops["wine"].kill(shops["wine"].schedulers[0])
+        due = {name: nights.miss() for name, nights in shops.items()}
+        for name in ("books", "tea"):
+            shops[name].wait(shops[name].moved_on(due[name]))
+        assert {name: len(nights.runs()) for name, nights in shops.items()} == {"wine": 1, "books": 2, "tea": 2}
+    finally:
+        for nights in shops.values():
+            nights.close()

@@ -106,8 +106,9 @@ def test_a_bundle_gone_back_to_was_not_made_of_the_newest_data(config: Config, m
 
 
 @pytest.mark.usefixtures("fits")
-def test_a_live_bundle_that_is_broken_is_made_anew(config: Config) -> None:
-    bundles = config.storage.path / "bundles"
-    (bundles / str(current(bundles)) / "manifest.json").unlink()
+@pytest.mark.parametrize("room", ["bundles", "extract"])
+def test_a_live_bundle_or_an_extract_that_is_broken_is_made_anew(config: Config, room: str) -> None:
+    place = config.storage.path / room
+    (place / str(current(place)) / "manifest.json").unlink()
     with pytest.raises(FitError):
         train(config, progress=quiet, now=END)

@@ -3,7 +3,15 @@ import logging
 import re
 import sys
 
+import pytest
+
+from jobs import logs
 from jobs.logs import FORMS
+
+
+@pytest.fixture(autouse=True)
+def without_runs(monkeypatch):
+    monkeypatch.setattr(logs, "_runs", [])
 
 
 def record(error=None):
@@ -25,3 +33,13 @@ def test_lines_for_programs_are_json_each_on_one_line_even_with_a_traceback():
     assert (values["level"], values["message"], values["logger"]) == ("WARNING", "train: late", "jobs.schedule")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", values["time"])
     assert values["traceback"].endswith("ValueError: x")
+
+
+def test_every_line_of_a_run_has_its_id_and_a_line_about_another_run_has_that_ones():
+    logs.note_run(12)
+    other = record()
+    other.run_id = 7
+    text, objects = FORMS["text"](), FORMS["json"]()
+    assert text.format(record()).endswith(" run 12: train: late")
+    assert text.format(other).endswith(" run 7: train: late")
+    assert [json.loads(objects.format(one))["run"] for one in (record(), other)] == [12, 7]
