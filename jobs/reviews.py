@@ -14,14 +14,15 @@ from recsys.audience.export import guard_id
 from recsys.config.settings import Config
 from recsys.data.folder import replace_text
 from recsys.errors import ConfigError, RefusedError
+from recsys.imports import resolve
 from recsys.progress import Progress
-from recsys.reviews.lexicon import Lexicon
 from recsys.reviews.report import MOST_ITEMS, Judged, write_report
 from recsys.reviews.sentiment import learn
 from recsys.reviews.summary import Reviews, judge, summarize
 from recsys.source.catalog import Entries
 from recsys.source.reviews import read_reviews, read_titles
 
+_LEXICON = "recsys.reviews.lexicon:Lexicon"  # of an optional package
 _FORMS = (".html", ".csv")
 
 
@@ -72,8 +73,13 @@ def _judge(found: Entries, seed: int) -> Judged:
     except RefusedError as error:
         if not unrated:
             return Judged("Each review has stars: at most two of five complain.", None, None)
+        try:
+            lexicon = resolve(_LEXICON)()
+        except ConfigError:
+            how = f"{unrated:,} reviews without stars are left out: {error}, and vaderSentiment is not installed."
+            return Judged(how, None, None)
         how = f"{unrated:,} reviews without stars were judged by a list of English words (VADER): {error}."
-        return Judged(how, Lexicon(), None)
+        return Judged(how, lexicon, None)
     how = f"Reviews of at most two stars complain. Words learned from {rated.height:,} rated reviews judge the others"
     return Judged(f"{how}, {unrated:,} without stars.", learned.sentiment, learned.figures)
 

@@ -843,11 +843,17 @@ class AudienceSettings(Section):
         0.0, ge=0, le=0.5, description="Of all users, held back from every mailing, so that the effect of all is known"
     )
     max_contacts: int | None = Field(
-        None, ge=1, description="Who had so many mails within contact_days gets no further one; unset: no cap"
+        None,
+        ge=1,
+        description="Who had so many mails within contact_days gets no further one; unset: no cap",
+        examples=[2],
     )
     contact_days: float = Field(7.0, gt=0, description="The days that max_contacts counts over")
     max_consent_age_days: float | None = Field(
-        None, gt=0, description="Older consent counts no more (email_consent_at of [source] users); unset: it does"
+        None,
+        gt=0,
+        description="Older consent counts no more (email_consent_at of [source] users); unset: it does",
+        examples=[730],
     )
     max_lag_days: float = Field(
         14.0, gt=0, description="An audience is refused when its moment lies further behind what training has seen"

@@ -126,7 +126,10 @@ class _Reading:
     def plan(self, calendar: Calendar, previous: Part) -> Plan:
         """Ask the database what changed since the last reading."""
         source, facts = self.config.source, previous.facts
-        since = day_of(facts.read_at - round(source.overlap_days * MICROSECONDS_PER_DAY))
+        # The last days of a shop that stands still are as likely to change as those of one that sells.
+        newest = max((day for day in previous.sums if day != NO_DAY), default=0)
+        read_at = min(facts.read_at, (newest + 1) * MICROSECONDS_PER_DAY)
+        since = day_of(read_at - round(source.overlap_days * MICROSECONDS_PER_DAY))
         nights, night = source.check_nights, day_of(self.now)
         plan = compare(self.shop, calendar, previous.sums, since=since, night=night, nights=nights)
         was_future = previous.counts.filter(pl.col("reason") == FUTURE_TIME, pl.col("day") <= day_of(self.now) + 1)

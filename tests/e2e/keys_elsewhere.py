@@ -2,6 +2,7 @@
 
 SCHEDULER, ALERTS = "integration/jobs/test_scheduler.py", "integration/jobs/test_alerts.py"
 CONFIG = "unit/config/test_config.py"
+REVIEWS = "integration/source/test_reviews.py"
 INCREMENTAL = "integration/source/test_incremental.py"
 GUARDS, LISTS = "unit/guards/test_judge.py", "unit/guards/test_lists.py"
 GUARD_BOUNDS = (
@@ -130,6 +131,8 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "store.url_file": (CONFIG, "test_a_url_may_lie_in_a_file_of_its_own"),
     "source.url_file": (CONFIG, "test_a_url_may_lie_in_a_file_of_its_own"),
     "alerts.webhook_url_file": (CONFIG, "test_a_url_may_lie_in_a_file_of_its_own"),
+    "source.reviews": (REVIEWS, "test_the_shops_query_counts_beside_what_was_imported"),
+    "source.best_rating": (REVIEWS, "test_the_shops_query_counts_beside_what_was_imported"),
     "source.incremental": (INCREMENTAL, "test_everything_is_read_for_a_reason_that_is_told"),
     "source.full_read_days": (INCREMENTAL, "test_everything_is_read_for_a_reason_that_is_told"),
     "source.overlap_days": (INCREMENTAL, "test_days_of_the_overlap_are_read_with_those_that_changed"),

@@ -50,8 +50,8 @@ FAULTS: dict[str, Fault] = {
         GATE,
     ),
     "the gate scores vectors that have seen the holdout": Fault(
-        "return replace(bundle, evaluation=winner.vectors,",
-        "return replace(bundle, evaluation=bundle.vectors,",
+        "evaluation=winner.vectors,",
+        "evaluation=bundle.vectors,",
         "integration/api/test_api_metric.py::"
         "test_the_published_figures_of_the_holdout_come_out_of_answers_over_http_to_the_last_digit",
     ),

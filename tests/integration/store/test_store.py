@@ -68,7 +68,7 @@ def test_every_way_to_write_the_url_opens_the_store(database):
     scheme, rest = database.split("://")
     for way in ways[scheme]:
         with closing(open_store(f"{way}://{rest}")) as store:
-            assert count_rows(store) == {"items": 0, "users": 0, "events": 0}
+            assert count_rows(store) == {"items": 0, "users": 0, "events": 0, "reviews": 0}
 
 
 @pytest.mark.parametrize("url", ["oracle://u:hunter2@h/d", "hunter2", "sqlite://", "sqlite:///:memory:"])
