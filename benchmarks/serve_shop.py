@@ -15,7 +15,7 @@ import pyarrow as pa
 from recsys.bundle import bundle as bundles
 from recsys.bundle import versions
 from recsys.bundle.bundle import Bundle, assemble
-from recsys.config.settings import IndexSettings
+from recsys.config.settings import Config, IndexSettings
 from recsys.data import extract
 from recsys.data.arrays import Int64
 from recsys.data.catalog import Catalog
@@ -99,8 +99,10 @@ def make_shop(
         queries=queries,
     )
     demand = count_events(events, kind_count=len(KINDS), half_life_days=HALF_LIFE_DAYS)
-    made = replace(made, demand=demand, related=_related(random, catalog, counts))
-    version = bundles.save(made, folder / "data", facts={"config_hash": "00000000"})
+    # The same vectors stand for those before the refit: audiences learn with them, and are as fast.
+    made = replace(made, demand=demand, related=_related(random, catalog, counts), evaluation=vectors)
+    facts = {"config_hash": "00000000", "configuration": Config().model_dump(mode="json")}
+    version = bundles.save(made, folder / "data", facts=facts)
     versions.publish(folder / "data", version)
     users = Vocabulary.from_ids(f"u{row}" for row in range(len(histories)))
     readings = SimpleNamespace(users=users, catalog=catalog, events=events, kinds=KINDS, watermark=now)

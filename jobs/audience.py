@@ -22,7 +22,8 @@ from jobs.commands import open_shop
 from jobs.output import Output, Table
 from recsys.audience.draw import draw
 from recsys.audience.eligible import Mailable, check_people, describe_changes, describe_left_out, keep_mailable
-from recsys.audience.export import COLUMNS, check_place, write_csv
+from recsys.audience.export import COLUMNS, check_place
+from recsys.audience.files import write_audience
 from recsys.audience.filters import find_targets
 from recsys.audience.inputs import Campaign, Inputs, Rules, newest_moment, open_inputs
 from recsys.audience.propensity import check_conditions, columns_of, figures_of, parse_condition
@@ -180,12 +181,12 @@ def freeze(config: Config, run: ledger.ActiveRun, asked: Asked, progress: Progre
 
 
 def write_members(inputs: Inputs, record: AudienceRecord, members: pa.Table, out: Path) -> int:
-    """Write members as CSV; return how many ids were given an apostrophe."""
+    """Write members as the name of the file says; return how many ids were given an apostrophe."""
     rows = _rows(inputs, record, members)
     columns = columns_of(inputs)
     figures = figures_of(inputs, members["user_id"].to_pylist(), record.as_of)
     further = [[figures.get(row[1], {}).get(name) for name in columns] for row in rows]
-    return write_csv(out, [(*row, *more) for row, more in zip(rows, further, strict=True)], columns)
+    return write_audience(out, [(*row, *more) for row, more in zip(rows, further, strict=True)], columns)
 
 
 def _rows(inputs: Inputs, record: AudienceRecord, members: pa.Table) -> list[tuple[Any, ...]]:

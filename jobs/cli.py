@@ -670,7 +670,9 @@ def audience(
             "of a buyer and of a mail.",
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="The CSV file; one that is there is replaced.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="The file: .parquet, .jsonl, else CSV; one that is there is replaced.")
+    ],
     items: Annotated[
         list[str] | None, typer.Option("--items", callback=_ids, help="An item's id; more ids may follow it.")
     ] = None,
@@ -1023,6 +1025,144 @@ def user_report(
     Example: recsys user report 1001 --out user-1001.json
     """
     _call("jobs.user_report:report", config, as_json, user_id=user, out=out)
+
+
+@app.command()
+def picks(
+    out: Annotated[
+        Path, typer.Option("--out", help="The file: .csv, .parquet or .jsonl; one that is there is replaced.")
+    ],
+    k: Annotated[int, typer.Option("-k", "--k", min=1, max=100, help="How many items for each recipient.")] = 6,
+    members: Annotated[
+        str | None, typer.Option("--members", help="The id of an audience: its members who may still be mailed.")
+    ] = None,
+    all_subscribers: Annotated[
+        bool, typer.Option("--all-subscribers", help="Everybody who consented to mail, also without any event.")
+    ] = False,
+    filters: FilterOption = None,
+    exclude: ExcludeOption = None,
+    caps: Annotated[
+        list[str] | None,
+        typer.Option("--cap", help="COLUMN:NUMBER, as category:2: at most so many of a list share a value."),
+    ] = None,
+    fields: Annotated[
+        list[str] | None, typer.Option("--fields", help="Further columns of the catalog in the file, as brand,color.")
+    ] = None,
+    link: Annotated[
+        str | None, typer.Option("--link", help="Address of an item's page, as https://shop.example/p/{item_id}.")
+    ] = None,
+    not_in: Annotated[
+        list[Path] | None,
+        typer.Option("--not-in", help="An earlier file of picks: nobody gets what it offered; may be repeated."),
+    ] = None,
+    suppress: Annotated[
+        list[Path] | None,
+        typer.Option("--suppress", help="With --all-subscribers: a file of whom not to mail, as for an audience."),
+    ] = None,
+    allow_empty_suppression: Annotated[
+        bool, typer.Option("--allow-empty-suppression", help="A suppression file without entries is right.")
+    ] = False,
+    allow_repurchase: Annotated[
+        bool | None,
+        typer.Option(
+            "--allow-repurchase/--no-repurchase", help="Whether what was bought may come; default: as configured."
+        ),
+    ] = None,
+    as_of: AsOfOption = None,
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the best items for each member of an audience or each subscriber. Killed, it goes on when started again.
+
+    Example: recsys picks --all-subscribers --k 6 --cap category:2 --out newsletter.csv
+    """
+    if all_subscribers == (members is not None):
+        raise typer.BadParameter("say who: --members AUDIENCE or --all-subscribers")
+    if members is not None and suppress:
+        raise typer.BadParameter("--suppress belongs to --all-subscribers; an audience is drawn with its own")
+    _call(
+        "jobs.picks:picks",
+        config,
+        as_json,
+        out=out,
+        k=k,
+        members=members,
+        filters=filters or (),
+        exclude=exclude or (),
+        caps=caps or (),
+        fields=fields or (),
+        link=link,
+        not_in=not_in or (),
+        suppress=suppress or (),
+        allow_empty_suppression=allow_empty_suppression,
+        allow_repurchase=allow_repurchase,
+        as_of=as_of,
+    )
+
+
+@app.command()
+def allocate(
+    plan: Annotated[Path, typer.Argument(help="TOML: per_user, and for each campaign its audience, value and sizes.")],
+    out_folder: Annotated[Path, typer.Option("--out-folder", help="Where a file for each campaign is written.")],
+    ending: Annotated[str, typer.Option("--format", help="csv, parquet or jsonl.")] = "csv",
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Decide who gets which of several campaigns, so that the total expected value is largest. Exit code 3: no way.
+
+    Example: recsys allocate spring.toml --out-folder lists
+    """
+    _call("jobs.allocate:allocation", config, as_json, plan_file=plan, folder=out_folder, ending=ending)
+
+
+@app.command()
+def deliver(
+    file: Annotated[Path, typer.Argument(help="What `recsys audience` or `recsys picks` wrote.")],
+    to: Annotated[str | None, typer.Option("--to", help="Address of a webhook, which begins with https://.")] = None,
+    shape: Annotated[
+        str, typer.Option("--shape", help="What the pages look like: plain, klaviyo, braze or mailchimp.")
+    ] = "plain",
+    list_id: Annotated[str, typer.Option("--list-id", help="Id of the list at the mailing service.")] = "",
+    secret_file: Annotated[
+        Path | None,
+        typer.Option("--secret-file", help="What pages are signed with; default: RECSYS_WEBHOOK_SECRET."),
+    ] = None,
+    headers_file: Annotated[
+        Path | None, typer.Option("--headers-file", help="Further headers, one Name: value on each line.")
+    ] = None,
+    allow_private: Annotated[
+        bool, typer.Option("--allow-private", help="Allow loopback and private addresses, and http.")
+    ] = False,
+    again: Annotated[bool, typer.Option("--again", help="Send also what was delivered there before.")] = False,
+    table: Annotated[
+        str | None, typer.Option("--table", help="In place of --to: a table, whose rows are replaced.")
+    ] = None,
+    database_file: Annotated[
+        Path | None,
+        typer.Option("--database-file", help="File with the URL of the table's database; default: the service's own."),
+    ] = None,
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Send a file to a webhook or a mailing service, or into a table. Consent is checked once more.
+
+    Example: recsys deliver newsletter.jsonl --to https://hooks.shop.example/mail
+    """
+    _call(
+        "jobs.deliver:deliver",
+        config,
+        as_json,
+        file=file,
+        to=to,
+        shape=shape,
+        list_id=list_id,
+        secret_file=secret_file,
+        headers_file=headers_file,
+        allow_private=allow_private,
+        again=again,
+        table=table,
+        database_file=database_file,
+    )
 
 
 @app.command()

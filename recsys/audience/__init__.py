@@ -1,5 +1,6 @@
 """Whom to mail about given items: who is eligible, how likely each of them buys, and in which order.
 
-`STRATEGIES` in `strategies` lists the ways to rank: adding one is a function and a line. Other rooms import `backtest`,
-`inputs`, `eligible`, `draw`, `export`, `filters`, `propensity`, `sizes`, `strategies`, `suppression` and `model`.
+`STRATEGIES` in `strategies` lists the ways to rank: adding one is a function and a line. Other rooms import
+`allocation`, `backtest`, `delivery`, `draw`, `eligible`, `export`, `files`, `filters`, `inputs`, `model`, `picks`,
+`plan`, `propensity`, `recipients`, `shapes`, `sizes`, `strategies`, `suppression`, `unfinished` and `webhook`.
 """

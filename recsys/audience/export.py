@@ -14,7 +14,7 @@ COLUMNS = (
 )
 # A spreadsheet takes a cell that begins so as a formula. Ids that begin with an apostrophe get another one, so that
 # they stay distinct from the guarded ones.
-_RISKY = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "'")
+RISKY = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "'")
 
 
 def check_place(out: Path) -> None:
@@ -44,7 +44,7 @@ def write_csv(out: Path, rows: Iterable[Sequence[object]], further: Sequence[str
 
 def guard_id(identifier: str) -> tuple[str, bool]:
     """The id as a file holds it, behind an apostrophe where a spreadsheet would take it as a formula; and whether."""
-    is_risky = identifier.startswith(_RISKY)
+    is_risky = identifier.startswith(RISKY)
     return f"'{identifier}" if is_risky else identifier, is_risky
 
 

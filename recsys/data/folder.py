@@ -203,19 +203,30 @@ def set_current(parent: Path, name: str) -> None:
 
 def replace_text(path: Path, text: str) -> None:
     """Replace a small file atomically and durably. Raises RecsysError when it cannot be written."""
+    with replacing(path) as aside:
+        aside.write_text(text, encoding="utf-8", newline="")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a place beside `path` to write a file to, which then takes its place, atomically and durably.
+
+    When the writing fails, what was there before stays. Raises RecsysError when it cannot be written.
+    """
     aside = path.with_name(f".{path.name}.new")
     try:
-        with aside.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        yield aside
+        _sync(aside)
         failpoint("in file")
         aside.replace(path)
         _sync_folder(path.parent)
-    except OSError as error:
+    except BaseException as error:
+        free = _free_space(path.parent)  # before what was written is removed
         with suppress(OSError):
             aside.unlink(missing_ok=True)
-        raise RecsysError(f"{path} could not be written: {error}; {_free_space(path.parent)}") from error
+        if isinstance(error, OSError):
+            raise RecsysError(f"{path} could not be written: {error}; {free}") from error
+        raise
 
 
 def save_vocabulary(folder: Path, stem: str, vocabulary: Vocabulary) -> None:

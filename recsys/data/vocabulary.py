@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from recsys.data.arrays import Int32, Int64
 
+_MANY = 32  # ids that are looked up together
+
 
 def hash_id(identifier: str) -> int:
     """Hash an id to 64 bits, the same on every machine and in every process."""
@@ -70,7 +72,15 @@ class Vocabulary:
 
     def rows_of(self, ids: Sequence[str]) -> Int32:
         """Return the rows of many ids, -1 where unknown: int32 [len(ids)]."""
-        return np.fromiter((self.row_of(i) for i in ids), np.int32, len(ids))
+        if len(ids) < _MANY or not len(self):
+            return np.fromiter((self.row_of(i) for i in ids), np.int32, len(ids))
+        wanted = np.fromiter(map(hash_id, ids), np.uint64, len(ids))
+        at = np.minimum(np.searchsorted(self.hashes, wanted), len(self) - 1)
+        rows = np.where(self.hashes[at] == wanted, self.order[at], np.int32(-1))
+        for place in np.flatnonzero(rows >= 0).tolist():  # the id decides between equal hashes
+            if self.id_of(int(rows[place])) != ids[place]:
+                rows[place] = self.row_of(ids[place])
+        return rows
 
     def rows_in(self, other: "Vocabulary") -> Int32:
         """Return the row of every id in another vocabulary, -1 where it is unknown: int32 [N]."""

@@ -6,6 +6,6 @@ Nothing here knows HTTP, the command line or the metrics of the service.
 `BOXES` in `boxes` lists the boxes of a shop's pages, and `FILTERS` in `operators` the operators of a filter: adding one
 is a function and a line.
 
-Other rooms import `answer`, `attributes`, `boxes`, `eligibility`, `filters`, `fresh_items`, `history`, `masks`,
-`placements`, `popular`, `propensity`, `recommender`, `replay`, `rules`, `search`, `several` and `snapshot`.
+Other rooms import `answer`, `attributes`, `boxes`, `bulk`, `eligibility`, `filters`, `fresh_items`, `history`,
+`masks`, `placements`, `popular`, `propensity`, `recommender`, `replay`, `rules`, `search`, `several` and `snapshot`.
 """

@@ -146,7 +146,8 @@ _Row = tuple[int, int, int, int, int]  # owner, item, kind, time, origin
 def _stored(log: EventLog, user_ids: Sequence[str | None], deleted: Int64, as_of: int) -> list[npt.NDArray[Any]]:
     """What the extract holds of the users: owners, items, kinds, times, origins."""
     extract = log.extract
-    rows = np.array([extract.users.row_of(user) if user else -1 for user in user_ids], np.int64)
+    rows = extract.users.rows_of([user or "" for user in user_ids]).astype(np.int64)
+    rows[np.array([not user for user in user_ids], np.bool_)] = -1
     known = np.flatnonzero(rows >= 0)
     starts, stops = extract.events.offsets[rows[known]], extract.events.offsets[rows[known] + 1]
     counts = stops - starts

@@ -15,6 +15,7 @@ from recsys.bundle.bundle import Bundle
 from recsys.data.arrays import Bool, Float32, Int32, Int64
 from recsys.data.interactions import Histories
 from recsys.data.ragged import Ragged
+from recsys.index.bulk import BulkSearch
 from recsys.serving.fresh_items import CatalogView
 
 REASONS = ("personal", "visitor", "similar", "popular")
@@ -41,6 +42,7 @@ def recommend(
     allowed: Allowed | None = None,
     excluded: Ragged | None = None,
     fill: bool = True,
+    searches: Sequence[BulkSearch] | None = None,
 ) -> Hits:
     """Find the k best items for each of B users by full ranking of all items.
 
@@ -48,20 +50,22 @@ def recommend(
     get [B]; what a user bought is among them where it must not come again (see eligibility.bought_rows).
     Users with an empty history, or one that says nothing (a vector of zeros), get popular items, and lists that are
     short are filled up with them under the same rules. Fewer than k come only when fewer are eligible. Without `fill`
-    there are personal items only.
+    there are personal items only. searches: for each bundle of the view, a search that was prepared for what is
+    allowed and for very many users; None: its index.
     Raises ValueError when shapes do not fit.
     """
     if excluded is not None and len(excluded) != len(histories):
         raise ValueError(f"excluded is for {len(excluded)} users, but {len(histories)} came")
     masks = view.standing if allowed is None else allowed
+    prepared: Sequence[BulkSearch | None] = searches or [None] * len(view.bundles)
     blocks = [_empty(0, k)]
     for start in range(0, len(histories), _BLOCK_USERS):
         stop = min(start + _BLOCK_USERS, len(histories))
         queries = encode(view, histories.slice(start, stop))
         out = None if excluded is None else excluded.slice(start, stop)
         found = [
-            _personal(bundle, queries, k, mask, rows, fill)
-            for bundle, mask, rows in zip(view.bundles, masks, _by_bundle(view, out), strict=True)
+            _personal(bundle, queries, k, mask, rows, fill, search)
+            for bundle, mask, rows, search in zip(view.bundles, masks, _by_bundle(view, out), prepared, strict=True)
         ]
         blocks.append(_best(view, found, k))
     return _concatenate(blocks)
@@ -123,14 +127,23 @@ def history_vectors(view: CatalogView, rows: Int32) -> list[Float32]:
 
 
 def _personal(
-    bundle: Bundle, queries: Float32, k: int, allowed: Bool | None, left_out: Ragged | None, fill: bool
+    bundle: Bundle,
+    queries: Float32,
+    k: int,
+    allowed: Bool | None,
+    left_out: Ragged | None,
+    fill: bool,
+    search: BulkSearch | None = None,
 ) -> Hits:
     """The k best items of one bundle for each of the user vectors [B, D]; see recommend."""
-    scorable = bundle.with_vector if allowed is None else bundle.with_vector & allowed
     hits = _empty(len(queries), k)
     asked = (bundle.vectors.personal_columns(queries) != 0).any(axis=1)
     excluded = None if left_out is None else left_out.take(asked)
-    found = bundle.index.search(queries[asked], k, allowed=None if scorable.all() else scorable, excluded=excluded)
+    if search is None:
+        scorable = bundle.with_vector if allowed is None else bundle.with_vector & allowed
+        found = bundle.index.search(queries[asked], k, allowed=None if scorable.all() else scorable, excluded=excluded)
+    else:
+        found = search.search(queries[asked], k, excluded=excluded)
     hits.scores[asked], hits.rows[asked] = found
     hits.reasons[hits.rows >= 0] = _PERSONAL
     if fill:

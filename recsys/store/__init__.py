@@ -4,6 +4,6 @@
 `database` are the only places that tell the three databases apart.
 
 Other rooms import `audiences`, `bulk`, `campaigns`, `changes`, `database`, `events`, `incidents`, `items`, `keys`,
-`leases`, `migrate`, `person`, `placements`, `requests`, `resilient`, `reviews`, `runs`, `schedule`, `shop`, `tables`,
-`users` and `visitors`.
+`leases`, `list_table`, `migrate`, `person`, `placements`, `requests`, `resilient`, `reviews`, `runs`, `schedule`,
+`shop`, `tables`, `users` and `visitors`.
 """

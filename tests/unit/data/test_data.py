@@ -42,6 +42,10 @@ def test_ids_become_rows_in_their_order_and_back(ids):
     assert len(vocabulary) == len(ids)
     assert list(vocabulary) == ids
     assert vocabulary.rows_of(ids).tolist() == list(range(len(ids)))
+    assert vocabulary.rows_of([*ids, *(f"unknown {row}" for row in range(40))]).tolist() == [
+        *range(len(ids)),
+        *[-1] * 40,
+    ]
     assert vocabulary.ids_of(range(len(ids))) == ids
     assert vocabulary.row_of("none of them, being too long") == -1
 
@@ -63,6 +67,8 @@ def test_equal_hashes_are_told_apart_by_the_id():
     assert same.row_of("c") == -1
     other = Vocabulary(found.blob, found.ends, np.full(2, hash_id("c"), np.uint64), np.array([0, 1], np.int32))
     assert other.row_of("c") == -1
+    assert same.rows_of(["b", "a", "c"] * 20).tolist() == [1, -1, -1] * 20
+    assert other.rows_of(["c"] * 40).tolist() == [-1] * 40
 
 
 def test_events_are_sorted_by_user_and_time_and_keep_the_order_of_one_moment():
