@@ -142,6 +142,8 @@ def live_through(shop: tuple[Inputs, Any], months: list[dict[str, Any]], cap: in
 def _mail(
     inputs: Inputs, world: World, month: dict[str, Any], random: np.random.Generator, cap: int, days: float
 ) -> None:
+    if month["strategy"] == "cross_sell" and not month["items"]:
+        return  # nothing goes with anything
     unwanted = {str(user) for user in random.choice(world.everybody, 20)}
     rules = Rules(
         suppressed=(SuppressionList("file.txt", tuple((user,) for user in unwanted)),),
