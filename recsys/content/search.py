@@ -9,20 +9,20 @@ Shapes: I items, W distinct words, N places of words in items, G distinct pieces
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, count
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from recsys.content.item_text import read_fields
-from recsys.content.words import tokenize
+from recsys.content.item_text import Field, read_fields
+from recsys.content.words import tokenize, word_places
 from recsys.data.arrays import Float32, Int32, Int64, UInt64
 from recsys.data.vocabulary import hash_id
 
-FIELDS = {"title": 1.0, "brand": 0.9, "category": 0.7, "item_id": 1.0}  # what is searched, and what a word there counts
+_ID = "item_id"
+FIELDS = {"title": 1.0, "brand": 0.9, "category": 0.7, _ID: 1.0}  # what is searched, and what a word there counts
 _MOST_WORDS = 16  # of a question; the rest is left out
-_LONGEST_WORD = 40  # letters
 _MOST_BEGINNINGS = 200  # words that begin alike, those of the most items
 _COMPARED = 30  # words that are compared letter by letter with one of the question
 _BEGINNING, _TYPO, _TWO_TYPOS = 0.8, 0.6, 0.4  # what such words count beside the same word
@@ -49,7 +49,7 @@ class CatalogSearch:
 
         An item that has all words of the question comes before one that lacks some.
         """
-        words = list(dict.fromkeys(word[:_LONGEST_WORD] for word in tokenize(question)))[:_MOST_WORDS]
+        words = list(dict.fromkeys(tokenize(question)))[:_MOST_WORDS]
         scores, hits = np.zeros(self.count, np.float32), np.zeros(self.count, np.int32)
         total = 0.0
         for place, word in enumerate(words):
@@ -119,33 +119,48 @@ class CatalogSearch:
 
 def build_search(ids: Sequence[str], columns: pa.Table) -> CatalogSearch:
     """Index the words of a catalog. ids: of its I items; who types an id finds the item."""
-    table = columns.append_column("item_id", pa.array(ids, pa.string())) if len(ids) else columns
-    of_word: defaultdict[str, dict[int, float]] = defaultdict(dict)
-    for field in read_fields(table, list(FIELDS)):
-        weight = FIELDS[field.name]
-        for row, texts in enumerate(field.values):
-            for word in {word for text in texts for word in tokenize(text)}:
-                of_item = of_word[word[:_LONGEST_WORD]]
-                of_item[row] = max(weight, of_item.get(row, 0.0))
-    words = sorted(of_word, key=str.encode)
-    encoded = [word.encode() for word in words]
-    pairs = [(hash_id(piece), at) for at, word in enumerate(words) for piece in _spelled(word)]
-    hashes = np.fromiter((piece for piece, _ in pairs), np.uint64, len(pairs))
-    pieces, places = np.unique(hashes, return_inverse=True)
-    order = np.argsort(places, kind="stable")
-    postings = [of_word[word] for word in words]
-    total = sum(map(len, postings))
+    known: defaultdict[str, int] = defaultdict(count().__next__)
+    numbers, owners, weights = [], [], []
+    for name, weight in FIELDS.items():  # one column after the other: the words of a large catalog are many
+        fields = [Field(name, [[one] for one in ids])] if name == _ID else read_fields(columns, [name])
+        for field in fields:
+            rows, words = word_places(field, known)
+            numbers.append(words)
+            owners.append(rows)
+            weights.append(np.full(len(words), weight, np.float32))
+    names = np.array(sorted(known, key=str.encode), object)
+    place = np.empty(len(names), np.int64)
+    place[[known[name] for name in names]] = np.arange(len(names))
+    words, items, counted = place[np.concatenate(numbers)], np.concatenate(owners), np.concatenate(weights)
+    order = np.lexsort((-counted, items, words))
+    words, items, counted = words[order], items[order], counted[order]
+    is_first = np.ones(len(words), np.bool_)
+    is_first[1:] = (words[1:] != words[:-1]) | (items[1:] != items[:-1])  # of an item in two columns the larger weight
+    encoded = [name.encode() for name in names]
     return CatalogSearch(
-        blob=np.frombuffer(b"".join(encoded), np.uint8),
-        ends=_ends([len(word) for word in encoded]),
-        offsets=_ends([len(items) for items in postings]),
-        items=np.fromiter(chain.from_iterable(postings), np.int32, total),
-        weights=np.fromiter(chain.from_iterable(items.values() for items in postings), np.float32, total),
-        pieces=pieces,
-        piece_offsets=_ends(np.bincount(places, minlength=len(pieces)).tolist()),
-        piece_words=np.fromiter((at for _, at in pairs), np.int32, len(pairs))[order],
+        np.frombuffer(b"".join(encoded), np.uint8),
+        _ends([len(word) for word in encoded]),
+        _ends(np.bincount(words[is_first], minlength=len(names)).tolist()),
+        items[is_first].astype(np.int32),
+        counted[is_first],
+        *_words_of_pieces(names.tolist()),
         count=len(ids),
     )
+
+
+def _words_of_pieces(names: list[str]) -> tuple[UInt64, Int64, Int32]:
+    """The hashes of the pieces of words, and which words have each: `pieces`, `piece_offsets` and `piece_words`."""
+    known: defaultdict[str, int] = defaultdict(count().__next__)
+    spelled = [[known[piece] for piece in _spelled(name)] for name in names]
+    sizes = np.fromiter(map(len, spelled), np.int64, len(spelled))
+    numbers = np.fromiter(chain.from_iterable(spelled), np.int64, int(sizes.sum()))
+    hashes = np.fromiter(map(hash_id, known), np.uint64, len(known))
+    order = np.argsort(hashes)
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    places = rank[numbers]
+    words = np.repeat(np.arange(len(names), dtype=np.int32), sizes)[np.argsort(places, kind="stable")]
+    return hashes[order], _ends(np.bincount(places, minlength=len(known)).tolist()), words
 
 
 def _ends(sizes: Sequence[int]) -> Int64:

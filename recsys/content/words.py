@@ -129,13 +129,21 @@ def tokenize(text: str) -> list[str]:
     return _WORD.findall(fold(text))
 
 
+def word_places(field: Field, ids: defaultdict[str, int]) -> tuple[Int64, Int64]:
+    """The words of a column in their order [N]: the item and the number of each. New words are numbered in `ids`."""
+    words = [[ids[word] for text in texts for word in tokenize(text)] for texts in field.values]
+    counts = np.fromiter(map(len, words), np.int64, len(words))
+    numbers = np.fromiter(chain.from_iterable(words), np.int64, int(counts.sum()))
+    return np.repeat(np.arange(len(words)), counts), numbers
+
+
 def _blocks(columns: pa.Table, names: tuple[str, ...], piece_weight: float) -> Iterator[_Block]:
     """The features of all kinds, one kind after the other."""
     n = columns.num_rows
     fields = read_fields(columns, names)
     yield _block(_WEIGHTS["value"], *_values([field for field in fields if field.name not in _FREE_TEXTS]), n)
     ids: defaultdict[str, int] = defaultdict(count().__next__)
-    read = [(field.name, *_word_places(field, ids)) for field in fields]
+    read = [(field.name, *word_places(field, ids)) for field in fields]
     hashes = np.fromiter(map(hash_id, ids), np.uint64, len(ids))
     yield _block(_WEIGHTS["word"], *_joined([(owners, hashes[words]) for _, owners, words in read]), n)
     yield _block(_WEIGHTS["pair"], *_joined([_pairs(owners, hashes[words]) for _, owners, words in read]), n)
@@ -157,14 +165,6 @@ def _values(fields: list[Field]) -> tuple[Int64, UInt64]:
     hashes = {name: hash_id(name) for name in {name for _, name in names}}
     owners = np.fromiter((row for row, _ in names), np.int64, len(names))
     return owners, np.fromiter((hashes[name] for _, name in names), np.uint64, len(names))
-
-
-def _word_places(field: Field, ids: defaultdict[str, int]) -> tuple[Int64, Int64]:
-    """The words of a column in their order [N]: the item and the number of each. New words are numbered in `ids`."""
-    words = [[ids[word] for text in texts for word in tokenize(text)] for texts in field.values]
-    counts = np.fromiter(map(len, words), np.int64, len(words))
-    numbers = np.fromiter(chain.from_iterable(words), np.int64, int(counts.sum()))
-    return np.repeat(np.arange(len(words)), counts), numbers
 
 
 def _pairs(owners: Int64, hashes: UInt64) -> tuple[Int64, UInt64]:
