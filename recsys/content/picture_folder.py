@@ -1,7 +1,7 @@
 """What the weights of a picture network say of the pictures that they expect.
 
 A folder says it in picture.json, or in Hugging Face's preprocessor_config.json. A single file of torchvision's weights
-says nothing: the values of ImageNet hold, which all of torchvision's networks expect.
+says nothing: the colors of ImageNet hold, which all of torchvision's networks expect.
 """
 
 from dataclasses import dataclass
@@ -18,11 +18,12 @@ _LARGEST = 1024  # pixels a side
 
 @dataclass(frozen=True)
 class PictureSettings:
-    """How a picture becomes numbers. The defaults are those of torchvision's networks."""
+    """How a picture becomes numbers. Size and colors are by default those of torchvision's networks."""
 
     architecture: str = "mobilenet_v2"  # of a file of weights; a graph has its own
-    size: int = 224  # pixels a side that the network sees, from the middle
-    resize: int = 256  # pixels of the shorter side before that
+    size: int = 224  # pixels a side that the network sees
+    crop: bool = False  # whether it sees the middle; else all of the picture, squeezed: an item fills its picture
+    resize: int = 256  # with crop: pixels of the shorter side before that
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of red, green and blue, 0 to 1
     deviation: tuple[float, float, float] = (0.229, 0.224, 0.225)
     license: str = "unknown"
@@ -42,6 +43,7 @@ def read_picture_settings(source: Path) -> PictureSettings:
         settings = PictureSettings(
             architecture=str(values.pop("architecture")),
             size=int(values.pop("size")),
+            crop=bool(values.pop("crop")),
             resize=int(values.pop("resize")),
             mean=_colors(values.pop("mean")),
             deviation=_colors(values.pop("deviation")),
@@ -75,6 +77,7 @@ def _of_preprocessor(values: Any) -> dict[str, Any]:
         return {}
     resize, size = (_side(values.get(key)) for key in ("size", "crop_size"))
     found = {"resize": resize or size, "size": size or resize, "mean": values.get("image_mean")}
+    found["crop"] = bool(values.get("do_center_crop", size is not None))
     return {key: value for key, value in (found | {"deviation": values.get("image_std")}).items() if value is not None}
 
 

@@ -25,7 +25,7 @@ class PictureError(RecsysError):
 
 
 def decode(content: bytes, settings: PictureSettings) -> Float32:
-    """The middle of a picture as the network expects it: float32 [3, S, S].
+    """A picture as the network expects it: float32 [3, S, S].
 
     Of an animation the first frame counts; what is transparent is white. Raises PictureError.
     """
@@ -37,7 +37,7 @@ def decode(content: bytes, settings: PictureSettings) -> Float32:
             with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
                 _check_size(picture)
                 picture.draft("RGB", (settings.resize, settings.resize))  # JPEG is decoded at about this size
-                plain = _crop(_to_rgb(ImageOps.exif_transpose(picture)), settings)
+                plain = _fit(_to_rgb(ImageOps.exif_transpose(picture)), settings)
     except PictureError:
         raise
     except UnidentifiedImageError:
@@ -71,10 +71,13 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
-def _crop(picture: Image.Image, settings: PictureSettings) -> Image.Image:
-    """The shorter side to `resize` pixels, and `size` of both from the middle."""
+def _fit(picture: Image.Image, settings: PictureSettings) -> Image.Image:
+    """All of a picture in `size` by `size` pixels, or its middle, once the shorter side has `resize`."""
+    size = settings.size
+    if not settings.crop:
+        return picture.resize((size, size), Image.Resampling.BILINEAR)
     scale = settings.resize / min(picture.size)
-    width, height = (max(settings.size, round(side * scale)) for side in picture.size)
+    width, height = (max(size, round(side * scale)) for side in picture.size)
     small = picture.resize((width, height), Image.Resampling.BILINEAR)
-    left, top = (width - settings.size) // 2, (height - settings.size) // 2
-    return small.crop((left, top, left + settings.size, top + settings.size))
+    left, top = (width - size) // 2, (height - size) // 2
+    return small.crop((left, top, left + size, top + size))

@@ -4,6 +4,7 @@ import io
 import json
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,16 @@ def test_a_photograph_is_turned_as_its_camera_says() -> None:
     assert values[-1].mean() > 0.9
 
 
+def test_all_of_a_picture_is_seen_or_its_middle() -> None:
+    stripes = Image.new("RGB", (40, 120), "white")
+    stripes.paste("black", (0, 40, 40, 80))
+    file = io.BytesIO()
+    stripes.save(file, "PNG")
+    whole, middle = (decode(file.getvalue(), replace(PLAIN, crop=crop)).mean() for crop in (False, True))
+    assert whole == pytest.approx(2 / 3, abs=0.05)
+    assert middle == pytest.approx(0, abs=0.05)
+
+
 def chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
@@ -157,7 +168,7 @@ def test_wrong_declarations_are_refused(values: dict[str, object], said: str, tm
 def test_declarations_of_hugging_face_are_read(tmp_path: Path) -> None:
     said = {"size": {"shortest_edge": 40}, "crop_size": {"height": 32, "width": 32}, "image_mean": [0.5, 0.5, 0.5]}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(said | {"image_std": [0.2, 0.2, 0.2]}))
-    expected = PictureSettings(size=32, resize=40, mean=(0.5, 0.5, 0.5), deviation=(0.2, 0.2, 0.2))
+    expected = PictureSettings(size=32, crop=True, resize=40, mean=(0.5, 0.5, 0.5), deviation=(0.2, 0.2, 0.2))
     assert read_picture_settings(tmp_path) == expected
 
 
