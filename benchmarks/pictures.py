@@ -43,7 +43,8 @@ def main() -> None:
     _, labels = np.unique([row["category"] for row in rows], return_inverse=True)
     nearest, linear = np.zeros(len(rows), np.bool_), np.zeros(len(rows), np.bool_)
     for train, test in folds(len(rows), arguments.folds, arguments.seed):
-        nearest[test] = by_neighbors(vectors[train], labels[train], vectors[test]) == labels[test]
+        known, asked = (centered(vectors[part], vectors[train].mean(axis=0)) for part in (train, test))
+        nearest[test] = by_neighbors(known, labels[train], asked) == labels[test]
         linear[test] = by_head(vectors[train], labels[train], vectors[test], arguments.seed) == labels[test]
     print(f"{len(rows)} pictures, {labels.max() + 1} categories, {vectors.shape[1]} dimensions")
     print(f"5 nearest neighbors {nearest.mean():.3f}, linear head {linear.mean():.3f} ({arguments.folds} folds)")
@@ -70,6 +71,12 @@ def folds(count: int, number: int, seed: int) -> Iterator[tuple[Int64, Int64]]:
     order = np.random.default_rng(seed).permutation(count)
     for test in np.array_split(order, number):
         yield np.setdiff1d(order, test), test
+
+
+def centered(vectors: Float32, mean: Float32) -> Float32:
+    """Vectors without what all have in common, of length 1, as the box looks_like compares them."""
+    moved = vectors - mean
+    return np.asarray(moved / np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), 1e-12), np.float32)
 
 
 def by_neighbors(known: Float32, labels: Int64, asked: Float32) -> Int64:

@@ -22,8 +22,8 @@ class PictureSettings:
 
     architecture: str = "mobilenet_v2"  # of a file of weights; a graph has its own
     size: int = 224  # pixels a side that the network sees
-    crop: bool = False  # whether it sees the middle; else all of the picture, squeezed: an item fills its picture
-    resize: int = 256  # with crop: pixels of the shorter side before that
+    crop: bool = True  # whether it sees the middle; else all of the picture, squeezed
+    resize: int = 224  # with crop: pixels of the shorter side before that; as `size`: as much as a square can show
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of red, green and blue, 0 to 1
     deviation: tuple[float, float, float] = (0.229, 0.224, 0.225)
     license: str = "unknown"
