@@ -40,7 +40,8 @@ circle.second, rect.second { fill: var(--second); }
 .key::before { content: "■ "; } .key.first::before { color: var(--first); }
 .key.second::before { color: var(--second); }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .3rem .7rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+th, td { text-align: left; padding: .3rem .7rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top;
+  overflow-wrap: break-word; }
 th { color: var(--soft); } td.number { text-align: right; white-space: nowrap; }
 .bars { list-style: none; margin: 0; padding: 0; }
 .bars li { display: grid; grid-template-columns: minmax(0, 14rem) 1fr 5rem; gap: .7rem; align-items: center;
