@@ -115,7 +115,7 @@ def alone_sequence() -> nn.Module:
     ("model", "module", "table", "alone", "is_killed"),
     [
         ("two_tower", "user", "history", alone_two_tower, True),
-        ("sequence", "item", "item", alone_sequence, False),
+        pytest.param("sequence", "item", "item", alone_sequence, False, marks=pytest.mark.slow),
         pytest.param("sequence", "item", "item", alone_sequence, True, marks=pytest.mark.slow),
     ],
 )

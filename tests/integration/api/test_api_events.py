@@ -263,7 +263,12 @@ def test_an_event_is_in_the_next_answer_of_each_worker(serve_apart, database, co
 # One worker is a case of two: with one, the database makes no difference.
 @pytest.mark.parametrize(
     ("database", "workers"),
-    [("sqlite", "1"), ("sqlite", "2"), ("postgresql", "2"), ("mariadb", "2")],
+    [
+        pytest.param("sqlite", "1", marks=pytest.mark.slow),
+        ("sqlite", "2"),
+        ("postgresql", "2"),
+        ("mariadb", "2"),
+    ],
     indirect=["database"],
 )
 def test_kill_9_while_64_clients_post_and_retry_loses_no_event_and_doubles_none(shop, database, workers):
