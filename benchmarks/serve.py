@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--asked", type=int, default=300, help="questions of each row")
-    parser.add_argument("--store", nargs="+", default=["sqlite"], help="sqlite, and URLs of other databases")
+    parser.add_argument("--store", nargs="*", default=["sqlite"], help="sqlite, URLs of other databases, or none")
     parser.add_argument("--shops", type=Path, help="folder where shops that are made stay")
     parser.add_argument("--workers", type=int, default=0, help="so many for a table of memory")
     parser.add_argument("--overload", type=float, default=0.0, help="seconds at each rate; 0: leave it out")
@@ -137,9 +137,7 @@ def measure_all(folder: Path, arguments: argparse.Namespace) -> None:
     if arguments.workers:
         say(memory_of_workers(folder, key, arguments.workers, arguments.asked))
     if arguments.beside:
-        print(
-            f"\n| {len(bundle.catalog):,} items, the index alone | p50, ms | p99, ms | recall@{K} |\n|---|---|---|---|"
-        )
+        print()
         for line in serve_beside.lines(folder, bundle, arguments.beside):
             print(line, flush=True)
 
