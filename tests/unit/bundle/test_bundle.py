@@ -157,12 +157,25 @@ def test_a_bundle_holds_items_and_nothing_else(tmp_path):
             f"item_encoder/{name}.npy"
             for name in ("token_hashes", "item_weights", "history_weights_0", "history_weights_1")
         ),
+        *(f"search/{name}.npy" for name in ("blob", "ends", "offsets", "items", "weights")),
+        *(f"search/{name}.npy" for name in ("pieces", "piece_offsets", "piece_words")),
         "popularity.npy",
         "with_vector.npy",
         "index.faiss",
         "evaluation/item_vectors.npy",
         "evaluation/parts/0/history_vectors.npy",
     }
+
+
+def test_words_and_looks_are_found_again(tmp_path):
+    bundle = full_bundle()
+    looks = np.eye(len(bundle.catalog), 3, dtype=np.float32)
+    found = bundles.load(tmp_path, bundles.save(replace(bundle, looks=looks), tmp_path, facts=tiny.FACTS))
+    assert np.array_equal(found.looks, looks)
+    item = found.catalog.ids.id_of(2)
+    assert found.words is not None
+    assert found.search.find(item)[0].tolist() == bundle.search.find(item)[0].tolist()
+    assert found.search.find(item)[0][0] == 2
 
 
 def test_texts_that_repeat_are_dictionary_codes(tmp_path):
