@@ -1108,10 +1108,7 @@ def allocate(
     config: ConfigOption = CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """Decide who gets which of several campaigns, so that the total expected value is largest. Exit code 3: no way.
-
-    Example: recsys allocate spring.toml --out-folder lists
-    """
+    """Decide who gets which of several campaigns, so that the total expected value is largest. Exit code 3: no way."""
     _call("jobs.allocate:allocation", config, as_json, plan_file=plan, folder=out_folder, ending=ending)
 
 
@@ -1144,10 +1141,7 @@ def deliver(
     config: ConfigOption = CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """Send a file to a webhook or a mailing service, or into a table. Consent is checked once more.
-
-    Example: recsys deliver newsletter.jsonl --to https://hooks.shop.example/mail
-    """
+    """Send a file to a webhook or a mailing service, or into a table. Consent is checked once more."""
     _call(
         "jobs.deliver:deliver",
         config,

@@ -24,7 +24,7 @@ from recsys.store.database import Store
 router = APIRouter(route_class=JsonRoute, tags=["campaigns"])
 
 _T = TypeVar("_T")
-_FILES = ("suppress", "seeds")  # keys of an audience that name files of this machine
+_FILES = ("suppress", "seeds", "contacts")  # keys of an audience that name files of this machine
 
 Name = Annotated[str, Path(max_length=64, description="Small letters, digits, - and _", examples=["lamps"])]
 

@@ -114,6 +114,7 @@ def test_hostile_names_and_definitions_change_nothing(sqlite_server, shop):
         {"name": "--config=/etc/passwd"},
         {"audience": {"anything": True, "size": 5, "suppress": ["/etc/passwd"]}},
         {"audience": {"anything": True, "size": 5, "seeds": "/etc/passwd"}},
+        {"audience": {"anything": True, "size": 5, "contacts": ["/etc/passwd"]}},
         {"audience": {"anything": True, "size": 5, "user_filters": ["email_consent:eq:1) OR (1=1"]}},
         {"audience": {"anything": True, "size": 5, "strategy": "os:system"}},
         {"audience": {"anything": True, "size": 5, "limit": 3}},
