@@ -96,8 +96,10 @@ def audience(config: Config, *, out: Path, refill: bool = False, progress: Progr
     may be mailed, and for a condition on a figure that the live bundle does not know.
     """
     check_place(out)
+    campaign = Asked(**asked)
+    parse_size(campaign.size)  # wrong usage is no run
     with closing(open_shop(config)) as store, ledger.run(store, LEASE, config) as run:
-        found = freeze(config, run, Asked(**asked), progress, refill=refill)
+        found = freeze(config, run, campaign, progress, refill=refill)
         record = found.record
         with run.step("write") as counts:
             members, gone = keep_mailable(list_members(store, record.audience_id), record.members, found.mailable)

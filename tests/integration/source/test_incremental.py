@@ -178,7 +178,7 @@ def change(shop: Shop, day: int) -> None:
 @pytest.mark.parametrize(
     ("form", "nights"),
     [
-        *((form, 20 if form == "timestamps" else 10) for form in FORMS),
+        *((form, 20 if form == "timestamps" else 6) for form in FORMS),
         pytest.param("timestamps", 30, marks=pytest.mark.slow),
     ],
 )

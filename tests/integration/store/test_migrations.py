@@ -23,6 +23,7 @@ from recsys.store.visitors import read_visitors
 
 NAMES = {"items", "users", "events", "deletions", "runs", "leases", "due", "keys", "counters", "migrations"}
 NAMES |= {"audiences", "audience_members", "visitors", "requests", "placements", "reviews"}
+NAMES |= {"campaigns", "campaign_changes", "exports"}
 
 
 def shapes(store: Store):
