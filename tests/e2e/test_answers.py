@@ -6,6 +6,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
+import pytest
 from road import parsed
 
 Run = Callable[..., CompletedProcess[str]]
@@ -63,7 +64,10 @@ def test_a_pinned_bundle_answers_from_an_extract_with_other_kinds(trained_shop: 
     after = asked(recsys, other, user)
     assert after["bundle"] == before["bundle"]
     assert after["history"] == before["history"]
-    assert after["hits"] == before["hits"]
+    # The history is some seconds older in the second answer, which may change the last bit of a score.
+    assert [hit["item_id"] for hit in after["hits"]] == [hit["item_id"] for hit in before["hits"]]
+    scores = [hit["score"] for hit in before["hits"]]
+    assert [hit["score"] for hit in after["hits"]] == pytest.approx(scores, rel=1e-5)
 
 
 def test_what_is_sold_out_is_not_listed_as_similar_unless_it_may_be(trained_shop: Path, recsys: Run) -> None:
