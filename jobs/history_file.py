@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from recsys.data.folder import read_utf8
 from recsys.data.times import parse_time
 from recsys.errors import ConfigError, RefusedError
 from recsys.serving.history import InlineEvent
@@ -21,12 +22,7 @@ def read_history(path: Path, kinds: Sequence[str]) -> list[InlineEvent]:
 
     kinds: the allowed ones. Raises ConfigError that names the file, the line and what is allowed.
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise ConfigError(f"--history {path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"--history {path} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    text = read_utf8(path, "--history", ConfigError)
     events: list[InlineEvent] = []
     for where, row in _rows(path, text):
         if len(events) == MAX_EVENTS:

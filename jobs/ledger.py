@@ -5,7 +5,6 @@ import logging
 import os
 import resource
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
+from jobs.background import repeating
 from jobs.logs import DUE, note_run
 from jobs.memory_watch import watching_memory
 from recsys.config.settings import Config
@@ -190,21 +190,16 @@ def _due_at(job: str) -> int | None:
 
 @contextmanager
 def _renewing_lease(store: Store, job: str, fencing: int) -> Iterator[None]:
-    ended = threading.Event()
+    def renew() -> bool:
+        try:
+            # Once the lease is lost, its fencing number keeps this run from publishing.
+            return renew_lease(store, job, fencing)
+        except Exception as error:  # the database is away, perhaps not for long
+            _log.warning("the lease of %s could not be renewed: %s", job, type(error).__name__)
+            return True
 
-    def renew() -> None:
-        while not ended.wait(RENEW_SECONDS):
-            try:
-                if not renew_lease(store, job, fencing):
-                    return  # the lease is lost: its fencing number keeps this run from publishing
-            except Exception as error:  # the database is away, perhaps not for long
-                _log.warning("the lease of %s could not be renewed: %s", job, type(error).__name__)
-
-    thread = threading.Thread(target=renew, name="lease", daemon=True)
-    thread.start()
     try:
-        yield
+        with repeating("lease", RENEW_SECONDS, renew):
+            yield
     finally:
-        ended.set()
-        thread.join()
         release_lease(store, job, fencing)

@@ -1,10 +1,10 @@
 """End a run by itself when memory runs out, before the kernel kills it without a word."""
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from jobs.background import repeating
 from jobs.schedule.resources import MEGABYTE, available_memory, own_memory
 
 WATCH_SECONDS = 0.05  # memory fills at some gigabytes a second
@@ -16,22 +16,17 @@ def watching_memory(reserve_mb: int, give_up: Callable[[str], None]) -> Iterator
 
     It is called in a thread of its own: the main one may be in a library that does not come back.
     """
-    ended, reserve = threading.Event(), reserve_mb * MEGABYTE
+    reserve = reserve_mb * MEGABYTE
 
-    def watch() -> None:
-        while not ended.wait(WATCH_SECONDS):
-            left = available_memory()
-            if left < reserve and (used := own_memory(Path("/proc/self"))) > reserve:
-                give_up(
-                    f"memory ran out: {left / MEGABYTE:,.0f} MB were left, this run used {used / MEGABYTE:,.0f} MB and "
-                    f"ended by itself; [schedule] reserve_memory_mb = {reserve_mb} are kept free"
-                )
-                return
+    def watch() -> bool:
+        left = available_memory()
+        if left >= reserve or (used := own_memory(Path("/proc/self"))) <= reserve:
+            return True
+        give_up(
+            f"memory ran out: {left / MEGABYTE:,.0f} MB were left, this run used {used / MEGABYTE:,.0f} MB and "
+            f"ended by itself; [schedule] reserve_memory_mb = {reserve_mb} are kept free"
+        )
+        return False
 
-    thread = threading.Thread(target=watch, name="memory", daemon=True)
-    thread.start()
-    try:
+    with repeating("memory", WATCH_SECONDS, watch):
         yield
-    finally:
-        ended.set()
-        thread.join()

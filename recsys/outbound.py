@@ -9,7 +9,7 @@ import ipaddress
 import socket
 import ssl
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -67,20 +67,21 @@ def public_addresses(host: str, port: int, trusted_hosts: Collection[str] = ()) 
     except (OSError, UnicodeError) as error:
         raise OutboundError(f"{host}: no address found: {error}", cause="address") from error
     addresses = list(dict.fromkeys(str(address[4][0]) for address in found))
-    wrong = [address for address in addresses if not _is_public(address)]
+    wrong = [address for address in addresses if not is_public(address)]
     if wrong and host not in trusted_hosts:
         raise OutboundError(f"{host}: {wrong[0]} is no public address; allowed are public ones", cause="private")
     return addresses
 
 
-def _is_public(text: str) -> bool:
+def is_public(text: str) -> bool:
+    """Whether an address, and one of IPv4 that is wrapped in it, belongs to the public internet."""
     address = ipaddress.ip_address(text.partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour
         if address in _TRANSLATED:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
-            return _is_public(str(inner))
+            return is_public(str(inner))
     return address.is_global and not address.is_multicast
 
 
@@ -130,6 +131,17 @@ def _exchange(
     return Reply(url, answer.status, found, content)
 
 
+def connect_to(addresses: Sequence[str], port: int, timeout_seconds: float) -> socket.socket:
+    """Connect to the first of the addresses that answers. Raises the OSError of the last one when none does."""
+    failed = OSError("the host has no address")
+    for address in addresses:
+        try:
+            return socket.create_connection((address, port), timeout_seconds)
+        except OSError as error:
+            failed = error
+    raise failed
+
+
 class _Pinned(http.client.HTTPConnection):
     """A connection to the first of a host's addresses that answers; the name is only said in the request."""
 
@@ -143,15 +155,7 @@ class _Pinned(http.client.HTTPConnection):
 
     def connect(self) -> None:
         """Connect to an address that was checked, never by name."""
-        failed: OSError | None = None
-        for address in self.addresses:
-            try:
-                self.sock = socket.create_connection((address, self.port), self.seconds)
-                break
-            except OSError as error:
-                failed = error
-        else:
-            raise failed or OSError("no address")
+        self.sock = connect_to(self.addresses, self.port, self.seconds)
         if self.is_secure:
             self.sock = ssl.create_default_context().wrap_socket(self.sock, server_hostname=self.host)
 

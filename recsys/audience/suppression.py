@@ -14,6 +14,7 @@ import polars as pl
 
 from recsys.audience.export import spellings
 from recsys.data.arrays import Bool
+from recsys.data.folder import read_utf8
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import RefusedError, SourceError
 from recsys.source.lists import KEYS, Entry, distinct
@@ -36,12 +37,7 @@ def read_suppression(path: Path) -> SuppressionList:
     The file of another audience works: an id behind an apostrophe counts with and without it. Raises SourceError when
     the file cannot be read as UTF-8.
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise SourceError(f"the suppression file {path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise SourceError(f"the suppression file {path} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    text = read_utf8(path, "the suppression file", SourceError)
     head = text.split("\n", 1)[0].rstrip("\r")
     for delimiter in _DELIMITERS:
         cells = next(csv.reader([head], delimiter=delimiter), [])

@@ -10,7 +10,6 @@ import base64
 import hashlib
 import hmac
 import http.client
-import ipaddress
 import logging
 import random
 import socket
@@ -21,16 +20,14 @@ from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from recsys.errors import AwayError, ConfigError, RecsysError, RefusedError
+from recsys.outbound import connect_to, is_public
 
 MAX_REDIRECTS = 3
 MAX_WAIT_SECONDS = 60.0
 _LATER = (408, 425, 429, 500, 502, 503, 504)  # statuses after which a repetition may succeed
 _REDIRECTS = (307, 308)  # that keep method and body
 _SHOWN = 200  # characters of an answer that an error repeats
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _log = logging.getLogger(__name__)
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @dataclass(frozen=True)
@@ -86,23 +83,12 @@ def checked_addresses(host: str, port: int, *, allow_private: bool) -> list[str]
     found = [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
     if not allow_private:
         for address in found:
-            if not _is_public(ipaddress.ip_address(address.partition("%")[0])):
+            if not is_public(address):
                 raise RefusedError(
                     f"the webhook's host {host} is at {address}, which is no public address; --allow-private says that "
                     "this is right"
                 )
     return found
-
-
-def _is_public(address: Address) -> bool:
-    """Whether an address, and one that is wrapped in it, belongs to the public internet."""
-    if isinstance(address, ipaddress.IPv6Address):
-        inside = address.ipv4_mapped or address.sixtofour or (address.teredo and address.teredo[1])
-        if address in _NAT64:
-            inside = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if inside:
-            return _is_public(inside)
-    return address.is_global and not address.is_multicast
 
 
 def _post(webhook: Webhook, body: bytes, key: str) -> tuple[int, float | None, str]:
@@ -132,24 +118,13 @@ def _connect(parts: SplitResult, webhook: Webhook) -> http.client.HTTPConnection
     assert parts.hostname is not None
     port = parts.port or (443 if parts.scheme == "https" else 80)
     addresses = checked_addresses(parts.hostname, port, allow_private=webhook.allow_private)
-    raw = _open(addresses, port, webhook.timeout_seconds)
+    raw = connect_to(addresses, port, webhook.timeout_seconds)
     connection = http.client.HTTPConnection(parts.hostname, port, timeout=webhook.timeout_seconds)
     if parts.scheme == "https":
         connection = http.client.HTTPSConnection(parts.hostname, port, timeout=webhook.timeout_seconds)
         raw = ssl.create_default_context().wrap_socket(raw, server_hostname=parts.hostname)
     connection.sock = raw
     return connection
-
-
-def _open(addresses: list[str], port: int, timeout: float) -> socket.socket:
-    """Connect to the first of the addresses that answers."""
-    for at, address in enumerate(addresses):
-        try:
-            return socket.create_connection((address, port), timeout)
-        except OSError:
-            if at == len(addresses) - 1:
-                raise
-    raise OSError("the host has no address")
 
 
 def _signed(secret: bytes, body: bytes, key: str) -> dict[str, str]:

@@ -196,6 +196,19 @@ def read_text(path: Path) -> str:
         raise RecsysError(f"{path} cannot be read: {error}; {_NEEDED}") from None
 
 
+def read_utf8(path: Path, what: str, error: type[RecsysError]) -> str:
+    """Read a file of somebody else's, with or without a mark of its byte order. what: what messages call it.
+
+    Raises `error` when it cannot be read, or is not UTF-8.
+    """
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as wrong:
+        raise error(f"{what} {path} cannot be read: {wrong.strerror}") from None
+    except UnicodeDecodeError as wrong:
+        raise error(f"{what} {path} is not UTF-8 (byte {wrong.start}); save it as UTF-8") from None
+
+
 def set_current(parent: Path, name: str) -> None:
     """Write `name` into CURRENT. A reader finds the old or the new name, nothing between."""
     replace_text(parent / CURRENT, name + "\n")
